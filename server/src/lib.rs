@@ -1,0 +1,19 @@
+//! ProgressDB: a database for chat threads.
+//!
+//! The map, arrows only down: [`serve`] wires [`http`] (routes, wire types, auth) to [`db`] (what is promised about
+//! threads and messages), which knows storage only through [`store`] (one partition a commit, durable before it
+//! returns). [`keys`] and [`rows`] are the catalogue of what lies on disk, [`model`] the checked types that every
+//! layer shares, [`format`] who may open which directory.
+
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod format;
+pub mod http;
+pub mod keys;
+pub mod model;
+pub mod rows;
+pub mod serve;
+pub mod store;
+pub mod telemetry;

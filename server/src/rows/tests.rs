@@ -1,0 +1,127 @@
+//! Every value comes back from its bytes, and bytes that are damaged are an error, never a panic.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn json(text: &str) -> Box<RawValue> {
+    RawValue::from_string(text.to_owned()).expect("valid JSON")
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    "[a-zA-Zäß:/ ]{1,30}".prop_map(|text| UserId::parse(&text).expect("a valid id"))
+}
+
+fn content() -> impl Strategy<Value = MessageContent> {
+    let body = prop::sample::select(vec!["{}", "1e400", "[1,  2]", "\"\\ud83d\\ude00\"", "{\"b\":1,\"a\":2}"]);
+    (body, prop::option::of(".{0,20}"), prop::option::of((any::<u64>(), any::<u64>())), any::<bool>()).prop_map(
+        |(body, role, reply_to, metadata)| MessageContent {
+            body: json(body),
+            role,
+            reply_to: reply_to.map(|(ts, seq)| MessageId { ts, seq }),
+            metadata: metadata.then(|| json("{\"k\": [true]}")),
+        },
+    )
+}
+
+fn message() -> impl Strategy<Value = MessageRow> {
+    (any::<u64>(), any::<u64>(), user(), content()).prop_map(|(revision, updated, author, content)| MessageRow {
+        revision,
+        updated,
+        author,
+        content,
+    })
+}
+
+/// Comparing the debug form compares every field, also of types whose JSON has no equality.
+fn check<R: Row + std::fmt::Debug>(row: &R) {
+    let bytes = row.encode();
+    let back = R::decode(&bytes).expect("what was written is read");
+    assert_eq!(format!("{back:?}"), format!("{row:?}"));
+    assert!(R::decode(&bytes[..bytes.len() - 1]).is_err(), "a truncated value is refused");
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(R::decode(&longer).is_err(), "a value with a tail is refused");
+    let newer = [&[VERSION + 1], &bytes[1..]].concat();
+    assert!(R::decode(&newer).is_err(), "a value of an unknown version is refused");
+}
+
+proptest! {
+    #[test]
+    fn heads_come_back(numbers in any::<[u64; 7]>(), owner in any::<[u8; 16]>()) {
+        let [revision, commit_id, updated, last_message, next_seq, live, deleted] = numbers;
+        check(&Head { revision, commit_id, owner: Hash16(owner), updated, last_message, next_seq, live, deleted });
+    }
+
+    #[test]
+    fn messages_and_deleted_messages_come_back(message in message(), deleted in any::<u64>()) {
+        check(&message);
+        check(&DeletedMessage { deleted, message });
+    }
+
+    #[test]
+    fn thread_objects_come_back(revision in any::<u64>(), author in user(), title in ".{1,40}", slug in prop::option::of(".{0,9}")) {
+        let metadata = slug.as_ref().map(|_| json("{\"a\" : 1}"));
+        check(&ThreadObject { revision, author, content: ThreadContent { title, slug, metadata } });
+    }
+
+    #[test]
+    fn idempotency_records_come_back(numbers in any::<[u64; 5]>(), request in any::<[u8; 32]>(), is_message in any::<bool>()) {
+        let [expires, thread, ts, seq, revision] = numbers;
+        let message = is_message.then_some(MessageId { ts, seq: seq / 2 });
+        check(&Idempotency { request, expires, thread: ThreadId(thread), message, revision });
+    }
+
+    #[test]
+    fn the_small_ones_come_back(number in any::<u64>(), signed in any::<i64>(), format in any::<u32>(), user in user()) {
+        check(&Number(number));
+        check(&CounterValue(signed));
+        check(&Present);
+        check(&Names(vec![Hash16([3; 16]), Hash16([4; 16])]));
+        check(&MessageName(MessageId { ts: number, seq: 7 }));
+        check(&Format { format, incarnation: number, created: number, database_id: [7; 16] });
+        check(&Profile { since: number, user: user.clone() });
+        check(&Participant { role: Role::Owner, since: number, user });
+        prop_assert_eq!(Secret::decode(&Secret([9; 32]).encode()).map(|s| s.0), Ok([9; 32]));
+    }
+
+    #[test]
+    fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = [&[VERSION], bytes.as_slice()].concat();
+        let _ = (Head::decode(&bytes), ThreadObject::decode(&bytes), MessageRow::decode(&bytes));
+        let _ = (DeletedMessage::decode(&bytes), Idempotency::decode(&bytes), Participant::decode(&bytes));
+        let _ = (Profile::decode(&bytes), Format::decode(&bytes), CounterValue::decode(&bytes));
+    }
+}
+
+/// The bytes of format 1, as released: a change here is a change of format.
+#[test]
+fn format_1_is_what_it_was() {
+    let message = MessageRow {
+        revision: 1,
+        updated: 2,
+        author: UserId::parse("ann").expect("valid"),
+        content: MessageContent {
+            body: json("{\"a\":1}"),
+            role: Some("user".into()),
+            reply_to: Some(MessageId { ts: 3, seq: 4 }),
+            metadata: None,
+        },
+    };
+    let head = Head {
+        revision: 1,
+        commit_id: 2,
+        owner: Hash16([3; 16]),
+        updated: 4,
+        last_message: 5,
+        next_seq: 6,
+        live: 7,
+        deleted: 8,
+    };
+    let lines = [
+        "010000000000000001000000000000000200000003616e6e000000077b2261223a317d0100000004757365720100000000000000030000000000000004",
+        "00",
+    ];
+    assert_eq!(hex::encode(message.encode()), lines.concat());
+    let numbers = |range: std::ops::RangeInclusive<u64>| range.map(|n| format!("{n:016x}")).collect::<String>();
+    assert_eq!(hex::encode(head.encode()), format!("01{}{}{}", numbers(1..=2), "03".repeat(16), numbers(4..=8)));
+}
