@@ -1,0 +1,195 @@
+//! The storage seam: (partition, clustering) → value, one partition a commit, durable before it returns.
+//!
+//! - A commit touches one partition, atomically. `expect` names one of its rows and the value that it must still hold.
+//! - Sides are rows of other partitions: indexes (idempotent) and counters. On an engine with transactions across
+//!   partitions they are part of the commit; on another, puts come no later and deletes no earlier.
+//! - Values are opaque, ids and times come from above; an engine invents nothing.
+//! - Nothing scans across partitions, and nothing scans without a limit.
+//!
+//! [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds for every engine.
+
+mod committer;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+pub(crate) mod memory;
+mod rocks;
+
+use crate::keys::{Key, KeyRange, Partition, PartitionKind};
+
+pub use rocks::{Rocks, Settings};
+
+/// A change to the committed partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Sets a row.
+    Put(Key, Vec<u8>),
+    /// Removes a row, if it is there.
+    Delete(Key),
+    /// Removes every row of the range.
+    DeleteRange(KeyRange),
+}
+
+/// A change to another partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Sets a row.
+    Put(Key, Vec<u8>),
+    /// Removes a row, if it is there.
+    Delete(Key),
+    /// Adds to a counter; one that is absent counts as 0.
+    Add(Key, i64),
+}
+
+/// What a row must hold for a commit to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// A row of the committed partition.
+    pub key: Key,
+    /// Its value; absent if `None`.
+    pub value: Option<Vec<u8>>,
+}
+
+/// One atomic change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Where it happens.
+    pub partition: Partition,
+    /// The condition, if there is one.
+    pub expect: Option<Expect>,
+    /// Changes in the partition, in order.
+    pub ops: Vec<Op>,
+    /// Changes elsewhere.
+    pub sides: Vec<Side>,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on disk.
+    Committed,
+    /// Nothing changed: the expected row holds something else.
+    Conflict {
+        /// What it holds.
+        current: Option<Vec<u8>>,
+    },
+}
+
+/// From which end a range is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smallest key first.
+    Ascending,
+    /// Largest key first.
+    Descending,
+}
+
+/// A row as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its key as bytes.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// Why an engine did not do what it was asked. A commit that returns an error left nothing behind, unless it says
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The queue of commits is full; later may go better.
+    #[error("too many commits are waiting")]
+    Busy,
+    /// Less than the reserve is free on the disk.
+    #[error("less disk is free than storage.reserve")]
+    DiskFull,
+    /// The engine takes no more commits: a write or a sync failed, or the process is shutting down. A commit that was
+    /// under way may or may not be on disk.
+    #[error("the store stopped: {0}")]
+    Stopped(String),
+    /// A read failed.
+    #[error("read failed: {0}")]
+    Read(String),
+}
+
+/// An engine that can be cloned cheaply and shared.
+#[derive(Clone)]
+pub enum Store {
+    /// RocksDB.
+    Rocks(Rocks),
+    /// In memory, with a fault switch.
+    #[cfg(test)]
+    #[allow(private_interfaces, reason = "no public function makes one, and outside of tests there is none")]
+    Memory(memory::Memory),
+}
+
+impl Store {
+    /// The value of one row.
+    pub async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.get(key).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.get(key),
+        }
+    }
+
+    /// The values of several rows, in the order of `keys`.
+    pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.get_many(keys).await,
+            #[cfg(test)]
+            Self::Memory(memory) => keys.iter().map(|key| memory.get(key)).collect(),
+        }
+    }
+
+    /// Up to `limit` rows of `range`, which lies within one partition.
+    pub async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Vec<Row>, Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.scan(range, direction, limit).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.scan(&range, direction, limit),
+        }
+    }
+
+    /// Commits; when this returns [`Outcome::Committed`], the change is on disk and visible to every read.
+    pub async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.commit(commit).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.commit(commit),
+        }
+    }
+
+    /// Up to `limit` partitions of `kind` beyond `from`, in an order that is the engine's own but stable.
+    pub async fn partitions(
+        &self,
+        kind: PartitionKind,
+        from: Option<Partition>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Partition>, Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.partitions(kind, from, direction, limit).await,
+            #[cfg(test)]
+            Self::Memory(memory) => memory.partitions(kind, from, direction, limit),
+        }
+    }
+
+    /// About how many rows there are, without counting them.
+    pub fn estimated_rows(&self) -> u64 {
+        match self {
+            Self::Rocks(rocks) => rocks.estimated_rows(),
+            #[cfg(test)]
+            Self::Memory(memory) => memory.rows().len() as u64,
+        }
+    }
+
+    /// Why writes are refused at the moment, if they are.
+    pub fn refused(&self) -> Option<Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.refused(),
+            #[cfg(test)]
+            Self::Memory(_) => None,
+        }
+    }
+}

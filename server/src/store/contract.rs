@@ -1,0 +1,268 @@
+//! What every engine must do, run against every engine there is.
+
+use std::sync::Arc;
+
+use super::memory::Memory;
+use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, Settings, Side, Store};
+use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use crate::model::{MessageId, ThreadId};
+use crate::rows::{CounterValue, Row as _};
+
+const THREAD: ThreadId = ThreadId(1_000);
+const HEAD: Key = Key::Thread(THREAD, ThreadRow::Head);
+const USER: Hash16 = Hash16([9; 16]);
+const COUNTER: Key = Key::Store(StoreRow::Counter(Counter::Messages));
+
+fn message(n: u64) -> Key {
+    Key::Thread(THREAD, ThreadRow::Message(MessageId { ts: n, seq: n }))
+}
+
+fn put(key: Key, text: &str) -> Op {
+    Op::Put(key, text.into())
+}
+
+fn commit(ops: Vec<Op>) -> Commit {
+    Commit { partition: Partition::Thread(THREAD), expect: None, ops, sides: Vec::new() }
+}
+
+fn expecting(value: Option<&str>, ops: Vec<Op>) -> Commit {
+    Commit { expect: Some(Expect { key: HEAD, value: value.map(Into::into) }), ..commit(ops) }
+}
+
+async fn texts(store: &Store, range: KeyRange, direction: Direction, limit: usize) -> Vec<String> {
+    let rows = store.scan(range, direction, limit).await.expect("the engine reads");
+    rows.into_iter().map(|row| String::from_utf8(row.value).expect("texts were written")).collect()
+}
+
+async fn text(store: &Store, key: Key) -> Option<String> {
+    let value = store.get(&key).await.expect("the engine reads");
+    value.map(|value| String::from_utf8(value).expect("texts were written"))
+}
+
+async fn a_commit_is_visible_at_once_and_whole(store: Store) {
+    let outcome = store.commit(commit(vec![put(HEAD, "head"), put(message(1), "one")])).await;
+    assert_eq!(outcome, Ok(Outcome::Committed));
+    assert_eq!((text(&store, HEAD).await, text(&store, message(1)).await), (Some("head".into()), Some("one".into())));
+    let many = store.get_many(vec![message(1), message(2), HEAD]).await.expect("the engine reads");
+    assert_eq!(many, [Some(b"one".to_vec()), None, Some(b"head".to_vec())]);
+}
+
+async fn an_expectation_that_fails_changes_nothing(store: Store) {
+    assert_eq!(store.commit(expecting(None, vec![put(HEAD, "a")])).await, Ok(Outcome::Committed));
+    let with_side = Commit {
+        sides: vec![Side::Add(COUNTER, 1), Side::Put(Key::User(USER, UserRow::Profile), b"x".to_vec())],
+        ..expecting(None, vec![put(HEAD, "b"), put(message(1), "one")])
+    };
+    assert_eq!(store.commit(with_side).await, Ok(Outcome::Conflict { current: Some(b"a".to_vec()) }));
+    assert_eq!(text(&store, HEAD).await, Some("a".into()));
+    assert_eq!(text(&store, message(1)).await, None);
+    assert_eq!(text(&store, Key::User(USER, UserRow::Profile)).await, None);
+    assert_eq!(store.get(&COUNTER).await, Ok(None));
+    assert_eq!(store.commit(expecting(Some("a"), vec![put(HEAD, "c")])).await, Ok(Outcome::Committed));
+    assert_eq!(store.commit(expecting(Some("c"), vec![Op::Delete(HEAD)])).await, Ok(Outcome::Committed));
+    assert_eq!(store.commit(expecting(Some("c"), vec![])).await, Ok(Outcome::Conflict { current: None }));
+}
+
+async fn scans_stay_in_range_and_within_the_limit(store: Store) {
+    let mut ops: Vec<_> = (1..=5).map(|n| put(message(n), &n.to_string())).collect();
+    ops.push(put(HEAD, "head"));
+    ops.push(put(Key::Thread(THREAD, ThreadRow::Deleted(MessageId { ts: 1, seq: 1 })), "gone"));
+    store.commit(commit(ops)).await.expect("committed");
+    let neighbour = Key::Thread(ThreadId(1_001), ThreadRow::Message(MessageId { ts: 1, seq: 1 }));
+    let elsewhere = Commit { partition: neighbour.partition(), ..commit(vec![put(neighbour, "other thread")]) };
+    store.commit(elsewhere).await.expect("committed");
+
+    let all = KeyRange::messages(THREAD);
+    assert_eq!(texts(&store, all.clone(), Direction::Ascending, 9).await, ["1", "2", "3", "4", "5"]);
+    assert_eq!(texts(&store, all.clone(), Direction::Descending, 2).await, ["5", "4"]);
+    let at = KeyRange::only(&message(3));
+    assert_eq!(texts(&store, all.below(&at), Direction::Descending, 9).await, ["2", "1"]);
+    assert_eq!(texts(&store, all.above(&at), Direction::Ascending, 1).await, ["4"]);
+    assert_eq!(texts(&store, at, Direction::Ascending, 9).await, ["3"]);
+    let whole = KeyRange::all(Partition::Thread(THREAD));
+    assert_eq!(texts(&store, whole.clone(), Direction::Ascending, 3).await, ["head", "1", "2"]);
+    assert_eq!(texts(&store, whole, Direction::Descending, 2).await, ["gone", "5"]);
+    assert_eq!(texts(&store, KeyRange::messages(ThreadId(2)), Direction::Descending, 9).await, [""; 0]);
+}
+
+async fn a_range_deletion_takes_its_range_and_nothing_else(store: Store) {
+    let ops = (1..=4).map(|n| put(message(n), "m")).chain([put(HEAD, "head")]).collect();
+    store.commit(commit(ops)).await.expect("committed");
+    let deletion = vec![Op::DeleteRange(KeyRange::thread_without_head(THREAD)), put(message(9), "after")];
+    assert_eq!(store.commit(expecting(Some("head"), deletion)).await, Ok(Outcome::Committed));
+    let whole = KeyRange::all(Partition::Thread(THREAD));
+    assert_eq!(texts(&store, whole, Direction::Ascending, 9).await, ["head", "after"]);
+}
+
+async fn sides_are_applied_and_counters_add_up(store: Store) {
+    let index = Key::User(USER, UserRow::Created(THREAD));
+    let with = |sides| Commit { sides, ..commit(vec![put(HEAD, "head")]) };
+    let first = with(vec![Side::Put(index, b"i".to_vec()), Side::Add(COUNTER, 5)]);
+    store.commit(first).await.expect("committed");
+    assert_eq!(text(&store, index).await, Some("i".into()));
+    store.commit(with(vec![Side::Delete(index), Side::Add(COUNTER, -2)])).await.expect("committed");
+    assert_eq!(text(&store, index).await, None);
+    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode())));
+}
+
+/// 64 callers race on one row; every increment must count once, whether callers share a group or not.
+async fn racing_commits_are_serial(store: Store) {
+    const CALLERS: usize = 64;
+    store.commit(expecting(None, vec![put(HEAD, "0")])).await.expect("committed");
+    let callers = (0..CALLERS).map(|caller| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut current = text(&store, HEAD).await.expect("the row is there");
+            loop {
+                let next = (current.parse::<usize>().expect("a number") + 1).to_string();
+                let mine = Key::Thread(THREAD, ThreadRow::Message(MessageId { ts: caller as u64, seq: 0 }));
+                let commit = Commit {
+                    sides: vec![Side::Add(COUNTER, 1)],
+                    ..expecting(Some(&current), vec![put(HEAD, &next), put(mine, "m")])
+                };
+                match store.commit(commit).await.expect("the engine commits") {
+                    Outcome::Committed => return,
+                    Outcome::Conflict { current: Some(value) } => {
+                        current = String::from_utf8(value).expect("texts were written");
+                    }
+                    Outcome::Conflict { current: None } => panic!("the row vanished"),
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.expect("no caller panics");
+    }
+    assert_eq!(text(&store, HEAD).await, Some(CALLERS.to_string()));
+    let messages = texts(&store, KeyRange::messages(THREAD), Direction::Ascending, 1_000).await;
+    assert_eq!(messages.len(), CALLERS);
+    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(CALLERS as i64).encode())));
+}
+
+async fn partitions_are_enumerated_by_kind_and_in_pages(store: Store) {
+    for n in [3, 1, 2] {
+        let head = Key::Thread(ThreadId(n), ThreadRow::Head);
+        let index = Side::Put(Key::User(Hash16([n as u8; 16]), UserRow::Profile), b"u".to_vec());
+        let commit = Commit { partition: head.partition(), sides: vec![index], ..commit(vec![put(head, "h")]) };
+        store.commit(commit).await.expect("committed");
+    }
+    let mut walks = Vec::new();
+    for direction in [Direction::Ascending, Direction::Descending] {
+        let page = |from| store.partitions(PartitionKind::Thread, from, direction, 2);
+        let first = page(None).await.expect("the engine reads");
+        let second = page(first.last().copied()).await.expect("the engine reads");
+        walks.push([first, second].concat());
+    }
+    walks[1].reverse();
+    assert_eq!(walks[0], walks[1]);
+    walks[0].sort();
+    assert_eq!(walks[0], [1, 2, 3].map(|n| Partition::Thread(ThreadId(n))));
+    let users = store.partitions(PartitionKind::User, None, Direction::Ascending, 9).await;
+    assert_eq!(users.expect("the engine reads").len(), 3);
+}
+
+macro_rules! on_every_engine {
+    ($($claim:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(super::Store::Memory(super::Memory::default())).await;
+            })*
+        }
+        mod in_rocksdb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $claim() {
+                let directory = tempfile::tempdir().expect("a temporary directory");
+                super::$claim(super::Store::Rocks(super::open(directory.path()))).await;
+            })*
+        }
+    };
+}
+
+on_every_engine!(
+    a_commit_is_visible_at_once_and_whole,
+    an_expectation_that_fails_changes_nothing,
+    scans_stay_in_range_and_within_the_limit,
+    a_range_deletion_takes_its_range_and_nothing_else,
+    sides_are_applied_and_counters_add_up,
+    racing_commits_are_serial,
+    partitions_are_enumerated_by_kind_and_in_pages,
+);
+
+fn settings(path: &std::path::Path) -> Settings {
+    Settings { path: path.join("store"), memory_bytes: 64 << 20, reserve_bytes: 0, read_only: false }
+}
+
+fn open(path: &std::path::Path) -> Rocks {
+    Rocks::open(settings(path)).expect("an empty directory opens")
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_reopen_also_without_a_flush() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for (round, flush) in [(1, true), (2, false), (3, true)] {
+        let rocks = open(directory.path());
+        let store = Store::Rocks(rocks.clone());
+        let found = texts(&store, KeyRange::messages(THREAD), Direction::Ascending, 9).await.len();
+        assert_eq!(found as u64, round - 1);
+        store.commit(commit(vec![put(message(round), "m")])).await.expect("committed");
+        if flush {
+            rocks.close().expect("flushed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_or_read_only_store_refuses_commits_and_still_reads() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let rocks = open(directory.path());
+    let store = Store::Rocks(rocks.clone());
+    store.commit(commit(vec![put(HEAD, "head")])).await.expect("committed");
+    rocks.close().expect("flushed");
+    assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
+    assert_eq!(text(&store, HEAD).await, Some("head".into()));
+    drop((store, rocks));
+    let rocks = Rocks::open(Settings { read_only: true, ..settings(directory.path()) }).expect("opens");
+    let store = Store::Rocks(rocks);
+    assert_eq!(text(&store, HEAD).await, Some("head".into()));
+    assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
+}
+
+#[tokio::test]
+async fn below_the_reserve_commits_are_refused_and_reads_go_on() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::Rocks(open(directory.path()));
+    store.commit(commit(vec![put(HEAD, "head")])).await.expect("committed");
+    drop(store);
+    let rocks = Rocks::open(Settings { reserve_bytes: u64::MAX, ..settings(directory.path()) }).expect("opens");
+    let store = Store::Rocks(rocks);
+    assert_eq!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::DiskFull));
+    assert_eq!((text(&store, HEAD).await, store.refused()), (Some("head".into()), Some(Error::DiskFull)));
+}
+
+#[tokio::test]
+async fn the_memory_engine_dies_after_the_effect_it_was_told() {
+    let memory = Memory::default();
+    let store = Store::Memory(memory.clone());
+    let index = Key::User(USER, UserRow::Profile);
+    let doomed = Commit { sides: vec![Side::Put(index, b"i".to_vec())], ..commit(vec![put(HEAD, "head")]) };
+    memory.die_after(1);
+    assert!(matches!(store.commit(doomed).await, Err(Error::Stopped(_))));
+    let next = Store::Memory(memory.restarted());
+    assert_eq!((text(&next, index).await, text(&next, HEAD).await), (Some("i".into()), None));
+}
+
+/// A group is cut before a range deletion: rows that an earlier commit of the same drain wrote are deleted too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_deletion_among_waiting_commits_keeps_its_place() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Arc::new(Store::Rocks(open(directory.path())));
+    for _ in 0..50 {
+        let before = store.commit(commit(vec![put(message(1), "before")]));
+        let delete = store.commit(commit(vec![Op::DeleteRange(KeyRange::messages(THREAD))]));
+        let after = store.commit(commit(vec![put(message(2), "after")]));
+        let outcomes = tokio::join!(before, delete, after);
+        assert_eq!(outcomes, (Ok(Outcome::Committed), Ok(Outcome::Committed), Ok(Outcome::Committed)));
+        assert_eq!(texts(&store, KeyRange::messages(THREAD), Direction::Ascending, 9).await, ["after"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! An engine in memory, for tests: as weak as the seam allows, and able to die after any effect.
+//!
+//! It has no atomicity across partitions: side puts are applied one by one, then the commit, then side deletes and
+//! counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is what
+//! the next process finds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::{Commit, Direction, Error, Op, Outcome, Row, Side};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind};
+use crate::rows::{CounterValue, Row as _};
+
+#[derive(Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    effects_left: Option<usize>,
+}
+
+impl State {
+    /// Counts one effect; an error once there are none left.
+    fn effect(&mut self) -> Result<(), Error> {
+        match &mut self.effects_left {
+            None => Ok(()),
+            Some(0) => Err(Error::Stopped("died, as the test asked".into())),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_range(&mut self, range: &KeyRange) {
+        self.rows.retain(|key, _| !range.contains(key));
+    }
+}
+
+impl Memory {
+    /// Dies after `effects` more effects.
+    pub(crate) fn die_after(&self, effects: usize) {
+        self.0.lock().expect("no panic under the lock").effects_left = Some(effects);
+    }
+
+    /// The same rows in an engine that lives.
+    pub(crate) fn restarted(&self) -> Self {
+        let rows = self.0.lock().expect("no panic under the lock").rows.clone();
+        Self(Arc::new(Mutex::new(State { rows, effects_left: None })))
+    }
+
+    /// Every row, for comparisons.
+    pub(crate) fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.0.lock().expect("no panic under the lock").rows.clone()
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.lock().expect("no panic under the lock").rows.get(&key.encode()).cloned())
+    }
+
+    pub(crate) fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Row>, Error> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = self.0.lock().expect("no panic under the lock");
+        let rows = state.rows.range(range.start.clone()..range.end.clone());
+        let row = |(key, value): (&Vec<u8>, &Vec<u8>)| Row { key: key.clone(), value: value.clone() };
+        Ok(match direction {
+            Direction::Ascending => rows.take(limit).map(row).collect(),
+            Direction::Descending => rows.rev().take(limit).map(row).collect(),
+        })
+    }
+
+    pub(crate) fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        let mut state = self.0.lock().expect("no panic under the lock");
+        if let Some(expect) = &commit.expect {
+            let current = state.rows.get(&expect.key.encode()).cloned();
+            if current != expect.value {
+                return Ok(Outcome::Conflict { current });
+            }
+        }
+        for side in &commit.sides {
+            if let Side::Put(key, value) = side {
+                state.effect()?;
+                state.rows.insert(key.encode(), value.clone());
+            }
+        }
+        state.effect()?;
+        for op in commit.ops {
+            match op {
+                Op::Put(key, value) => drop(state.rows.insert(key.encode(), value)),
+                Op::Delete(key) => drop(state.rows.remove(&key.encode())),
+                Op::DeleteRange(range) => state.delete_range(&range),
+            }
+        }
+        for side in commit.sides {
+            match side {
+                Side::Put(..) => {}
+                Side::Delete(key) => {
+                    state.effect()?;
+                    state.rows.remove(&key.encode());
+                }
+                Side::Add(key, delta) => {
+                    state.effect()?;
+                    let current = state.rows.get(&key.encode()).map_or(CounterValue(0), |value| {
+                        CounterValue::decode(value).expect("only counters are added to")
+                    });
+                    state.rows.insert(key.encode(), CounterValue(current.0 + delta).encode());
+                }
+            }
+        }
+        Ok(Outcome::Committed)
+    }
+
+    pub(crate) fn partitions(
+        &self,
+        kind: PartitionKind,
+        from: Option<Partition>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Partition>, Error> {
+        let state = self.0.lock().expect("no panic under the lock");
+        let all = state.rows.keys().filter_map(|key| Partition::decode(key));
+        let mut partitions: Vec<_> = all.filter(|partition| partition.kind() == kind).collect();
+        partitions.dedup();
+        match direction {
+            Direction::Ascending => partitions.retain(|partition| from.is_none_or(|from| *partition > from)),
+            Direction::Descending => {
+                partitions.reverse();
+                partitions.retain(|partition| from.is_none_or(|from| *partition < from));
+            }
+        }
+        partitions.truncate(limit);
+        Ok(partitions)
+    }
+}
