@@ -1,0 +1,241 @@
+//! What is promised: threads, messages, users.
+//!
+//! Every write is checked against permissions, committed and on disk before it is answered; every read that follows
+//! sees it. A write that is refused leaves nothing. Writes to one thread pass through one lane ([`append`]), which
+//! gives them their order; appends that wait together are committed together. This layer knows storage only through
+//! the seam and leaves wire formats, keys of the API and signatures to `http`.
+
+mod access;
+mod append;
+mod change;
+mod error;
+mod idempotency;
+mod identity;
+mod messages;
+mod page;
+mod retention;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod users;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use moka::sync::Cache;
+use serde_json::value::RawValue;
+
+use crate::clock::Clock;
+use crate::keys::{Counter, Hash16, Key, StoreRow};
+use crate::model::UserId;
+use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Number, Row};
+use crate::store::{Side, Store};
+
+pub use error::Error;
+pub use identity::OpenError;
+pub use retention::Purged;
+pub use rows::{RowRequest, RowStore};
+pub use users::UserPage;
+
+/// The database; clones share it.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    clock: Clock,
+    hasher: hmac::Key,
+    format: u32,
+    settings: Settings,
+    lanes: append::Lanes,
+    known_users: Cache<Hash16, ()>,
+    sequence: AtomicU64,
+    /// Distinguishes the commits of this process from those of any other.
+    commit_ids: AtomicU64,
+}
+
+/// What the configuration says about the database.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How far the clock may jump ahead while the server runs.
+    pub max_clock_jump: Duration,
+    /// Deleted threads and messages are purged.
+    pub retention: bool,
+    /// How long a deleted message is kept.
+    pub message_ttl: Duration,
+    /// How long a deleted thread is kept.
+    pub thread_ttl: Duration,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user on whose behalf.
+    pub user: UserId,
+}
+
+/// What a client may attach to any write.
+#[derive(Clone, Debug, Default)]
+pub struct WriteOptions {
+    /// Makes a repeated request give the first answer again.
+    pub idempotency: Option<Idempotency>,
+    /// The revision that the object must be at. Creates ignore it.
+    pub if_match: Option<u64>,
+}
+
+/// An idempotency key and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// As the client chose it.
+    pub key: String,
+    /// SHA-256 of the request.
+    pub request: [u8; 32],
+}
+
+/// A write that is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written<K> {
+    /// What was written.
+    pub key: K,
+    /// Its revision from then on; 0 if it was deleted.
+    pub revision: u64,
+    /// The answer is that of an earlier request with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// A change to a thread; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadUpdate {
+    /// Never empty.
+    pub title: Option<String>,
+    /// A short name for addresses.
+    pub slug: Option<String>,
+    /// Any JSON.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// A change to a message; what is absent stays.
+#[derive(Clone, Debug)]
+pub struct MessageUpdate {
+    /// Any JSON but `null`.
+    pub body: Box<RawValue>,
+    /// Any JSON.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// Counts of the whole store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Live threads.
+    pub threads: u64,
+    /// Messages ever created.
+    pub messages: u64,
+}
+
+/// What a probe wants to know. Never touches the disk's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The format of the store.
+    pub format: u32,
+    /// The formats that this version reads, first and last.
+    pub reads: [u32; 2],
+    /// The newest format that this version writes.
+    pub writes: u32,
+    /// Client writes ever committed.
+    pub sequence: u64,
+    /// Why writes are refused, if they are.
+    pub refused: Option<&'static str>,
+    /// No write will be taken any more.
+    pub stopped: bool,
+}
+
+impl Db {
+    /// Live threads and messages ever created; costs two reads.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        let threads = self.counter(Key::Store(StoreRow::Counter(Counter::Threads))).await?;
+        let messages = self.counter(Key::Store(StoreRow::Counter(Counter::Messages))).await?;
+        Ok(Stats { threads, messages })
+    }
+
+    /// What a probe wants to know.
+    pub fn health(&self) -> Health {
+        let refused = self.0.store.refused();
+        Health {
+            format: self.0.format,
+            reads: FORMATS_READ,
+            writes: FORMAT_WRITTEN,
+            sequence: self.0.sequence.load(Ordering::Relaxed),
+            stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
+            refused: refused.map(|error| match error {
+                crate::store::Error::DiskFull => "disk almost full",
+                _ => "the store stopped",
+            }),
+        }
+    }
+
+    /// The name under which a user's rows are found.
+    fn hash_user(&self, user: &UserId) -> Hash16 {
+        self.hash(&[user.as_str().as_bytes()])
+    }
+
+    fn hash(&self, parts: &[&[u8]]) -> Hash16 {
+        let mut context = hmac::Context::with_key(&self.0.hasher);
+        parts.iter().for_each(|part| context.update(part));
+        let tag = context.sign();
+        Hash16(tag.as_ref()[..16].try_into().expect("a SHA-256 tag has 32 bytes"))
+    }
+
+    fn next_timestamp(&self) -> Result<u64, Error> {
+        self.0.clock.next().map_err(|jumped| Error::ClockJumped { ahead_s: jumped.0 / 1_000_000_000 })
+    }
+
+    fn next_commit_id(&self) -> u64 {
+        self.0.commit_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn row<R: Row>(&self, key: Key) -> Result<Option<R>, Error> {
+        let value = self.0.store.get(&key).await.map_err(Error::Store)?;
+        value.map(|value| decode(key, &value)).transpose()
+    }
+
+    async fn counter(&self, key: Key) -> Result<u64, Error> {
+        let counter = self.row::<CounterValue>(key).await?;
+        Ok(counter.map_or(0, |counter| u64::try_from(counter.0).unwrap_or(0)))
+    }
+
+    /// The sides that every client write has: how many there were, and how far time has come.
+    fn progress(&self, writes: usize) -> [Side; 2] {
+        let writes = i64::try_from(writes).expect("a commit holds a few thousand writes");
+        let highest = Number(self.0.clock.highest()).encode();
+        [
+            Side::Add(Key::Store(StoreRow::Counter(Counter::Sequence)), writes),
+            Side::Put(Key::Store(StoreRow::HighestTime), highest),
+        ]
+    }
+
+    fn note_writes(&self, writes: usize) {
+        self.0.sequence.fetch_add(writes as u64, Ordering::Relaxed);
+    }
+}
+
+/// The value of a row that was read; damaged ones stop the operation and are named.
+fn decode<R: Row>(key: Key, value: &[u8]) -> Result<R, Error> {
+    R::decode(value).map_err(|_| Error::Corrupt { key: key.to_string() })
+}
+
+fn decode_key(bytes: &[u8]) -> Result<Key, Error> {
+    Key::decode(bytes).ok_or_else(|| Error::Corrupt { key: hex::encode(bytes) })
+}
+
+/// What a failed commit means to the client.
+fn commit_error(error: crate::store::Error) -> Error {
+    match error {
+        crate::store::Error::Busy => Error::Busy,
+        crate::store::Error::DiskFull => Error::DiskFull,
+        crate::store::Error::Stopped(_) => Error::Stopped,
+        read @ crate::store::Error::Read(_) => Error::Store(read),
+    }
+}

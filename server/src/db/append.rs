@@ -1,0 +1,330 @@
+//! Lanes: writes to one thread, one after the other; appends that wait go together.
+//!
+//! A thread that is written to has a lane, and a task that empties it. While a commit of the thread is in flight,
+//! further writes gather in its lane and become the next commit, so that a busy thread costs no more conflicts than
+//! a quiet one. The task is not the caller's: a client that hangs up in the middle harms nobody.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::change::{Change, Draft, commit_change};
+use super::{Caller, Db, Error, WriteOptions, Written, access, idempotency};
+use crate::keys::{Hash16, Key, ThreadRow};
+use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
+use crate::rows::{self, MessageRow, Row};
+use crate::store::{Op, Outcome, Side};
+
+/// The most appends that one commit takes: enough for the device, few enough for a group of many threads.
+const APPENDS_A_COMMIT: usize = 256;
+const BYTES_A_COMMIT: usize = 1 << 20;
+/// The most writes that wait for one thread.
+const LANE_LIMIT: usize = 4_096;
+const SHARDS: usize = 64;
+
+/// What a write to a thread did: which message, if it was one, and its revision.
+pub(super) type Answer = Written<Option<MessageId>>;
+
+/// A write that waits for its turn.
+pub(super) struct Job {
+    pub(super) caller: Caller,
+    pub(super) user: Hash16,
+    pub(super) change: Change,
+    pub(super) options: WriteOptions,
+    answer: oneshot::Sender<Result<Answer, Error>>,
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        match &self.change {
+            Change::Append(content) => content.body.get().len(),
+            _ => BYTES_A_COMMIT,
+        }
+    }
+
+    pub(super) fn answer(self, answer: Result<Answer, Error>) {
+        // A caller that no longer listens hung up after its write was taken.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// The lanes of all threads that are being written to.
+pub(super) struct Lanes([Mutex<HashMap<ThreadId, VecDeque<Job>>>; SHARDS]);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Lanes {
+    fn shard(&self, thread: ThreadId) -> MutexGuard<'_, HashMap<ThreadId, VecDeque<Job>>> {
+        // Thread ids are times; their low bits spread well enough after a multiplication.
+        let index = thread.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58;
+        let shard = &self.0[usize::try_from(index).expect("six bits")];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the job into its thread's lane; true if nobody empties the lane yet.
+    fn push(&self, thread: ThreadId, job: Job) -> Result<bool, Error> {
+        match self.shard(thread).entry(thread) {
+            Entry::Vacant(lane) => {
+                lane.insert(VecDeque::from([job]));
+                Ok(true)
+            }
+            Entry::Occupied(mut lane) => {
+                if lane.get().len() >= LANE_LIMIT {
+                    metrics::counter!("lane_full_total").increment(1);
+                    return Err(Error::Busy);
+                }
+                lane.get_mut().push_back(job);
+                Ok(false)
+            }
+        }
+    }
+
+    /// What goes into the next commit: a run of appends, or one other write. None ends the lane.
+    fn next(&self, thread: ThreadId) -> Option<Vec<Job>> {
+        let mut shard = self.shard(thread);
+        let lane = shard.get_mut(&thread)?;
+        let mut bytes = 0;
+        let fits = |job: &&Job| {
+            bytes += job.bytes();
+            matches!(job.change, Change::Append(_)) && bytes <= BYTES_A_COMMIT
+        };
+        let run = lane.iter().take(APPENDS_A_COMMIT).take_while(fits).count();
+        let jobs: Vec<Job> = lane.drain(..run.max(1).min(lane.len())).collect();
+        if jobs.is_empty() {
+            shard.remove(&thread);
+            return None;
+        }
+        Some(jobs)
+    }
+}
+
+/// Closes the lane if the task that empties it ends otherwise than by finding it empty.
+struct OpenLane<'a>(&'a Lanes, ThreadId);
+
+impl Drop for OpenLane<'_> {
+    fn drop(&mut self) {
+        self.0.shard(self.1).remove(&self.1);
+    }
+}
+
+impl Db {
+    /// Appends a message.
+    pub async fn create_message(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        content: MessageContent,
+        options: WriteOptions,
+    ) -> Result<Written<MessageKey>, Error> {
+        let answer = self.write(caller, thread, Change::Append(content), options).await?;
+        message_written(thread, answer)
+    }
+
+    /// Puts a change into the thread's lane and waits until it is on disk or refused.
+    pub(super) async fn write(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        change: Change,
+        options: WriteOptions,
+    ) -> Result<Answer, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { caller: caller.clone(), user: self.hash_user(&caller.user), change, options, answer };
+        if self.0.lanes.push(thread, job)? {
+            tokio::spawn(empty_lane(self.clone(), thread));
+        }
+        answered.await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
+/// The answer to a write that concerned a message.
+pub(super) fn message_written(thread: ThreadId, answer: Answer) -> Result<Written<MessageKey>, Error> {
+    let id = answer.key.ok_or(Error::IdempotencyMismatch)?;
+    Ok(Written { key: MessageKey::new(thread, id), revision: answer.revision, replayed: answer.replayed })
+}
+
+async fn empty_lane(db: Db, thread: ThreadId) {
+    let _open = OpenLane(&db.0.lanes, thread);
+    while let Some(mut jobs) = db.0.lanes.next(thread) {
+        match jobs.pop() {
+            Some(job) if !matches!(job.change, Change::Append(_)) => {
+                let answer = commit_change(&db, thread, &job).await;
+                job.answer(answer);
+            }
+            Some(last) => {
+                jobs.push(last);
+                commit_appends(&db, thread, jobs).await;
+            }
+            None => {}
+        }
+    }
+}
+
+/// Commits the appends that may happen and answers all.
+async fn commit_appends(db: &Db, thread: ThreadId, mut jobs: Vec<Job>) {
+    loop {
+        let read = match db.head(thread).await {
+            Ok(Some(read)) => read,
+            Ok(None) => return answer_all(jobs, || Error::AccessDenied),
+            Err(error) => return answer_first(jobs, error),
+        };
+        let mut batch = Batch::new(db, thread, Draft::new(db, thread, &read));
+        for job in jobs {
+            batch.take(job).await;
+        }
+        let Batch { draft, accepted, duplicates, .. } = batch;
+        if accepted.is_empty() {
+            return;
+        }
+        match draft.commit(accepted.len()).await {
+            Ok(Outcome::Committed) => return answer_batch(accepted, duplicates),
+            Ok(Outcome::Conflict { .. }) => {
+                jobs = accepted
+                    .into_iter()
+                    .map(|(job, _)| job)
+                    .chain(duplicates.into_iter().map(|(job, _)| job))
+                    .collect();
+            }
+            Err(error) => {
+                let jobs = accepted.into_iter().map(|(job, _)| job).chain(duplicates.into_iter().map(|(job, _)| job));
+                return answer_first(jobs.collect(), error);
+            }
+        }
+    }
+}
+
+fn answer_batch(accepted: Vec<(Job, Answer)>, duplicates: Vec<(Job, Answer)>) {
+    for (job, answer) in accepted {
+        job.answer(Ok(answer));
+    }
+    for (job, answer) in duplicates {
+        job.answer(Ok(Written { replayed: true, ..answer }));
+    }
+}
+
+fn answer_all(jobs: Vec<Job>, error: impl Fn() -> Error) {
+    for job in jobs {
+        job.answer(Err(error()));
+    }
+}
+
+/// The cause goes to the first; what the others need to know of it is whether to try again.
+fn answer_first(jobs: Vec<Job>, error: Error) {
+    let mut cause = Some(error);
+    for job in jobs {
+        let error = match &cause {
+            Some(Error::Busy) => Error::Busy,
+            Some(Error::DiskFull) => Error::DiskFull,
+            Some(Error::ClockJumped { ahead_s }) => Error::ClockJumped { ahead_s: *ahead_s },
+            Some(Error::Corrupt { key }) => Error::Corrupt { key: key.clone() },
+            _ => cause.take().unwrap_or(Error::Stopped),
+        };
+        job.answer(Err(error));
+    }
+}
+
+/// The appends that one commit will carry.
+struct Batch<'a> {
+    db: &'a Db,
+    thread: ThreadId,
+    draft: Draft<'a>,
+    accepted: Vec<(Job, Answer)>,
+    /// Repetitions, within this batch, of an accepted one.
+    duplicates: Vec<(Job, Answer)>,
+    records: HashMap<Hash16, rows::Idempotency>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(db: &'a Db, thread: ThreadId, draft: Draft<'a>) -> Self {
+        let (accepted, duplicates, records) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { db, thread, draft, accepted, duplicates, records }
+    }
+
+    /// Makes the job part of the commit, or answers it.
+    async fn take(&mut self, job: Job) {
+        match self.append(&job).await {
+            Ok(Verdict::Accepted(answer)) => self.accepted.push((job, answer)),
+            Ok(Verdict::Repeated(answer)) => self.duplicates.push((job, answer)),
+            Ok(Verdict::Answered(answer)) => job.answer(Ok(answer)),
+            Err(error) => job.answer(Err(error)),
+        }
+    }
+
+    async fn append(&mut self, job: &Job) -> Result<Verdict, Error> {
+        let Change::Append(content) = &job.change else { unreachable!("a batch is made of appends") };
+        access::check_access(&self.draft.head, job.user)?;
+        if let Some(wanted) = &job.options.idempotency {
+            let name = self.db.hash_idempotency(&job.caller, wanted);
+            if let Some(record) = self.records.get(&name) {
+                let same = self.db.check_record(Some(*record), wanted)?;
+                return Ok(same.map_or(Verdict::Repeated(replay(record)), |record| Verdict::Repeated(replay(&record))));
+            }
+            let record = self.db.row(Key::Thread(self.thread, ThreadRow::Idempotency(name))).await?;
+            if let Some(record) = self.db.check_record(record, wanted)? {
+                return Ok(Verdict::Answered(replay(&record)));
+            }
+        }
+        access::check_alive(&self.draft.head)?;
+        self.check_parent(content).await?;
+        let ts = self.draft.next_message_timestamp()?;
+        let id = MessageId { ts, seq: self.draft.head.next_seq };
+        self.draft.append(id, &job.caller, content);
+        if let Some(wanted) = &job.options.idempotency {
+            let name = self.db.hash_idempotency(&job.caller, wanted);
+            let record = idempotency::record(wanted, self.thread, Some(id), 1, ts);
+            self.draft.record(name, &record, ts);
+            self.records.insert(name, record);
+        }
+        Ok(Verdict::Accepted(Written { key: Some(id), revision: 1, replayed: false }))
+    }
+
+    async fn check_parent(&self, content: &MessageContent) -> Result<(), Error> {
+        let Some(parent) = content.reply_to else { return Ok(()) };
+        for row in [ThreadRow::Message(parent), ThreadRow::Deleted(parent)] {
+            let found = self.db.0.store.get(&Key::Thread(self.thread, row)).await.map_err(Error::Store)?;
+            if found.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Error::ParentNotFound)
+    }
+}
+
+enum Verdict {
+    /// Part of the commit.
+    Accepted(Answer),
+    /// Answered with the commit, of which it repeats a part.
+    Repeated(Answer),
+    /// Was committed earlier.
+    Answered(Answer),
+}
+
+/// The first answer again.
+pub(super) fn replay(record: &rows::Idempotency) -> Answer {
+    Written { key: record.message, revision: record.revision, replayed: true }
+}
+
+impl Draft<'_> {
+    fn append(&mut self, id: MessageId, caller: &Caller, content: &MessageContent) {
+        let row = MessageRow { revision: 1, updated: id.ts, author: caller.user.clone(), content: content.clone() };
+        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Message(id)), row.encode()));
+        self.head.next_seq += 1;
+        self.head.live += 1;
+        self.head.last_message = id.ts;
+        self.head.updated = id.ts;
+        self.created_messages += 1;
+    }
+
+    /// Makes the answer part of the commit.
+    pub(super) fn record(&mut self, name: Hash16, record: &rows::Idempotency, ts: u64) {
+        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Idempotency(name)), record.encode()));
+        let side: Side = idempotency::expire_in_thread(self.thread, ts, name);
+        self.sides.push(side);
+    }
+}

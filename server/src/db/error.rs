@@ -1,0 +1,59 @@
+//! What can go wrong below the HTTP layer, by what the caller can do about it.
+
+use crate::store;
+
+/// The error of every operation of the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such thread, or one that the caller has nothing to do with: the two look the same from outside.
+    #[error("not the thread's owner or participant")]
+    AccessDenied,
+    /// The thread was deleted; only said to those who could see it.
+    #[error("thread not found")]
+    ThreadNotFound,
+    /// The message never was, or was deleted.
+    #[error("message not found")]
+    MessageNotFound,
+    /// The key names a message of another thread.
+    #[error("message not found in thread")]
+    MessageNotInThread,
+    /// `reply_to` names a message that the thread does not have.
+    #[error("the message answered is not in this thread")]
+    ParentNotFound,
+    /// The object is at another revision than the caller demanded.
+    #[error("at revision {current}")]
+    PreconditionFailed {
+        /// The revision that it is at.
+        current: u64,
+    },
+    /// The idempotency key was used for another request.
+    #[error("idempotency key already used for another request")]
+    IdempotencyMismatch,
+    /// Retention is off, so there is nothing that a purge could remove.
+    #[error("retention is disabled")]
+    RetentionDisabled,
+    /// The wall clock jumped ahead while the server ran.
+    #[error("the clock jumped ahead by {ahead_s} s")]
+    ClockJumped {
+        /// By how much, in seconds.
+        ahead_s: u64,
+    },
+    /// A row does not decode. Never skipped.
+    #[error("row {key} is damaged")]
+    Corrupt {
+        /// The row, in its readable form.
+        key: String,
+    },
+    /// A queue is full; the same request may succeed soon.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// Less disk is free than `storage.reserve`; nothing was written.
+    #[error("disk almost full")]
+    DiskFull,
+    /// The store stopped taking writes for good; the process is about to exit.
+    #[error("the store stopped")]
+    Stopped,
+    /// The storage engine failed a read.
+    #[error("storage engine failed")]
+    Store(#[source] store::Error),
+}

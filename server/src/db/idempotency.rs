@@ -1,0 +1,61 @@
+//! Idempotency: a repeated request gives the first answer again and changes nothing.
+//!
+//! The record is part of the commit that it answers for, so after a crash there are both or neither. It is kept for
+//! [`KEPT_NS`]; an older one counts as absent, and retention removes it.
+
+use super::{Caller, Db, Error, Idempotency};
+use crate::keys::{ExpiryKind, Hash16, Key};
+use crate::model::{MessageId, ThreadId};
+use crate::rows::{self, Row};
+use crate::store::Side;
+
+/// How long an answer is kept.
+pub(super) const KEPT_NS: u64 = 24 * 3_600 * 1_000_000_000;
+
+impl Db {
+    /// The name of the record. No user id contains a zero byte, so no user's key is another's.
+    pub(super) fn hash_idempotency(&self, caller: &Caller, idempotency: &Idempotency) -> Hash16 {
+        self.hash(&[b"\0", caller.user.as_str().as_bytes(), b"\0", idempotency.key.as_bytes()])
+    }
+
+    /// The record, if it is still in force and of the same request.
+    pub(super) fn check_record(
+        &self,
+        record: Option<rows::Idempotency>,
+        idempotency: &Idempotency,
+    ) -> Result<Option<rows::Idempotency>, Error> {
+        match record {
+            Some(record) if record.expires > self.0.clock.now() => {
+                if record.request == idempotency.request {
+                    Ok(Some(record))
+                } else {
+                    Err(Error::IdempotencyMismatch)
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The record of a write at `ts`.
+pub(super) fn record(
+    idempotency: &Idempotency,
+    thread: ThreadId,
+    message: Option<MessageId>,
+    revision: u64,
+    ts: u64,
+) -> rows::Idempotency {
+    rows::Idempotency { request: idempotency.request, expires: ts + KEPT_NS, thread, message, revision }
+}
+
+/// Files a record of a thread for removal.
+pub(super) fn expire_in_thread(thread: ThreadId, ts: u64, name: Hash16) -> Side {
+    let key = Key::Expiry { due: ts, thread, kind: ExpiryKind::ThreadIdempotency };
+    Side::Put(key, rows::Names(vec![name]).encode())
+}
+
+/// Files a record of a user for removal.
+pub(super) fn expire_of_user(user: Hash16, thread: ThreadId, name: Hash16) -> Side {
+    let key = Key::Expiry { due: thread.0, thread, kind: ExpiryKind::UserIdempotency };
+    Side::Put(key, rows::Names(vec![user, name]).encode())
+}

@@ -1,0 +1,159 @@
+//! Messages: read, update, delete, list. Appending is in [`super::append`].
+
+use super::append::message_written;
+use super::change::Change;
+use super::page::{Position, window};
+use super::{Caller, Db, Error, MessageUpdate, WriteOptions, Written, decode, decode_key};
+use crate::keys::{Key, KeyRange, ThreadRow};
+use crate::model::{Cursor, Message, MessageId, MessageKey, Page, ThreadId};
+use crate::rows::MessageRow;
+use crate::store::{Direction, Row};
+
+impl Db {
+    /// A live message.
+    pub async fn get_message(&self, caller: &Caller, thread: ThreadId, message: MessageKey) -> Result<Message, Error> {
+        self.readable_head(caller, thread).await?;
+        let (id, bytes) = self.find_message(thread, message).await?;
+        let row = decode(Key::Thread(thread, ThreadRow::Message(id)), &bytes)?;
+        Ok(assemble(thread, id, row))
+    }
+
+    /// Replaces a message's body; what it said before is kept as a version.
+    pub async fn update_message(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        message: MessageKey,
+        update: MessageUpdate,
+        options: WriteOptions,
+    ) -> Result<Written<MessageKey>, Error> {
+        let answer = self.write(caller, thread, Change::UpdateMessage(message, update), options).await?;
+        message_written(thread, answer)
+    }
+
+    /// Deletes a message; it is kept, unseen, until retention purges it.
+    pub async fn delete_message(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        message: MessageKey,
+        options: WriteOptions,
+    ) -> Result<Written<MessageKey>, Error> {
+        let answer = self.write(caller, thread, Change::DeleteMessage(message), options).await?;
+        message_written(thread, answer)
+    }
+
+    /// Live messages of a thread, oldest first.
+    pub async fn list_messages(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        cursor: Cursor<MessageKey>,
+        limit: usize,
+    ) -> Result<Page<Message>, Error> {
+        let head = self.readable_head(caller, thread).await?;
+        let position = position(thread, cursor, ThreadRow::Message)?;
+        let window = window(&self.0.store, &KeyRange::messages(thread), position, limit).await?;
+        let items = window.rows.iter().map(|row| {
+            let key = decode_key(&row.key)?;
+            Ok(assemble(thread, message_id(key)?, decode(key, &row.value)?))
+        });
+        Ok(Page {
+            items: items.collect::<Result<_, Error>>()?,
+            has_before: window.has_below,
+            has_after: window.has_above,
+            total: head.live,
+        })
+    }
+
+    /// The keys of a thread's messages for the administrator, deleted ones included, oldest first.
+    pub async fn list_thread_keys(
+        &self,
+        thread: ThreadId,
+        cursor: Cursor<MessageKey>,
+        limit: usize,
+    ) -> Result<Page<MessageKey>, Error> {
+        let total = self.head(thread).await?.map_or(0, |read| read.head.next_seq);
+        let live = position(thread, cursor, ThreadRow::Message)?;
+        let live = window(&self.0.store, &KeyRange::messages(thread), live, limit).await?;
+        let gone = position(thread, cursor, ThreadRow::Deleted)?;
+        let gone = window(&self.0.store, &KeyRange::deleted_messages(thread), gone, limit).await?;
+        let rows = live.rows.iter().chain(&gone.rows);
+        let mut ids = rows.map(|row| message_id(decode_key(&row.key)?)).collect::<Result<Vec<_>, _>>()?;
+        ids.sort();
+        let mut page = Page { items: ids, has_before: live.has_below, has_after: live.has_above, total };
+        page.has_before |= gone.has_below;
+        page.has_after |= gone.has_above;
+        trim(&mut page, cursor, limit);
+        let items = page.items.iter().map(|id| MessageKey::new(thread, *id)).collect();
+        Ok(Page { items, has_before: page.has_before, has_after: page.has_after, total })
+    }
+
+    /// The message that a final or provisional key names, as it lies in the store.
+    pub(super) async fn find_message(&self, thread: ThreadId, key: MessageKey) -> Result<(MessageId, Vec<u8>), Error> {
+        if key.thread != thread {
+            return Err(Error::MessageNotInThread);
+        }
+        let rows = self.0.store.scan(keys_of(key, ThreadRow::Message), Direction::Ascending, 1).await;
+        let Row { key, value } = rows.map_err(Error::Store)?.pop().ok_or(Error::MessageNotFound)?;
+        Ok((message_id(decode_key(&key)?)?, value))
+    }
+}
+
+/// Two indexes were read for one page: keeps the part next to the cursor.
+fn trim(page: &mut Page<MessageId>, cursor: Cursor<MessageKey>, limit: usize) {
+    let surplus = page.items.len().saturating_sub(limit);
+    match cursor {
+        Cursor::Newest | Cursor::Before(_) => {
+            page.has_before |= surplus > 0;
+            page.items.drain(..surplus);
+        }
+        Cursor::After(_) => {
+            page.has_after |= surplus > 0;
+            page.items.truncate(limit);
+        }
+        Cursor::Anchor(key) => {
+            let before = page.items.iter().filter(|id| id.ts < key.ts).count();
+            let behind = page.items.iter().filter(|id| id.ts > key.ts).count();
+            let (front, back) = (before.saturating_sub(limit), behind.saturating_sub(limit));
+            page.has_before |= front > 0;
+            page.has_after |= back > 0;
+            page.items.truncate(page.items.len() - back);
+            page.items.drain(..front);
+        }
+    }
+}
+
+/// Where the cursor points, among rows of one kind.
+fn position(
+    thread: ThreadId,
+    cursor: Cursor<MessageKey>,
+    row: impl Fn(MessageId) -> ThreadRow,
+) -> Result<Position, Error> {
+    let at = |key: MessageKey| {
+        if key.thread == thread { Ok(keys_of(key, &row)) } else { Err(Error::MessageNotInThread) }
+    };
+    Ok(match cursor {
+        Cursor::Newest => Position::Top,
+        Cursor::Before(key) => Position::Below(at(key)?),
+        Cursor::After(key) => Position::Above(at(key)?),
+        Cursor::Anchor(key) => Position::Around(at(key)?),
+    })
+}
+
+/// The keys that would be this message: one, or any sequence number if the key is provisional.
+fn keys_of(key: MessageKey, row: impl Fn(MessageId) -> ThreadRow) -> KeyRange {
+    let row = |seq| Key::Thread(key.thread, row(MessageId { ts: key.ts, seq }));
+    KeyRange::inclusive(&row(key.seq.unwrap_or(0)), &row(key.seq.unwrap_or(u64::MAX)))
+}
+
+fn message_id(key: Key) -> Result<MessageId, Error> {
+    match key {
+        Key::Thread(_, ThreadRow::Message(id) | ThreadRow::Deleted(id)) => Ok(id),
+        other => Err(Error::Corrupt { key: other.to_string() }),
+    }
+}
+
+fn assemble(thread: ThreadId, id: MessageId, row: MessageRow) -> Message {
+    Message { thread, id, content: row.content, author: row.author, updated_ts: row.updated, revision: row.revision }
+}

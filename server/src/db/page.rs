@@ -1,0 +1,78 @@
+//! Pages: the rows around a position in one index, whatever the index orders.
+
+use super::error::Error;
+use crate::keys::KeyRange;
+use crate::store::{Direction, Row, Store};
+
+/// Where a window lies in its range, in byte order. A position is the keys that would be it.
+#[derive(Clone, Debug)]
+pub(super) enum Position {
+    /// At the upper end.
+    Top,
+    /// In front of the position.
+    Below(KeyRange),
+    /// Behind the position.
+    Above(KeyRange),
+    /// Up to the limit on either side, and the position itself.
+    Around(KeyRange),
+}
+
+/// Rows in ascending order, and whether there are more on either side.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub(super) rows: Vec<Row>,
+    pub(super) has_below: bool,
+    pub(super) has_above: bool,
+}
+
+/// Reads the window. An empty one says that there is nothing on either side, wherever it lies.
+pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, limit: usize) -> Result<Window, Error> {
+    let window = match position {
+        Position::Top => {
+            let (rows, has_below) = below(store, range.clone(), limit).await?;
+            Window { rows, has_below, has_above: false }
+        }
+        Position::Below(at) => {
+            let (rows, has_below) = below(store, range.below(&at), limit).await?;
+            let rest = KeyRange { start: at.start, end: range.end.clone() };
+            let has_above = !rows.is_empty() && any(store, rest).await?;
+            Window { rows, has_below, has_above }
+        }
+        Position::Above(at) => {
+            let (rows, has_above) = above(store, range.above(&at), limit).await?;
+            let rest = KeyRange { start: range.start.clone(), end: at.end };
+            let has_below = !rows.is_empty() && any(store, rest).await?;
+            Window { rows, has_below, has_above }
+        }
+        Position::Around(at) => {
+            let (mut rows, has_below) = below(store, range.below(&at), limit).await?;
+            rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await.map_err(Error::Store)?);
+            let (behind, has_above) = above(store, range.above(&at), limit).await?;
+            rows.extend(behind);
+            Window { rows, has_below, has_above }
+        }
+    };
+    Ok(window)
+}
+
+/// The uppermost `limit` rows of the range, ascending, and whether there are more below.
+async fn below(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
+    let mut rows = store.scan(range, Direction::Descending, limit + 1).await.map_err(Error::Store)?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    rows.reverse();
+    Ok((rows, more))
+}
+
+/// The lowermost `limit` rows of the range, and whether there are more above.
+async fn above(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
+    let mut rows = store.scan(range, Direction::Ascending, limit + 1).await.map_err(Error::Store)?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Ok((rows, more))
+}
+
+async fn any(store: &Store, range: KeyRange) -> Result<bool, Error> {
+    let rows = store.scan(range, Direction::Ascending, 1).await.map_err(Error::Store)?;
+    Ok(!rows.is_empty())
+}

@@ -1,0 +1,175 @@
+//! Retention: what was deleted long enough ago is purged, and idempotency records run out.
+//!
+//! Everything that will expire is filed under the day of its event, so a run reads what is due and nothing else, and
+//! a change of the time to live takes effect at the next run. Each removal is one commit; a run that is interrupted
+//! is continued by the next.
+
+use std::time::Duration;
+
+use super::{Db, Error, commit_error, decode, decode_key, idempotency};
+use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
+use crate::model::{MessageId, ThreadId};
+use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
+use crate::store::{Commit, Direction, Expect, Op, Outcome, Row, Side};
+
+const DAYS_A_PAGE: usize = 64;
+const ENTRIES_A_PAGE: usize = 512;
+
+/// What a run removed, or would have removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Deleted threads, with all that was in them.
+    pub threads: u64,
+    /// Deleted messages, with their versions.
+    pub messages: u64,
+    /// Idempotency records that ran out.
+    pub idempotency_records: u64,
+}
+
+/// Which entries a run looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Everything,
+    IdempotencyOnly,
+}
+
+impl Db {
+    /// Purges what is due; with `dry_run` only counts it.
+    pub async fn purge(&self, dry_run: bool) -> Result<Purged, Error> {
+        if !self.0.settings.retention {
+            return Err(Error::RetentionDisabled);
+        }
+        self.run(Scope::Everything, dry_run).await
+    }
+
+    /// Removes idempotency records that ran out; happens whether retention is on or off.
+    pub async fn expire_idempotency(&self) -> Result<Purged, Error> {
+        self.run(Scope::IdempotencyOnly, false).await
+    }
+
+    async fn run(&self, scope: Scope, dry_run: bool) -> Result<Purged, Error> {
+        let mut purged = Purged::default();
+        let mut after = None;
+        loop {
+            let kind = PartitionKind::Expiry;
+            let days = self.0.store.partitions(kind, after, Direction::Ascending, DAYS_A_PAGE).await;
+            let days = days.map_err(Error::Store)?;
+            for day in &days {
+                self.run_day(*day, scope, dry_run, &mut purged).await?;
+            }
+            after = days.last().copied();
+            if after.is_none() {
+                return Ok(purged);
+            }
+        }
+    }
+
+    async fn run_day(&self, day: Partition, scope: Scope, dry_run: bool, purged: &mut Purged) -> Result<(), Error> {
+        if matches!(day, Partition::Expiry(day) if day > day_of(self.0.clock.now())) {
+            return Ok(());
+        }
+        let mut rest = KeyRange::all(day);
+        loop {
+            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ENTRIES_A_PAGE).await;
+            let entries = scan.map_err(Error::Store)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+            for entry in &entries {
+                self.run_entry(entry, scope, dry_run, purged).await?;
+            }
+        }
+    }
+
+    async fn run_entry(&self, entry: &Row, scope: Scope, dry_run: bool, purged: &mut Purged) -> Result<(), Error> {
+        let key = decode_key(&entry.key)?;
+        let Key::Expiry { due, thread, kind } = key else { return Err(Error::Corrupt { key: key.to_string() }) };
+        let kept = match kind {
+            ExpiryKind::Thread => nanos(self.0.settings.thread_ttl),
+            ExpiryKind::Message => nanos(self.0.settings.message_ttl),
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => idempotency::KEPT_NS,
+        };
+        let is_record = matches!(kind, ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency);
+        let in_scope = is_record || scope == Scope::Everything;
+        if !in_scope || due.saturating_add(kept) > self.0.clock.now() {
+            return Ok(());
+        }
+        let count = match kind {
+            ExpiryKind::Thread => &mut purged.threads,
+            ExpiryKind::Message => &mut purged.messages,
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => &mut purged.idempotency_records,
+        };
+        if dry_run {
+            *count += 1;
+            return Ok(());
+        }
+        let commit = match kind {
+            ExpiryKind::Thread => self.purge_thread(thread, due).await?,
+            ExpiryKind::Message => self.purge_message(thread, decode::<MessageName>(key, &entry.value)?.0, due).await?,
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => {
+                self.purge_record(thread, &decode::<Names>(key, &entry.value)?).await?
+            }
+        };
+        *count += u64::from(commit.is_some());
+        // An entry about something that is gone or was replaced has only itself to remove.
+        let mut commit = commit.unwrap_or_else(|| Commit {
+            partition: key.partition(),
+            expect: None,
+            ops: Vec::new(),
+            sides: Vec::new(),
+        });
+        if commit.partition == key.partition() {
+            commit.ops.push(Op::Delete(key));
+        } else {
+            commit.sides.push(Side::Delete(key));
+        }
+        match self.0.store.commit(commit).await.map_err(commit_error)? {
+            Outcome::Committed => Ok(()),
+            // What was to go changed in between; the next run looks again.
+            Outcome::Conflict { .. } => Ok(()),
+        }
+    }
+
+    async fn purge_thread(&self, thread: ThreadId, deleted: u64) -> Result<Option<Commit>, Error> {
+        let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted == deleted) else {
+            return Ok(None);
+        };
+        let key = Key::Thread(thread, ThreadRow::Head);
+        Ok(Some(Commit {
+            partition: key.partition(),
+            expect: Some(Expect { key, value: Some(read.bytes) }),
+            ops: vec![Op::DeleteRange(KeyRange::thread_without_head(thread)), Op::Delete(key)],
+            sides: vec![Side::Delete(Key::User(read.head.owner, UserRow::Wrote(thread)))],
+        }))
+    }
+
+    async fn purge_message(&self, thread: ThreadId, id: MessageId, deleted: u64) -> Result<Option<Commit>, Error> {
+        let key = Key::Thread(thread, ThreadRow::Deleted(id));
+        let row = self.row::<DeletedMessage>(key).await?;
+        Ok(row.filter(|row| row.deleted == deleted).map(|_| Commit {
+            partition: key.partition(),
+            expect: None,
+            ops: vec![Op::DeleteRange(KeyRange::versions(thread, id)), Op::Delete(key)],
+            sides: Vec::new(),
+        }))
+    }
+
+    async fn purge_record(&self, thread: ThreadId, names: &Names) -> Result<Option<Commit>, Error> {
+        let key = match *names.0.as_slice() {
+            [name] => Key::Thread(thread, ThreadRow::Idempotency(name)),
+            [user, name] => Key::User(user, UserRow::Idempotency(name)),
+            _ => return Ok(None),
+        };
+        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let in_force = decode::<Idempotency>(key, &bytes)?.expires > self.0.clock.now();
+        Ok((!in_force).then(|| Commit {
+            partition: key.partition(),
+            expect: Some(Expect { key, value: Some(bytes) }),
+            ops: vec![Op::Delete(key)],
+            sides: Vec::new(),
+        }))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

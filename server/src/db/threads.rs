@@ -1,0 +1,272 @@
+//! Threads: create, read, update, delete, list.
+
+use super::append::Answer;
+use super::change::Change;
+use super::page::{Position, Window, window};
+use super::{
+    Caller, Db, Error, Idempotency, ThreadUpdate, WriteOptions, Written, commit_error, decode, decode_key, idempotency,
+};
+use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
+use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
+use crate::rows::{self, Head, Participant, Present, Role, Row, ThreadObject};
+use crate::store::{Commit, Expect, Op, Outcome, Side};
+
+impl Db {
+    /// Creates a thread that the caller owns.
+    pub async fn create_thread(
+        &self,
+        caller: &Caller,
+        content: ThreadContent,
+        options: WriteOptions,
+    ) -> Result<Written<ThreadId>, Error> {
+        // Spawned, so that a client that hangs up does not leave a half of it undone.
+        let (db, caller) = (self.clone(), caller.clone());
+        let created = tokio::spawn(async move {
+            let user = db.hash_user(&caller.user);
+            db.ensure_user(&caller, user).await?;
+            match options.idempotency {
+                None => db.create_fresh_thread(&caller, user, &content).await,
+                Some(wanted) => db.create_thread_once(&caller, user, &content, &wanted).await,
+            }
+        });
+        created.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    async fn create_fresh_thread(
+        &self,
+        caller: &Caller,
+        user: Hash16,
+        content: &ThreadContent,
+    ) -> Result<Written<ThreadId>, Error> {
+        loop {
+            let thread = ThreadId(self.next_timestamp()?);
+            if self.commit_thread(caller, user, thread, content).await? {
+                return Ok(Written { key: thread, revision: 1, replayed: false });
+            }
+        }
+    }
+
+    /// Records which thread the request stands for, then creates that thread.
+    ///
+    /// A repetition that finds the record creates the same thread if a crash came between the two, and otherwise
+    /// finds it there: either way there is one.
+    async fn create_thread_once(
+        &self,
+        caller: &Caller,
+        user: Hash16,
+        content: &ThreadContent,
+        wanted: &Idempotency,
+    ) -> Result<Written<ThreadId>, Error> {
+        let (thread, found) = self.record_creation(caller, user, wanted).await?;
+        let created = self.commit_thread(caller, user, thread, content).await?;
+        Ok(Written { key: thread, revision: 1, replayed: found || !created })
+    }
+
+    /// The thread that the request stands for, and whether it was recorded before.
+    async fn record_creation(
+        &self,
+        caller: &Caller,
+        user: Hash16,
+        wanted: &Idempotency,
+    ) -> Result<(ThreadId, bool), Error> {
+        let name = self.hash_idempotency(caller, wanted);
+        let key = Key::User(user, UserRow::Idempotency(name));
+        loop {
+            let bytes = self.0.store.get(&key).await.map_err(Error::Store)?;
+            let record = bytes.as_deref().map(|bytes| decode::<rows::Idempotency>(key, bytes)).transpose()?;
+            if let Some(record) = self.check_record(record, wanted)? {
+                return Ok((record.thread, true));
+            }
+            let thread = ThreadId(self.next_timestamp()?);
+            let record = idempotency::record(wanted, thread, None, 1, thread.0);
+            let commit = Commit {
+                partition: key.partition(),
+                expect: Some(Expect { key, value: bytes }),
+                ops: vec![Op::Put(key, record.encode())],
+                sides: vec![idempotency::expire_of_user(user, thread, name)],
+            };
+            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+                return Ok((thread, false));
+            }
+        }
+    }
+
+    /// Creates the thread if there is none of this id; false if there is.
+    async fn commit_thread(
+        &self,
+        caller: &Caller,
+        user: Hash16,
+        thread: ThreadId,
+        content: &ThreadContent,
+    ) -> Result<bool, Error> {
+        let head = Head {
+            revision: 1,
+            commit_id: self.next_commit_id(),
+            owner: user,
+            updated: thread.0,
+            last_message: 0,
+            next_seq: 0,
+            live: 0,
+            deleted: 0,
+        };
+        let object = ThreadObject { revision: 1, author: caller.user.clone(), content: content.clone() };
+        let owner = Participant { role: Role::Owner, since: thread.0, user: caller.user.clone() };
+        let mut sides = vec![
+            Side::Put(Key::User(user, UserRow::Created(thread)), Present.encode()),
+            Side::Put(Key::User(user, UserRow::Active { updated: thread.0, thread }), Present.encode()),
+            Side::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode()),
+            Side::Add(Key::User(user, UserRow::LiveThreads), 1),
+            Side::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
+        ];
+        sides.extend(self.progress(1));
+        let key = Key::Thread(thread, ThreadRow::Head);
+        let commit = Commit {
+            partition: Partition::Thread(thread),
+            expect: Some(Expect { key, value: None }),
+            ops: vec![
+                Op::Put(key, head.encode()),
+                Op::Put(Key::Thread(thread, ThreadRow::Object), object.encode()),
+                Op::Put(Key::Thread(thread, ThreadRow::Participant(user)), owner.encode()),
+            ],
+            sides,
+        };
+        let committed = self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed;
+        if committed {
+            self.note_writes(1);
+        }
+        Ok(committed)
+    }
+
+    /// A live thread.
+    pub async fn get_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Thread, Error> {
+        let head = self.readable_head(caller, thread).await?;
+        let key = Key::Thread(thread, ThreadRow::Object);
+        let object = self.row(key).await?.ok_or_else(|| Error::Corrupt { key: key.to_string() })?;
+        Ok(assemble(thread, &head, object))
+    }
+
+    /// Changes title, slug or metadata.
+    pub async fn update_thread(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        update: ThreadUpdate,
+        options: WriteOptions,
+    ) -> Result<Written<ThreadId>, Error> {
+        let answer = self.write(caller, thread, Change::UpdateThread(update), options).await?;
+        Ok(thread_written(thread, &answer))
+    }
+
+    /// Deletes a thread; it is kept, unseen, until retention purges it.
+    pub async fn delete_thread(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        options: WriteOptions,
+    ) -> Result<Written<ThreadId>, Error> {
+        let answer = self.write(caller, thread, Change::DeleteThread, options).await?;
+        Ok(thread_written(thread, &answer))
+    }
+
+    /// The caller's threads, newest or most recently active first.
+    pub async fn list_threads(
+        &self,
+        caller: &Caller,
+        order: ThreadOrder,
+        cursor: Cursor<ThreadId>,
+        limit: usize,
+    ) -> Result<Page<Thread>, Error> {
+        let user = self.hash_user(&caller.user);
+        let range = match order {
+            ThreadOrder::Created => KeyRange::created_threads(user),
+            ThreadOrder::Updated => KeyRange::active_threads(user),
+        };
+        // Display order is descending: what stands in front of a thread is newer.
+        let position = match cursor {
+            Cursor::Newest => Position::Top,
+            Cursor::Before(thread) => Position::Above(self.place(user, order, thread).await?),
+            Cursor::After(thread) => Position::Below(self.place(user, order, thread).await?),
+            Cursor::Anchor(thread) => Position::Around(self.place(user, order, thread).await?),
+        };
+        let window = window(&self.0.store, &range, position, limit).await?;
+        let mut items = self.threads(user, listed(&window)?).await?;
+        items.reverse();
+        let total = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
+        Ok(Page { items, has_before: window.has_above, has_after: window.has_below, total })
+    }
+
+    /// A user's live threads for the administrator, oldest first.
+    pub async fn list_user_threads(
+        &self,
+        user: &UserId,
+        cursor: Cursor<ThreadId>,
+        limit: usize,
+    ) -> Result<Page<ThreadId>, Error> {
+        let user = self.hash_user(user);
+        let row = |thread| KeyRange::only(&Key::User(user, UserRow::Created(thread)));
+        let position = match cursor {
+            Cursor::Newest => Position::Top,
+            Cursor::Before(thread) => Position::Below(row(thread)),
+            Cursor::After(thread) => Position::Above(row(thread)),
+            Cursor::Anchor(thread) => Position::Around(row(thread)),
+        };
+        let window = window(&self.0.store, &KeyRange::created_threads(user), position, limit).await?;
+        let total = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
+        Ok(Page { items: listed(&window)?, has_before: window.has_below, has_after: window.has_above, total })
+    }
+
+    /// Where a thread stands in one of the user's orders.
+    async fn place(&self, user: Hash16, order: ThreadOrder, thread: ThreadId) -> Result<KeyRange, Error> {
+        if order == ThreadOrder::Created {
+            return Ok(KeyRange::only(&Key::User(user, UserRow::Created(thread))));
+        }
+        // A thread of somebody else's must not tell when it was last active.
+        let head = self.head(thread).await?.map(|read| read.head).filter(|head| head.owner == user);
+        let updated = head.map_or(thread.0, |head| head.updated);
+        Ok(KeyRange::only(&Key::User(user, UserRow::Active { updated, thread })))
+    }
+
+    /// The threads of an index of the user's; a row counts only if the head agrees with it.
+    async fn threads(&self, user: Hash16, ids: Vec<ThreadId>) -> Result<Vec<Thread>, Error> {
+        let heads = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Head));
+        let objects = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Object));
+        let keys: Vec<Key> = heads.chain(objects).collect();
+        let mut values = self.0.store.get_many(keys.clone()).await.map_err(Error::Store)?;
+        let objects = values.split_off(ids.len());
+        let mut threads = Vec::with_capacity(ids.len());
+        for (index, (head, object)) in values.into_iter().zip(objects).enumerate() {
+            let (Some(head), Some(object)) = (head, object) else { continue };
+            let head: Head = decode(keys[index], &head)?;
+            if head.owner == user && head.deleted == 0 {
+                let object = decode(keys[ids.len() + index], &object)?;
+                threads.push(assemble(ids[index], &head, object));
+            }
+        }
+        Ok(threads)
+    }
+}
+
+/// The threads that index rows name.
+fn listed(window: &Window) -> Result<Vec<ThreadId>, Error> {
+    let thread = |key| match decode_key(key)? {
+        Key::User(_, UserRow::Created(thread) | UserRow::Active { thread, .. }) => Ok(thread),
+        other => Err(Error::Corrupt { key: other.to_string() }),
+    };
+    window.rows.iter().map(|row| thread(&row.key)).collect()
+}
+
+fn thread_written(thread: ThreadId, answer: &Answer) -> Written<ThreadId> {
+    Written { key: thread, revision: answer.revision, replayed: answer.replayed }
+}
+
+fn assemble(id: ThreadId, head: &Head, object: ThreadObject) -> Thread {
+    Thread {
+        id,
+        content: object.content,
+        author: object.author,
+        updated_ts: head.updated,
+        last_message_ts: (head.last_message != 0).then_some(head.last_message),
+        message_count: head.live,
+        revision: object.revision,
+    }
+}
