@@ -1,0 +1,133 @@
+//! The command line. Flags that set something are the same on every subcommand, so that all find the same store.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// A database for chat threads: every acknowledged message is on disk.
+#[derive(Debug, Parser)]
+#[command(name = "progressdb", version, propagate_version = true)]
+pub struct Args {
+    /// YAML file with settings; must exist if given [default: ./config.yaml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data directory [default: ./database]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub db: Option<PathBuf>,
+    /// Where the API listens; `:8080` is all interfaces, IPv6 in brackets
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub addr: Option<String>,
+    /// Accept tmpfs, NFS and other file systems that may lose acknowledged writes
+    #[arg(long, global = true)]
+    pub allow_volatile_fs: bool,
+    /// What to do; serving if nothing is named.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the server; also without this word
+    Serve,
+    /// Print the effective configuration with the source of each value, secrets masked
+    Config {
+        /// What to do with it instead of printing it.
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print the version, and which store formats it reads and writes
+    Version {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a stopped store holds
+    Inspect {
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Judge the configuration without starting anything: exit code 0 or 78
+    Check {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// The file to judge in place of the one that would be found
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+impl Args {
+    /// What the command line sets.
+    pub fn flags(&self) -> Flags {
+        let file = match &self.command {
+            Some(Command::Config { command: Some(ConfigCommand::Check { file, .. }) }) => file.clone(),
+            _ => None,
+        };
+        Flags {
+            config: file.or_else(|| self.config.clone()),
+            db: self.db.clone(),
+            addr: self.addr.clone(),
+            allow_volatile_fs: self.allow_volatile_fs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).expect(line)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_mean_the_same_before_and_behind_the_subcommand_and_without_one() {
+        let lines = [
+            ("progressdb --db ./data --addr :8080", None),
+            ("progressdb serve --db ./data --addr :8080", Some(Command::Serve)),
+            ("progressdb --db ./data --addr :8080 config", Some(Command::Config { command: None })),
+            ("progressdb version --json --db ./data --addr :8080", Some(Command::Version { json: true })),
+        ];
+        for (line, command) in lines {
+            let args = parse(line);
+            assert_eq!(args.command, command, "{line}");
+            let flags = args.flags();
+            assert_eq!((flags.db, flags.addr), (Some("./data".into()), Some(":8080".into())), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_file_to_judge_goes_before_the_configured_one() {
+        let flags = parse("progressdb --config a.yaml config check --file b.yaml").flags();
+        assert_eq!(flags.config, Some("b.yaml".into()));
+        let flags = parse("progressdb config check --config a.yaml").flags();
+        assert_eq!(flags.config, Some("a.yaml".into()));
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in ["progressdb --no-such-flag", "progressdb nonsense", "progressdb --db"] {
+            let error = Args::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

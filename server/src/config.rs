@@ -1,0 +1,233 @@
+//! What the server was told to do: one checked [`Config`] from defaults, a YAML file, the environment and flags.
+//!
+//! Later sources win: defaults < YAML < environment (`.env` below the real one) < flags. `settings.rs` is the one table
+//! of what exists; loading, checking, `progressdb config` and `docs/configuration.md` all follow from it.
+//! Every problem is reported, not only the first, and each names the key, the value, where it came from and what is
+//! allowed. The values of secrets never appear in a message or in output.
+//!
+//! This module alone reads the process environment, and reads nothing of the store.
+
+mod check;
+mod effective;
+mod settings;
+mod show;
+mod sources;
+mod value;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+use serde::Serialize;
+
+pub use self::{
+    show::reference,
+    sources::{Environment, Flags, Source, Sources},
+};
+
+/// The checked configuration of one server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub db_path: PathBuf,
+    /// Where the API listens. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served without a key, if anywhere.
+    pub management: Option<SocketAddr>,
+    /// No API keys are configured and the address is a loopback one: `serve` makes keys of its own.
+    pub development: bool,
+    /// The largest request body.
+    pub max_payload_bytes: usize,
+    /// Connections beyond this are not accepted until others close.
+    pub max_connections: usize,
+    /// Request bodies that are held in memory at one time, all together.
+    pub max_body_memory_bytes: usize,
+    /// Origins that browsers may call from; `*` allows all, none means no CORS.
+    pub cors_allowed_origins: Vec<String>,
+    /// None is unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// Peers that may connect; empty allows all.
+    pub ip_whitelist: Vec<IpAddr>,
+    /// API keys by role, and signing keys.
+    pub keys: ApiKeys,
+    /// How a stop proceeds.
+    pub drain: Drain,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+    /// What the store may use.
+    pub storage: Storage,
+    /// When deleted threads and messages are removed for good.
+    pub retention: Retention,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// A token bucket for each API key and user.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// Requests a second, above 0.
+    pub rps: f64,
+    /// Requests at once, at least 1.
+    pub burst: u32,
+}
+
+/// Inline keys and those of key files, together; each non-empty printable ASCII without white space.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys {
+    /// May call `/backend` and `/frontend` as any user.
+    pub backend: Vec<SecretString>,
+    /// May call `/frontend` with a signed user id.
+    pub frontend: Vec<SecretString>,
+    /// May call `/admin`.
+    pub admin: Vec<SecretString>,
+    /// HMAC secrets, not API keys: the first signs, every one verifies.
+    pub signing: Vec<SecretString>,
+}
+
+/// The steps of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Not ready, but still serving, for this long.
+    pub hold: Duration,
+    /// Then requests in flight have this long to finish.
+    pub timeout: Duration,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its headers.
+    pub header: Duration,
+    /// For the whole body.
+    pub body: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+}
+
+/// What the store may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Writes are refused when less disk than this is free.
+    pub reserve_bytes: u64,
+    /// Block cache and memtables together.
+    pub memory_bytes: u64,
+    /// Accept file systems that lose data with the machine or do not keep what was synced.
+    pub allow_volatile_fs: bool,
+    /// How far the clock may be ahead of the newest time in the store.
+    pub max_clock_jump: Duration,
+}
+
+/// When deleted threads and messages are removed for good.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Off: nothing is ever removed.
+    pub enabled: bool,
+    /// When it runs, in UTC.
+    pub cron: croner::Cron,
+    /// How long a deleted message is kept.
+    pub message_ttl: Duration,
+    /// How long a deleted thread is kept.
+    pub thread_ttl: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is logged.
+    pub level: tracing::Level,
+    /// Directives of `RUST_LOG`, which override the level.
+    pub directives: Option<String>,
+    /// Text for people, JSON for machines; one line an event in both.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// One reason why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The full name of the setting.
+    pub key: String,
+    /// What was given, masked if the setting is secret; nothing if it is missing.
+    pub value: Option<String>,
+    /// What is allowed instead.
+    pub allowed: String,
+    /// The file, variable or flag that it came from.
+    pub source: String,
+    /// All of this in one line.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(key: &str, value: Option<String>, source: &Source, what: &str, allowed: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            message: format!("{key}: {what}: want {allowed}"),
+            value,
+            allowed: allowed.to_owned(),
+            source: source.to_string(),
+        }
+    }
+}
+
+/// Something that is odd but does not stop the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The full name of the setting or variable.
+    pub key: String,
+    /// The file, variable or flag that it came from.
+    pub source: String,
+    /// What is odd about it, naming the key.
+    pub message: String,
+    /// A setting of an earlier release that means nothing here: worth a line, not an alarm.
+    #[serde(skip)]
+    pub no_effect: bool,
+}
+
+/// Every reason why a configuration is refused; never empty.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n"))]
+pub struct Error(pub Vec<Problem>);
+
+/// What became of the sources: the configuration or why there is none, and what was odd on the way.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration, if nothing is wrong with it.
+    pub config: Result<Config, Error>,
+    /// What was odd; also present when the configuration is refused.
+    pub warnings: Vec<Warning>,
+    /// How to log, known even when the rest is refused.
+    pub log: Log,
+    effective: effective::Effective,
+}
+
+impl Loaded {
+    /// The effective configuration as YAML: every setting with an effect, its source as a comment, secrets masked.
+    pub fn to_yaml(&self) -> String {
+        show::to_yaml(&self.effective)
+    }
+
+    /// `{"valid","errors","warnings"}`, what `progressdb config check --json` prints.
+    pub fn to_report(&self) -> serde_json::Value {
+        let errors = self.config.as_ref().err().map(|error| error.0.as_slice()).unwrap_or_default();
+        serde_json::json!({ "valid": self.config.is_ok(), "errors": errors, "warnings": self.warnings })
+    }
+}
+
+/// Reads, merges and checks all sources. Touches the YAML file, `.env` and key files, nothing else.
+pub fn load(sources: &Sources) -> Loaded {
+    check::check(sources::merge(sources), &sources.environment)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! From merged values to a [`Config`]: reads every value by its kind, then checks what concerns more than one.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use serde_json::Value as Json;
+
+use super::{
+    ApiKeys, Config, Drain, Environment, Error, Loaded, Problem, Retention, Source, Storage, Timeouts, Warning,
+    effective::Effective,
+    settings::{Effect, SETTINGS},
+    sources::Merged,
+    value::{MASK, Value, is_secret, parse_cron, parse_host},
+};
+
+const NOT_ALLOWED: &str = "is not allowed";
+
+struct Checker {
+    values: Effective,
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+/// Reads and checks everything, and reports all problems at once.
+pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
+    let mut checker = Checker::read(merged);
+    let keys = checker.keys();
+    let listen = checker.listen(&keys);
+    let values = &checker.values;
+    let log = values.log(environment);
+    let config = Config {
+        db_path: PathBuf::from(values.text("server.db_path")),
+        development: keys.is_empty() && listen.ip().is_loopback(),
+        listen,
+        management: values.host_port("server.management_address"),
+        max_payload_bytes: values.bytes("server.max_payload_size"),
+        max_connections: values.count("server.max_connections"),
+        max_body_memory_bytes: values.bytes("server.max_body_memory"),
+        cors_allowed_origins: values.texts("server.cors.allowed_origins"),
+        rate_limit: values.rate_limit(),
+        ip_whitelist: values.texts("server.ip_whitelist").iter().filter_map(|text| text.parse().ok()).collect(),
+        keys,
+        drain: Drain { hold: values.duration("drain.hold"), timeout: values.duration("drain.timeout") },
+        timeouts: Timeouts {
+            header: values.duration("server.timeouts.header"),
+            body: values.duration("server.timeouts.body"),
+            idle: values.duration("server.timeouts.idle"),
+        },
+        storage: Storage {
+            reserve_bytes: values.size("storage.reserve"),
+            memory_bytes: values.size("storage.memory"),
+            allow_volatile_fs: values.flag("storage.allow_volatile_fs"),
+            max_clock_jump: values.duration("storage.max_clock_jump"),
+        },
+        retention: Retention {
+            enabled: values.flag("retention.enabled"),
+            cron: parse_cron(&values.text("retention.cron")).expect("read as a schedule before"),
+            message_ttl: values.duration("retention.mttl"),
+            thread_ttl: values.duration("retention.tttl"),
+        },
+        log: log.clone(),
+    };
+    checker.check_keys(&config);
+    checker.check_limits(&config);
+    let Checker { values, problems, warnings } = checker;
+    let config = if problems.is_empty() { Ok(config) } else { Err(Error(problems)) };
+    Loaded { config, warnings, log, effective: values }
+}
+
+impl Checker {
+    fn read(mut merged: Merged) -> Self {
+        let mut checker =
+            Checker { values: Effective(BTreeMap::new()), problems: merged.problems, warnings: merged.warnings };
+        let mut refused = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Active) {
+            let default = || (setting.default_value(), Source::Default);
+            let value = match merged.values.remove(setting.key) {
+                None => default(),
+                Some((raw, source)) => match setting.kind.parse(&raw) {
+                    Some(value) => (value, source),
+                    None => {
+                        refused.push((setting, raw, source));
+                        default()
+                    }
+                },
+            };
+            checker.values.0.insert(setting.key, value);
+        }
+        // What nobody uses stops nobody.
+        let retention = checker.values.flag("retention.enabled");
+        for (setting, raw, source) in refused {
+            let shown = if setting.is_secret() { MASK.to_owned() } else { show_raw(&raw) };
+            let what = format!("{shown} from {source} {NOT_ALLOWED}");
+            let problem = Problem::new(setting.key, Some(shown), &source, &what, &setting.kind.allowed());
+            if setting.key.starts_with("retention.") && setting.key != "retention.enabled" && !retention {
+                checker.warn(setting.key, &source, problem.message);
+            } else {
+                checker.problems.push(problem);
+            }
+        }
+        checker
+    }
+
+    fn keys(&mut self) -> ApiKeys {
+        ApiKeys {
+            backend: self.keys_of("server.api_keys.backend", "server.api_keys.backend_file"),
+            frontend: self.keys_of("server.api_keys.frontend", "server.api_keys.frontend_file"),
+            admin: self.keys_of("server.api_keys.admin", "server.api_keys.admin_file"),
+            signing: self.keys_of("server.api_keys.signing", "server.api_keys.signing_file"),
+        }
+    }
+
+    /// Inline keys, then those of the file: the first signing key is the one that signs.
+    fn keys_of(&mut self, inline: &'static str, file: &'static str) -> Vec<SecretString> {
+        let mut keys = self.values.secrets(inline);
+        let (Value::Text(path), source) = self.values.get(file).clone() else { return keys };
+        match read_keys(Path::new(&path)) {
+            Ok(more) => keys.extend(more),
+            Err(reason) => {
+                let what = format!("{path} from {source} {reason}");
+                self.problems.push(Problem::new(
+                    file,
+                    Some(path),
+                    &source,
+                    &what,
+                    "a readable file with one key a line",
+                ));
+            }
+        }
+        keys
+    }
+
+    /// Without API keys only this machine may connect, unless told otherwise, which [`Checker::check_keys`] refuses.
+    fn listen(&mut self, keys: &ApiKeys) -> SocketAddr {
+        let host = match self.values.get("server.address") {
+            (Value::Text(text), _) => parse_host(text).expect("read as a host before"),
+            _ if keys.has_api_keys() => IpAddr::from([0, 0, 0, 0]),
+            _ => IpAddr::from([127, 0, 0, 1]),
+        };
+        let (address, _) = self.values.0.get_mut("server.address").expect("in the table");
+        *address = Value::Text(host.to_string());
+        SocketAddr::new(host, self.values.integer("server.port") as u16)
+    }
+
+    fn check_keys(&mut self, config: &Config) {
+        // Keys that were refused are not missing.
+        if self.problems.iter().any(|problem| problem.key.starts_with("server.api_keys")) {
+            return;
+        }
+        let keys = &config.keys;
+        let any = "at least one key in server.api_keys.backend, frontend or admin, or in their _file settings";
+        if !keys.has_api_keys() && !config.listen.ip().is_loopback() {
+            let source = self.values.get("server.address").1.clone();
+            let what = format!("none are set, but the address is {} from {source}", config.listen.ip());
+            let allowed = format!("{any}, or 127.0.0.1 to try the server without");
+            self.problems.push(Problem::new("server.api_keys", None, &source, &what, &allowed));
+        } else if !keys.has_api_keys() && !keys.signing.is_empty() {
+            let source = self.values.get("server.api_keys.signing").1.clone();
+            self.problems.push(Problem::new("server.api_keys", None, &source, "only signing keys are set", any));
+        }
+        let signing = "server.api_keys.signing";
+        if keys.signing.is_empty() && !keys.frontend.is_empty() {
+            let allowed = "at least one key, here or in server.api_keys.signing_file, because frontend keys are set";
+            self.problems.push(Problem::new(signing, None, &Source::Default, "not set", allowed));
+        } else if keys.signing.is_empty() && keys.has_api_keys() {
+            let message = format!("{signing} is not set: /backend/v1/sign will not work");
+            self.warn(signing, &Source::Default, message);
+        }
+    }
+
+    fn check_limits(&mut self, config: &Config) {
+        if config.max_body_memory_bytes < config.max_payload_bytes {
+            self.refuse("server.max_body_memory", NOT_ALLOWED, "at least server.max_payload_size");
+        }
+        if config.management.is_some_and(|management| management == config.listen && management.port() != 0) {
+            self.refuse("server.management_address", NOT_ALLOWED, "an address other than that of the API");
+        }
+        if self.values.flag("encryption.enabled") {
+            self.refuse("encryption.enabled", "is not supported by this version", "false");
+        }
+    }
+
+    /// Refuses a value that is allowed by itself; none that is secret.
+    fn refuse(&mut self, key: &'static str, why: &str, allowed: &str) {
+        let (value, source) = self.values.get(key);
+        let shown = value.to_yaml();
+        let what = format!("{shown} from {source} {why}");
+        self.problems.push(Problem::new(key, Some(shown), source, &what, allowed));
+    }
+
+    fn warn(&mut self, key: &str, source: &Source, message: String) {
+        self.warnings.push(Warning { key: key.to_owned(), source: source.to_string(), message, no_effect: false });
+    }
+}
+
+impl ApiKeys {
+    fn has_api_keys(&self) -> bool {
+        [&self.backend, &self.frontend, &self.admin].iter().any(|keys| !keys.is_empty())
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.has_api_keys() && self.signing.is_empty()
+    }
+}
+
+/// The keys of a file, one a line. The reason why not never quotes a line.
+fn read_keys(path: &Path) -> Result<Vec<SecretString>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read ({error})"))?;
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        match line.trim() {
+            "" => {}
+            comment if comment.starts_with('#') => {}
+            key if is_secret(key) => keys.push(SecretString::from(key)),
+            _ => {
+                return Err(format!(
+                    "has something else than printable ASCII without white space in line {}",
+                    number + 1
+                ));
+            }
+        }
+    }
+    if keys.is_empty() { Err("holds no key".to_owned()) } else { Ok(keys) }
+}
+
+/// What was given, short enough for one line.
+fn show_raw(raw: &Json) -> String {
+    let text = match raw {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None if text.is_empty() || text.chars().any(char::is_control) => format!("{text:?}"),
+        None => text,
+    }
+}

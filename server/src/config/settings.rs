@@ -1,0 +1,276 @@
+//! The one table of settings. To add a setting, add a row here and read it in `check.rs`.
+
+use std::time::Duration;
+
+use super::value::Kind;
+
+/// Before every variable's name.
+pub(crate) const PREFIX: &str = "PROGRESSDB_";
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its full name: the path in the YAML file.
+    pub(crate) key: &'static str,
+    /// What it may be.
+    pub(crate) kind: Kind,
+    /// In the syntax of the file; empty if nothing is set by default.
+    pub(crate) default: &'static str,
+    /// Names of variables, after the prefix, beside the one that follows from the key and wins.
+    pub(crate) aliases: &'static [&'static str],
+    /// The flag that sets it.
+    pub(crate) flag: Option<&'static str>,
+    /// What becomes of it.
+    pub(crate) effect: Effect,
+    /// One line for the operator; for settings without effect, what they were.
+    pub(crate) doc: &'static str,
+}
+
+/// What becomes of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is used.
+    Active,
+    /// Accepted because Go 0.2 had it; means nothing here.
+    None,
+}
+
+impl Setting {
+    /// Full names of the variables that set it, the strongest first.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        let derived = self.key.replace('.', "_").to_uppercase();
+        std::iter::once(derived.as_str())
+            .chain(self.aliases.iter().copied())
+            .map(|name| format!("{PREFIX}{name}"))
+            .collect()
+    }
+
+    /// Whether its value must never be shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.kind == Kind::Secrets
+    }
+
+    const fn new(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
+        Self { key, kind, default, aliases: &[], flag: None, effect: Effect::Active, doc }
+    }
+
+    const fn no_effect(key: &'static str, doc: &'static str) -> Self {
+        Self { key, kind: Kind::Anything, default: "", aliases: &[], flag: None, effect: Effect::None, doc }
+    }
+
+    const fn aliases(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn flag(self, flag: &'static str) -> Self {
+        Self { flag: Some(flag), ..self }
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+const fn ms(from: u64, to: u64) -> Kind {
+    Kind::Duration(Duration::from_millis(from), Duration::from_millis(to))
+}
+
+const HOUR: u64 = 3_600_000;
+const CENTURY: u64 = 876_000 * HOUR;
+
+/// Every setting, in the order in which they are shown.
+pub(crate) static SETTINGS: &[Setting] = &[
+    Setting::new(
+        "server.address",
+        Kind::Host,
+        "",
+        "Address of the API. Unset: all IPv4 interfaces when API keys are configured, else 127.0.0.1. `::` for IPv6.",
+    )
+    .aliases(&["ADDRESS"])
+    .flag("--addr"),
+    Setting::new("server.port", Kind::Integer(0, 65535), "8080", "Port of the API. 0 lets the system choose one.")
+        .aliases(&["PORT"])
+        .flag("--addr"),
+    Setting::new(
+        "server.management_address",
+        Kind::HostPort,
+        "",
+        "Where `/metrics`, `/healthz` and `/readyz` are served without a key. Unset: nowhere.",
+    ),
+    Setting::new("server.db_path", Kind::Text, "./database", "The data directory.").aliases(&["DB_PATH"]).flag("--db"),
+    Setting::new(
+        "server.max_payload_size",
+        Kind::Size(KIB, 64 * MIB),
+        "100KiB",
+        "The largest request body; above it: 413.",
+    )
+    .aliases(&["MAX_PAYLOAD_SIZE"]),
+    Setting::new(
+        "server.max_connections",
+        Kind::Integer(1, 1_000_000),
+        "10000",
+        "Connections beyond this wait until others close.",
+    ),
+    Setting::new(
+        "server.max_body_memory",
+        Kind::Size(KIB, TIB),
+        "64MiB",
+        "Request bodies in memory at one time, all together; at least `server.max_payload_size`.",
+    ),
+    Setting::new(
+        "server.timeouts.header",
+        ms(100, HOUR),
+        "10s",
+        "From the first byte of a request to the end of its headers.",
+    ),
+    Setting::new("server.timeouts.body", ms(100, HOUR), "10s", "For the whole request body."),
+    Setting::new("server.timeouts.idle", ms(100, HOUR), "75s", "Between two requests of a connection."),
+    Setting::new(
+        "server.cors.allowed_origins",
+        Kind::Texts,
+        "",
+        "Origins that browsers may call from; `*` allows all. Empty: no CORS.",
+    )
+    .aliases(&["CORS_ORIGINS"]),
+    Setting::new(
+        "server.rate_limit.rps",
+        Kind::Number(0.0, 1e6),
+        "0",
+        "Requests a second for each API key and user. 0: unlimited.",
+    )
+    .aliases(&["RATE_RPS"]),
+    Setting::new(
+        "server.rate_limit.burst",
+        Kind::Integer(0, 1_000_000),
+        "0",
+        "Requests at once. 0: as many as a second allows.",
+    )
+    .aliases(&["RATE_BURST"]),
+    Setting::new(
+        "server.ip_whitelist",
+        Kind::Addresses,
+        "",
+        "Peers that may connect, health probes included. Empty: all.",
+    )
+    .aliases(&["IP_WHITELIST"]),
+    Setting::new(
+        "server.api_keys.backend",
+        Kind::Secrets,
+        "",
+        "Keys that may call `/backend` and `/frontend` as any user.",
+    )
+    .aliases(&["API_BACKEND_KEYS"]),
+    Setting::new(
+        "server.api_keys.backend_file",
+        Kind::Text,
+        "",
+        "A file with more of them, one a line; blank lines and `#` comments are skipped.",
+    )
+    .aliases(&["API_BACKEND_KEYS_FILE"]),
+    Setting::new(
+        "server.api_keys.frontend",
+        Kind::Secrets,
+        "",
+        "Keys that may call `/frontend` with a signed user id.",
+    )
+    .aliases(&["API_FRONTEND_KEYS"]),
+    Setting::new("server.api_keys.frontend_file", Kind::Text, "", "A file with more of them.")
+        .aliases(&["API_FRONTEND_KEYS_FILE"]),
+    Setting::new("server.api_keys.admin", Kind::Secrets, "", "Keys that may call `/admin`, and nothing else.")
+        .aliases(&["API_ADMIN_KEYS"]),
+    Setting::new("server.api_keys.admin_file", Kind::Text, "", "A file with more of them.")
+        .aliases(&["API_ADMIN_KEYS_FILE"]),
+    Setting::new(
+        "server.api_keys.signing",
+        Kind::Secrets,
+        "",
+        "Secrets that sign user ids: the first one signs, all verify. Needed when there are frontend keys.",
+    )
+    .aliases(&["API_SIGNING_KEYS"]),
+    Setting::new("server.api_keys.signing_file", Kind::Text, "", "A file with more of them.")
+        .aliases(&["API_SIGNING_KEYS_FILE"]),
+    Setting::new(
+        "drain.hold",
+        ms(0, HOUR),
+        "0s",
+        "After SIGTERM, serve this long as not ready, so that load balancers notice. Containers set it.",
+    ),
+    Setting::new("drain.timeout", ms(0, HOUR), "30s", "Then requests in flight have this long to finish."),
+    Setting::new(
+        "storage.reserve",
+        Kind::Size(MIB, TIB),
+        "256MiB",
+        "Writes are refused with 507 when less disk than this is free.",
+    ),
+    Setting::new("storage.memory", Kind::Size(16 * MIB, TIB), "256MiB", "Block cache and memtables together."),
+    Setting::new(
+        "storage.allow_volatile_fs",
+        Kind::Bool,
+        "false",
+        "Accept tmpfs, ramfs, NFS, SMB and FUSE, where acknowledged writes may be lost. For tests.",
+    )
+    .flag("--allow-volatile-fs"),
+    Setting::new(
+        "storage.max_clock_jump",
+        ms(1000, CENTURY),
+        "24h",
+        "Refuse to start or append when the clock is further ahead of the newest time in the store than this.",
+    ),
+    Setting::new("retention.enabled", Kind::Bool, "false", "Remove deleted threads and messages for good."),
+    Setting::new(
+        "retention.cron",
+        Kind::Cron,
+        "0 2 * * *",
+        "When it runs, in UTC: 5 to 7 fields, or an alias such as `@daily`.",
+    ),
+    Setting::new("retention.mttl", ms(1, CENTURY), "720h", "How long a deleted message is kept."),
+    Setting::new("retention.tttl", ms(1, CENTURY), "720h", "How long a deleted thread is kept."),
+    Setting::new(
+        "logging.level",
+        Kind::Choice(&["trace", "debug", "info", "warn", "error"]),
+        "info",
+        "The least important level that is logged. `RUST_LOG` overrides it.",
+    )
+    .aliases(&["LOG_LEVEL"]),
+    Setting::new(
+        "logging.format",
+        Kind::Choice(&["text", "json"]),
+        "text",
+        "One line an event, for people or for machines.",
+    )
+    .aliases(&["LOG_FORMAT"]),
+    Setting::new("encryption.enabled", Kind::Bool, "false", "Not supported by this version: must be false."),
+    Setting::no_effect("encryption.fields", "Fields to encrypt."),
+    Setting::no_effect("encryption.kms.mode", "Embedded or external KMS.").aliases(&["KMS_MODE"]),
+    Setting::no_effect("encryption.kms.endpoint", "External KMS.").aliases(&["KMS_ENDPOINT"]),
+    Setting::no_effect("encryption.kms.db_path", "Directory of the embedded KMS.")
+        .aliases(&["KMS_DATA_DIR", "KMS_DB_PATH"]),
+    Setting::no_effect("encryption.kms.master_key_file", "Master key.").aliases(&["KMS_MASTER_KEY_FILE"]),
+    Setting::no_effect("encryption.kms.master_key_hex", "Master key.").aliases(&["KMS_MASTER_KEY_HEX"]),
+    Setting::no_effect("ingest.intake.queue_capacity", "Queue before the store.").aliases(&["INTAKE_QUEUE_CAPACITY"]),
+    Setting::no_effect("ingest.intake.shutdown_poll_interval", "Queue before the store.")
+        .aliases(&["INTAKE_SHUTDOWN_POLL_INTERVAL"]),
+    Setting::no_effect("ingest.intake.wal.enabled", "Every write is durable here.").aliases(&["INTAKE_WAL_ENABLED"]),
+    Setting::no_effect("ingest.intake.wal.segment_size", "Log of the queue.").aliases(&["INTAKE_WAL_SEGMENT_SIZE"]),
+    Setting::no_effect("ingest.intake.recovery.enabled", "Recovery always runs here.")
+        .aliases(&["INTAKE_RECOVERY_ENABLED"]),
+    Setting::no_effect("ingest.intake.recovery.temp_index_enabled", "Recovery of the queue.")
+        .aliases(&["INTAKE_RECOVERY_TEMP_IDX_ENABLED", "INTAKE_RECOVERY_TEMP_INDEX_ENABLED"]),
+    Setting::no_effect("ingest.intake.recovery.temp_idx_enabled", "Recovery of the queue, as the sample spelled it."),
+    Setting::no_effect("ingest.compute.worker_multiplier", "Workers before the store.")
+        .aliases(&["COMPUTE_WORKER_MULTIPLIER"]),
+    Setting::no_effect("ingest.compute.worker_count", "Workers before the store.").aliases(&["COMPUTE_WORKER_COUNT"]),
+    Setting::no_effect("ingest.compute.buffer_capacity", "Workers before the store.")
+        .aliases(&["COMPUTE_BUFFER_CAPACITY"]),
+    Setting::no_effect("ingest.apply.batch_count", "Batches into the store.").aliases(&["APPLY_BATCH_COUNT"]),
+    Setting::no_effect("ingest.apply.batch_timeout", "Batches into the store.").aliases(&["APPLY_BATCH_TIMEOUT"]),
+    Setting::no_effect("telemetry.buffer_size", "Trace files."),
+    Setting::no_effect("telemetry.file_max_size", "Trace files."),
+    Setting::no_effect("telemetry.flush_interval", "Trace files."),
+    Setting::no_effect("telemetry.queue_capacity", "Trace files."),
+    Setting::no_effect("sensor.poll_interval", "Hardware sensor."),
+    Setting::no_effect("sensor.disk_high_pct", "Hardware sensor."),
+    Setting::no_effect("sensor.mem_high_pct", "Hardware sensor."),
+    Setting::no_effect("sensor.cpu_high_pct", "Hardware sensor."),
+    Setting::no_effect("sensor.recovery_window", "Hardware sensor."),
+];

@@ -1,0 +1,154 @@
+//! Whether a file system keeps what it was told to sync, and how much room it has.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Error;
+
+/// What is known about a kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing bad.
+    Fine,
+    /// It may be what a container throws away.
+    Doubtful(&'static str),
+    /// Gone with the machine, or beyond the reach of fsync and flock.
+    Volatile(&'static str),
+}
+
+/// By the magic number that statfs reports.
+fn judge(magic: u32) -> Verdict {
+    match magic {
+        0x0102_1994 => Verdict::Volatile("tmpfs"),
+        0x8584_58f6 => Verdict::Volatile("ramfs"),
+        0x0000_6969 => Verdict::Volatile("NFS"),
+        0x0000_517b => Verdict::Volatile("SMB"),
+        0xff53_4d42 => Verdict::Volatile("CIFS"),
+        0xfe53_4d42 => Verdict::Volatile("SMB2"),
+        0x6573_5546 => Verdict::Volatile("FUSE"),
+        0x794c_7630 => Verdict::Doubtful("overlayfs"),
+        _ => Verdict::Fine,
+    }
+}
+
+pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
+    let stat = rustix::fs::statfs(path).map_err(|error| {
+        Error::io(format!("cannot find the file system of {}", path.display()), io::Error::from(error))
+    })?;
+    // Wider on some platforms, but every magic number has 32 bits.
+    match judge(stat.f_type as u32) {
+        Verdict::Fine => Ok(()),
+        Verdict::Doubtful(kind) => {
+            tracing::warn!(event = "startup.doubtful_filesystem", kind, path = %path.display(),
+                "if this is a container's own layer, the data goes with the container: mount a volume");
+            Ok(())
+        }
+        Verdict::Volatile(kind) if allow_volatile_fs => {
+            tracing::warn!(event = "startup.volatile_filesystem", kind, path = %path.display(),
+                "acknowledged writes may be lost; allowed by storage.allow_volatile_fs");
+            Ok(())
+        }
+        Verdict::Volatile(kind) => Err(Error::UnsupportedFs { path: path.to_owned(), kind: kind.to_owned() }),
+    }
+}
+
+/// Does once what the store will rely on: sync a file, rename it, sync the directory, read it back.
+pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
+    let (before, after) = (directory.join("self-test.tmp"), directory.join("self-test"));
+    let text = "progressdb";
+    let run = || {
+        let mut file = File::create(&before)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&before, &after)?;
+        File::open(directory)?.sync_all()?;
+        let read = fs::read_to_string(&after)?;
+        fs::remove_file(&after)?;
+        if read == text { Ok(()) } else { Err(io::Error::other("a file came back with other content")) }
+    };
+    match run() {
+        // A full disk must not keep the store from opening: reads still work.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(Error::UnsupportedFs {
+                path: directory.to_owned(),
+                kind: format!("a file system without sync ({error})"),
+            })
+        }
+        result => result.map_err(|error| Error::io(format!("cannot write and sync in {}", directory.display()), error)),
+    }
+}
+
+/// Bytes that this process may still write on the file system of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Raises the soft limit of open files to the hard one; answers the limit now, none if there is none.
+pub fn raise_open_files_limit() -> io::Result<Option<u64>> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(limit.maximum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volatile_file_systems_are_known_by_their_numbers() {
+        let volatile = [0x0102_1994, 0x8584_58f6, 0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546];
+        for magic in volatile {
+            assert!(matches!(judge(magic), Verdict::Volatile(_)), "{magic:#x}");
+        }
+        assert_eq!(judge(0x794c_7630), Verdict::Doubtful("overlayfs"));
+        // ext4, xfs, btrfs, zfs
+        for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1] {
+            assert_eq!(judge(magic), Verdict::Fine, "{magic:#x}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_is_refused_unless_allowed() {
+        let path = Path::new("/dev/shm");
+        let is_tmpfs =
+            rustix::fs::statfs(path).is_ok_and(|stat| judge(stat.f_type as u32) == Verdict::Volatile("tmpfs"));
+        if !is_tmpfs {
+            return;
+        }
+        let error = check(path, false).unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        assert_eq!(
+            error.to_string(),
+            "/dev/shm is on tmpfs, which may lose acknowledged writes: use a local disk, or --allow-volatile-fs for tests"
+        );
+        check(path, true).unwrap();
+    }
+
+    #[test]
+    fn the_self_test_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        self_test(directory.path()).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn free_space_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(free_bytes(directory.path()).unwrap() > 0);
+        assert!(free_bytes(&directory.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_the_hard_one() {
+        raise_open_files_limit().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+}

@@ -1,0 +1,228 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const BIRTH: Birth = Birth { database_id: [0xab; 16], created_ns: 1_763_700_000_000_000_000 };
+
+/// A directory under test; on whatever file system the tests run.
+struct Db(TempDir);
+
+impl Db {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("db")
+    }
+
+    fn open(&self) -> Result<Directory, Error> {
+        Directory::open(&self.path(), BIRTH, true)
+    }
+
+    /// Creates a database with a store that looks like one.
+    fn ready(self) -> Self {
+        let mut directory = self.open().unwrap();
+        make_store(&directory.store_path());
+        directory.mark_ready().unwrap();
+        self
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path().join(name).parent().unwrap()).unwrap();
+        fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn make_store(store: &Path) {
+    fs::create_dir(store).unwrap();
+    fs::write(store.join("MANIFEST-000001"), "").unwrap();
+    fs::write(store.join("CURRENT"), "MANIFEST-000001\n").unwrap();
+}
+
+#[track_caller]
+fn check_refused(db: &Db, exit_code: u8, text: &str) {
+    let error = db.open().unwrap_err();
+    assert_eq!(error.to_string().replace(&db.path().display().to_string(), "DB"), text);
+    assert_eq!(error.exit_code(), exit_code);
+}
+
+#[test]
+fn a_new_directory_is_created_for_its_owner_only() {
+    let db = Db::new();
+    let mut directory = db.open().unwrap();
+    assert!(directory.is_new());
+    assert_eq!(directory.database_id(), [0xab; 16]);
+    assert_eq!(fs::metadata(db.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(db.names(), ["PROGRESSDB", "lock", "tmp"]);
+    make_store(&directory.store_path());
+    directory.mark_ready().unwrap();
+    assert_eq!(
+        fs::read_to_string(db.path().join("PROGRESSDB")).unwrap(),
+        "{\"name\":\"progressdb\",\"layout\":1,\"database_id\":\"abababababababababababababababab\",\"state\":\"ready\",\"created\":\"2025-11-21T04:40:00Z\"}\n"
+    );
+}
+
+#[test]
+fn a_ready_directory_keeps_its_identity() {
+    let db = Db::new().ready();
+    let other = Birth { database_id: [1; 16], created_ns: 0 };
+    let directory = Directory::open(&db.path(), other, true).unwrap();
+    assert!(!directory.is_new());
+    assert_eq!(directory.database_id(), [0xab; 16]);
+}
+
+#[test]
+fn a_creation_that_crashed_begins_again() {
+    let db = Db::new();
+    let directory = db.open().unwrap();
+    fs::create_dir(directory.store_path()).unwrap();
+    fs::write(directory.store_path().join("000001.log"), "half").unwrap();
+    drop(directory);
+    let directory = db.open().unwrap();
+    assert!(directory.is_new());
+    assert!(!directory.store_path().exists());
+}
+
+#[test]
+fn leftovers_from_before_the_marker_are_harmless() {
+    for name in ["lock", "PROGRESSDB.tmp", "lost+found/x"] {
+        let db = Db::new();
+        db.write(name, "");
+        assert!(db.open().unwrap().is_new(), "{name}");
+    }
+}
+
+#[test]
+fn leftovers_in_tmp_go_at_the_next_start() {
+    let db = Db::new().ready();
+    db.write("tmp/old/file", "x");
+    let directory = db.open().unwrap();
+    assert_eq!(fs::read_dir(directory.tmp_path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_by_whom() {
+    let db = Db::new();
+    let _held = db.open().unwrap();
+    let pid = std::process::id();
+    let text = format!("DB is in use by process {pid}: stop that process, or choose another directory with --db");
+    check_refused(&db, 75, &text);
+}
+
+#[test]
+fn the_lock_ends_with_its_holder() {
+    let db = Db::new();
+    drop(db.open().unwrap());
+    db.open().unwrap();
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_as_it_was() {
+    let db = Db::new();
+    for name in ["notes.txt", "photos/1", "a", "b", "c", "d"] {
+        db.write(name, "x");
+    }
+    check_refused(
+        &db,
+        7,
+        "DB is not a data directory of ours: it has no PROGRESSDB file but holds a, b, c, d, notes.txt and more; choose an empty or new directory with --db",
+    );
+    assert_eq!(db.names(), ["a", "b", "c", "d", "notes.txt", "photos"]);
+}
+
+#[test]
+fn a_database_of_go_0_2_is_recognised() {
+    let db = Db::new();
+    for name in ["store/CURRENT", "index/CURRENT", "wal/CURRENT", "state/audit/x"] {
+        db.write(name, "MANIFEST-000001\n");
+    }
+    check_refused(
+        &db,
+        7,
+        "DB is not a data directory of ours: it looks like a database of ProgressDB 0.2, which this version cannot open; choose an empty or new directory with --db",
+    );
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_refused() {
+    let db = Db::new();
+    fs::write(db.path(), "x").unwrap();
+    check_refused(
+        &db,
+        7,
+        "DB is not a data directory of ours: it is not a directory; choose an empty or new directory with --db",
+    );
+}
+
+#[test]
+fn symbolic_links_in_place_of_our_entries_are_refused() {
+    for name in ["PROGRESSDB", "lock", "store", "tmp"] {
+        let db = Db::new().ready();
+        let elsewhere = db.0.path().join("elsewhere");
+        fs::rename(db.path().join(name), &elsewhere).unwrap();
+        symlink(&elsewhere, db.path().join(name)).unwrap();
+        let text = format!(
+            "DB is not a data directory of ours: {name} is a symbolic link; choose an empty or new directory with --db"
+        );
+        check_refused(&db, 7, &text);
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_is_damage_not_a_new_database() {
+    let db = Db::new().ready();
+    fs::write(db.path().join("store/CURRENT"), "MANIFEST-000002\n").unwrap();
+    let copy = "; keep a copy and restore a backup";
+    check_refused(&db, 7, &format!("DB is damaged: store/CURRENT names no file that exists{copy}"));
+    fs::remove_file(db.path().join("store/CURRENT")).unwrap();
+    check_refused(&db, 7, &format!("DB is damaged: store/CURRENT cannot be read{copy}"));
+    fs::remove_dir_all(db.path().join("store")).unwrap();
+    check_refused(&db, 7, &format!("DB is damaged: its store directory is missing{copy}"));
+}
+
+#[test]
+fn markers_of_others_damaged_and_newer_ones_are_told_apart() {
+    let check = |marker: &str, exit_code, text: &str| {
+        let db = Db::new().ready();
+        db.write("PROGRESSDB", marker);
+        check_refused(&db, exit_code, text);
+        assert_eq!(fs::read_to_string(db.path().join("PROGRESSDB")).unwrap(), marker);
+    };
+    let damaged = "DB is damaged: its PROGRESSDB file cannot be understood; keep a copy and restore a backup";
+    for marker in ["", "{", "\0\0\0", "{\"name\":\"progressdb\",\"layout\":1}"] {
+        check(marker, 7, damaged);
+    }
+    check(
+        "{\"name\":\"other\",\"layout\":1}",
+        7,
+        "DB is not a data directory of ours: its PROGRESSDB file belongs to something else; choose an empty or new directory with --db",
+    );
+    check(
+        "{\"name\":\"progressdb\",\"layout\":2,\"shape\":\"new\"}",
+        78,
+        "directory layout 2 is too new: this version reads up to 1; start the version that wrote it",
+    );
+}
+
+#[test]
+fn looking_at_a_database_creates_none() {
+    let db = Db::new();
+    assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 5);
+    fs::create_dir(db.path()).unwrap();
+    assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 5);
+    assert!(db.names().is_empty());
+    let db = Db::new().ready();
+    let held = Directory::open_existing(&db.path()).unwrap();
+    assert_eq!(held.database_id(), [0xab; 16]);
+    assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 75);
+}

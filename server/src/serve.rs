@@ -1,0 +1,194 @@
+//! The composition root: opens the directory, the store and the database, serves them, and stops.
+//!
+//! A stop on SIGTERM or SIGINT goes in this order: not ready, but serving on for `drain.hold`; no new connections, and
+//! requests in flight finish within `drain.timeout`; what is queued is committed; the store is flushed; exit code 0. A
+//! second signal ends the process at once. A store that fails a write ends the process with an error.
+
+mod development;
+mod tasks;
+
+use std::process;
+
+use aws_lc_rs::rand;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::db::{self, Db, OpenError};
+use crate::format::{self, Birth, Directory};
+use crate::http::listen::{Drained, Settings};
+use crate::http::{self, App, listen};
+use crate::rows::FORMATS_READ;
+use crate::store::{self, Rocks, Store};
+
+pub use crate::format::Error;
+
+/// The exit code after a second signal.
+const IMPATIENT: i32 = 130;
+
+/// Serves until a signal or a failed write.
+pub async fn run(mut config: Config) -> Result<(), Error> {
+    if let Err(error) = format::raise_open_files_limit() {
+        tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
+    }
+    let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
+    if config.development {
+        config.keys = development::keys(&directory)?;
+    }
+    let app = App::new(&config);
+    let (stop, stopping) = watch::channel(false);
+    let (main, address) = listen_on(config.listen, "main", http::router(app.clone()), &config, &stopping).await?;
+    let management = match config.management {
+        Some(address) => {
+            let router = http::management_router(app.clone());
+            Some(listen_on(address, "management", router, &config, &stopping).await?.0)
+        }
+        None => None,
+    };
+    let (rocks, db) = Box::pin(open(directory, &config)).await?;
+    app.open(db.clone());
+    tracing::info!(event = "server.ready", db = %config.db_path.display());
+    if config.development {
+        development::print_welcome(&config.keys, address, &config.db_path);
+    }
+    let tasks = tasks::start(&db, &rocks, &config);
+
+    let failed = wait_for_end(&rocks).await;
+    tracing::info!(event = "server.draining", hold_s = config.drain.hold.as_secs());
+    app.drain();
+    if failed.is_none() {
+        tokio::time::sleep(config.drain.hold).await;
+    }
+    stop.send_replace(true);
+    for listener in [Some(main), management].into_iter().flatten() {
+        if let Ok(Drained { aborted: aborted @ 1.. }) = listener.await {
+            tracing::warn!(event = "server.connections_aborted", aborted, "drain.timeout was over");
+        }
+    }
+    tasks.abort();
+    let closed = tokio::task::spawn_blocking(move || rocks.close()).await;
+    match (failed, closed) {
+        (Some(reason), _) => Err(Error::io("the store stopped: a write failed", reason)),
+        (None, Ok(Err(error))) => Err(Error::io("the store could not be flushed", error)),
+        (None, Err(error)) => Err(Error::io("the store could not be closed", error)),
+        (None, Ok(Ok(()))) => {
+            tracing::info!(event = "server.stopped");
+            Ok(())
+        }
+    }
+}
+
+/// What a stopped store says of itself; changes nothing.
+pub fn inspect(config: &Config) -> anyhow::Result<serde_json::Value> {
+    let directory = Directory::open_existing(&config.db_path)?;
+    let rocks = open_rocks(&directory, &config.storage, true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    Ok(runtime.block_on(Db::inspect(&Store::Rocks(rocks))).map_err(|error| open_error(&directory, error))?)
+}
+
+fn birth() -> Birth {
+    let mut database_id = [0; 16];
+    rand::fill(&mut database_id).expect("the system's random source works, or nothing here is safe");
+    Birth { database_id, created_ns: Clock::wall() }
+}
+
+async fn listen_on(
+    address: std::net::SocketAddr,
+    name: &'static str,
+    router: axum::Router,
+    config: &Config,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(JoinHandle<Drained>, std::net::SocketAddr), Error> {
+    let failed = |error| Error::io(format!("cannot listen on {address}: choose another with --addr"), error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(event = "server.listening", listener = name, addr = %address);
+    let serving = listen::serve(listener, router, Settings::new(name, config), stopping.clone());
+    Ok((tokio::spawn(serving), address))
+}
+
+/// Opens store and database, which may replay a log and so takes its time off the runtime.
+async fn open(mut directory: Directory, config: &Config) -> Result<(Rocks, Db), Error> {
+    let storage = config.storage;
+    let opened = tokio::task::spawn_blocking(move || {
+        let rocks = open_rocks(&directory, &storage, false)?;
+        Ok::<_, Error>((rocks, directory))
+    });
+    let rocks;
+    (rocks, directory) = opened.await.map_err(|error| Error::io("the store could not be opened", error))??;
+    let settings = db::Settings {
+        max_clock_jump: config.storage.max_clock_jump,
+        retention: config.retention.enabled,
+        message_ttl: config.retention.message_ttl,
+        thread_ttl: config.retention.thread_ttl,
+    };
+    let db = Db::open(Store::Rocks(rocks.clone()), directory.database_id(), settings).await;
+    let db = db.map_err(|error| open_error(&directory, error))?;
+    if directory.is_new() {
+        directory.mark_ready()?;
+    }
+    // The lock is the process's for good: nothing gives it back before the process ends.
+    std::mem::forget(directory);
+    Ok((rocks, db))
+}
+
+fn open_rocks(directory: &Directory, storage: &config::Storage, read_only: bool) -> Result<Rocks, Error> {
+    let path = directory.store_path();
+    if !Rocks::unknown_families(&path).is_empty() {
+        let newest = FORMATS_READ[1];
+        return Err(Error::TooNew { what: "store format", found: newest + 1, newest });
+    }
+    let settings =
+        store::Settings { path, memory_bytes: storage.memory_bytes, reserve_bytes: storage.reserve_bytes, read_only };
+    Rocks::open(settings).map_err(|error| match error {
+        store::Error::Read(what) if what.starts_with("Corruption") => {
+            Error::Damaged { path: directory.path().to_owned(), what }
+        }
+        error => Error::io(format!("cannot open the store in {}", directory.path().display()), error),
+    })
+}
+
+fn open_error(directory: &Directory, error: OpenError) -> Error {
+    let path = directory.path().to_owned();
+    match error {
+        OpenError::TooNew { found } => Error::TooNew { what: "store format", found, newest: FORMATS_READ[1] },
+        OpenError::TooOld { found } => Error::UpgradeThrough { found, oldest: FORMATS_READ[0], through: "0.3" },
+        OpenError::Foreign => Error::Damaged { path, what: "its store belongs to another database".into() },
+        OpenError::Unreadable(db::Error::Corrupt { key }) => {
+            Error::Damaged { path, what: format!("row {key} is unreadable") }
+        }
+        OpenError::Unreadable(error) => Error::io("the store could not be read", error),
+    }
+}
+
+/// Waits for a signal, or for the store to stop; then why.
+async fn wait_for_end(rocks: &Rocks) -> Option<String> {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return Some("signals cannot be handled".into());
+    };
+    let mut store = rocks.stopped();
+    let store_stopped = async {
+        match &mut store {
+            Some(store) => store.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone()),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        reason = store_stopped => return reason,
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!(event = "server.impatient", "a second signal: stopping at once");
+        process::exit(IMPATIENT);
+    });
+    None
+}

@@ -1,0 +1,68 @@
+//! A server without any configuration: keys of its own making, on loopback only.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use aws_lc_rs::rand;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::config::ApiKeys;
+use crate::format::{Directory, Error};
+
+const FILE: &str = "dev-keys.json";
+
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    backend: String,
+    frontend: String,
+    admin: String,
+    signing: String,
+}
+
+/// One key of each role, from the data directory, or made and kept there.
+pub(super) fn keys(directory: &Directory) -> Result<ApiKeys, Error> {
+    let path = directory.path().join(FILE);
+    let failed = |error: io::Error| Error::io(format!("cannot read or write {}", path.display()), error);
+    let keys = match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path).map_err(failed)?,
+        Err(error) => return Err(failed(error)),
+    };
+    let Keys { backend, frontend, admin, signing } = keys;
+    let one = |key: String| vec![SecretString::from(key)];
+    Ok(ApiKeys { backend: one(backend), frontend: one(frontend), admin: one(admin), signing: one(signing) })
+}
+
+fn create(directory: &Directory, path: &Path) -> io::Result<Keys> {
+    let keys = Keys { backend: key("sk")?, frontend: key("pk")?, admin: key("admin")?, signing: key("sign")? };
+    let half_written = directory.tmp_path().join(FILE);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half_written)?;
+    file.write_all(serde_json::to_string_pretty(&keys)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(half_written, path)?;
+    Ok(keys)
+}
+
+fn key(prefix: &str) -> io::Result<String> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(format!("{prefix}_{}", hex::encode(bytes)))
+}
+
+/// What to try, on standard output.
+pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
+    let backend = keys.backend.first().map_or("", |key| key.expose_secret());
+    let welcome = format!(
+        "ProgressDB serves {db} on http://{address} with keys of its own ({db}/{FILE}). Try:\n\n  \
+         curl -s http://{address}/frontend/v1/threads -H 'Authorization: Bearer {backend}' -H 'X-User-ID: ann' \
+         -d '{{\"title\":\"Hello\"}}'\n\n\
+         The API is described at http://{address}/docs.\n",
+        db = db.display(),
+    );
+    // Nobody reads it where standard output is closed.
+    let _ = io::stdout().write_all(welcome.as_bytes());
+}

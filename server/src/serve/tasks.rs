@@ -1,0 +1,75 @@
+//! What happens by itself: retention, and the engine's figures.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, tz::TimeZone};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::db::Db;
+use crate::store::Rocks;
+
+/// The tasks; they end when this is dropped or aborted.
+pub(super) struct Tasks(JoinSet<()>);
+
+impl Tasks {
+    /// Ends all tasks. A commit that one of them waits for goes on.
+    pub(super) fn abort(mut self) {
+        self.0.abort_all();
+    }
+}
+
+pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(publish_figures(rocks.clone()));
+    tasks.spawn(expire_idempotency(db.clone()));
+    if config.retention.enabled {
+        tasks.spawn(purge_on_schedule(db.clone(), config.retention.cron.clone()));
+    }
+    Tasks(tasks)
+}
+
+async fn publish_figures(rocks: Rocks) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        for (name, value) in rocks.figures() {
+            metrics::gauge!(name).set(value as f64);
+        }
+    }
+}
+
+async fn expire_idempotency(db: Db) {
+    let mut ticks = tokio::time::interval(Duration::from_hours(1));
+    loop {
+        ticks.tick().await;
+        match db.expire_idempotency().await {
+            Ok(purged) => tracing::debug!(event = "retention.idempotency", removed = purged.idempotency_records),
+            Err(error) => tracing::error!(event = "retention.failed", %error),
+        }
+    }
+}
+
+async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
+    loop {
+        let now = Timestamp::now().to_zoned(TimeZone::UTC);
+        let next = match schedule.find_next_occurrence(&now, false) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(event = "retention.never", %error, "retention.cron names no time to come");
+                return;
+            }
+        };
+        let wait = now.duration_until(&next);
+        tokio::time::sleep(wait.unsigned_abs()).await;
+        match db.purge(false).await {
+            Ok(purged) => tracing::info!(
+                event = "retention.purged",
+                threads = purged.threads,
+                messages = purged.messages,
+                idempotency_records = purged.idempotency_records,
+            ),
+            Err(error) => tracing::error!(event = "retention.failed", %error),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Logs and metrics: what is installed once for the process, and how metrics become text.
+//!
+//! Logs go to stderr, one line an event, as text or JSON. Metrics are kept in memory and rendered when somebody asks;
+//! this module opens no socket. What is measured, the modules that do the work say.
+
+mod process;
+
+use std::{backtrace::Backtrace, panic, sync::OnceLock};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// From 50 µs, about one fdatasync, to 10 s, beyond every timeout.
+const SECONDS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_7, 0.001, 0.002, 0.004, 0.007, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0,
+    10.0,
+];
+
+/// Up to the most commits that one group takes.
+const GROUP_SIZES: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+
+/// Starts logging, and logs panics. The first call of the process counts, later ones do nothing.
+pub fn install_logs(log: &Log) {
+    let level = log.level.to_string().to_lowercase();
+    let filter = EnvFilter::builder().parse_lossy(log.directives.as_deref().unwrap_or(&level));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match log.format {
+        LogFormat::Text => lines.with_ansi(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+    };
+    if installed.is_ok() {
+        panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// One line like every event: texts are escaped, a backtrace too, which is there if `RUST_BACKTRACE` asks for it.
+fn log_panic(info: &panic::PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let reason = info.payload_as_str().unwrap_or("unknown");
+    let backtrace = Backtrace::capture().to_string();
+    tracing::error!(event = "panic", place, reason, backtrace, "a bug: please report this line");
+}
+
+/// Starts collecting metrics. The first call of the process counts, later ones do nothing.
+pub fn install_metrics() {
+    METRICS.get_or_init(|| {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_group_size".to_owned()), &GROUP_SIZES))
+            .expect("the buckets are not empty")
+            .build_recorder();
+        let handle = recorder.handle();
+        // Another recorder is there only if a test brought one; then this one stays empty.
+        let _ = metrics::set_global_recorder(recorder);
+        process::describe();
+        handle
+    });
+}
+
+/// All metrics in Prometheus' text format; empty before [`install_metrics`].
+pub fn render_metrics() -> String {
+    METRICS.get().map_or_else(String::new, |metrics| {
+        process::measure();
+        metrics.render()
+    })
+}
+
+/// Folds what histograms collected into their buckets, which bounds their memory when nobody scrapes. Call it every few
+/// seconds.
+pub fn upkeep_metrics() {
+    if let Some(metrics) = METRICS.get() {
+        metrics.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_with_their_buckets_and_the_process() {
+        install_metrics();
+        metrics::histogram!("progressdb_test_seconds").record(0.003);
+        metrics::histogram!("progressdb_test_group_size").record(3.0);
+        upkeep_metrics();
+        let text = render_metrics();
+        for line in [
+            "progressdb_test_seconds_bucket{le=\"0.00005\"} 0",
+            "progressdb_test_seconds_bucket{le=\"0.004\"} 1",
+            "progressdb_test_seconds_bucket{le=\"10\"} 1",
+            "progressdb_test_group_size_bucket{le=\"2\"} 0",
+            "progressdb_test_group_size_bucket{le=\"4\"} 1",
+            "# TYPE process_resident_memory_bytes gauge",
+        ] {
+            assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+        }
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.trim().parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes ") > 1e5);
+        assert!(value("process_open_fds ") >= 3.0);
+        assert!(value("process_start_time_seconds ") > 1.6e9);
+    }
+}
