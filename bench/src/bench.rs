@@ -1,0 +1,200 @@
+//! A run: which groups of rows, over which systems, in which order.
+//!
+//! Systems take turns round by round (A, B, A, B), and a run starts only when the ones before it have come to rest:
+//! neither the disk's mood nor a peer's background work falls on one side alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::client::Client;
+use crate::load::{self, Load, Plan};
+use crate::postgres::{self, Postgres};
+use crate::process::tree_cpu;
+use crate::redis::{self, Redis};
+use crate::report::{Report, Series};
+use crate::server::Server;
+use crate::setup::Workshop;
+use crate::{clock, rows};
+
+/// Connections of every row that does not say otherwise.
+pub(crate) const CONNECTIONS: usize = 64;
+
+/// Rows that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Group {
+    /// Durable appends at 64 connections, against PostgreSQL and Redis
+    Append,
+    /// Durable appends at one connection, against a raw write and sync
+    Single,
+    /// The newest 50 messages at 64 connections, against PostgreSQL and Redis
+    Newest,
+    /// 64 writers on one thread, against many threads
+    Hot,
+    /// The newest 50 of a very long thread, against a short one
+    LongThread,
+    /// The list of a user with very many threads, against a user with ten
+    ManyThreads,
+    /// Start on an empty store
+    Start,
+    /// Start after kill -9 at full load
+    Reopen,
+    /// Resident memory
+    Memory,
+}
+
+/// How much of everything.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) rounds: usize,
+    pub(crate) seconds: u64,
+    pub(crate) long_thread: usize,
+    pub(crate) many_threads: usize,
+}
+
+/// Everything that the groups share.
+pub(crate) struct Bench {
+    pub(crate) scale: Scale,
+    pub(crate) workshop: Workshop,
+    /// Without it only the peers are measured.
+    pub(crate) program: Option<PathBuf>,
+    pub(crate) report: Report,
+}
+
+/// One side of a comparison.
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    process: u32,
+    clients: Vec<Client>,
+    pub(crate) loads: Vec<Load>,
+    /// Requests answered well, in all runs together.
+    pub(crate) answered: u64,
+}
+
+impl Contender {
+    /// `process` is the program that answers `clients`.
+    pub(crate) fn new(name: impl Into<String>, process: u32, clients: Vec<Client>) -> Self {
+        Self { name: name.into(), process, clients, loads: Vec::new(), answered: 0 }
+    }
+
+    /// The same side with one open run in place of its closed rounds.
+    pub(crate) fn with_load(&self, load: Load) -> Self {
+        Self { name: self.name.clone(), process: self.process, clients: Vec::new(), loads: vec![load], answered: 0 }
+    }
+
+    /// Answers `total` requests within `limit`, unmeasured.
+    pub(crate) async fn load(&mut self, total: usize, limit: Duration) -> Result<()> {
+        let answered = load::repeat(&mut self.clients, total, limit).await.with_context(|| self.name.clone())?;
+        self.answered += answered;
+        Ok(())
+    }
+
+    /// A figure of each closed round.
+    pub(crate) fn series(&self, figure: impl Fn(&Load) -> f64) -> Series {
+        Series(self.loads.iter().map(figure).collect())
+    }
+}
+
+impl Bench {
+    /// Measures `groups` one after the other; one that breaks is named in the report and the others go on.
+    pub(crate) async fn run(&mut self, groups: &[Group]) {
+        for group in groups {
+            eprintln!("measuring: {group:?}");
+            if let Err(error) = Box::pin(rows::measure(self, *group)).await {
+                eprintln!("{group:?} failed: {error:#}");
+                self.report.fail(format!("{group:?}: {error:#}"));
+            }
+        }
+    }
+
+    /// A run's times.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan { warm_up: Duration::from_secs(1), measured: Duration::from_secs(self.scale.seconds) }
+    }
+
+    /// Our server on an empty store, unless only the peers are measured.
+    pub(crate) async fn server(&self) -> Result<Option<Server>> {
+        let Some(program) = &self.program else { return Ok(None) };
+        Ok(Some(Server::start(program, &self.workshop).await?.0))
+    }
+
+    /// The same, where there is nothing to measure without it.
+    pub(crate) async fn own_server(&self) -> Result<Server> {
+        self.server().await?.context("these rows need the server")
+    }
+
+    /// PostgreSQL, if it is installed; else the report says how to get it.
+    pub(crate) async fn postgres(&mut self, group: &str) -> Result<Option<Postgres>> {
+        let Some(programs) = Postgres::find() else {
+            self.report.skip(format!("{group} against PostgreSQL, which is not installed: {}", postgres::INSTALL));
+            return Ok(None);
+        };
+        Ok(Some(Postgres::start(&programs, &self.workshop).await?))
+    }
+
+    /// Redis, if it is installed; else the report says how to get it.
+    pub(crate) async fn redis(&mut self, group: &str) -> Result<Option<Redis>> {
+        let Some(program) = Redis::find() else {
+            self.report.skip(format!("{group} against Redis, which is not installed: {}", redis::INSTALL));
+            return Ok(None);
+        };
+        Ok(Some(Redis::start(&program, &self.workshop).await?))
+    }
+
+    /// All rounds of closed load.
+    pub(crate) async fn rounds(&self, contenders: &mut [Contender]) -> Result<()> {
+        for _ in 0..self.scale.rounds {
+            self.round(contenders).await?;
+        }
+        Ok(())
+    }
+
+    /// One round of closed load.
+    pub(crate) async fn round(&self, contenders: &mut [Contender]) -> Result<()> {
+        for index in 0..contenders.len() {
+            settle(contenders).await?;
+            let contender = &mut contenders[index];
+            let load = load::closed(&mut contender.clients, contender.process, self.plan()).await;
+            let load = load.with_context(|| contender.name.clone())?;
+            eprintln!("  {}: {:.0}/s, p99 {:.3} ms", contender.name, load.rate, load.percentile_ms(99.0));
+            contender.answered += load.answered;
+            contender.loads.push(load);
+        }
+        Ok(())
+    }
+
+    /// Open load at a share of each contender's own closed rate; returns the loads in the contenders' order.
+    pub(crate) async fn open(&self, contenders: &mut [Contender], percent: u32) -> Result<Vec<Load>> {
+        let mut loads = Vec::new();
+        for index in 0..contenders.len() {
+            settle(contenders).await?;
+            let contender = &mut contenders[index];
+            let rate = contender.series(|load| load.rate).median() * f64::from(percent) / 100.0;
+            let shape = format!("open {percent} %");
+            let load = load::open(&mut contender.clients, contender.process, self.plan(), rate, shape).await;
+            let load = load.with_context(|| contender.name.clone())?;
+            eprintln!("  open at {percent} %: {} p99 {:.3} ms", contender.name, load.percentile_ms(99.0));
+            contender.answered += load.answered;
+            loads.push(load);
+        }
+        Ok(loads)
+    }
+}
+
+/// Waits until no contender works any more and the disk has everything, for some seconds at most.
+async fn settle(contenders: &[Contender]) -> Result<()> {
+    const STEP: Duration = Duration::from_millis(300);
+    tokio::task::spawn_blocking(rustix::fs::sync).await?;
+    let used = || contenders.iter().map(|contender| tree_cpu(contender.process)).sum::<Result<Duration>>();
+    let mut before = used()?;
+    for _ in 0..40 {
+        clock::sleep_until(clock::now() + STEP).await;
+        let after = used()?;
+        if after.saturating_sub(before) <= STEP / 20 {
+            break;
+        }
+        before = after;
+    }
+    Ok(())
+}
