@@ -15,6 +15,7 @@ mod messages;
 mod page;
 mod retention;
 mod rows;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -51,6 +52,7 @@ struct Inner {
     format: u32,
     settings: Settings,
     lanes: append::Lanes,
+    tails: tail::Tails,
     known_users: Cache<Hash16, ()>,
     sequence: AtomicU64,
     /// Distinguishes the commits of this process from those of any other.
@@ -62,6 +64,8 @@ struct Inner {
 pub struct Settings {
     /// How far the clock may jump ahead while the server runs.
     pub max_clock_jump: Duration,
+    /// What the newest messages of threads that are read may take in memory.
+    pub tail_bytes: u64,
     /// Deleted threads and messages are purged.
     pub retention: bool,
     /// How long a deleted message is kept.

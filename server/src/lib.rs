@@ -3,7 +3,7 @@
 //! The map, arrows only down: [`serve`] wires [`http`] (routes, wire types, auth) to [`db`] (what is promised about
 //! threads and messages), which knows storage only through [`store`] (one partition a commit, durable before it
 //! returns). [`keys`] and [`rows`] are the catalogue of what lies on disk, [`model`] the checked types that every
-//! layer shares, [`format`] who may open which directory.
+//! layer shares, [`mod@format`] who may open which directory.
 
 pub mod args;
 pub mod clock;

@@ -19,10 +19,14 @@
 //! message name  1 ts seq
 //! ```
 
+mod codec;
+
 use serde_json::value::RawValue;
 
 use crate::keys::Hash16;
 use crate::model::{MessageContent, MessageId, ThreadContent, ThreadId, UserId};
+
+use codec::{Reader, Writer};
 
 /// The store formats that this version reads, first and last.
 pub const FORMATS_READ: [u32; 2] = [1, 1];
@@ -174,8 +178,6 @@ pub struct MessageName(pub MessageId);
 /// A row that says all by being there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present;
-
-const VERSION: u8 = 1;
 
 impl Row for Head {
     fn encode(&self) -> Vec<u8> {
@@ -413,7 +415,7 @@ impl Row for Names {
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut read = Reader::open(bytes)?;
         let mut names = Vec::new();
-        while !read.0.is_empty() {
+        while !read.is_empty() {
             names.push(Hash16(read.raw()?));
         }
         read.end(Self(names))
@@ -439,105 +441,6 @@ impl Row for Present {
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         Reader::open(bytes)?.end(Self)
-    }
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn sized(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
-        bytes.push(VERSION);
-        Self(bytes)
-    }
-
-    fn byte(mut self, value: u8) -> Self {
-        self.0.push(value);
-        self
-    }
-
-    fn number(self, value: u64) -> Self {
-        self.raw(&value.to_be_bytes())
-    }
-
-    fn raw(mut self, value: &[u8]) -> Self {
-        self.0.extend_from_slice(value);
-        self
-    }
-
-    fn text(self, value: &str) -> Self {
-        let length = u32::try_from(value.len()).expect("a request body is far below 4 GiB");
-        self.raw(&length.to_be_bytes()).raw(value.as_bytes())
-    }
-
-    fn optional_text(self, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.byte(1).text(value),
-            None => self.byte(0),
-        }
-    }
-
-    fn done(self) -> Vec<u8> {
-        self.0
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, Damaged> {
-        match bytes.split_first() {
-            Some((&VERSION, rest)) => Ok(Self(rest)),
-            _ => Err(Damaged),
-        }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Damaged)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, Damaged> {
-        self.raw().map(|[byte]: [u8; 1]| byte)
-    }
-
-    fn flag(&mut self) -> Result<bool, Damaged> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(Damaged),
-        }
-    }
-
-    fn number(&mut self) -> Result<u64, Damaged> {
-        self.raw().map(u64::from_be_bytes)
-    }
-
-    fn raw<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
-        self.take(N).map(|bytes| bytes.try_into().expect("exactly N bytes were taken"))
-    }
-
-    fn text(&mut self) -> Result<&'a str, Damaged> {
-        let length = u32::from_be_bytes(self.raw()?);
-        let bytes = self.take(usize::try_from(length).map_err(|_| Damaged)?)?;
-        std::str::from_utf8(bytes).map_err(|_| Damaged)
-    }
-
-    fn user(&mut self) -> Result<UserId, Damaged> {
-        UserId::parse(self.text()?).map_err(|_| Damaged)
-    }
-
-    fn json(&mut self) -> Result<Box<RawValue>, Damaged> {
-        RawValue::from_string(self.text()?.to_owned()).map_err(|_| Damaged)
-    }
-
-    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Damaged>) -> Result<Option<T>, Damaged> {
-        if self.flag()? { read(self).map(Some) } else { Ok(None) }
-    }
-
-    fn end<T>(self, value: T) -> Result<T, Damaged> {
-        if self.0.is_empty() { Ok(value) } else { Err(Damaged) }
     }
 }
 

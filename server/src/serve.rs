@@ -11,7 +11,7 @@ use std::process;
 
 use aws_lc_rs::rand;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -31,6 +31,8 @@ const IMPATIENT: i32 = 130;
 
 /// Serves until a signal or a failed write.
 pub async fn run(mut config: Config) -> Result<(), Error> {
+    // Before anything that takes time: a stop that comes while the store opens must not kill the process.
+    let mut signals = Signals::new()?;
     if let Err(error) = format::raise_open_files_limit() {
         tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
     }
@@ -56,7 +58,8 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     }
     let tasks = tasks::start(&db, &rocks, &config);
 
-    let failed = wait_for_end(&rocks).await;
+    let failed = wait_for_end(&mut signals, &rocks).await;
+    tokio::spawn(exit_on_next(signals));
     tracing::info!(event = "server.draining", hold_s = config.drain.hold.as_secs());
     app.drain();
     if failed.is_none() {
@@ -121,6 +124,7 @@ async fn open(mut directory: Directory, config: &Config) -> Result<(Rocks, Db), 
     (rocks, directory) = opened.await.map_err(|error| Error::io("the store could not be opened", error))??;
     let settings = db::Settings {
         max_clock_jump: config.storage.max_clock_jump,
+        tail_bytes: config.storage.memory_bytes / 8,
         retention: config.retention.enabled,
         message_ttl: config.retention.message_ttl,
         thread_ttl: config.retention.thread_ttl,
@@ -164,12 +168,28 @@ fn open_error(directory: &Directory, error: OpenError) -> Error {
     }
 }
 
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let handle = |kind| signal(kind).map_err(|error| Error::io("signals cannot be handled", error));
+        Ok(Self { terminate: handle(SignalKind::terminate())?, interrupt: handle(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for a signal, or for the store to stop; then why.
-async fn wait_for_end(rocks: &Rocks) -> Option<String> {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return Some("signals cannot be handled".into());
-    };
+async fn wait_for_end(signals: &mut Signals, rocks: &Rocks) -> Option<String> {
     let mut store = rocks.stopped();
     let store_stopped = async {
         match &mut store {
@@ -178,17 +198,14 @@ async fn wait_for_end(rocks: &Rocks) -> Option<String> {
         }
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        reason = store_stopped => return reason,
+        () = signals.next() => None,
+        reason = store_stopped => reason,
     }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::warn!(event = "server.impatient", "a second signal: stopping at once");
-        process::exit(IMPATIENT);
-    });
-    None
+}
+
+/// A second signal ends the process at once.
+async fn exit_on_next(mut signals: Signals) {
+    signals.next().await;
+    tracing::warn!(event = "server.impatient", "a second signal: stopping at once");
+    process::exit(IMPATIENT);
 }

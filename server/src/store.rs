@@ -11,8 +11,10 @@
 mod committer;
 #[cfg(test)]
 mod contract;
+mod family;
 #[cfg(test)]
 pub(crate) mod memory;
+mod options;
 mod rocks;
 
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};

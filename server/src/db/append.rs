@@ -6,14 +6,14 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::change::{Change, Draft, commit_change};
-use super::{Caller, Db, Error, WriteOptions, Written, access, idempotency};
+use super::{Caller, Db, Error, WriteOptions, Written, access, idempotency, messages};
 use crate::keys::{Hash16, Key, ThreadRow};
-use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
+use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{self, MessageRow, Row};
 use crate::store::{Op, Outcome, Side};
 
@@ -37,6 +37,14 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// The message that this append became.
+    fn message(&self, thread: ThreadId, id: MessageId) -> Option<Message> {
+        match &self.change {
+            Change::Append(content) => Some(messages::assemble(thread, id, first_revision(id, &self.caller, content))),
+            _ => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &self.change {
             Change::Append(content) => content.body.get().len(),
@@ -182,8 +190,13 @@ async fn commit_appends(db: &Db, thread: ThreadId, mut jobs: Vec<Job>) {
         if accepted.is_empty() {
             return;
         }
+        let after = draft.head;
         match draft.commit(accepted.len()).await {
-            Ok(Outcome::Committed) => return answer_batch(accepted, duplicates),
+            Ok(Outcome::Committed) => {
+                let messages = accepted.iter().filter_map(|(job, answer)| job.message(thread, answer.key?));
+                db.0.tails.append(thread, &read.head, &after, messages.map(Arc::new));
+                return answer_batch(accepted, duplicates);
+            }
             Ok(Outcome::Conflict { .. }) => {
                 jobs = accepted
                     .into_iter()
@@ -310,9 +323,13 @@ pub(super) fn replay(record: &rows::Idempotency) -> Answer {
     Written { key: record.message, revision: record.revision, replayed: true }
 }
 
+fn first_revision(id: MessageId, caller: &Caller, content: &MessageContent) -> MessageRow {
+    MessageRow { revision: 1, updated: id.ts, author: caller.user.clone(), content: content.clone() }
+}
+
 impl Draft<'_> {
     fn append(&mut self, id: MessageId, caller: &Caller, content: &MessageContent) {
-        let row = MessageRow { revision: 1, updated: id.ts, author: caller.user.clone(), content: content.clone() };
+        let row = first_revision(id, caller, content);
         self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Message(id)), row.encode()));
         self.head.next_seq += 1;
         self.head.live += 1;

@@ -7,6 +7,7 @@ use aws_lc_rs::{hmac, rand};
 use moka::sync::Cache;
 
 use super::append::Lanes;
+use super::tail::Tails;
 use super::{Db, Error, Inner, Settings, commit_error, decode};
 use crate::clock::Clock;
 use crate::keys::{Counter, Key, Partition, StoreRow};
@@ -76,6 +77,7 @@ impl Db {
             format: format.format,
             settings,
             lanes: Lanes::default(),
+            tails: Tails::new(settings.tail_bytes),
             known_users: Cache::new(KNOWN_USERS),
             sequence: AtomicU64::new(0),
             commit_ids: AtomicU64::new(u64::from_be_bytes(random()) >> 1),

@@ -1,5 +1,7 @@
 //! Messages: read, update, delete, list. Appending is in [`super::append`].
 
+use std::sync::Arc;
+
 use super::append::message_written;
 use super::change::Change;
 use super::page::{Position, window};
@@ -50,20 +52,25 @@ impl Db {
         thread: ThreadId,
         cursor: Cursor<MessageKey>,
         limit: usize,
-    ) -> Result<Page<Message>, Error> {
+    ) -> Result<Page<Arc<Message>>, Error> {
         let head = self.readable_head(caller, thread).await?;
+        if cursor == Cursor::Newest
+            && let Some(items) = self.0.tails.get(thread, &head, limit)
+        {
+            let has_before = head.live > items.len() as u64;
+            return Ok(Page { items, has_before, has_after: false, total: head.live });
+        }
         let position = position(thread, cursor, ThreadRow::Message)?;
         let window = window(&self.0.store, &KeyRange::messages(thread), position, limit).await?;
         let items = window.rows.iter().map(|row| {
             let key = decode_key(&row.key)?;
-            Ok(assemble(thread, message_id(key)?, decode(key, &row.value)?))
+            Ok(Arc::new(assemble(thread, message_id(key)?, decode(key, &row.value)?)))
         });
-        Ok(Page {
-            items: items.collect::<Result<_, Error>>()?,
-            has_before: window.has_below,
-            has_after: window.has_above,
-            total: head.live,
-        })
+        let items = items.collect::<Result<Vec<_>, Error>>()?;
+        if cursor == Cursor::Newest && self.head(thread).await?.is_some_and(|read| read.head == head) {
+            self.0.tails.keep(thread, &head, &items);
+        }
+        Ok(Page { items, has_before: window.has_below, has_after: window.has_above, total: head.live })
     }
 
     /// The keys of a thread's messages for the administrator, deleted ones included, oldest first.
@@ -154,6 +161,6 @@ fn message_id(key: Key) -> Result<MessageId, Error> {
     }
 }
 
-fn assemble(thread: ThreadId, id: MessageId, row: MessageRow) -> Message {
+pub(super) fn assemble(thread: ThreadId, id: MessageId, row: MessageRow) -> Message {
     Message { thread, id, content: row.content, author: row.author, updated_ts: row.updated, revision: row.revision }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::codec::VERSION;
 use super::*;
 
 fn json(text: &str) -> Box<RawValue> {

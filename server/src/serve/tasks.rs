@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::store::Rocks;
@@ -50,18 +51,19 @@ async fn expire_idempotency(db: Db) {
     }
 }
 
+fn time_until_next(schedule: &croner::Cron) -> Option<Duration> {
+    let now = Timestamp::from_nanosecond(Clock::wall().into()).ok()?.to_zoned(TimeZone::UTC);
+    let next = schedule.find_next_occurrence(&now, false).ok()?;
+    Some(now.duration_until(&next).unsigned_abs())
+}
+
 async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
     loop {
-        let now = Timestamp::now().to_zoned(TimeZone::UTC);
-        let next = match schedule.find_next_occurrence(&now, false) {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::error!(event = "retention.never", %error, "retention.cron names no time to come");
-                return;
-            }
+        let Some(wait) = time_until_next(&schedule) else {
+            tracing::error!(event = "retention.never", "retention.cron names no time to come");
+            return;
         };
-        let wait = now.duration_until(&next);
-        tokio::time::sleep(wait.unsigned_abs()).await;
+        tokio::time::sleep(wait).await;
         match db.purge(false).await {
             Ok(purged) => tracing::info!(
                 event = "retention.purged",

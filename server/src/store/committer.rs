@@ -17,7 +17,8 @@ use moka::sync::Cache;
 use rocksdb::{BoundColumnFamily, ReadTier, WriteBatch, WriteOptions};
 use tokio::sync::{oneshot, watch};
 
-use super::rocks::{Family, Inner, ReadFailure};
+use super::family::Family;
+use super::rocks::{Inner, ReadFailure};
 use super::{Commit, Error, Op, Outcome, Side};
 use crate::clock::monotonic;
 use crate::keys::{Key, ThreadRow};

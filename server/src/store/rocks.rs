@@ -5,18 +5,18 @@
 //! can answer run inline, anything that may touch the disk goes to the blocking pool; no iterator outlives a call.
 //! All writing is the committer's. What RocksDB is told and why is in `docs/storage.md`.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DBRecoveryMode, ErrorKind, FlushOptions, InfoLogger, LogLevel, Options, ReadOptions, ReadTier,
-    SliceTransform, WriteBufferManager,
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, Options, ReadOptions,
+    ReadTier,
 };
 use tokio::sync::watch;
 
 use super::committer::{Committer, HeadCache};
+use super::family::Family;
+use super::options::{database_options, family_options};
 use super::{Commit, Direction, Error, Outcome, Row};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
@@ -46,90 +46,6 @@ pub(super) struct Inner {
     cache: Cache,
     settings: Settings,
 }
-
-/// The column families. Adding one later makes older binaries refuse the store, so two stand empty from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    /// Rows of the store itself, and what expires.
-    Store,
-    /// Heads, participants, idempotency records, thread objects: small and hot.
-    Head,
-    /// Wrapped data keys.
-    Key,
-    /// Live messages.
-    Message,
-    /// Versions, reactions, deleted messages: written once, rarely read.
-    Version,
-    /// The lists of users.
-    Index,
-    /// The change feed.
-    Log,
-}
-
-impl Family {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Store, Self::Head, Self::Key, Self::Message, Self::Version, Self::Index, Self::Log];
-    /// The families of a thread's rows, each with the kind bytes that it holds; in key order.
-    const OF_THREAD: [(Self, Range<u8>); 5] = [
-        (Self::Head, 0x00..0x05),
-        (Self::Key, 0x05..0x10),
-        (Self::Message, 0x10..0x11),
-        (Self::Version, 0x11..0x20),
-        (Self::Log, 0x20..0xff),
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            // RocksDB demands a family of this name.
-            Self::Store => "default",
-            Self::Head => "head",
-            Self::Key => "key",
-            Self::Message => "message",
-            Self::Version => "version",
-            Self::Index => "index",
-            Self::Log => "log",
-        }
-    }
-
-    pub(super) fn of(key: &[u8]) -> Self {
-        match (key.first(), key.get(PREFIX_OF_THREAD)) {
-            (Some(b'T'), kind) => {
-                let kind = kind.copied().unwrap_or(0);
-                let found = Self::OF_THREAD.into_iter().find(|(_, kinds)| kinds.contains(&kind));
-                found.map_or(Self::Log, |(family, _)| family)
-            }
-            (Some(b'U'), _) => Self::Index,
-            _ => Self::Store,
-        }
-    }
-
-    /// The families that rows of `range` lie in, each with its part, in key order.
-    pub(super) fn split(range: &KeyRange) -> Vec<(Self, KeyRange)> {
-        if range.start.first() != Some(&b'T') {
-            return vec![(Self::of(&range.start), range.clone())];
-        }
-        let bound = |kind: u8| [&range.start[..PREFIX_OF_THREAD], &[kind]].concat();
-        let part = |kinds: Range<u8>| KeyRange {
-            start: bound(kinds.start).max(range.start.clone()),
-            end: bound(kinds.end).min(range.end.clone()),
-        };
-        let parts = Self::OF_THREAD.into_iter().map(|(family, kinds)| (family, part(kinds)));
-        parts.filter(|(_, part)| !part.is_empty()).collect()
-    }
-
-    /// The length of the partition that its keys begin with; none where keys of different shapes mix.
-    fn prefix(self) -> Option<usize> {
-        match self {
-            Self::Store => None,
-            Self::Index => Some(PREFIX_OF_USER),
-            _ => Some(PREFIX_OF_THREAD),
-        }
-    }
-}
-
-const PREFIX_OF_THREAD: usize = 9;
-const PREFIX_OF_USER: usize = 17;
-const MIB: usize = 1 << 20;
 
 impl Rocks {
     /// Opens or creates the store and starts its committer.
@@ -413,96 +329,5 @@ fn seek_beyond(iterator: &mut DBRawIterator<'_>, partition: Partition, direction
         Direction::Ascending => iterator.seek(range.end),
         // No key equals a bare partition, so the last key at or below it lies in front of it.
         Direction::Descending => iterator.seek_for_prev(range.start),
-    }
-}
-
-fn database_options(memory: usize, cache: &Cache) -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    // The default mode stops replay at the first damage and drops acknowledged writes behind it; this one refuses.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_max_total_wal_size(64 * MIB as u64);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
-        memory / 2,
-        false,
-        cache.clone(),
-    ));
-    let cores = std::thread::available_parallelism().map_or(2, |n| i32::try_from(n.get()).unwrap_or(i32::MAX));
-    options.set_max_background_jobs(cores.max(2));
-    options.set_avoid_unnecessary_blocking_io(true);
-    options.set_skip_stats_update_on_db_open(true);
-    options.set_enable_write_thread_adaptive_yield(false);
-    options.set_keep_log_file_num(10);
-    options.set_max_log_file_size(10 * MIB);
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, text| match level {
-        LogLevel::Error | LogLevel::Fatal => tracing::error!(event = "rocksdb.error", "{}", text.trim_end()),
-        // A thousand lines of options at every start.
-        LogLevel::Header => {}
-        _ => tracing::warn!(event = "rocksdb.warning", "{}", text.trim_end()),
-    }));
-    options
-}
-
-fn family_options(family: Family, memory: usize, cache: &Cache) -> Options {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    blocks.set_cache_index_and_filter_blocks(true);
-    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    blocks.set_index_type(BlockBasedIndexType::BinarySearch);
-    blocks.set_bloom_filter(10.0, false);
-    blocks.set_format_version(6);
-    blocks.set_block_size(if family == Family::Message { 8 << 10 } else { 4 << 10 });
-    // Pages of messages seek by thread; only rows that are read one by one gain from a filter over whole keys.
-    blocks.set_whole_key_filtering(family != Family::Message);
-
-    let mut options = Options::default();
-    let (write_buffer, buffers) = match family {
-        Family::Message => ((memory / 8).min(32 * MIB), 3),
-        // Moves of a thread in its users' activity order leave tombstones: a small memtable keeps few of them.
-        Family::Index => ((memory / 32).min(8 * MIB), 2),
-        _ => ((memory / 16).min(16 * MIB), 2),
-    };
-    options.set_write_buffer_size(write_buffer.max(MIB));
-    options.set_max_write_buffer_number(buffers);
-    options.set_block_based_table_factory(&blocks);
-    if let Some(length) = family.prefix() {
-        options.set_prefix_extractor(SliceTransform::create_fixed_prefix(length));
-        options.set_memtable_prefix_bloom_ratio(0.05);
-    }
-    options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_level_zero_file_num_compaction_trigger(4);
-    options.add_compact_on_deletion_collector_factory(1_000, 100, 0.5);
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keys::{ThreadRow, UserRow};
-    use crate::model::{MessageId, ThreadId};
-
-    #[test]
-    fn a_thread_s_rows_are_split_by_family_without_gap_or_overlap() {
-        let thread = ThreadId(7);
-        let parts = Family::split(&KeyRange::all(Partition::Thread(thread)));
-        assert_eq!(parts.iter().map(|(family, _)| *family).collect::<Vec<_>>(), Family::OF_THREAD.map(|(f, _)| f));
-        assert!(parts.windows(2).all(|pair| pair[0].1.end == pair[1].1.start));
-        for row in [ThreadRow::Head, ThreadRow::Message(MessageId { ts: 1, seq: 2 }), ThreadRow::Object] {
-            let key = Key::Thread(thread, row).encode();
-            let holder = parts.iter().find(|(_, part)| part.contains(&key)).map(|(family, _)| *family);
-            assert_eq!(holder, Some(Family::of(&key)));
-        }
-    }
-
-    #[test]
-    fn a_range_of_one_kind_lies_in_one_family() {
-        let hash = crate::keys::Hash16([1; 16]);
-        assert_eq!(Family::split(&KeyRange::messages(ThreadId(1))).len(), 1);
-        assert_eq!(Family::split(&KeyRange::created_threads(hash))[0].0, Family::Index);
-        assert_eq!(Family::of(&Key::User(hash, UserRow::Profile).encode()), Family::Index);
     }
 }

@@ -1,0 +1,61 @@
+# Every target sets up what it needs first and says nothing when nothing is missing. `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# One target directory outside the checkout and one profile: RocksDB takes minutes to compile, and does so once.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/progressdb/target
+export PROGRESSDB_TEST_PYTHON ?= $(HOME)/.cache/progressdb/venv/bin/python
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+CARGO := cargo --locked
+BIN := $(CARGO_TARGET_DIR)/release
+ADDR ?= 127.0.0.1:8080
+DB ?= ./data
+LOOPS ?= 100
+
+.PHONY: help run test torture check fmt audit bench image
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: ## build and start a database on 127.0.0.1:8080 with its data in ./data (ADDR=, DB=, ARGS=)
+	@scripts/setup build
+	@$(CARGO) build --release --package progressdb-server
+	@exec $(BIN)/progressdb serve --addr $(ADDR) --db $(DB) $(ARGS)
+
+test: ## run every test that needs no cluster
+	@scripts/setup build test
+	@$(CARGO) test --release --workspace
+
+torture: ## kill -9 under load, LOOPS=100 times
+	@scripts/setup build test
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --package progressdb-server --test durability kill_9 -- --nocapture
+
+check: ## formatting, house rules, scripts, dependencies, lints, documentation
+	@scripts/setup build check
+	@cargo fmt --all --check
+	@scripts/house-rules
+	@git grep --untracked -lE '^#!/usr/bin/env bash' | xargs shellcheck
+	@scripts/deny check bans licenses sources
+	@$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --release --workspace --no-deps --document-private-items
+
+fmt: ## format the code
+	@cargo fmt --all
+
+audit: ## look for known vulnerabilities (fetches the RustSec database from GitHub)
+	@scripts/setup build
+	@scripts/deny check advisories || { echo 'audit: failed; it needs git access to github.com/rustsec/advisory-db' >&2; exit 1; }
+
+bench: ## compare with PostgreSQL and Redis on this machine; figures also in ./bench.json (ARGS=)
+	@scripts/setup build bench
+	@$(CARGO) build --release --workspace --bins
+	@exec $(BIN)/progressdb-bench --json bench.json $(ARGS)
+
+image: ## build the container image from the local build, without a registry, and try it
+	@scripts/setup build image
+	@$(CARGO) build --release --package progressdb-server
+	@scripts/image $(BIN)/progressdb

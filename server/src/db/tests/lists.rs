@@ -1,0 +1,122 @@
+//! Lists and pages, for users and for the administrator.
+
+use super::*;
+
+#[tokio::test]
+async fn threads_are_listed_by_activity_in_both_directions() {
+    let world = World::new().await;
+    let mut threads = Vec::new();
+    for n in 0..5 {
+        threads.push(world.thread(&n.to_string()).await);
+    }
+    world.message(threads[1], "1").await;
+    world.message(threads[3], "1").await;
+    let page = async |cursor, limit| {
+        let page = world.db.list_threads(&ann(), ThreadOrder::Updated, cursor, limit).await.expect("listed");
+        let titles: Vec<_> = page.items.iter().map(|thread| thread.content.title.clone()).collect();
+        (titles.concat(), page.has_before, page.has_after)
+    };
+    assert_eq!(page(Cursor::Newest, 9).await, ("31420".into(), false, false));
+    assert_eq!(page(Cursor::Newest, 2).await, ("31".into(), false, true));
+    assert_eq!(page(Cursor::After(threads[1]), 2).await, ("42".into(), true, true));
+    assert_eq!(page(Cursor::Before(threads[4]), 1).await, ("1".into(), true, true));
+    assert_eq!(page(Cursor::Anchor(threads[4]), 1).await, ("142".into(), true, true));
+}
+
+#[tokio::test]
+async fn an_administrator_sees_rows_but_not_what_users_wrote_unless_opened() {
+    let world = World::new().await;
+    let thread = world.thread("canary title").await;
+    world.message(thread, "\"canary body\"").await;
+    let request = |limit| RowRequest { limit, ..RowRequest::default() };
+    let main = world.db.list_rows(RowStore::Main, request(100)).await.expect("listed");
+    assert_eq!(main.items.len(), 4);
+    let index = world.db.list_rows(RowStore::Index, request(100)).await.expect("listed");
+    for name in main.items.iter().chain(&index.items) {
+        let closed = world.db.get_row(name, false).await.expect("read").expect("there").to_string();
+        assert!(!closed.contains("canary") && !closed.contains("ann\""), "{closed}");
+    }
+    let opened = world.db.get_row(&format!("{thread}:object"), true).await.expect("read").expect("there");
+    assert_eq!(opened["open"]["title"], "canary title");
+    let prefixed = RowRequest { prefix: format!("{thread}:m:"), ..request(9) };
+    assert_eq!(world.db.list_rows(RowStore::Main, prefixed).await.expect("listed").items.len(), 1);
+}
+
+#[tokio::test]
+async fn row_pages_walk_the_whole_store_in_both_directions() {
+    let world = World::new().await;
+    for n in 0..3 {
+        let thread = world.thread(&n.to_string()).await;
+        world.message(thread, "1").await;
+    }
+    let list = async |request| world.db.list_rows(RowStore::Index, request).await.expect("listed");
+    let all = list(RowRequest { limit: 1_000, ..RowRequest::default() }).await.items;
+    let mut walked = vec![all[0].clone()];
+    loop {
+        let after = walked.last().cloned();
+        let page = list(RowRequest { after, limit: 2, ..RowRequest::default() }).await;
+        walked.extend(page.items);
+        if !page.has_after {
+            break;
+        }
+    }
+    assert_eq!(walked, all);
+    let before = list(RowRequest { before: all.last().cloned(), limit: 3, ..RowRequest::default() }).await.items;
+    assert_eq!(before, all.iter().rev().skip(1).take(3).cloned().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn users_are_counted_once_and_listed_in_pages() {
+    let world = World::new().await;
+    let names = ["ann", "bob:x", "c/d", "é"];
+    for name in names.iter().chain(&names) {
+        world.db.create_thread(&caller(name), thread("t"), plain()).await.expect("created");
+    }
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = world.db.list_users(after.as_ref(), 3).await.expect("listed");
+        assert_eq!(page.total, 4);
+        found.extend(page.users.iter().map(|user| user.as_str().to_owned()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    found.sort();
+    assert_eq!(found, names);
+}
+
+/// Pages of a thread that is being read come from memory; they must be what the rows say after every change.
+#[tokio::test]
+async fn a_page_from_memory_is_the_page_from_the_rows_after_every_change() {
+    let world = World::new().await;
+    let thread = world.thread("t").await;
+    let mut keys = Vec::new();
+    for n in 0..8 {
+        keys.push(world.message(thread, &n.to_string()).await);
+        check_tail(&world, thread).await;
+    }
+    world.db.update_message(&ann(), thread, keys[7], update("70"), plain()).await.expect("updated");
+    check_tail(&world, thread).await;
+    world.message(thread, "8").await;
+    check_tail(&world, thread).await;
+    world.db.delete_message(&ann(), thread, keys[6], plain()).await.expect("deleted");
+    check_tail(&world, thread).await;
+    for n in 0..tail::LONGEST {
+        world.message(thread, &n.to_string()).await;
+    }
+    check_tail(&world, thread).await;
+}
+
+async fn check_tail(world: &World, thread: ThreadId) {
+    let fresh = world.restarted().await;
+    for limit in [1, 3, 5, tail::LONGEST, 1_000, 3] {
+        let mut pages = Vec::new();
+        for db in [&world.db, &world.db, &fresh.db] {
+            let page = db.list_messages(&ann(), thread, Cursor::Newest, limit).await.expect("listed");
+            pages.push(format!("{page:?}"));
+        }
+        assert_eq!((&pages[0], &pages[1]), (&pages[2], &pages[2]));
+    }
+}

@@ -1,0 +1,196 @@
+//! HTTP: routes, wire types, authentication, limits and errors. Handlers are thin; what is promised lives in [`db`].
+//!
+//! [`router`] is the API, [`management_router`] health and metrics without a key, [`listen::serve`] the connections.
+//! Router and OpenAPI document come from one list, [`routes`]. Every request passes [`gateway`] once.
+//!
+//! [`db`]: crate::db
+
+mod activity;
+mod admin;
+mod auth;
+mod body;
+mod call;
+mod cors;
+mod docs;
+mod error;
+mod gateway;
+mod health;
+mod limits;
+pub mod listen;
+mod messages;
+mod observe;
+mod page;
+mod parameters;
+mod payload;
+mod reply;
+mod respond;
+mod sign;
+mod threads;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Config;
+use crate::db::Db;
+use auth::Auth;
+use cors::Cors;
+use error::Error;
+use gateway::RequestIds;
+use limits::{BodyMemory, RateLimiter};
+use observe::Observer;
+
+/// What all requests share; a cheap clone.
+///
+/// Starts without a database, so that health can be asked while it opens. Install the metrics recorder first.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    db: OnceLock<Db>,
+    draining: AtomicBool,
+    auth: Auth,
+    cors: Cors,
+    limits: Limits,
+    whitelist: Vec<IpAddr>,
+    observer: Observer,
+    request_ids: RequestIds,
+}
+
+/// What one client may take.
+struct Limits {
+    max_payload_bytes: usize,
+    body_timeout: Duration,
+    body_memory: BodyMemory,
+    rate: Option<RateLimiter>,
+}
+
+impl App {
+    /// An app that is still opening.
+    pub fn new(config: &Config) -> Self {
+        Self(Arc::new(Shared {
+            db: OnceLock::new(),
+            draining: AtomicBool::new(false),
+            auth: Auth::new(&config.keys),
+            cors: Cors::new(&config.cors_allowed_origins),
+            limits: Limits {
+                max_payload_bytes: config.max_payload_bytes,
+                body_timeout: config.timeouts.body,
+                body_memory: BodyMemory::new(config.max_body_memory_bytes),
+                rate: config.rate_limit.map(RateLimiter::new),
+            },
+            whitelist: config.ip_whitelist.iter().map(IpAddr::to_canonical).collect(),
+            observer: Observer::new(openapi().paths.paths.keys().map(String::as_str)),
+            request_ids: RequestIds::new(),
+        }))
+    }
+
+    /// Ready: the database is open. Only the first call counts.
+    pub fn open(&self, db: Db) {
+        let _ = self.0.db.set(db);
+    }
+
+    /// No longer ready, though still serving: the process is about to stop.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn db(&self) -> Option<&Db> {
+        self.0.db.get()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    fn auth(&self) -> &Auth {
+        &self.0.auth
+    }
+
+    fn cors(&self) -> &Cors {
+        &self.0.cors
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    fn whitelist(&self) -> &[IpAddr] {
+        &self.0.whitelist
+    }
+
+    fn observer(&self) -> &Observer {
+        &self.0.observer
+    }
+
+    fn request_ids(&self) -> &RequestIds {
+        &self.0.request_ids
+    }
+}
+
+/// The list of everything that the API offers.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(docs::introduction())
+        .routes(routes!(threads::create_thread, threads::list_threads))
+        .routes(routes!(threads::get_thread, threads::update_thread, threads::delete_thread))
+        .routes(routes!(messages::create_message, messages::list_messages))
+        .routes(routes!(messages::get_message, messages::update_message, messages::delete_message))
+        .routes(routes!(sign::sign_user))
+        .routes(routes!(admin::get_admin_health))
+        .routes(routes!(admin::get_stats))
+        .routes(routes!(admin::list_keys))
+        .routes(routes!(admin::get_key))
+        .routes(routes!(admin::list_users))
+        .routes(routes!(admin::list_user_threads))
+        .routes(routes!(admin::list_thread_messages))
+        .routes(routes!(admin::get_message_row))
+        .routes(routes!(admin::purge))
+        .routes(routes!(admin::get_prometheus))
+        .routes(routes!(health::get_metrics))
+        .routes(routes!(health::get_healthz))
+        .routes(routes!(health::get_readyz))
+}
+
+/// The OpenAPI 3.1 document of the API.
+pub fn openapi() -> OpenApi {
+    docs::complete(routes().into_openapi())
+}
+
+/// The API of the main listener.
+pub fn router(app: App) -> Router {
+    Router::from(routes())
+        .merge(docs::router(&openapi()))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), gateway::guard))
+        .with_state(app)
+}
+
+/// Health and metrics without a key, for the management listener.
+pub fn management_router(app: App) -> Router {
+    Router::from(
+        OpenApiRouter::new()
+            .routes(routes!(health::get_healthz))
+            .routes(routes!(health::get_readyz))
+            .routes(routes!(health::get_metrics)),
+    )
+    .fallback(not_found)
+    .method_not_allowed_fallback(method_not_allowed)
+    .layer(from_fn_with_state(app.clone(), gateway::label))
+    .with_state(app)
+}
+
+async fn not_found() -> Error {
+    Error::NotFound
+}
+
+async fn method_not_allowed() -> Error {
+    Error::MethodNotAllowed
+}

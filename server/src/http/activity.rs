@@ -1,0 +1,120 @@
+//! What a connection is doing and since when: the ground for its timeouts.
+//!
+//! No timer is touched per request; a connection's one timer asks [`Activity::deadline`] when it fires.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::listen::Settings;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests, or sending a reply.
+    Idle,
+    /// In the middle of a request's headers.
+    Headers,
+    /// A handler is at work; it has its own timeouts.
+    Busy,
+}
+
+/// What a connection is doing, and since when. Touched by one task only, the connection's.
+pub(super) struct Activity {
+    settings: Settings,
+    opened: Instant,
+    phase: AtomicU8,
+    since_us: AtomicU64,
+}
+
+impl Activity {
+    pub(super) fn new(settings: Settings) -> Self {
+        let phase = AtomicU8::new(Phase::Headers as u8);
+        Self { settings, opened: Instant::now(), phase, since_us: AtomicU64::new(0) }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.since_us.store(self.opened.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            phase if phase == Phase::Idle as u8 => Phase::Idle,
+            phase if phase == Phase::Headers as u8 => Phase::Headers,
+            _ => Phase::Busy,
+        }
+    }
+
+    /// When the connection has been slow for too long.
+    pub(super) fn deadline(&self) -> Instant {
+        let since = self.opened + Duration::from_micros(self.since_us.load(Ordering::Relaxed));
+        match self.phase() {
+            Phase::Idle => since + self.settings.idle_timeout,
+            Phase::Headers => since + self.settings.header_timeout,
+            Phase::Busy => Instant::now() + self.settings.idle_timeout.max(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// A stream that notes when bytes move.
+pub(super) struct Watched {
+    pub(super) stream: TcpStream,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(_))) && self.activity.phase() == Phase::Idle {
+            self.activity.enter(Phase::Idle);
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buf);
+        if buf.filled().len() > before && self.activity.phase() == Phase::Idle {
+            self.activity.enter(Phase::Headers);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_written(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_written(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,293 @@
+//! For operators: counts, rows in readable form, users and their keys, retention, metrics.
+//!
+//! The gateway lets admin keys alone through to here. Lists hold keys, not objects, and are always limited.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body;
+use super::call::{Call, Query};
+use super::error::Error;
+use super::health::metrics_text;
+use super::page::{ADMIN_LIMIT, PageRequest, Pagination, limit, parameter};
+use super::parameters::{
+    LimitQuery, MessageCursorQuery, MessagePath, RowCursorQuery, ThreadCursorQuery, ThreadPath, UserPath,
+};
+use super::respond;
+use crate::db::{RowRequest, RowStore};
+use crate::keys::{Key, ThreadRow};
+use crate::model::{InvalidUserId, MessageId, MessageKey, Page, ThreadId, UserId};
+
+/// Where ids stand in `/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}`.
+const USER: usize = 2;
+const THREAD: usize = 4;
+const MESSAGE: usize = 6;
+/// Where the key stands in `/admin/keys/{key}`.
+const KEY: usize = 2;
+
+/// The process answers.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AdminHealth {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(example = "progressdb")]
+    service: &'static str,
+}
+
+/// Counts of the whole store.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatsReply {
+    /// Threads that are not deleted.
+    threads: u64,
+    /// Messages ever created.
+    messages: u64,
+}
+
+/// Names of rows.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyPage {
+    keys: Vec<String>,
+    pagination: Pagination,
+}
+
+/// User ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserIdPage {
+    users: Vec<String>,
+    pagination: Pagination,
+}
+
+/// Thread keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ThreadKeyPage {
+    threads: Vec<String>,
+    pagination: Pagination,
+}
+
+/// Message keys.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MessageKeyPage {
+    messages: Vec<String>,
+    pagination: Pagination,
+}
+
+/// How to purge.
+#[derive(Default, Deserialize, ToSchema)]
+pub(super) struct PurgeRequest {
+    /// Only count what would be removed.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a purge removed, or would remove.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PurgeReply {
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[schema(example = "retention run triggered")]
+    message: &'static str,
+    dry_run: bool,
+    threads: u64,
+    messages: u64,
+    idempotency_records: u64,
+}
+
+/// Says that the process answers.
+#[utoipa::path(get, path = "/admin/health", tag = "admin", responses((status = 200, description = "Alive", body = AdminHealth)))]
+pub(super) async fn get_admin_health() -> Response {
+    respond::json(StatusCode::OK, &AdminHealth { status: "ok", service: "progressdb" })
+}
+
+/// Counts threads and messages.
+#[utoipa::path(get, path = "/admin/stats", tag = "admin", responses((status = 200, description = "Counts", body = StatsReply)))]
+pub(super) async fn get_stats(call: Call) -> Result<Response, Error> {
+    let stats = call.db()?.stats().await?;
+    Ok(respond::json(StatusCode::OK, &StatsReply { threads: stats.threads, messages: stats.messages }))
+}
+
+/// Lists names of rows in key order.
+#[utoipa::path(
+    get,
+    path = "/admin/keys",
+    tag = "admin",
+    params(
+        ("prefix" = Option<String>, Query, description = "What the names begin with"),
+        ("store" = Option<String>, Query, description = "`main` (default) or `index`", pattern = "^(main|index)$"),
+        LimitQuery,
+        RowCursorQuery,
+    ),
+    responses((status = 200, description = "A page", body = KeyPage)),
+)]
+pub(super) async fn list_keys(call: Call) -> Result<Response, Error> {
+    let query = call.query();
+    let store = match parameter(query, "store")?.as_deref() {
+        None | Some("main") => RowStore::Main,
+        Some("index") => RowStore::Index,
+        Some(_) => return Err(Error::Malformed("store")),
+    };
+    let request = RowRequest {
+        prefix: owned(query, "prefix")?.unwrap_or_default(),
+        before: owned(query, "before")?,
+        after: owned(query, "after")?,
+        anchor: owned(query, "anchor")?,
+        limit: limit(query, ADMIN_LIMIT)?,
+    };
+    let page = call.db()?.list_rows(store, request).await?;
+    let pagination = Pagination::of_keys(&page);
+    Ok(respond::json(StatusCode::OK, &KeyPage { keys: page.items, pagination }))
+}
+
+/// Reads one row as JSON.
+#[utoipa::path(
+    get,
+    path = "/admin/keys/{key}",
+    tag = "admin",
+    params(
+        ("key" = String, Path, description = "A name as `/admin/keys` lists it", example = "s:format"),
+        ("open" = Option<bool>, Query, description = "Open sealed parts; audited"),
+    ),
+    responses((status = 200, description = "The row", body = serde_json::Value)),
+)]
+pub(super) async fn get_key(call: Call) -> Result<Response, Error> {
+    let key = call.segment(KEY).ok_or(Error::Malformed("key"))?;
+    let row = read_row(&call, &key).await?.ok_or(Error::RowNotFound)?;
+    Ok(respond::json(StatusCode::OK, &row))
+}
+
+/// Lists users, each page sorted; continue with `after=after_anchor` while `has_after`.
+#[utoipa::path(
+    get,
+    path = "/admin/users",
+    tag = "admin",
+    params(LimitQuery, ("after" = Option<String>, Query, description = "The users behind this id")),
+    responses((status = 200, description = "A page", body = UserIdPage)),
+)]
+pub(super) async fn list_users(call: Call) -> Result<Response, Error> {
+    let limit = limit(call.query(), ADMIN_LIMIT)?;
+    let invalid = |why: InvalidUserId| Error::InvalidUserId("invalid userID format", why);
+    let after = parameter(call.query(), "after")?.map(|text| UserId::parse(&text)).transpose().map_err(invalid)?;
+    let page = call.db()?.list_users(after.as_ref(), limit).await?;
+    let users = page.users.iter().map(|user| user.as_str().to_owned()).collect();
+    let next = page.next.map(|user| user.as_str().to_owned());
+    let page = Page { items: users, has_before: after.is_some(), has_after: next.is_some(), total: page.total };
+    let mut pagination = Pagination::of_keys(&page);
+    // Pages are sorted each for itself; what follows is behind this one, which need not be the last on the page.
+    pagination.after_anchor = next.unwrap_or(pagination.after_anchor);
+    Ok(respond::json(StatusCode::OK, &UserIdPage { users: page.items, pagination }))
+}
+
+/// Lists the keys of a user's threads, oldest first.
+#[utoipa::path(
+    get,
+    path = "/admin/users/{user_id}/threads",
+    tag = "admin",
+    params(UserPath, LimitQuery, ThreadCursorQuery),
+    responses((status = 200, description = "A page", body = ThreadKeyPage)),
+)]
+pub(super) async fn list_user_threads(call: Call) -> Result<Response, Error> {
+    let user = call.user(USER)?;
+    let request = PageRequest::<ThreadId>::parse(call.query(), ADMIN_LIMIT)?;
+    let page = call.db()?.list_user_threads(&user, request.cursor, request.limit).await?;
+    let pagination = Pagination::of(&page, |key| *key);
+    let threads = page.items.iter().map(ToString::to_string).collect();
+    Ok(respond::json(StatusCode::OK, &ThreadKeyPage { threads, pagination }))
+}
+
+/// Lists the keys of a thread's messages, oldest first, deleted ones included.
+#[utoipa::path(
+    get,
+    path = "/admin/users/{user_id}/threads/{thread_key}/messages",
+    tag = "admin",
+    params(UserPath, ThreadPath, LimitQuery, MessageCursorQuery),
+    responses((status = 200, description = "A page", body = MessageKeyPage)),
+)]
+pub(super) async fn list_thread_messages(call: Call) -> Result<Response, Error> {
+    call.user(USER)?;
+    let thread = call.thread(THREAD)?;
+    let request = PageRequest::<MessageKey>::parse(call.query(), ADMIN_LIMIT)?;
+    let page = call.db()?.list_thread_keys(thread, request.cursor, request.limit).await?;
+    let pagination = Pagination::of(&page, |key| *key);
+    let messages = page.items.iter().map(ToString::to_string).collect();
+    Ok(respond::json(StatusCode::OK, &MessageKeyPage { messages, pagination }))
+}
+
+/// Reads a message's row as JSON, deleted or not.
+#[utoipa::path(
+    get,
+    path = "/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}",
+    tag = "admin",
+    params(UserPath, ThreadPath, MessagePath, ("open" = Option<bool>, Query, description = "Open sealed parts; audited")),
+    responses((status = 200, description = "The row", body = serde_json::Value)),
+)]
+pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
+    call.user(USER)?;
+    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
+    if message.thread != thread {
+        return Err(crate::db::Error::MessageNotInThread.into());
+    }
+    let seq = message.seq.ok_or(crate::db::Error::MessageNotFound)?;
+    let id = MessageId { ts: message.ts, seq };
+    for row in [ThreadRow::Message(id), ThreadRow::Deleted(id)] {
+        if let Some(row) = read_row(&call, &Key::Thread(thread, row).to_string()).await? {
+            return Ok(respond::json(StatusCode::OK, &row));
+        }
+    }
+    Err(crate::db::Error::MessageNotFound.into())
+}
+
+/// Removes for good what was deleted long enough ago.
+#[utoipa::path(
+    post,
+    path = "/admin/jobs/purge",
+    tag = "admin",
+    request_body(content = Option<PurgeRequest>),
+    responses((status = 200, description = "Done", body = PurgeReply)),
+)]
+pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
+    let bytes = call.read(body).await?;
+    let PurgeRequest { dry_run } =
+        if bytes.is_empty() { PurgeRequest::default() } else { body::parse(&bytes, "invalid request")? };
+    let purged = call.db()?.purge(dry_run).await?;
+    tracing::info!(event = "admin.purge", dry_run, threads = purged.threads, messages = purged.messages);
+    let reply = PurgeReply {
+        status: "ok",
+        message: "retention run triggered",
+        dry_run,
+        threads: purged.threads,
+        messages: purged.messages,
+        idempotency_records: purged.idempotency_records,
+    };
+    Ok(respond::json(StatusCode::OK, &reply))
+}
+
+/// All metrics as Prometheus text.
+#[utoipa::path(
+    get,
+    path = "/admin/debug/prometheus",
+    tag = "admin",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")),
+)]
+pub(super) async fn get_prometheus() -> Response {
+    metrics_text()
+}
+
+/// A row, with its sealed parts opened if the query says so.
+async fn read_row(call: &Call, key: &str) -> Result<Option<serde_json::Value>, Error> {
+    let open = match parameter(call.query(), "open")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::Malformed("open")),
+    };
+    let row = call.db()?.get_row(key, open).await?;
+    if open && row.is_some() {
+        tracing::info!(target: "audit", event = "admin.row_opened", key);
+    }
+    Ok(row)
+}
+
+fn owned(query: Query<'_>, name: &'static str) -> Result<Option<String>, Error> {
+    Ok(parameter(query, name)?.map(|text| text.into_owned()))
+}

@@ -1,0 +1,224 @@
+//! One request as handlers see it: path segments, caller, options and body, each parsed on demand into a checked type.
+//!
+//! Segments are matched raw and decoded here, so `%2F` stays inside its segment and `.`, `..` and `//` mean nothing.
+//! Handlers ask in the order in which the contract judges: on writes keys, author, body; on reads author first.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::mem;
+
+use aws_lc_rs::digest;
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use percent_encoding::percent_decode_str;
+
+use super::App;
+use super::auth::{Access, user_header};
+use super::error::Error;
+use super::payload::{self, Payload};
+use crate::db::{Caller, Db, Idempotency, WriteOptions};
+use crate::model::{InvalidKey, InvalidUserId, MessageKey, ThreadId, UserId};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
+
+/// A request on its way through its handler, but for its body.
+pub(super) struct Call {
+    app: App,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    access: Access,
+}
+
+impl FromRequestParts<App> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self {
+            app: app.clone(),
+            method: parts.method.clone(),
+            uri: mem::take(&mut parts.uri),
+            headers: mem::take(&mut parts.headers),
+            access: parts.extensions.remove().unwrap_or(Access::Unbound),
+        })
+    }
+}
+
+impl Call {
+    pub(super) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The database; an error until it is open.
+    pub(super) fn db(&self) -> Result<&Db, Error> {
+        self.app.db().ok_or(Error::NotReady { reason: "opening" })
+    }
+
+    pub(super) fn query(&self) -> Query<'_> {
+        Query::new(self.uri.query())
+    }
+
+    /// The thread that path segment `index` names.
+    pub(super) fn thread(&self, index: usize) -> Result<ThreadId, Error> {
+        self.segment(index).ok_or(InvalidKey::Thread)?.parse().map_err(Error::InvalidKey)
+    }
+
+    /// The message that path segment `index` names.
+    pub(super) fn message(&self, index: usize) -> Result<MessageKey, Error> {
+        self.segment(index).ok_or(InvalidKey::Message)?.parse().map_err(Error::InvalidKey)
+    }
+
+    /// The user that path segment `index` names.
+    pub(super) fn user(&self, index: usize) -> Result<UserId, Error> {
+        let text = self.segment(index).ok_or(Error::Malformed("userID"))?;
+        UserId::parse(&text).map_err(|why| Error::InvalidUserId("invalid userID format", why))
+    }
+
+    /// Path segment `index`, counted from 0, decoded; none if it is no text.
+    pub(super) fn segment(&self, index: usize) -> Option<Cow<'_, str>> {
+        // The path starts with a slash, so the split starts with an empty piece.
+        self.uri.path().split('/').nth(index + 1).and_then(decode)
+    }
+
+    /// For whom the request is made: the signed user, or whom a backend key names.
+    pub(super) fn caller(&self) -> Result<Caller, Error> {
+        let author = self.query().get("author")?.filter(|text| !text.trim().is_empty());
+        match &self.access {
+            Access::Signed(user) => match author {
+                Some(other) if other.trim() != user.as_str() => Err(Error::AuthorMismatch),
+                _ => Ok(Caller { user: user.clone() }),
+            },
+            Access::Backend => {
+                let named = match user_header(&self.headers) {
+                    Some(user) => user,
+                    None => author.ok_or(Error::AuthorRequired)?,
+                };
+                let user = UserId::parse(named.trim()).map_err(|why| match why {
+                    InvalidUserId::TooLong => Error::AuthorTooLong,
+                    InvalidUserId::Empty => Error::AuthorRequired,
+                    why @ InvalidUserId::ControlCharacter => Error::InvalidAuthor(why),
+                })?;
+                Ok(Caller { user })
+            }
+            Access::Unbound => Err(Error::Unauthorized),
+        }
+    }
+
+    /// Idempotency key and precondition of a write with this `body`.
+    pub(super) fn write_options(&self, body: &[u8]) -> Result<WriteOptions, Error> {
+        Ok(WriteOptions { idempotency: self.idempotency(body)?, if_match: self.if_match()? })
+    }
+
+    fn idempotency(&self, body: &[u8]) -> Result<Option<Idempotency>, Error> {
+        let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        let key = value.to_str().map_err(|_| Error::InvalidHeader("Idempotency-Key"))?;
+        let fine = (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        if !fine {
+            return Err(Error::InvalidHeader("Idempotency-Key"));
+        }
+        // Neither methods nor keys have line feeds, so the three parts cannot run into each other.
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(self.method.as_str().as_bytes());
+        hash.update(b"\n");
+        hash.update(&Cow::from(percent_decode_str(self.uri.path())));
+        hash.update(b"\n");
+        hash.update(body);
+        let mut request = [0; 32];
+        request.copy_from_slice(hash.finish().as_ref());
+        Ok(Some(Idempotency { key: key.to_owned(), request }))
+    }
+
+    /// `If-Match: "<revision>"`. `*` asks only that the object exists, which every change does anyway.
+    fn if_match(&self) -> Result<Option<u64>, Error> {
+        let Some(value) = self.headers.get(header::IF_MATCH) else { return Ok(None) };
+        let bytes = value.as_bytes().trim_ascii();
+        if bytes == b"*" {
+            return Ok(None);
+        }
+        let digits = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_digit));
+        let revision = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        revision.map(Some).ok_or(Error::InvalidHeader("If-Match"))
+    }
+
+    /// Whether the client wants the object back.
+    pub(super) fn wants_representation(&self) -> bool {
+        let preferences = self.headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+        preferences
+            .flat_map(|text| text.split(','))
+            .any(|one| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("return=representation"))
+    }
+
+    /// The whole `body` of this request, within the limits.
+    pub(super) async fn read(&self, body: Body) -> Result<Payload, Error> {
+        payload::read(body, self.headers.contains_key(header::EXPECT), self.app.limits()).await
+    }
+}
+
+/// The parameters of a query; the first of a name counts.
+#[derive(Clone, Copy)]
+pub(super) struct Query<'q>(&'q str);
+
+impl<'q> Query<'q> {
+    pub(super) fn new(query: Option<&'q str>) -> Self {
+        Self(query.unwrap_or_default())
+    }
+
+    /// The decoded value of `name`.
+    pub(super) fn get(self, name: &'static str) -> Result<Option<Cow<'q, str>>, Error> {
+        let value = self.0.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (key == name).then_some(value)
+        });
+        let Some(value) = value else { return Ok(None) };
+        let decoded = if value.contains('+') {
+            decode(&value.replace('+', " ")).map(|text| Cow::Owned(text.into_owned()))
+        } else {
+            decode(value)
+        };
+        decoded.map(Some).ok_or(Error::Malformed(name))
+    }
+}
+
+/// Percent-decodes `text`; none if an escape is cut short or the bytes are no UTF-8.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let whole =
+        text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
+    if !whole {
+        return None;
+    }
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_decode_once_and_strictly() {
+        assert_eq!(decode("t:1").as_deref(), Some("t:1"));
+        assert_eq!(decode("t%3A1%3a").as_deref(), Some("t:1:"));
+        assert_eq!(decode("a%2Fb").as_deref(), Some("a/b"));
+        assert_eq!(decode("a%252Fb").as_deref(), Some("a%2Fb"));
+        assert_eq!(decode("%00").as_deref(), Some("\0"));
+        for broken in ["%", "%a", "a%zz", "%%41", "%ff", "%c3"] {
+            assert_eq!(decode(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_first_parameter_of_a_name_counts() {
+        let get = |query, name| Query::new(Some(query)).get(name).map(|v| v.map(Cow::into_owned)).map_err(|_| ());
+        assert_eq!(get("a=1&b=2&a=3", "a"), Ok(Some("1".into())));
+        assert_eq!(get("a&b=x+y%2B", "a"), Ok(Some(String::new())));
+        assert_eq!(get("a&b=x+y%2B", "b"), Ok(Some("x y+".into())));
+        assert_eq!(get("a=%zz", "a"), Err(()));
+        assert_eq!(get("a=%zz", "b"), Ok(None));
+    }
+}

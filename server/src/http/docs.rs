@@ -1,0 +1,240 @@
+//! The OpenAPI document around the routes, and the pages that show it.
+//!
+//! Handlers document their parameters and success; what every route of a kind shares (security, errors, headers of
+//! replies) is added here by rule, so that no route can forget it.
+
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect};
+use axum::{Router, routing::get};
+use bytes::Bytes;
+use serde_json::json;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, Header, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Response, ResponseBuilder, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_swagger_ui::Config;
+
+use super::App;
+use super::error::{Error, ErrorBody};
+use super::gateway::is_public;
+use super::respond;
+
+const DESCRIPTION: &str = "A database for chat threads. A write is answered when it is on disk, and every read after \
+    that answer shows it. Keys are percent-encoded in paths. Send the API key as `Authorization: Bearer` or \
+    `X-API-Key`: a frontend key needs `X-User-ID` with its `X-User-Signature`, a backend key names any user in \
+    `X-User-ID` or `?author=`, an admin key opens `/admin` only.";
+
+/// The statuses of all errors.
+const ERRORS: [u16; 13] = [400, 401, 403, 404, 408, 409, 412, 413, 422, 429, 500, 503, 507];
+
+/// The document without its paths.
+pub(super) fn introduction() -> OpenApi {
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key.")).build();
+    let header = ApiKeyValue::with_description("X-API-Key", "An API key.");
+    let tag = |name: &str, text: &str| TagBuilder::new().name(name).description(Some(text)).build();
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("ProgressDB")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(DESCRIPTION))
+                .license(Some(
+                    utoipa::openapi::LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
+                ))
+                .build(),
+        )
+        .components(Some(
+            ComponentsBuilder::new()
+                .security_scheme("bearer", SecurityScheme::Http(bearer))
+                .security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)))
+                .schema(ErrorBody::name(), ErrorBody::schema())
+                .build(),
+        ))
+        .tags(Some([
+            tag("threads", "Conversations. Their owner alone sees and changes them."),
+            tag("messages", "What is said in a thread, in one order that never changes."),
+            tag("backend", "For the application's servers."),
+            tag("admin", "For operators."),
+            tag("health", "For probes and scrapers."),
+        ]))
+        .build()
+}
+
+/// Adds to every operation what its kind shares.
+pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+    let components = api.components.get_or_insert_default();
+    components.responses.extend(ERRORS.map(|status| (response_name(status), RefOr::T(error_response(status)))));
+    for (path, item) in &mut api.paths.paths {
+        let operations =
+            [("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post), ("delete", &mut item.delete)];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                complete_operation(path, method, operation);
+            }
+        }
+    }
+    api
+}
+
+fn complete_operation(path: &str, method: &str, operation: &mut Operation) {
+    if !is_public(path) {
+        operation.security = Some(["bearer", "api_key"].map(|name| SecurityRequirement::new(name, [""; 0])).into());
+    }
+    for status in errors(path, method, operation.request_body.is_some()) {
+        let reference = || RefOr::Ref(Ref::from_response_name(response_name(status)));
+        operation.responses.responses.entry(status.to_string()).or_insert_with(reference);
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            response.headers.insert("X-Request-Id".into(), request_id_header());
+        }
+    }
+}
+
+/// The errors that an operation can answer.
+fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
+    let mut statuses = vec![403];
+    if !is_public(path) {
+        statuses.extend([401, 429]);
+    }
+    let touches_store = path.starts_with("/frontend") || (path.starts_with("/admin") && !is_static(path));
+    if touches_store || has_body {
+        statuses.extend([500, 503]);
+    }
+    if touches_store && path != "/admin/stats" {
+        statuses.push(400);
+    }
+    if has_body {
+        statuses.extend([400, 408, 413]);
+    }
+    if path.contains("_key}") || path.ends_with("{key}") {
+        statuses.push(404);
+    }
+    if path.starts_with("/frontend") && method != "get" {
+        statuses.extend([422, 507]);
+        if method != "post" {
+            statuses.push(412);
+        }
+    }
+    if path == "/admin/jobs/purge" {
+        statuses.extend([409, 507]);
+    }
+    statuses
+}
+
+/// Admin routes that read nothing but memory.
+fn is_static(path: &str) -> bool {
+    matches!(path, "/admin/health" | "/admin/debug/prometheus")
+}
+
+fn response_name(status: u16) -> String {
+    format!("Error{status}")
+}
+
+fn request_id_header() -> RefOr<Header> {
+    RefOr::T(Header::builder().description(Some("Names the request in the log.")).build())
+}
+
+/// What is common to all errors of one status.
+fn error_response(status: u16) -> Response {
+    let (description, code, text) = match status {
+        400 => ("The request is malformed", "invalid_payload", "invalid message payload"),
+        401 => ("No valid API key or signature", "unauthorized", "unauthorized"),
+        403 => ("Not for this caller", "access_denied", "access denied: not thread owner or participant"),
+        404 => ("Deleted, or never there", "thread_not_found", "thread not found"),
+        408 => ("The body did not arrive in time", "body_timeout", "request body did not arrive in time"),
+        409 => ("Retention is disabled", "retention_disabled", "retention is disabled"),
+        412 => ("Changed since it was read: see `ETag`", "precondition_failed", "precondition failed"),
+        413 => ("The body is too large", "payload_too_large", "payload too large (maximum 102400 bytes)"),
+        422 => ("The idempotency key belongs to another request", "idempotency_mismatch", "idempotency key reused"),
+        429 => ("Too many requests: see `Retry-After`", "rate_limited", "rate limit exceeded"),
+        503 => ("Busy, opening or stopping: try again", "busy", "server busy; try again"),
+        507 => ("Almost no disk is free: writes are refused", "disk_full", "writes refused"),
+        _ => ("The server failed", "internal", "internal error"),
+    };
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(ErrorBody::name())))
+        .example(Some(json!({"error": text, "code": code})))
+        .build();
+    let mut response = ResponseBuilder::new().description(description).content("application/json", content).build();
+    let headers: &[(&str, Type)] = match status {
+        412 => &[("ETag", Type::String)],
+        429 => &[
+            ("Retry-After", Type::Integer),
+            ("X-RateLimit-Limit", Type::Integer),
+            ("X-RateLimit-Remaining", Type::Integer),
+            ("X-RateLimit-Reset", Type::Integer),
+        ],
+        503 => &[("Retry-After", Type::Integer)],
+        _ => &[],
+    };
+    response.headers.insert("X-Request-Id".into(), request_id_header());
+    for (name, kind) in headers {
+        let header = Header::new(ObjectBuilder::new().schema_type(kind.clone()).build());
+        response.headers.insert((*name).to_owned(), RefOr::T(header));
+    }
+    response
+}
+
+/// `/openapi.json` and the Swagger UI at `/docs`.
+pub(super) fn router(api: &OpenApi) -> Router<App> {
+    let document = Bytes::from(serde_json::to_vec(api).expect("the document has string keys only"));
+    let config = Arc::new(Config::from("/openapi.json"));
+    let page = move |name: &str| swagger_file(name, config.clone());
+    let index = page.clone();
+    Router::new()
+        .route("/openapi.json", get(async move || respond::text(StatusCode::OK, "application/json", document.clone())))
+        .route("/docs", get(async || Redirect::permanent("/docs/")))
+        .route("/docs/", get(async move || index("index.html")))
+        .route("/docs/{*file}", get(async move |Path(file): Path<String>| page(&file)))
+}
+
+fn swagger_file(name: &str, config: Arc<Config<'static>>) -> Result<axum::response::Response, Error> {
+    let Ok(Some(file)) = utoipa_swagger_ui::serve(name, config) else { return Err(Error::NotFound) };
+    let mut response = Bytes::from(file.bytes.into_owned()).into_response();
+    let content_type = HeaderValue::try_from(file.content_type).map_err(|_| Error::NotFound)?;
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    if file.gzpipped {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// `UPDATE=1` rewrites the file.
+    #[test]
+    fn the_committed_document_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+        let current = super::super::openapi().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &current).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(committed == current, "docs/openapi.json is stale: run the tests once with UPDATE=1");
+    }
+
+    #[test]
+    fn every_operation_has_its_own_name_and_success() {
+        let api = super::super::openapi();
+        let mut names = std::collections::BTreeSet::new();
+        for item in api.paths.paths.values() {
+            for operation in [&item.get, &item.put, &item.post, &item.delete].into_iter().flatten() {
+                assert!(names.insert(operation.operation_id.clone().unwrap()));
+                assert!(operation.responses.responses.keys().any(|status| status.starts_with('2')));
+            }
+        }
+    }
+}

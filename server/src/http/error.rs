@@ -1,0 +1,303 @@
+//! Every answer that is not a success: one table from what went wrong to status, code and text.
+//!
+//! Clients see `{"error": "<text>", "code": "<snake_case>"}` and never a `message` field, because the Python client
+//! would append it to the text. Inside details of a 5xx ride along as a response extension, [`Internal`], for the
+//! gateway to log once; they never reach the client.
+
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::respond;
+use crate::db;
+use crate::model::{InvalidKey, InvalidUserId};
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The database said so.
+    Db(db::Error),
+    /// No API key, or one that is not configured.
+    Unauthorized,
+    /// The address or the role may not do this.
+    Forbidden,
+    /// The bucket of this key and user is empty.
+    RateLimited { retry_after_s: u64 },
+    /// A frontend key without a signature.
+    SignatureRequired,
+    /// A frontend key without a user.
+    UserIdMissing,
+    /// No signing key made this signature.
+    InvalidSignature,
+    /// A backend key that does not say for whom.
+    AuthorRequired,
+    /// More bytes than a user id may have.
+    AuthorTooLong,
+    /// An author that is no user id for another reason.
+    InvalidAuthor(InvalidUserId),
+    /// `?author=` names somebody else than the signed user.
+    AuthorMismatch,
+    /// No such path.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The path or query segment named here does not decode.
+    Malformed(&'static str),
+    /// A key that does not parse.
+    InvalidKey(InvalidKey),
+    /// A user id that does not parse; the text before it says which.
+    InvalidUserId(&'static str, InvalidUserId),
+    /// A page that cannot be.
+    InvalidPagination(Cow<'static, str>),
+    /// A header that does not parse.
+    InvalidHeader(&'static str),
+    /// A body that is not the JSON that this route takes; the text is the whole answer.
+    InvalidPayload(&'static str),
+    /// Fields of the right type with wrong content, joined with `; `.
+    Validation(String),
+    /// More bytes than `server.max_payload_size`.
+    PayloadTooLarge { limit: usize },
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The client stopped in the middle of its body, or broke its framing.
+    BodyBroken,
+    /// All bodies together are at their limit.
+    BodiesFull,
+    /// No signing key is configured.
+    SigningKeysMissing,
+    /// The store has no row of that name.
+    RowNotFound,
+    /// Not opened yet, or about to stop.
+    NotReady { reason: &'static str },
+    /// A reply that could not be written as JSON.
+    Encoding(serde_json::Error),
+}
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<InvalidKey> for Error {
+    fn from(error: InvalidKey) -> Self {
+        Self::InvalidKey(error)
+    }
+}
+
+/// What the log may know and the client may not.
+#[derive(Clone)]
+pub(super) struct Internal(pub(super) String);
+
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error, example = json!({"error": "thread not found", "code": "thread_not_found"}))]
+pub(super) struct ErrorBody<'a> {
+    /// For people.
+    error: &'a str,
+    /// For programs; stable.
+    #[schema(pattern = "^[a-z_]+$")]
+    code: &'a str,
+    /// Why the server is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<&'a str>,
+}
+
+type Row = (StatusCode, &'static str, Cow<'static, str>);
+
+fn row(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Row {
+    (status, code, text.into())
+}
+
+impl Error {
+    /// The table.
+    fn row(&self) -> Row {
+        use StatusCode as S;
+        match self {
+            Self::Db(error) => db_row(error),
+            Self::Unauthorized => row(S::UNAUTHORIZED, "unauthorized", "unauthorized"),
+            Self::Forbidden => row(S::FORBIDDEN, "forbidden", "forbidden"),
+            Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, "rate_limited", "rate limit exceeded"),
+            Self::SignatureRequired => row(S::UNAUTHORIZED, "signature_required", "signature required"),
+            Self::UserIdMissing => row(S::UNAUTHORIZED, "user_id_missing", "missing user id"),
+            Self::InvalidSignature => row(S::UNAUTHORIZED, "invalid_signature", "invalid signature"),
+            Self::AuthorRequired => row(S::BAD_REQUEST, "author_required", "author required for backend requests"),
+            Self::AuthorTooLong => row(S::BAD_REQUEST, "author_too_long", "author too long"),
+            Self::InvalidAuthor(why) => row(S::BAD_REQUEST, "invalid_author", format!("invalid author: {why}")),
+            Self::AuthorMismatch => {
+                row(S::FORBIDDEN, "author_mismatch", "author mismatch between signature and query param")
+            }
+            Self::NotFound => row(S::NOT_FOUND, "not_found", "not found"),
+            Self::MethodNotAllowed => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed"),
+            Self::Malformed(what) => row(S::BAD_REQUEST, "malformed_request", format!("malformed {what}")),
+            Self::InvalidKey(why) => row(S::BAD_REQUEST, "invalid_key", why.to_string()),
+            Self::InvalidUserId(what, why) => row(S::BAD_REQUEST, "invalid_user_id", format!("{what}: {why}")),
+            Self::InvalidPagination(why) => {
+                row(S::BAD_REQUEST, "invalid_pagination", format!("invalid pagination: {why}"))
+            }
+            Self::InvalidHeader(name) => row(S::BAD_REQUEST, "invalid_header", format!("malformed header: {name}")),
+            Self::InvalidPayload(text) => row(S::BAD_REQUEST, "invalid_payload", *text),
+            Self::Validation(errors) => {
+                row(S::BAD_REQUEST, "validation_failed", format!("validation errors: {errors}"))
+            }
+            Self::PayloadTooLarge { limit } => {
+                row(S::PAYLOAD_TOO_LARGE, "payload_too_large", format!("payload too large (maximum {limit} bytes)"))
+            }
+            Self::BodyTimeout => row(S::REQUEST_TIMEOUT, "body_timeout", "request body did not arrive in time"),
+            Self::BodyBroken => row(S::BAD_REQUEST, "body_broken", "request body could not be read"),
+            Self::BodiesFull => row(S::SERVICE_UNAVAILABLE, "bodies_full", "server busy; try again"),
+            Self::SigningKeysMissing => {
+                row(S::INTERNAL_SERVER_ERROR, "signing_keys_missing", "signing keys not configured")
+            }
+            Self::RowNotFound => row(S::NOT_FOUND, "key_not_found", "key not found"),
+            Self::NotReady { .. } => row(S::SERVICE_UNAVAILABLE, "not_ready", "not ready"),
+            Self::Encoding(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
+        }
+    }
+
+    /// The limit that was met.
+    fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::RateLimited { .. } => Some("rate"),
+            Self::PayloadTooLarge { .. } => Some("body_bytes"),
+            Self::BodiesFull => Some("body_memory"),
+            Self::BodyTimeout => Some("body_time"),
+            Self::Db(db::Error::Busy) => Some("writes"),
+            _ => None,
+        }
+    }
+
+    /// What only the log is told.
+    fn internal(&self) -> Option<String> {
+        let error: &dyn std::error::Error = match self {
+            Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_))) => error,
+            Self::Encoding(error) => error,
+            _ => return None,
+        };
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        Some(text)
+    }
+}
+
+fn db_row(error: &db::Error) -> Row {
+    use StatusCode as S;
+    use db::Error as E;
+    match error {
+        E::AccessDenied => row(S::FORBIDDEN, "access_denied", "access denied: not thread owner or participant"),
+        E::ThreadNotFound => row(S::NOT_FOUND, "thread_not_found", "thread not found"),
+        E::MessageNotFound => row(S::NOT_FOUND, "message_not_found", "message not found"),
+        E::MessageNotInThread => row(S::NOT_FOUND, "message_not_in_thread", "message not found in thread"),
+        E::ParentNotFound => {
+            row(S::BAD_REQUEST, "parent_not_found", "validation errors: reply_to: message not found in thread")
+        }
+        E::PreconditionFailed { .. } => {
+            row(S::PRECONDITION_FAILED, "precondition_failed", "precondition failed: changed since it was read")
+        }
+        E::IdempotencyMismatch => {
+            row(S::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "idempotency key already used for a different request")
+        }
+        E::RetentionDisabled => row(S::CONFLICT, "retention_disabled", "retention is disabled"),
+        E::ClockJumped { .. } => {
+            row(S::SERVICE_UNAVAILABLE, "clock_jumped", "writes refused: the server's clock jumped ahead")
+        }
+        E::Busy => row(S::SERVICE_UNAVAILABLE, "busy", "server busy; try again"),
+        E::DiskFull => row(S::INSUFFICIENT_STORAGE, "disk_full", "writes refused: the server's disk is almost full"),
+        E::Stopped => row(S::SERVICE_UNAVAILABLE, "stopped", "server shutting down"),
+        E::Corrupt { .. } | E::Store(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if let Some(limit) = self.limit() {
+            metrics::counter!("http_rejections_total", "limit" => limit).increment(1);
+        }
+        let (status, code, text) = self.row();
+        let reason = if let Self::NotReady { reason } = self { Some(reason) } else { None };
+        let mut response = respond::json(status, &ErrorBody { error: &text, code, reason });
+        let headers = response.headers_mut();
+        match self {
+            Self::RateLimited { retry_after_s } => {
+                headers.insert(header::RETRY_AFTER, retry_after_s.into());
+            }
+            Self::BodiesFull | Self::NotReady { .. } | Self::Db(db::Error::Busy) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Db(db::Error::PreconditionFailed { current }) => {
+                headers.insert(header::ETAG, respond::etag(current));
+            }
+            Self::BodyTimeout => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        if let Some(text) = self.internal() {
+            response.extensions_mut().insert(Internal(text));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One row of the table as a client sees it.
+    fn check(error: impl Into<Error>, status: u16, code: &str, text: &str) {
+        let (got_status, got_code, got_text) = error.into().row();
+        assert_eq!((got_status.as_u16(), got_code, &*got_text), (status, code, text));
+    }
+
+    #[test]
+    fn texts_are_those_that_clients_know() {
+        check(Error::Unauthorized, 401, "unauthorized", "unauthorized");
+        check(Error::AuthorRequired, 400, "author_required", "author required for backend requests");
+        check(db::Error::AccessDenied, 403, "access_denied", "access denied: not thread owner or participant");
+        check(db::Error::ThreadNotFound, 404, "thread_not_found", "thread not found");
+        check(db::Error::MessageNotInThread, 404, "message_not_in_thread", "message not found in thread");
+        check(InvalidKey::ThreadWanted, 400, "invalid_key", "expected thread key, got message");
+        check(
+            Error::InvalidPagination("limit must be at least 1".into()),
+            400,
+            "invalid_pagination",
+            "invalid pagination: limit must be at least 1",
+        );
+        check(
+            Error::Validation("title: cannot be empty".into()),
+            400,
+            "validation_failed",
+            "validation errors: title: cannot be empty",
+        );
+    }
+
+    #[test]
+    fn inside_details_are_for_the_log_only() {
+        let error = Error::Db(db::Error::Corrupt { key: "secret-row".into() });
+        assert_eq!(error.row().2, "internal error");
+        let response = error.into_response();
+        assert_eq!(response.extensions().get::<Internal>().map(|i| i.0.as_str()), Some("row secret-row is damaged"));
+    }
+
+    #[test]
+    fn a_failed_precondition_names_the_current_revision() {
+        let response = Error::Db(db::Error::PreconditionFailed { current: 7 }).into_response();
+        assert_eq!(response.headers()[header::ETAG], "\"7\"");
+    }
+
+    #[test]
+    fn every_error_is_json() {
+        let response = Error::NotReady { reason: "opening" }.into_response();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,176 @@
+//! The one middleware: what happens to every request before its handler and to every reply after it.
+//!
+//! Order: request id → CORS → preflight → peer address → public paths → API key → rate limit → role → signature → router.
+//! It runs around the routes and both fallbacks, so unknown paths and methods are seen only by who may look.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use super::App;
+use super::auth::{Access, Role, user_header};
+use super::error::{Error, Internal};
+use super::limits::Allowance;
+use super::listen::Peer;
+use crate::model::UserId;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Guards the main listener.
+pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let observation = app.observer().begin(matched.as_ref().map(MatchedPath::as_str), &method);
+    let id = app.request_ids().of(request.headers());
+    let cors = app.cors().judge(request.headers());
+    let mut allowance = None;
+    let mut response = match admit(&app, &request, observation.started(), &mut allowance) {
+        Ok(Some(access)) => {
+            request.extensions_mut().insert(access);
+            next.run(request).await
+        }
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => error.into_response(),
+    };
+    let status = response.status();
+    observation.answered(status);
+    if let Some(Internal(error)) = response.extensions_mut().remove() {
+        let id = String::from_utf8_lossy(id.as_bytes());
+        tracing::error!(event = "http.internal_error", request_id = %id, route = observation.route(), error);
+    }
+    tracing::debug!(
+        event = "http.request",
+        request_id = ?id,
+        %method,
+        route = observation.route(),
+        status = status.as_u16(),
+        elapsed_us = observation.started().elapsed().as_micros() as u64,
+    );
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    cors.write(headers);
+    if let Some(allowance) = allowance {
+        allowance.write(headers);
+    }
+    response
+}
+
+/// Gives replies of the management listener their request id; it knows no keys.
+pub(super) async fn label(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = app.request_ids().of(request.headers());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Decides whether the request may go on, and as whom; a preflight goes nowhere.
+fn admit(
+    app: &App,
+    request: &Request,
+    now: Instant,
+    allowance: &mut Option<Allowance>,
+) -> Result<Option<Access>, Error> {
+    if request.method() == Method::OPTIONS {
+        return Ok(None);
+    }
+    let (headers, path) = (request.headers(), request.uri().path());
+    if !app.whitelist().is_empty() && !peer(request).is_some_and(|ip| app.whitelist().contains(&ip)) {
+        return Err(Error::Forbidden);
+    }
+    if is_public(path) {
+        return Ok(Some(Access::Unbound));
+    }
+    let key = app.auth().identify(headers).ok_or(Error::Unauthorized)?;
+    let access = match key.role {
+        Role::Admin => Ok(Access::Unbound),
+        Role::Backend => Ok(Access::Backend),
+        Role::Frontend => app.auth().verify(headers).map(Access::Signed),
+    };
+    if let Some(limiter) = app.limits().rate.as_ref() {
+        // Only proven users have a bucket of their own: unproven names would be fresh buckets for the asking.
+        let named = user_header(headers).filter(|user| user.len() <= UserId::MAX_BYTES);
+        let user = match &access {
+            Ok(Access::Signed(user)) => user.as_str(),
+            Ok(Access::Backend) => named.as_deref().unwrap_or_default(),
+            Ok(Access::Unbound) | Err(_) => "",
+        };
+        allowance.insert(limiter.take(key.number, user, now)).check()?;
+    }
+    if !key.role.may_reach(path) {
+        return Err(Error::Forbidden);
+    }
+    access.map(Some)
+}
+
+/// Paths that ask for no key.
+pub(super) fn is_public(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+}
+
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical())
+}
+
+/// Hands out request ids: the client's own if it is a sane one, else one that is unique across restarts.
+pub(super) struct RequestIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        let mut prefix = [0; 8];
+        // Without randomness, ids of two runs may be alike; that is no reason not to start.
+        let _ = aws_lc_rs::rand::fill(&mut prefix);
+        Self { prefix: u64::from_be_bytes(prefix), next: AtomicU64::new(0) }
+    }
+
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        match headers.get(REQUEST_ID) {
+            Some(value) if is_sane(value.as_bytes()) => value.clone(),
+            _ => {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                let text = format!("{:016x}-{number:x}", self.prefix);
+                HeaderValue::try_from(text).expect("hex digits are a header value")
+            }
+        }
+    }
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sane_request_ids_are_kept_and_others_replaced() {
+        let ids = RequestIds::new();
+        let of = |value: &[u8]| {
+            ids.of(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(value).unwrap())])).as_bytes().to_vec()
+        };
+        assert_eq!(of(b"abc-1"), b"abc-1");
+        for bad in [&b""[..], b"a b", b"a\xff", &[b'a'; 129]] {
+            assert_ne!(of(bad), bad);
+        }
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn public_paths_are_exact() {
+        for path in ["/healthz", "/readyz", "/openapi.json", "/docs", "/docs/", "/docs/index.css"] {
+            assert!(is_public(path), "{path}");
+        }
+        for path in ["/healthz/", "/docsx", "/metrics", "/admin/health", "//healthz", "/docs%2F"] {
+            assert!(!is_public(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Messages of a thread: append, page through, read, change, delete.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::body::{self, MessageChange, MessagePayload};
+use super::call::Call;
+use super::error::Error;
+use super::page::{self, FRONTEND_LIMIT, PageRequest, Pagination};
+use super::parameters::{
+    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, MessageCursorQuery, MessagePath, OrderQuery, ThreadPath,
+    WriteHeaders,
+};
+use super::reply::{MessageAck, MessageObject, MessagePage, MessageReply};
+use super::respond;
+use super::threads::THREAD;
+use crate::db::{self, Caller, Written};
+use crate::model::{MessageKey, ThreadId};
+
+/// Where the message key stands in `/frontend/v1/threads/{thread_key}/messages/{message_key}`.
+const MESSAGE: usize = 5;
+
+/// Appends a message.
+#[utoipa::path(
+    post,
+    path = "/frontend/v1/threads/{thread_key}/messages",
+    tag = "messages",
+    params(ThreadPath, CallerHeaders, WriteHeaders, AuthorQuery),
+    request_body(content = MessagePayload),
+    responses((status = 202, description = "Committed", body = MessageAck)),
+)]
+pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, Error> {
+    let thread = call.thread(THREAD)?;
+    let caller = call.caller()?;
+    let bytes = call.read(body).await?;
+    let content = body::message_content(&bytes, thread)?;
+    let options = call.write_options(&bytes)?;
+    let written = call.db()?.create_message(&caller, thread, content, options).await?;
+    acknowledge(&call, &caller, thread, written).await
+}
+
+/// Lists a thread's messages, oldest first. `sort_by=updated_ts` reorders within the page only.
+#[utoipa::path(
+    get,
+    path = "/frontend/v1/threads/{thread_key}/messages",
+    tag = "messages",
+    params(ThreadPath, CallerHeaders, LimitQuery, MessageCursorQuery, OrderQuery, AuthorQuery),
+    responses((status = 200, description = "A page", body = MessagePage)),
+)]
+pub(super) async fn list_messages(call: Call) -> Result<Response, Error> {
+    let caller = call.caller()?;
+    let thread = call.thread(THREAD)?;
+    let request = match PageRequest::<MessageKey>::parse(call.query(), FRONTEND_LIMIT) {
+        Ok(request) => request,
+        Err(error) => {
+            // Who may not see the thread learns that first.
+            call.db()?.get_thread(&caller, thread).await?;
+            return Err(error);
+        }
+    };
+    let page = call.db()?.list_messages(&caller, thread, request.cursor, request.limit).await;
+    let mut page = page.map_err(foreign_cursor)?;
+    let pagination = Pagination::of(&page, |message| MessageKey::new(message.thread, message.id));
+    if request.by_update {
+        page.items.sort_by_key(|message| message.updated_ts);
+    }
+    let messages = page.items.iter().map(|message| MessageObject::from(&**message)).collect();
+    Ok(respond::json(StatusCode::OK, &MessagePage { thread, messages, pagination }))
+}
+
+fn foreign_cursor(error: db::Error) -> Error {
+    match error {
+        db::Error::MessageNotInThread => page::invalid("cursor belongs to another thread"),
+        other => other.into(),
+    }
+}
+
+/// Reads a message.
+#[utoipa::path(
+    get,
+    path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
+    tag = "messages",
+    params(ThreadPath, MessagePath, CallerHeaders, AuthorQuery),
+    responses((status = 200, description = "The message", body = MessageReply)),
+)]
+pub(super) async fn get_message(call: Call) -> Result<Response, Error> {
+    let caller = call.caller()?;
+    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
+    let message = call.db()?.get_message(&caller, thread, message).await?;
+    Ok(respond::object(&MessageReply { message: (&message).into() }, message.revision))
+}
+
+/// Replaces a message's body, and its metadata if given.
+#[utoipa::path(
+    put,
+    path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
+    tag = "messages",
+    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    request_body(content = MessageChange),
+    responses((status = 202, description = "Committed", body = MessageAck)),
+)]
+pub(super) async fn update_message(call: Call, body: Body) -> Result<Response, Error> {
+    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
+    let caller = call.caller()?;
+    let bytes = call.read(body).await?;
+    let update = body::message_update(&bytes)?;
+    let options = call.write_options(&bytes)?;
+    let written = call.db()?.update_message(&caller, thread, message, update, options).await?;
+    acknowledge(&call, &caller, thread, written).await
+}
+
+/// Deletes a message.
+#[utoipa::path(
+    delete,
+    path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
+    tag = "messages",
+    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    responses((status = 202, description = "Committed", body = MessageAck)),
+)]
+pub(super) async fn delete_message(call: Call) -> Result<Response, Error> {
+    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
+    let caller = call.caller()?;
+    let options = call.write_options(&[])?;
+    let written = call.db()?.delete_message(&caller, thread, message, options).await?;
+    Ok(respond::acknowledge(&written, &MessageAck { key: written.key, message: None }, false))
+}
+
+/// The key, and the message as it is now if the client wants it and it is still there.
+async fn acknowledge(
+    call: &Call,
+    caller: &Caller,
+    thread: ThreadId,
+    written: Written<MessageKey>,
+) -> Result<Response, Error> {
+    let message =
+        if call.wants_representation() { call.db()?.get_message(caller, thread, written.key).await.ok() } else { None };
+    let reply = MessageAck { key: written.key, message: message.as_ref().map(MessageObject::from) };
+    Ok(respond::acknowledge(&written, &reply, message.is_some()))
+}

@@ -1,0 +1,131 @@
+//! Parameters of path, query and header for the OpenAPI document. Their values are read in `call` and `page`.
+
+use utoipa::IntoParams;
+
+/// Who the request is made for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct CallerHeaders {
+    /// The user. Required with a frontend key; a backend key may use `?author=` instead.
+    #[param(rename = "X-User-ID", min_length = 1, max_length = 128, example = "user1")]
+    user: Option<String>,
+    /// Signature of `X-User-ID`. Required with a frontend key, not looked at with a backend key.
+    #[param(rename = "X-User-Signature", pattern = "^[0-9a-f]{64}$")]
+    signature: Option<String>,
+}
+
+/// What may come with a write.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct WriteHeaders {
+    /// Makes the request safe to repeat for 24 hours.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$")]
+    idempotency_key: Option<String>,
+    /// `return=representation` asks for the object in the reply.
+    #[param(rename = "Prefer", example = "return=representation")]
+    prefer: Option<String>,
+}
+
+/// What may come with a change.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct ChangeHeaders {
+    /// The `ETag` that the object must still have.
+    #[param(rename = "If-Match", pattern = "^\"[0-9]{1,19}\"$", example = "\"1\"")]
+    if_match: Option<String>,
+}
+
+/// A thread in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct ThreadPath {
+    /// `t:<timestamp>`.
+    #[param(pattern = "^t:[1-9][0-9]{0,18}$", example = "t:1763700000000000000")]
+    thread_key: String,
+}
+
+/// A message in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct MessagePath {
+    /// `t:<timestamp>:m:<timestamp>:<sequence>`; the sequence may be left out.
+    #[param(
+        pattern = "^t:[1-9][0-9]{0,18}:m:[1-9][0-9]{0,18}(:[0-9]{9})?$",
+        example = "t:1763700000000000000:m:1763700001000000000:000000000"
+    )]
+    message_key: String,
+}
+
+/// A user in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct UserPath {
+    /// The user's id.
+    #[param(min_length = 1, max_length = 128, example = "user1")]
+    user_id: String,
+}
+
+/// How much of a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct LimitQuery {
+    /// Items on the page; 50 by default, 100 on admin routes.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Names the parameters that say where in a list a page starts.
+macro_rules! cursor_query {
+    ($name:ident, $text:literal, $pattern:literal) => {
+        #[doc = $text]
+        #[derive(IntoParams)]
+        #[into_params(parameter_in = Query)]
+        #[expect(dead_code, reason = "names parameters")]
+        pub(super) struct $name {
+            /// The page in front of this key, in display order. At most one of `before`, `after` and `anchor`.
+            #[param(pattern = $pattern)]
+            before: Option<String>,
+            /// The page behind this key, in display order.
+            #[param(pattern = $pattern)]
+            after: Option<String>,
+            /// Up to `limit` items on each side of this key, and the item itself.
+            #[param(pattern = $pattern)]
+            anchor: Option<String>,
+        }
+    };
+}
+
+cursor_query!(ThreadCursorQuery, "Where in a list of threads.", "^t:[1-9][0-9]{0,18}$");
+cursor_query!(
+    MessageCursorQuery,
+    "Where in a list of messages.",
+    "^t:[1-9][0-9]{0,18}:m:[1-9][0-9]{0,18}(:[0-9]{9})?$"
+);
+cursor_query!(RowCursorQuery, "Where in a list of rows.", "^[ -~]*$");
+
+/// In which order.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct OrderQuery {
+    /// `created_ts` (default) or `updated_ts`.
+    #[param(pattern = "^(created_ts|updated_ts)$")]
+    sort_by: Option<String>,
+}
+
+/// For whom, with a backend key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct AuthorQuery {
+    /// The user, if `X-User-ID` does not say. With a frontend key: absent or the signed user.
+    #[param(min_length = 1, max_length = 128)]
+    author: Option<String>,
+}

@@ -1,0 +1,160 @@
+//! The bytes of a request body, read within the limits of size, time and memory.
+
+use std::ops::Deref;
+
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use tokio::time::{Duration, timeout};
+
+use super::Limits;
+use super::error::Error;
+use super::limits::{BodyMemory, BodyShare};
+
+/// How much of a refused body is still read, so that a client in the middle of sending it sees the answer.
+const LINGER_BYTES: usize = 8 << 20;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A whole body. Its memory counts until it is dropped, so handlers keep it until they answer.
+pub(super) struct Payload {
+    bytes: Bytes,
+    _share: BodyShare,
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads `body`. A client that waits for permission to send is not asked for what would be refused.
+pub(super) async fn read(mut body: Body, waits_for_permission: bool, limits: &Limits) -> Result<Payload, Error> {
+    let limit = limits.max_payload_bytes;
+    let read = if body.size_hint().lower() > limit as u64 {
+        if waits_for_permission {
+            return Err(Error::PayloadTooLarge { limit });
+        }
+        Err(Error::PayloadTooLarge { limit })
+    } else {
+        timeout(limits.body_timeout, collect(&mut body, limit, &limits.body_memory))
+            .await
+            .unwrap_or(Err(Error::BodyTimeout))
+    };
+    if matches!(read, Err(Error::PayloadTooLarge { .. } | Error::BodiesFull)) {
+        // Late or not at all is fine: the answer goes out either way.
+        let _ = timeout(LINGER, discard(&mut body)).await;
+    }
+    read
+}
+
+/// Most bodies come in one piece, which is then used as it is.
+async fn collect(body: &mut Body, limit: usize, memory: &BodyMemory) -> Result<Payload, Error> {
+    let mut share = BodyShare::default();
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
+        if first.len().max(all.len()) + data.len() > limit {
+            return Err(Error::PayloadTooLarge { limit });
+        }
+        memory.grow(&mut share, data.len())?;
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(Payload { bytes: if all.is_empty() { first } else { all.freeze() }, _share: share })
+}
+
+async fn discard(body: &mut Body) {
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::body::HttpBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// A body of these pieces, whose length nobody announced; after the last one it ends or stalls.
+    struct Pieces {
+        left: &'static [&'static [u8]],
+        stalls: bool,
+    }
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.left.split_first() {
+                Some((first, rest)) => {
+                    self.left = rest;
+                    Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(first)))))
+                }
+                None if self.stalls => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        }
+    }
+
+    fn pieces(left: &'static [&'static [u8]]) -> Body {
+        Body::new(Pieces { left, stalls: false })
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            max_payload_bytes: 5,
+            body_timeout: Duration::from_millis(5),
+            body_memory: BodyMemory::new(8),
+            rate: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_become_one_body() {
+        const SPLITS: [&[&[u8]]; 3] = [&[b"abcde"], &[b"ab", b"", b"cd", b"e"], &[b"", b"abcd", b"e"]];
+        for left in SPLITS {
+            assert_eq!(&*read(pieces(left), false, &limits()).await.unwrap(), b"abcde");
+        }
+        assert_eq!(&*read(Body::empty(), false, &limits()).await.unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn more_than_the_limit_is_refused_announced_or_not() {
+        let refused = |read| matches!(read, Err(Error::PayloadTooLarge { limit: 5 }));
+        assert!(refused(read(pieces(&[b"abc", b"def"]), false, &limits()).await));
+        assert!(refused(read(Body::from("abcdef"), false, &limits()).await));
+        assert!(refused(read(Body::from("abcdef"), true, &limits()).await));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stalls_times_out() {
+        let body = Body::new(Pieces { left: &[b"abc"], stalls: true });
+        assert!(matches!(read(body, false, &limits()).await, Err(Error::BodyTimeout)));
+    }
+
+    #[tokio::test]
+    async fn bodies_that_are_kept_leave_less_for_others() {
+        let limits = limits();
+        let first = read(Body::from("abcde"), false, &limits).await.unwrap();
+        assert!(matches!(read(Body::from("abcd"), false, &limits).await, Err(Error::BodiesFull)));
+        drop(first);
+        assert!(read(Body::from("abcd"), false, &limits).await.is_ok());
+    }
+}

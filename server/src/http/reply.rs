@@ -1,0 +1,223 @@
+//! From model to wire: the objects that clients get.
+//!
+//! Bodies and metadata keep their exact text ([`RawValue`]). Optional fields that are absent stay absent; arrays are
+//! never `null`.
+
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::body::AnyButNull;
+use super::page::Pagination;
+use crate::model::{Message, MessageKey, Thread, ThreadId};
+
+/// A thread as clients see it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Thread)]
+pub(super) struct ThreadObject<'a> {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    key: ThreadId,
+    title: &'a str,
+    author: &'a str,
+    /// Unix nanoseconds.
+    created_ts: u64,
+    /// Unix nanoseconds of the last change of the thread or of one of its messages.
+    updated_ts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    slug: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<&'a RawValue>,
+    /// Unix nanoseconds of the newest message ever created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    last_message_ts: Option<u64>,
+    /// Messages that are not deleted.
+    message_count: u64,
+}
+
+impl<'a> From<&'a Thread> for ThreadObject<'a> {
+    fn from(thread: &'a Thread) -> Self {
+        Self {
+            key: thread.id,
+            title: &thread.content.title,
+            author: thread.author.as_str(),
+            created_ts: thread.id.0,
+            updated_ts: thread.updated_ts,
+            slug: thread.content.slug.as_deref(),
+            metadata: thread.content.metadata.as_deref(),
+            last_message_ts: thread.last_message_ts,
+            message_count: thread.message_count,
+        }
+    }
+}
+
+/// A message as clients see it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(super) struct MessageObject<'a> {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000:m:1763700001000000000:000000000")]
+    key: MessageKey,
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    thread: ThreadId,
+    author: &'a str,
+    /// Unix nanoseconds.
+    created_ts: u64,
+    /// Unix nanoseconds of the last edit.
+    updated_ts: u64,
+    /// What was sent, to the letter.
+    #[schema(value_type = AnyButNull)]
+    body: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    role: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    reply_to: Option<MessageKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<&'a RawValue>,
+}
+
+impl<'a> From<&'a Message> for MessageObject<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            key: MessageKey::new(message.thread, message.id),
+            thread: message.thread,
+            author: message.author.as_str(),
+            created_ts: message.id.ts,
+            updated_ts: message.updated_ts,
+            body: &message.content.body,
+            role: message.content.role.as_deref(),
+            reply_to: message.content.reply_to.map(|id| MessageKey::new(message.thread, id)),
+            metadata: message.content.metadata.as_deref(),
+        }
+    }
+}
+
+/// `{"thread": ...}`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ThreadReply)]
+pub(super) struct ThreadReply<'a> {
+    pub(super) thread: ThreadObject<'a>,
+}
+
+/// `{"message": ...}`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageReply)]
+pub(super) struct MessageReply<'a> {
+    pub(super) message: MessageObject<'a>,
+}
+
+/// The acknowledgement of a write: committed and on disk.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ThreadAck)]
+pub(super) struct ThreadAck<'a> {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    pub(super) key: ThreadId,
+    /// With `Prefer: return=representation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) thread: Option<ThreadObject<'a>>,
+}
+
+/// The acknowledgement of a write: committed and on disk.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageAck)]
+pub(super) struct MessageAck<'a> {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000:m:1763700001000000000:000000000")]
+    pub(super) key: MessageKey,
+    /// With `Prefer: return=representation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) message: Option<MessageObject<'a>>,
+}
+
+/// A page of threads, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ThreadPage)]
+pub(super) struct ThreadPage<'a> {
+    pub(super) threads: Vec<ThreadObject<'a>>,
+    pub(super) pagination: Pagination,
+}
+
+/// A page of messages, oldest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessagePage)]
+pub(super) struct MessagePage<'a> {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    pub(super) thread: ThreadId,
+    pub(super) messages: Vec<MessageObject<'a>>,
+    pub(super) pagination: Pagination,
+}
+
+fn display<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn display_option<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{MessageContent, MessageId, ThreadContent, UserId};
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_message_keeps_its_exact_text() {
+        let body = r#"{ "z":1e400, "a": 12345678901234567890123, "z":"\u00e9", "n":1.0 }"#;
+        let message = Message {
+            thread: ThreadId(5),
+            id: MessageId { ts: 6, seq: 1 },
+            content: MessageContent {
+                body: raw(body),
+                role: Some("user".into()),
+                reply_to: Some(MessageId { ts: 4, seq: 0 }),
+                metadata: None,
+            },
+            author: UserId::parse("u").unwrap(),
+            updated_ts: 7,
+            revision: 2,
+        };
+        let reply = serde_json::to_string(&MessageReply { message: (&message).into() }).unwrap();
+        let expected = format!(
+            r#"{{"message":{{"key":"t:5:m:6:000000001","thread":"t:5","author":"u","created_ts":6,"updated_ts":7,"body":{body},"role":"user","reply_to":"t:5:m:4:000000000"}}}}"#
+        );
+        assert_eq!(reply, expected);
+    }
+
+    #[test]
+    fn what_a_thread_lacks_is_absent() {
+        let thread = Thread {
+            id: ThreadId(5),
+            content: ThreadContent { title: "a".into(), slug: None, metadata: Some(raw("{ }")) },
+            author: UserId::parse("u").unwrap(),
+            updated_ts: 6,
+            last_message_ts: None,
+            message_count: 0,
+            revision: 1,
+        };
+        assert_eq!(
+            serde_json::to_string(&ThreadAck { key: thread.id, thread: Some((&thread).into()) }).unwrap(),
+            r#"{"key":"t:5","thread":{"key":"t:5","title":"a","author":"u","created_ts":5,"updated_ts":6,"metadata":{ },"message_count":0}}"#
+        );
+        assert_eq!(serde_json::to_string(&ThreadAck { key: thread.id, thread: None }).unwrap(), r#"{"key":"t:5"}"#);
+    }
+}

@@ -1,0 +1,112 @@
+//! Threads: create, list, read, change, delete.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::body::{self, ThreadPayload};
+use super::call::Call;
+use super::error::Error;
+use super::page::{FRONTEND_LIMIT, PageRequest, Pagination};
+use super::parameters::{
+    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, OrderQuery, ThreadCursorQuery, ThreadPath, WriteHeaders,
+};
+use super::reply::{ThreadAck, ThreadObject, ThreadPage, ThreadReply};
+use super::respond;
+use crate::db::{Caller, Written};
+use crate::model::{ThreadId, ThreadOrder};
+
+/// Where the thread key stands in `/frontend/v1/threads/{thread_key}`.
+pub(super) const THREAD: usize = 3;
+
+/// Creates a thread.
+#[utoipa::path(
+    post,
+    path = "/frontend/v1/threads",
+    tag = "threads",
+    params(CallerHeaders, WriteHeaders, AuthorQuery),
+    request_body(content = ThreadPayload),
+    responses((status = 202, description = "Committed", body = ThreadAck)),
+)]
+pub(super) async fn create_thread(call: Call, body: Body) -> Result<Response, Error> {
+    let caller = call.caller()?;
+    let bytes = call.read(body).await?;
+    let content = body::thread_content(&bytes)?;
+    let options = call.write_options(&bytes)?;
+    let written = call.db()?.create_thread(&caller, content, options).await?;
+    acknowledge(&call, &caller, written).await
+}
+
+/// Lists the caller's threads, newest or most recently active first.
+#[utoipa::path(
+    get,
+    path = "/frontend/v1/threads",
+    tag = "threads",
+    params(CallerHeaders, LimitQuery, ThreadCursorQuery, OrderQuery, AuthorQuery),
+    responses((status = 200, description = "A page", body = ThreadPage)),
+)]
+pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
+    let caller = call.caller()?;
+    let request = PageRequest::parse(call.query(), FRONTEND_LIMIT)?;
+    let order = if request.by_update { ThreadOrder::Updated } else { ThreadOrder::Created };
+    let page = call.db()?.list_threads(&caller, order, request.cursor, request.limit).await?;
+    let pagination = Pagination::of(&page, |thread| thread.id);
+    let threads = page.items.iter().map(ThreadObject::from).collect();
+    Ok(respond::json(StatusCode::OK, &ThreadPage { threads, pagination }))
+}
+
+/// Reads a thread.
+#[utoipa::path(
+    get,
+    path = "/frontend/v1/threads/{thread_key}",
+    tag = "threads",
+    params(ThreadPath, CallerHeaders, AuthorQuery),
+    responses((status = 200, description = "The thread", body = ThreadReply)),
+)]
+pub(super) async fn get_thread(call: Call) -> Result<Response, Error> {
+    let caller = call.caller()?;
+    let thread = call.db()?.get_thread(&caller, call.thread(THREAD)?).await?;
+    Ok(respond::object(&ThreadReply { thread: (&thread).into() }, thread.revision))
+}
+
+/// Changes the title, and slug and metadata if given.
+#[utoipa::path(
+    put,
+    path = "/frontend/v1/threads/{thread_key}",
+    tag = "threads",
+    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    request_body(content = ThreadPayload),
+    responses((status = 202, description = "Committed", body = ThreadAck)),
+)]
+pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Error> {
+    let thread = call.thread(THREAD)?;
+    let caller = call.caller()?;
+    let bytes = call.read(body).await?;
+    let update = body::thread_update(&bytes)?;
+    let options = call.write_options(&bytes)?;
+    let written = call.db()?.update_thread(&caller, thread, update, options).await?;
+    acknowledge(&call, &caller, written).await
+}
+
+/// Deletes a thread with all its messages.
+#[utoipa::path(
+    delete,
+    path = "/frontend/v1/threads/{thread_key}",
+    tag = "threads",
+    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    responses((status = 202, description = "Committed", body = ThreadAck)),
+)]
+pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
+    let thread = call.thread(THREAD)?;
+    let caller = call.caller()?;
+    let options = call.write_options(&[])?;
+    let written = call.db()?.delete_thread(&caller, thread, options).await?;
+    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None }, false))
+}
+
+/// The key, and the thread as it is now if the client wants it and it is still there.
+async fn acknowledge(call: &Call, caller: &Caller, written: Written<ThreadId>) -> Result<Response, Error> {
+    let thread = if call.wants_representation() { call.db()?.get_thread(caller, written.key).await.ok() } else { None };
+    let reply = ThreadAck { key: written.key, thread: thread.as_ref().map(ThreadObject::from) };
+    Ok(respond::acknowledge(&written, &reply, thread.is_some()))
+}

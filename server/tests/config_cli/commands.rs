@@ -1,0 +1,84 @@
+//! The commands that start nothing.
+
+use serde_json::{Value, json};
+
+use crate::harness::http::Request;
+use crate::harness::{Setup, finish, message, program};
+use crate::write;
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let setup = Setup::new();
+    for words in
+        [&["--nonsense"][..], &["dance"], &["serve", "extra"], &["--db"], &["config", "dance"], &["version", "-x"]]
+    {
+        let finished = finish(program(words, setup.root()));
+        assert_eq!(finished.code, Some(2), "{words:?}: {finished:?}");
+        assert!(finished.stderr.contains("--help"), "{words:?}: {finished:?}");
+    }
+    let help = finish(program(&["--help"], setup.root()));
+    help.check_code(0).check_says(&["serve", "config", "inspect", "version", "--db", "--addr", "--config"]);
+}
+
+#[test]
+fn the_version_is_printed_without_opening_anything() {
+    let setup = Setup::new();
+    let finished = setup.run(&["version", "--json"]);
+    finished.check_code(0);
+    let version: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(version["version"], json!(env!("CARGO_PKG_VERSION")), "{version}");
+    assert!(version.get("commit").is_some(), "{version}");
+    assert!(version.to_string().contains("\"reads\":[") && version.to_string().contains("\"writes\":"), "{version}");
+    assert!(!setup.db().exists());
+    setup.run(&["version"]).check_code(0).check_says(&[env!("CARGO_PKG_VERSION")]);
+    let flag = finish(program(&["--version"], setup.root()));
+    flag.check_code(0).check_says(&[env!("CARGO_PKG_VERSION")]);
+    // Also with a configuration that would not start.
+    let broken = write(setup.root(), "broken.yaml", "server: [");
+    finish(program(&["version", "--json", "--config", &broken], setup.root())).check_code(0);
+}
+
+#[test]
+fn openapi_is_printed_as_it_is_served() {
+    let setup = Setup::new();
+    let printed = setup.run(&["openapi"]);
+    printed.check_code(0);
+    let printed: Value = serde_json::from_str(&printed.stdout).unwrap();
+    let server = setup.start();
+    assert_eq!(printed, server.send(&Request::get("/openapi.json")).check_status(200).json());
+}
+
+#[test]
+fn a_stopped_store_is_inspected_and_not_changed() {
+    let setup = Setup::new();
+    setup.run(&["inspect", "--json"]).check_code(5);
+    assert!(!setup.db().exists(), "looking made a data directory");
+
+    let server = setup.start();
+    let user = server.user("user1");
+    let t = user.create_thread("kept");
+    let m = user.append(&t, 1);
+    user.append(&t, 2);
+    user.delete(&message(&t, &m)).written();
+    let sequence = server.send(&Request::get("/readyz")).json()["sequence"].clone();
+    setup.run(&["inspect", "--json"]).check_code(75);
+    server.stop().check_code(0);
+
+    let finished = setup.run(&["inspect", "--json"]);
+    finished.check_code(0);
+    assert_eq!(finished.stdout.trim_end().lines().count(), 1, "{}", finished.stdout);
+    let found: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(found["sequence"], sequence, "{found}");
+    assert_eq!(sequence, json!(4));
+    for field in ["database_id", "incarnation", "format"] {
+        assert!(found.get(field).is_some_and(|value| !value.is_null()), "{field} is not in {found}");
+    }
+    assert!(found.to_string().contains("\"threads\":1") && found.to_string().contains("\"messages\":2"), "{found}");
+    assert_eq!(setup.run(&["inspect", "--json"]).stdout, finished.stdout, "looking changed what there is");
+    setup.run(&["inspect"]).check_code(0);
+
+    let server = setup.start();
+    assert_eq!(server.send(&Request::get("/readyz")).json()["sequence"], sequence);
+    server.kill();
+    setup.run(&["inspect", "--json"]).check_code(0).check_says(&["\"sequence\":4"]);
+}

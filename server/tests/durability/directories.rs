@@ -1,0 +1,150 @@
+//! Which directories the server opens, and how it refuses the others: untouched, with an exit code that says why.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::{Setup, skip, thread};
+
+#[test]
+fn a_second_process_is_refused_with_75_and_harms_nothing() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let user = server.user("user1");
+    let t = user.create_thread("kept");
+    let refused = setup.refused_start();
+    refused.check_code(75).check_says(&["startup.store_in_use", setup.db().to_str().unwrap()]);
+    user.put(&thread(&t), &json!({ "title": "still writable" })).written();
+    server.kill();
+    // The lock dies with its holder.
+    let server = setup.start();
+    assert_eq!(server.user("user1").get(&thread(&t)).json()["thread"]["title"], json!("still writable"));
+}
+
+#[test]
+fn memory_file_systems_are_refused_with_78_unless_allowed() {
+    let shm = Path::new("/dev/shm");
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let is_tmpfs = mounts.lines().any(|line| line.split(' ').nth(1) == Some("/dev/shm") && line.starts_with("tmpfs "));
+    if !is_tmpfs {
+        return skip("memory_file_systems_are_refused_with_78_unless_allowed", "/dev/shm is no tmpfs here");
+    }
+    let directory = tempfile::Builder::new().prefix("progressdb-").tempdir_in(shm).unwrap();
+    let db = directory.path().join("database");
+    let refused = Setup::with_db(&db).refused_start();
+    refused.check_code(78).check_says(&["startup.unsupported_filesystem", "tmpfs", "--allow-volatile-fs"]);
+
+    let setup = Setup::with_db(&db).set("storage.reserve", "1MiB");
+    let allowed = setup.argument("--allow-volatile-fs");
+    let server = allowed.start();
+    server.user("user1").create_thread("volatile");
+    server.stop().check_code(0);
+    let setup = Setup::with_db(&db).set("storage.allow_volatile_fs", true).set("storage.reserve", "1MiB");
+    assert_eq!(setup.start().user("user1").thread_keys("").len(), 1);
+}
+
+/// Every file below `root` with its bytes.
+fn snapshot(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.push((path.display().to_string(), Vec::new()));
+                open.push(path);
+            } else {
+                found.push((path.display().to_string(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_foreign_directory_is_refused_with_7_and_left_alone() {
+    for files in [&["notes.txt"][..], &["CURRENT", "MANIFEST-000001"], &["store/CURRENT", "index/CURRENT", "wal/LOCK"]]
+    {
+        let setup = Setup::new();
+        for name in files {
+            let path = setup.db().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "somebody's own").unwrap();
+        }
+        let before = snapshot(setup.db());
+        setup.refused_start().check_code(7).check_says(&[setup.db().to_str().unwrap()]);
+        assert_eq!(snapshot(setup.db()), before, "{files:?}");
+    }
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_refused() {
+    let setup = Setup::new();
+    fs::write(setup.db(), "a file").unwrap();
+    let refused = setup.refused_start();
+    assert!([Some(1), Some(7)].contains(&refused.code), "{refused:?}");
+    refused.check_says(&[setup.db().to_str().unwrap()]);
+    assert_eq!(fs::read(setup.db()).unwrap(), b"a file");
+}
+
+type Damage = fn(&Path);
+
+#[test]
+fn a_damaged_store_is_refused_with_7_and_left_alone() {
+    let remove_current = |db: &Path| fs::remove_file(db.join("store/CURRENT")).unwrap();
+    let empty_current = |db: &Path| fs::write(db.join("store/CURRENT"), "").unwrap();
+    let foreign_current = |db: &Path| fs::write(db.join("store/CURRENT"), "MANIFEST-999999\n").unwrap();
+    let remove_store = |db: &Path| fs::remove_dir_all(db.join("store")).unwrap();
+    let empty_marker = |db: &Path| fs::write(db.join("PROGRESSDB"), "").unwrap();
+    let other_marker = |db: &Path| fs::write(db.join("PROGRESSDB"), "{\"name\":\"other\"}\n").unwrap();
+    let remove_marker = |db: &Path| fs::remove_file(db.join("PROGRESSDB")).unwrap();
+    let damages: [(&str, Damage); 7] = [
+        ("no CURRENT", remove_current),
+        ("an empty CURRENT", empty_current),
+        ("a CURRENT that names nothing", foreign_current),
+        ("no store", remove_store),
+        ("an empty marker", empty_marker),
+        ("another program's marker", other_marker),
+        ("no marker", remove_marker),
+    ];
+    for (name, damage) in damages {
+        let setup = Setup::new();
+        let server = setup.start();
+        server.user("user1").create_thread("kept");
+        server.stop().check_code(0);
+        damage(setup.db());
+        let before = snapshot(setup.db());
+        let refused = setup.refused_start();
+        assert_eq!(refused.code, Some(7), "{name}: {}", refused.said());
+        let after = snapshot(setup.db());
+        let changed: Vec<&String> = before.iter().filter(|file| !after.contains(file)).map(|(path, _)| path).collect();
+        assert!(changed.iter().all(|path| path.ends_with("/lock")), "{name}: changed {changed:?}");
+    }
+}
+
+#[test]
+fn a_layout_of_a_newer_version_is_refused_with_78() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.user("user1").create_thread("kept");
+    server.stop().check_code(0);
+    let path = setup.db().join("PROGRESSDB");
+    let mut marker: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let layout = marker["layout"].clone();
+    marker["layout"] = json!(999);
+    fs::write(&path, format!("{marker}\n")).unwrap();
+    setup.refused_start().check_code(78).check_says(&["startup.schema_version_too_new", "999"]);
+    marker["layout"] = layout;
+    fs::write(&path, format!("{marker}\n")).unwrap();
+    assert_eq!(setup.start().user("user1").thread_keys("").len(), 1, "the refusal harmed nothing");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let setup = Setup::with_db(Path::new("/proc/progressdb"));
+    let refused = setup.refused_start();
+    assert!([Some(1), Some(78)].contains(&refused.code), "{refused:?}");
+    refused.check_says(&["/proc/progressdb"]);
+}

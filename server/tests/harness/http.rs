@@ -1,0 +1,322 @@
+//! A small HTTP/1.1 client over a plain socket, so that tests may also send what no HTTP library would.
+//!
+//! It says what arrived and judges nothing; the `check_*` functions of [`Answer`] do.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+
+use super::GENEROUS;
+
+/// A request; bytes go out exactly as they are put in.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Option<Vec<u8>>,
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Self {
+        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
+    }
+
+    pub fn get(target: &str) -> Self {
+        Self::new("GET", target)
+    }
+
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// The key of a role.
+    pub fn key(self, key: &str) -> Self {
+        self.header("X-API-Key", key)
+    }
+
+    /// A frontend caller: user id and signature.
+    pub fn signed(self, user: &str) -> Self {
+        self.key(super::FRONTEND_KEY).header("X-User-ID", user).header("X-User-Signature", signature(user))
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.header("Content-Type", "application/json").body(body.to_string())
+    }
+
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = Some(body.as_ref().to_vec());
+        self
+    }
+
+    /// As it goes over the wire.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut out = format!("{} {} HTTP/1.1\r\nHost: test\r\n", self.method, self.target).into_bytes();
+        for (name, value) in &self.headers {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(body) = &self.body {
+            out.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.body.as_deref().unwrap_or_default());
+        out
+    }
+}
+
+/// The signature of a user id under the example signing key.
+pub fn signature(user: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, super::SIGNING_KEY.as_bytes());
+    hex::encode(hmac::sign(&key, user.as_bytes()))
+}
+
+/// Percent-encodes everything but letters, digits and `-_.~`, as the clients do.
+pub fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// The codes that programs rely on, by how the text begins.
+const CODES: [(&str, &str); 22] = [
+    ("unauthorized", "unauthorized"),
+    ("forbidden", "forbidden"),
+    ("rate limit exceeded", "rate_limited"),
+    ("signature required", "signature_required"),
+    ("missing user id", "user_id_missing"),
+    ("invalid signature", "invalid_signature"),
+    ("author required", "author_required"),
+    ("author too long", "author_too_long"),
+    ("author mismatch", "author_mismatch"),
+    ("not found", "not_found"),
+    ("invalid thread key format", "invalid_key"),
+    ("invalid message key format", "invalid_key"),
+    ("expected ", "invalid_key"),
+    ("invalid pagination: ", "invalid_pagination"),
+    ("invalid thread ", "invalid_payload"),
+    ("invalid message ", "invalid_payload"),
+    ("validation errors: title", "validation_failed"),
+    ("validation errors: body", "validation_failed"),
+    ("access denied", "access_denied"),
+    ("thread not found", "thread_not_found"),
+    ("message not found in thread", "message_not_in_thread"),
+    ("message not found", "message_not_found"),
+];
+
+/// One connection, kept open between requests.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub fn open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(GENEROUS))?;
+        stream.set_write_timeout(Some(GENEROUS))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    pub fn send(&mut self, request: &Request) -> io::Result<Answer> {
+        // A server that refuses early may close before it has read everything; its answer counts.
+        let sent = self.write(&request.bytes());
+        match self.read_answer(request.method == "HEAD") {
+            Ok(answer) => Ok(Answer { asked: format!("{} {}", request.method, request.target), ..answer }),
+            Err(error) => Err(sent.err().unwrap_or(error)),
+        }
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Says that nothing more will be written.
+    pub fn finish_writing(&mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Whether the server closed the connection, with no further byte.
+    pub fn closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => rest.is_empty(),
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Reads one answer; `head` when the request was HEAD.
+    pub fn read_answer(&mut self, head: bool) -> io::Result<Answer> {
+        loop {
+            let answer = self.read_head()?;
+            if answer.status >= 200 {
+                return self.read_body(answer, head);
+            }
+        }
+    }
+
+    fn read_head(&mut self) -> io::Result<Answer> {
+        let status_line = self.read_line()?;
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let Some(status) = status.filter(|_| status_line.starts_with("HTTP/1.")) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("no status line: {status_line:?}")));
+        };
+        let mut headers = Vec::new();
+        loop {
+            let line = self.read_line()?;
+            if line.is_empty() {
+                return Ok(Answer { asked: String::new(), status, headers, body: Vec::new() });
+            }
+            let (name, value) = line.split_once(':').ok_or(io::ErrorKind::InvalidData)?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    fn read_body(&mut self, mut answer: Answer, head: bool) -> io::Result<Answer> {
+        if head || answer.status == 204 || answer.status == 304 {
+            return Ok(answer);
+        }
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let length = usize::from_str_radix(&self.read_line()?, 16).map_err(|_| io::ErrorKind::InvalidData)?;
+                let mut chunk = vec![0; length + 2];
+                self.stream.read_exact(&mut chunk)?;
+                answer.body.extend_from_slice(&chunk[..length]);
+                if length == 0 {
+                    return Ok(answer);
+                }
+            }
+        }
+        match answer.header("content-length").and_then(|length| length.parse().ok()) {
+            Some(length) => {
+                answer.body = vec![0; length];
+                self.stream.read_exact(&mut answer.body)?;
+            }
+            None => {
+                self.stream.read_to_end(&mut answer.body)?;
+            }
+        }
+        Ok(answer)
+    }
+
+    fn read_line(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+/// What the server answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Method and target of the request, for failure messages.
+    pub asked: String,
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let kind = self.header("content-type").unwrap_or_default();
+        assert!(kind.contains("application/json"), "{}: content type {kind:?}: {self}", self.asked);
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{}: {error} in {self}", self.asked))
+    }
+
+    #[track_caller]
+    pub fn check_status(&self, status: u16) -> &Self {
+        assert_eq!(self.status, status, "{}: {self}", self.asked);
+        self
+    }
+
+    #[track_caller]
+    pub fn check_json(&self, status: u16, body: &Value) -> &Self {
+        self.check_status(status);
+        assert_eq!(self.json(), *body, "{}", self.asked);
+        self
+    }
+
+    /// The contract's error: status, JSON of exactly `error` and `code`, a request id.
+    #[track_caller]
+    pub fn check_error(&self, status: u16, text: &str) -> &Self {
+        self.check_refusal(status);
+        assert_eq!(self.json()["error"], json!(text), "{}", self.asked);
+        self
+    }
+
+    /// An error whose text begins so.
+    #[track_caller]
+    pub fn check_error_begins(&self, status: u16, text: &str) -> &Self {
+        self.check_refusal(status);
+        let body = self.json();
+        assert!(body["error"].as_str().unwrap().starts_with(text), "{}: {body}, want {text}...", self.asked);
+        self
+    }
+
+    /// An error with this status and whatever text.
+    #[track_caller]
+    pub fn check_refusal(&self, status: u16) -> &Self {
+        self.check_status(status);
+        self.check_error_shape();
+        self
+    }
+
+    /// The shape that every error has.
+    #[track_caller]
+    pub fn check_error_shape(&self) {
+        let body = self.json();
+        let fields: Vec<&String> =
+            body.as_object().unwrap_or_else(|| panic!("{}: {self}", self.asked)).keys().collect();
+        assert_eq!(fields, ["code", "error"], "{}: {self}", self.asked);
+        assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{}: {self}", self.asked);
+        let code = body["code"].as_str().unwrap_or_default();
+        let snake = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        assert!(snake, "{}: code {code:?}", self.asked);
+        let text = body["error"].as_str().unwrap();
+        if let Some((_, want)) = CODES.iter().find(|(begin, _)| text.starts_with(begin)) {
+            assert_eq!(code, *want, "{}: {body}", self.asked);
+        }
+        assert!(self.header("x-request-id").is_some_and(|id| !id.is_empty()), "{}: no request id: {self}", self.asked);
+    }
+
+    /// The key of an accepted write: 202 and `{"key": ...}`, nothing else.
+    #[track_caller]
+    pub fn written(&self) -> String {
+        self.check_status(202);
+        let body = self.json();
+        let key = body["key"].as_str().unwrap_or_else(|| panic!("{}: {self}", self.asked)).to_owned();
+        assert_eq!(body, json!({ "key": key }), "{}", self.asked);
+        key
+    }
+
+    /// The keys in a list of objects.
+    #[track_caller]
+    pub fn keys(&self, list: &str) -> Vec<String> {
+        let body = self.json();
+        let items = body[list].as_array().unwrap_or_else(|| panic!("{}: {self}", self.asked));
+        items.iter().map(|item| item["key"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text: String = self.text().chars().take(600).collect();
+        write!(f, "{} {:?} {text}", self.status, self.headers)
+    }
+}
