@@ -31,14 +31,14 @@ use serde_json::value::RawValue;
 
 use crate::clock::Clock;
 use crate::keys::{Counter, Hash16, Key, StoreRow};
-use crate::model::UserId;
+use crate::model::{MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Number, Row};
 use crate::store::{Side, Store};
 
 pub use error::Error;
 pub use identity::OpenError;
 pub use retention::Purged;
-pub use rows::{RowRequest, RowStore};
+pub use rows::{RowPage, RowRequest, RowStore};
 pub use users::UserPage;
 
 /// The database; clones share it.
@@ -108,6 +108,15 @@ pub struct Written<K> {
     pub revision: u64,
     /// The answer is that of an earlier request with the same idempotency key.
     pub replayed: bool,
+}
+
+/// A message to append.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// What it says; the parent in it is not looked at.
+    pub content: MessageContent,
+    /// The message of the same thread that it answers.
+    pub parent: Option<MessageKey>,
 }
 
 /// A change to a thread; what is absent stays.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::change::{Change, Draft, commit_change};
-use super::{Caller, Db, Error, WriteOptions, Written, access, idempotency, messages};
+use super::{Caller, Db, Error, NewMessage, WriteOptions, Written, access, idempotency, messages};
 use crate::keys::{Hash16, Key, ThreadRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{self, MessageRow, Row};
@@ -37,17 +37,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// The message that this append became.
-    fn message(&self, thread: ThreadId, id: MessageId) -> Option<Message> {
-        match &self.change {
-            Change::Append(content) => Some(messages::assemble(thread, id, first_revision(id, &self.caller, content))),
-            _ => None,
-        }
-    }
-
     fn bytes(&self) -> usize {
         match &self.change {
-            Change::Append(content) => content.body.get().len(),
+            Change::Append(message) => message.content.body.get().len(),
             _ => BYTES_A_COMMIT,
         }
     }
@@ -127,10 +119,10 @@ impl Db {
         &self,
         caller: &Caller,
         thread: ThreadId,
-        content: MessageContent,
+        message: NewMessage,
         options: WriteOptions,
     ) -> Result<Written<MessageKey>, Error> {
-        let answer = self.write(caller, thread, Change::Append(content), options).await?;
+        let answer = self.write(caller, thread, Change::Append(message), options).await?;
         message_written(thread, answer)
     }
 
@@ -193,28 +185,31 @@ async fn commit_appends(db: &Db, thread: ThreadId, mut jobs: Vec<Job>) {
         let after = draft.head;
         match draft.commit(accepted.len()).await {
             Ok(Outcome::Committed) => {
-                let messages = accepted.iter().filter_map(|(job, answer)| job.message(thread, answer.key?));
-                db.0.tails.append(thread, &read.head, &after, messages.map(Arc::new));
+                let messages = accepted.iter().map(|accepted| accepted.message.clone());
+                db.0.tails.append(thread, &read.head, &after, messages);
                 return answer_batch(accepted, duplicates);
             }
             Ok(Outcome::Conflict { .. }) => {
-                jobs = accepted
-                    .into_iter()
-                    .map(|(job, _)| job)
-                    .chain(duplicates.into_iter().map(|(job, _)| job))
-                    .collect();
+                jobs = all_jobs(accepted, duplicates);
             }
-            Err(error) => {
-                let jobs = accepted.into_iter().map(|(job, _)| job).chain(duplicates.into_iter().map(|(job, _)| job));
-                return answer_first(jobs.collect(), error);
-            }
+            Err(error) => return answer_first(all_jobs(accepted, duplicates), error),
         }
     }
 }
 
-fn answer_batch(accepted: Vec<(Job, Answer)>, duplicates: Vec<(Job, Answer)>) {
-    for (job, answer) in accepted {
-        job.answer(Ok(answer));
+/// An append that a commit carries.
+struct Accepted {
+    job: Job,
+    message: Arc<Message>,
+}
+
+fn all_jobs(accepted: Vec<Accepted>, duplicates: Vec<(Job, Answer)>) -> Vec<Job> {
+    accepted.into_iter().map(|accepted| accepted.job).chain(duplicates.into_iter().map(|(job, _)| job)).collect()
+}
+
+fn answer_batch(accepted: Vec<Accepted>, duplicates: Vec<(Job, Answer)>) {
+    for Accepted { job, message } in accepted {
+        job.answer(Ok(Written { key: Some(message.id), revision: message.revision, replayed: false }));
     }
     for (job, answer) in duplicates {
         job.answer(Ok(Written { replayed: true, ..answer }));
@@ -247,7 +242,7 @@ struct Batch<'a> {
     db: &'a Db,
     thread: ThreadId,
     draft: Draft<'a>,
-    accepted: Vec<(Job, Answer)>,
+    accepted: Vec<Accepted>,
     /// Repetitions, within this batch, of an accepted one.
     duplicates: Vec<(Job, Answer)>,
     records: HashMap<Hash16, rows::Idempotency>,
@@ -262,7 +257,7 @@ impl<'a> Batch<'a> {
     /// Makes the job part of the commit, or answers it.
     async fn take(&mut self, job: Job) {
         match self.append(&job).await {
-            Ok(Verdict::Accepted(answer)) => self.accepted.push((job, answer)),
+            Ok(Verdict::Accepted(message)) => self.accepted.push(Accepted { job, message }),
             Ok(Verdict::Repeated(answer)) => self.duplicates.push((job, answer)),
             Ok(Verdict::Answered(answer)) => job.answer(Ok(answer)),
             Err(error) => job.answer(Err(error)),
@@ -270,7 +265,7 @@ impl<'a> Batch<'a> {
     }
 
     async fn append(&mut self, job: &Job) -> Result<Verdict, Error> {
-        let Change::Append(content) = &job.change else { unreachable!("a batch is made of appends") };
+        let Change::Append(new) = &job.change else { unreachable!("a batch is made of appends") };
         access::check_access(&self.draft.head, job.user)?;
         if let Some(wanted) = &job.options.idempotency {
             let name = self.db.hash_idempotency(&job.caller, wanted);
@@ -284,25 +279,30 @@ impl<'a> Batch<'a> {
             }
         }
         access::check_alive(&self.draft.head)?;
-        self.check_parent(content).await?;
+        let reply_to = self.find_parent(new.parent).await?;
         let ts = self.draft.next_message_timestamp()?;
         let id = MessageId { ts, seq: self.draft.head.next_seq };
-        self.draft.append(id, &job.caller, content);
+        let content = MessageContent { reply_to, ..new.content.clone() };
+        let row = MessageRow { revision: 1, updated: ts, author: job.caller.user.clone(), content };
+        self.draft.append(id, &row);
         if let Some(wanted) = &job.options.idempotency {
             let name = self.db.hash_idempotency(&job.caller, wanted);
             let record = idempotency::record(wanted, self.thread, Some(id), 1, ts);
             self.draft.record(name, &record, ts);
             self.records.insert(name, record);
         }
-        Ok(Verdict::Accepted(Written { key: Some(id), revision: 1, replayed: false }))
+        Ok(Verdict::Accepted(Arc::new(messages::assemble(self.thread, id, row))))
     }
 
-    async fn check_parent(&self, content: &MessageContent) -> Result<(), Error> {
-        let Some(parent) = content.reply_to else { return Ok(()) };
-        for row in [ThreadRow::Message(parent), ThreadRow::Deleted(parent)] {
-            let found = self.db.0.store.get(&Key::Thread(self.thread, row)).await.map_err(Error::Store)?;
-            if found.is_some() {
-                return Ok(());
+    /// The message that `parent` names; it may have been deleted since.
+    async fn find_parent(&self, parent: Option<MessageKey>) -> Result<Option<MessageId>, Error> {
+        let Some(parent) = parent else { return Ok(None) };
+        if parent.thread != self.thread {
+            return Err(Error::ParentNotFound);
+        }
+        for kind in [ThreadRow::Message, ThreadRow::Deleted] {
+            if let Some((id, _)) = self.db.find_row(parent, kind).await? {
+                return Ok(Some(id));
             }
         }
         Err(Error::ParentNotFound)
@@ -311,7 +311,7 @@ impl<'a> Batch<'a> {
 
 enum Verdict {
     /// Part of the commit.
-    Accepted(Answer),
+    Accepted(Arc<Message>),
     /// Answered with the commit, of which it repeats a part.
     Repeated(Answer),
     /// Was committed earlier.
@@ -323,13 +323,8 @@ pub(super) fn replay(record: &rows::Idempotency) -> Answer {
     Written { key: record.message, revision: record.revision, replayed: true }
 }
 
-fn first_revision(id: MessageId, caller: &Caller, content: &MessageContent) -> MessageRow {
-    MessageRow { revision: 1, updated: id.ts, author: caller.user.clone(), content: content.clone() }
-}
-
 impl Draft<'_> {
-    fn append(&mut self, id: MessageId, caller: &Caller, content: &MessageContent) {
-        let row = first_revision(id, caller, content);
+    fn append(&mut self, id: MessageId, row: &MessageRow) {
         self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Message(id)), row.encode()));
         self.head.next_seq += 1;
         self.head.live += 1;

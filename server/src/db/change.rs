@@ -2,7 +2,7 @@
 
 use super::access::{ReadHead, check_access, check_alive};
 use super::append::{Answer, Job, replay};
-use super::{Caller, Db, Error, MessageUpdate, ThreadUpdate, Written, commit_error, decode, idempotency};
+use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, commit_error, decode, idempotency};
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
@@ -11,7 +11,7 @@ use crate::store::{Commit, Expect, Op, Outcome, Side};
 /// A write to a thread that exists.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Append(MessageContent),
+    Append(NewMessage),
     UpdateMessage(MessageKey, MessageUpdate),
     DeleteMessage(MessageKey),
     UpdateThread(ThreadUpdate),

@@ -101,9 +101,17 @@ impl Db {
         if key.thread != thread {
             return Err(Error::MessageNotInThread);
         }
-        let rows = self.0.store.scan(keys_of(key, ThreadRow::Message), Direction::Ascending, 1).await;
-        let Row { key, value } = rows.map_err(Error::Store)?.pop().ok_or(Error::MessageNotFound)?;
-        Ok((message_id(decode_key(&key)?)?, value))
+        self.find_row(key, ThreadRow::Message).await?.ok_or(Error::MessageNotFound)
+    }
+
+    /// The row of one kind that the key names.
+    pub(super) async fn find_row(
+        &self,
+        key: MessageKey,
+        kind: impl Fn(MessageId) -> ThreadRow,
+    ) -> Result<Option<(MessageId, Vec<u8>)>, Error> {
+        let rows = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await.map_err(Error::Store)?;
+        rows.into_iter().next().map(|Row { key, value }| Ok((message_id(decode_key(&key)?)?, value))).transpose()
     }
 }
 

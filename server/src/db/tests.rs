@@ -91,8 +91,9 @@ fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.into()).expect("valid JSON")
 }
 
-fn message(body: &str) -> MessageContent {
-    MessageContent { body: json(body), role: None, reply_to: None, metadata: None }
+fn message(body: &str) -> NewMessage {
+    let content = MessageContent { body: json(body), role: None, reply_to: None, metadata: None };
+    NewMessage { content, parent: None }
 }
 
 fn update(body: &str) -> MessageUpdate {

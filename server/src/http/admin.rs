@@ -19,7 +19,7 @@ use super::parameters::{
 use super::respond;
 use crate::db::{RowRequest, RowStore};
 use crate::keys::{Key, ThreadRow};
-use crate::model::{InvalidUserId, MessageId, MessageKey, Page, ThreadId, UserId};
+use crate::model::{MessageId, MessageKey, Page, ThreadId, UserId};
 
 /// Where ids stand in `/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}`.
 const USER: usize = 2;
@@ -136,8 +136,8 @@ pub(super) async fn list_keys(call: Call) -> Result<Response, Error> {
         limit: limit(query, ADMIN_LIMIT)?,
     };
     let page = call.db()?.list_rows(store, request).await?;
-    let pagination = Pagination::of_keys(&page);
-    Ok(respond::json(StatusCode::OK, &KeyPage { keys: page.items, pagination }))
+    let pagination = Pagination::of_rows(&page);
+    Ok(respond::json(StatusCode::OK, &KeyPage { keys: page.names, pagination }))
 }
 
 /// Reads one row as JSON.
@@ -167,13 +167,13 @@ pub(super) async fn get_key(call: Call) -> Result<Response, Error> {
 )]
 pub(super) async fn list_users(call: Call) -> Result<Response, Error> {
     let limit = limit(call.query(), ADMIN_LIMIT)?;
-    let invalid = |why: InvalidUserId| Error::InvalidUserId("invalid userID format", why);
-    let after = parameter(call.query(), "after")?.map(|text| UserId::parse(&text)).transpose().map_err(invalid)?;
+    let after = parameter(call.query(), "after")?.map(|text| UserId::parse(&text)).transpose();
+    let after = after.map_err(|_| Error::InvalidUserIdFormat)?;
     let page = call.db()?.list_users(after.as_ref(), limit).await?;
     let users = page.users.iter().map(|user| user.as_str().to_owned()).collect();
     let next = page.next.map(|user| user.as_str().to_owned());
     let page = Page { items: users, has_before: after.is_some(), has_after: next.is_some(), total: page.total };
-    let mut pagination = Pagination::of_keys(&page);
+    let mut pagination = Pagination::of(&page, String::clone);
     // Pages are sorted each for itself; what follows is behind this one, which need not be the last on the page.
     pagination.after_anchor = next.unwrap_or(pagination.after_anchor);
     Ok(respond::json(StatusCode::OK, &UserIdPage { users: page.items, pagination }))

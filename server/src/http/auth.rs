@@ -93,7 +93,7 @@ impl Auth {
         if !self.signing.iter().any(|key| hmac::verify(key, user.as_bytes(), &signature).is_ok()) {
             return Err(Error::InvalidSignature);
         }
-        UserId::parse(&user).map_err(|why| Error::InvalidUserId("invalid user ID", why))
+        UserId::parse(&user).map_err(Error::InvalidUserId)
     }
 
     /// A signature for `user`, by the first signing key.

@@ -10,8 +10,8 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::Error;
-use crate::db::{MessageUpdate, ThreadUpdate};
-use crate::model::{MessageContent, MessageId, MessageKey, ThreadContent, ThreadId};
+use crate::db::{MessageUpdate, NewMessage, ThreadUpdate};
+use crate::model::{MessageContent, MessageKey, ThreadContent, ThreadId};
 
 const MAX_DEPTH: usize = 128;
 /// In characters, as the document counts them.
@@ -46,7 +46,7 @@ pub(super) struct MessagePayload<'a> {
     #[schema(max_length = 64)]
     role: Option<String>,
     /// The key of the message of the same thread that this one answers.
-    #[schema(pattern = "^t:[1-9][0-9]{0,18}:m:[1-9][0-9]{0,18}:[0-9]{9}$")]
+    #[schema(pattern = "^t:[1-9][0-9]{0,18}:m:[1-9][0-9]{0,18}(:[0-9]{9})?$")]
     reply_to: Option<String>,
     /// Any JSON object; kept to the letter.
     #[serde(borrow)]
@@ -162,8 +162,8 @@ fn thread(bytes: &[u8], refusal: &'static str) -> Result<ThreadContent, Error> {
     Ok(ThreadContent { title, slug, metadata })
 }
 
-/// The content of a new message of `thread`.
-pub(super) fn message_content(bytes: &[u8], thread: ThreadId) -> Result<MessageContent, Error> {
+/// A new message of `thread`.
+pub(super) fn new_message(bytes: &[u8], thread: ThreadId) -> Result<NewMessage, Error> {
     let MessagePayload { body, role, reply_to, metadata } = parse(bytes, "invalid message payload")?;
     let mut findings = Findings::default();
     findings.check(body.is_some(), "body: cannot be empty");
@@ -172,7 +172,8 @@ pub(super) fn message_content(bytes: &[u8], thread: ThreadId) -> Result<MessageC
     findings.check(parent != Some(None), "reply_to: must be the key of a message of this thread");
     let metadata = findings.metadata(metadata);
     findings.into_result()?;
-    Ok(MessageContent { body: body.unwrap_or(RawValue::NULL).to_owned(), role, reply_to: parent.flatten(), metadata })
+    let body = body.unwrap_or(RawValue::NULL).to_owned();
+    Ok(NewMessage { content: MessageContent { body, role, reply_to: None, metadata }, parent: parent.flatten() })
 }
 
 /// The change of a message; role and parent stay what they were.
@@ -185,12 +186,9 @@ pub(super) fn message_update(bytes: &[u8]) -> Result<MessageUpdate, Error> {
     Ok(MessageUpdate { body: body.unwrap_or(RawValue::NULL).to_owned(), metadata })
 }
 
-/// A parent is named by its final key: a provisional one would need a read to know the sequence number.
-fn parent(key: &str, thread: ThreadId) -> Option<MessageId> {
-    match key.parse::<MessageKey>() {
-        Ok(MessageKey { thread: of, ts, seq: Some(seq) }) if of == thread => Some(MessageId { ts, seq }),
-        _ => None,
-    }
+/// A parent may be named by its final or its provisional key.
+fn parent(key: &str, thread: ThreadId) -> Option<MessageKey> {
+    key.parse::<MessageKey>().ok().filter(|key| key.thread == thread)
 }
 
 #[cfg(test)]
@@ -210,18 +208,18 @@ mod tests {
     #[test]
     fn a_body_keeps_its_exact_text() {
         let text = r#"{ "z":1e400, "a": 12345678901234567890123, "z":"\u00e9", "n":1.0 }"#;
-        let content = message_content(format!(r#"{{"body":{text}}}"#).as_bytes(), THREAD).unwrap();
+        let content = new_message(format!(r#"{{"body":{text}}}"#).as_bytes(), THREAD).unwrap().content;
         assert_eq!(content.body.get(), text);
     }
 
     #[test]
     fn falsy_bodies_are_bodies_and_null_is_none() {
         for body in ["\"\"", "0", "false", "{}", "[]"] {
-            let content = message_content(format!(r#"{{"body":{body}}}"#).as_bytes(), THREAD).unwrap();
+            let content = new_message(format!(r#"{{"body":{body}}}"#).as_bytes(), THREAD).unwrap().content;
             assert_eq!(content.body.get(), body);
         }
         for payload in ["{}", r#"{"body":null}"#] {
-            let text = refusal(message_content(payload.as_bytes(), THREAD));
+            let text = refusal(new_message(payload.as_bytes(), THREAD));
             assert_eq!(text, "validation errors: body: cannot be empty");
             let text = refusal(message_update(payload.as_bytes()));
             assert_eq!(text, "validation errors: body: cannot be empty");
@@ -257,11 +255,11 @@ mod tests {
     #[test]
     fn nesting_is_limited_outside_strings_only() {
         let nested = |depth: usize| format!(r#"{{"body":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-        assert!(message_content(nested(MAX_DEPTH - 1).as_bytes(), THREAD).is_ok());
-        assert_eq!(refusal(message_content(nested(MAX_DEPTH).as_bytes(), THREAD)), "invalid message payload");
-        assert_eq!(refusal(message_content(nested(100_000).as_bytes(), THREAD)), "invalid message payload");
+        assert!(new_message(nested(MAX_DEPTH - 1).as_bytes(), THREAD).is_ok());
+        assert_eq!(refusal(new_message(nested(MAX_DEPTH).as_bytes(), THREAD)), "invalid message payload");
+        assert_eq!(refusal(new_message(nested(100_000).as_bytes(), THREAD)), "invalid message payload");
         let quoted = format!(r#"{{"body":"\"{}"}}"#, "[".repeat(1000));
-        assert!(message_content(quoted.as_bytes(), THREAD).is_ok());
+        assert!(new_message(quoted.as_bytes(), THREAD).is_ok());
     }
 
     #[test]
@@ -284,17 +282,18 @@ mod tests {
 
     #[test]
     fn lengths_count_characters() {
-        let role =
-            |count| message_content(format!(r#"{{"body":1,"role":"{}"}}"#, "é".repeat(count)).as_bytes(), THREAD);
+        let role = |count| new_message(format!(r#"{{"body":1,"role":"{}"}}"#, "é".repeat(count)).as_bytes(), THREAD);
         assert!(role(64).is_ok());
         assert_eq!(refusal(role(65)), "validation errors: role: too long (maximum 64 characters)");
     }
 
     #[test]
     fn a_parent_is_a_message_of_the_same_thread() {
-        let with = |key: &str| message_content(format!(r#"{{"body":1,"reply_to":"{key}"}}"#).as_bytes(), THREAD);
-        assert_eq!(with("t:5:m:6:000000001").unwrap().reply_to, Some(MessageId { ts: 6, seq: 1 }));
-        for key in ["t:4:m:6:000000001", "t:5:m:6", "t:5", "x"] {
+        let with = |key: &str| new_message(format!(r#"{{"body":1,"reply_to":"{key}"}}"#).as_bytes(), THREAD);
+        for key in ["t:5:m:6:000000001", "t:5:m:6"] {
+            assert_eq!(with(key).unwrap().parent.map(|key| key.to_string()).as_deref(), Some(key));
+        }
+        for key in ["t:4:m:6:000000001", "t:5", "x"] {
             assert_eq!(refusal(with(key)), "validation errors: reply_to: must be the key of a message of this thread");
         }
     }

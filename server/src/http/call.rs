@@ -74,7 +74,7 @@ impl Call {
     /// The user that path segment `index` names.
     pub(super) fn user(&self, index: usize) -> Result<UserId, Error> {
         let text = self.segment(index).ok_or(Error::Malformed("userID"))?;
-        UserId::parse(&text).map_err(|why| Error::InvalidUserId("invalid userID format", why))
+        UserId::parse(&text).map_err(|_| Error::InvalidUserIdFormat)
     }
 
     /// Path segment `index`, counted from 0, decoded; none if it is no text.

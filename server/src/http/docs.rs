@@ -213,12 +213,14 @@ fn swagger_file(name: &str, config: Arc<Config<'static>>) -> Result<axum::respon
 mod tests {
     use std::path::Path;
 
+    use crate::config::Environment;
+
     /// `UPDATE=1` rewrites the file.
     #[test]
     fn the_committed_document_is_current() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
         let current = super::super::openapi().to_pretty_json().unwrap() + "\n";
-        if std::env::var_os("UPDATE").is_some() {
+        if Environment::of_process().get("UPDATE").is_some() {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &current).unwrap();
         }

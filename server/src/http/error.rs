@@ -48,8 +48,10 @@ pub(super) enum Error {
     Malformed(&'static str),
     /// A key that does not parse.
     InvalidKey(InvalidKey),
-    /// A user id that does not parse; the text before it says which.
-    InvalidUserId(&'static str, InvalidUserId),
+    /// A caller's user id that does not parse.
+    InvalidUserId(InvalidUserId),
+    /// A user id in a path or cursor of the administrator's that does not parse.
+    InvalidUserIdFormat,
     /// A page that cannot be.
     InvalidPagination(Cow<'static, str>),
     /// A header that does not parse.
@@ -135,7 +137,8 @@ impl Error {
             Self::MethodNotAllowed => row(S::METHOD_NOT_ALLOWED, "method_not_allowed", "method not allowed"),
             Self::Malformed(what) => row(S::BAD_REQUEST, "malformed_request", format!("malformed {what}")),
             Self::InvalidKey(why) => row(S::BAD_REQUEST, "invalid_key", why.to_string()),
-            Self::InvalidUserId(what, why) => row(S::BAD_REQUEST, "invalid_user_id", format!("{what}: {why}")),
+            Self::InvalidUserId(why) => row(S::BAD_REQUEST, "invalid_user_id", format!("invalid user ID: {why}")),
+            Self::InvalidUserIdFormat => row(S::BAD_REQUEST, "invalid_user_id", "invalid userID format"),
             Self::InvalidPagination(why) => {
                 row(S::BAD_REQUEST, "invalid_pagination", format!("invalid pagination: {why}"))
             }

@@ -34,9 +34,9 @@ pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, E
     let thread = call.thread(THREAD)?;
     let caller = call.caller()?;
     let bytes = call.read(body).await?;
-    let content = body::message_content(&bytes, thread)?;
+    let message = body::new_message(&bytes, thread)?;
     let options = call.write_options(&bytes)?;
-    let written = call.db()?.create_message(&caller, thread, content, options).await?;
+    let written = call.db()?.create_message(&caller, thread, message, options).await?;
     acknowledge(&call, &caller, thread, written).await
 }
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::call::Query;
 use super::error::Error;
+use crate::db::RowPage;
 use crate::model::{Cursor, InvalidKey, Page};
 
 /// The most that one page may hold on one side of its cursor.
@@ -109,12 +110,15 @@ impl Pagination {
         }
     }
 
-    /// The same for pages in key order, whose items may stand in descending order: the anchors are least and greatest.
-    pub(super) fn of_keys(page: &Page<String>) -> Self {
+    /// Describes a page of row names, whose anchors are the lowest and the highest in key order.
+    pub(super) fn of_rows(page: &RowPage) -> Self {
         Self {
-            before_anchor: page.items.iter().min().cloned().unwrap_or_default(),
-            after_anchor: page.items.iter().max().cloned().unwrap_or_default(),
-            ..Self::of(page, |key| key.clone())
+            before_anchor: page.lowest.clone().unwrap_or_default(),
+            after_anchor: page.highest.clone().unwrap_or_default(),
+            has_before: page.has_before,
+            has_after: page.has_after,
+            count: page.names.len(),
+            total: page.total,
         }
     }
 }
@@ -192,8 +196,5 @@ mod tests {
         let page = Page { items: vec![ThreadId(3), ThreadId(2)], has_before: false, has_after: true, total: 9 };
         let got = Pagination::of(&page, |id| *id);
         assert_eq!((got.before_anchor.as_str(), got.after_anchor.as_str()), ("t:3", "t:2"));
-        let page = Page { items: vec!["c".into(), "a".into()], has_before: false, has_after: true, total: 9 };
-        let got = Pagination::of_keys(&page);
-        assert_eq!((got.before_anchor.as_str(), got.after_anchor.as_str()), ("a", "c"));
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Signed<'a> {
 pub(super) async fn sign_user(call: Call, body: Body) -> Result<Response, Error> {
     let bytes = call.read(body).await?;
     let request: SignRequest = body::parse(&bytes, "invalid JSON payload")?;
-    let user = UserId::parse(&request.user_id).map_err(|why| Error::InvalidUserId("invalid user ID", why))?;
+    let user = UserId::parse(&request.user_id).map_err(Error::InvalidUserId)?;
     let signature = call.app().auth().sign(&user)?;
     Ok(respond::json(StatusCode::OK, &Signed { user_id: user.as_str(), signature }))
 }

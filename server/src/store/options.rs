@@ -32,9 +32,9 @@ pub(super) fn database_options(memory: usize, cache: &Cache) -> Options {
     options.set_max_log_file_size(10 * MIB);
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, text| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(event = "rocksdb.error", "{}", text.trim_end()),
-        // A thousand lines of options at every start.
-        LogLevel::Header => {}
-        _ => tracing::warn!(event = "rocksdb.warning", "{}", text.trim_end()),
+        LogLevel::Warn => tracing::warn!(event = "rocksdb.warning", "{}", text.trim_end()),
+        // Headers come whatever the level: a thousand lines of options at every start.
+        _ => {}
     }));
     options
 }

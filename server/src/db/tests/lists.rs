@@ -30,16 +30,16 @@ async fn an_administrator_sees_rows_but_not_what_users_wrote_unless_opened() {
     world.message(thread, "\"canary body\"").await;
     let request = |limit| RowRequest { limit, ..RowRequest::default() };
     let main = world.db.list_rows(RowStore::Main, request(100)).await.expect("listed");
-    assert_eq!(main.items.len(), 4);
+    assert_eq!((main.names.len(), main.total), (4, 4));
     let index = world.db.list_rows(RowStore::Index, request(100)).await.expect("listed");
-    for name in main.items.iter().chain(&index.items) {
+    for name in main.names.iter().chain(&index.names) {
         let closed = world.db.get_row(name, false).await.expect("read").expect("there").to_string();
         assert!(!closed.contains("canary") && !closed.contains("ann\""), "{closed}");
     }
     let opened = world.db.get_row(&format!("{thread}:object"), true).await.expect("read").expect("there");
     assert_eq!(opened["open"]["title"], "canary title");
     let prefixed = RowRequest { prefix: format!("{thread}:m:"), ..request(9) };
-    assert_eq!(world.db.list_rows(RowStore::Main, prefixed).await.expect("listed").items.len(), 1);
+    assert_eq!(world.db.list_rows(RowStore::Main, prefixed).await.expect("listed").names.len(), 1);
 }
 
 #[tokio::test]
@@ -50,18 +50,18 @@ async fn row_pages_walk_the_whole_store_in_both_directions() {
         world.message(thread, "1").await;
     }
     let list = async |request| world.db.list_rows(RowStore::Index, request).await.expect("listed");
-    let all = list(RowRequest { limit: 1_000, ..RowRequest::default() }).await.items;
+    let all = list(RowRequest { limit: 1_000, ..RowRequest::default() }).await.names;
     let mut walked = vec![all[0].clone()];
     loop {
         let after = walked.last().cloned();
         let page = list(RowRequest { after, limit: 2, ..RowRequest::default() }).await;
-        walked.extend(page.items);
+        walked.extend(page.names);
         if !page.has_after {
             break;
         }
     }
     assert_eq!(walked, all);
-    let before = list(RowRequest { before: all.last().cloned(), limit: 3, ..RowRequest::default() }).await.items;
+    let before = list(RowRequest { before: all.last().cloned(), limit: 3, ..RowRequest::default() }).await.names;
     assert_eq!(before, all.iter().rev().skip(1).take(3).cloned().collect::<Vec<_>>());
 }
 

@@ -149,3 +149,22 @@ async fn the_head_counts_what_is_there() {
     assert_eq!((head.live, head.next_seq), (1, 2));
     assert_eq!(world.db.health().sequence, 4);
 }
+
+#[tokio::test]
+async fn a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread() {
+    let world = World::new().await;
+    let (thread, other) = (world.thread("t").await, world.thread("other").await);
+    let parent = world.message(thread, "1").await;
+    let elsewhere = world.message(other, "1").await;
+    let reply = |parent| NewMessage { parent: Some(parent), ..message("2") };
+    for key in [parent, MessageKey { seq: None, ..parent }] {
+        let written = world.db.create_message(&ann(), thread, reply(key), plain()).await.expect("created").key;
+        let read = world.db.get_message(&ann(), thread, written).await.expect("there");
+        assert_eq!(read.content.reply_to.map(|id| MessageKey::new(thread, id)), Some(parent));
+    }
+    let missing = MessageKey { ts: parent.ts + 1, ..parent };
+    for key in [elsewhere, missing] {
+        let refused = world.db.create_message(&ann(), thread, reply(key), plain()).await;
+        assert!(matches!(refused, Err(Error::ParentNotFound)));
+    }
+}
