@@ -104,12 +104,15 @@ impl Lanes {
     }
 }
 
-/// Closes the lane if the task that empties it ends otherwise than by finding it empty.
+/// Closes the lane if the task that empties it panics: who waits in it is refused, and the next write opens it anew.
 struct OpenLane<'a>(&'a Lanes, ThreadId);
 
 impl Drop for OpenLane<'_> {
     fn drop(&mut self) {
-        self.0.shard(self.1).remove(&self.1);
+        // A lane that was found empty is gone already; the one of this name may be somebody else's by now.
+        if std::thread::panicking() {
+            self.0.shard(self.1).remove(&self.1);
+        }
     }
 }
 
@@ -338,5 +341,51 @@ impl Draft<'_> {
         self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Idempotency(name)), record.encode()));
         let side: Side = idempotency::expire_in_thread(self.thread, ts, name);
         self.sides.push(side);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UserId;
+
+    fn job() -> Job {
+        let caller = Caller { user: UserId::parse("ann").expect("a valid id") };
+        let (user, options) = (Hash16([0; 16]), WriteOptions::default());
+        Job { caller, user, change: Change::DeleteThread, options, answer: oneshot::channel().0 }
+    }
+
+    /// Between the end of a lane and the end of its task another write may open the lane anew.
+    #[test]
+    fn the_end_of_a_task_leaves_the_lane_that_was_opened_since() {
+        let (lanes, thread) = (Lanes::default(), ThreadId(1));
+        assert!(lanes.push(thread, job()).expect("there is room"), "the first write opens the lane");
+        let open = OpenLane(&lanes, thread);
+        assert!(!lanes.push(thread, job()).expect("there is room"), "the second one waits in it");
+        assert_eq!([0; 3].map(|_| lanes.next(thread).map_or(0, |jobs| jobs.len())), [1, 1, 0]);
+        assert!(lanes.push(thread, job()).expect("there is room"), "an emptied lane is opened anew");
+        drop(open);
+        assert_eq!(lanes.next(thread).map(|jobs| jobs.len()), Some(1));
+    }
+
+    #[test]
+    fn a_task_that_panics_leaves_no_lane_that_nobody_empties() {
+        let (lanes, thread) = (Lanes::default(), ThreadId(1));
+        lanes.push(thread, job()).expect("there is room");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _open = OpenLane(&lanes, thread);
+            panic!("as the test asked");
+        }));
+        assert!(panicked.is_err());
+        assert!(lanes.push(thread, job()).expect("there is room"), "the next write opens the lane");
+    }
+
+    #[test]
+    fn a_full_lane_refuses() {
+        let (lanes, thread) = (Lanes::default(), ThreadId(1));
+        for _ in 0..LANE_LIMIT {
+            lanes.push(thread, job()).expect("there is room");
+        }
+        assert!(matches!(lanes.push(thread, job()), Err(Error::Busy)));
     }
 }
