@@ -8,6 +8,7 @@
 mod access;
 mod append;
 mod change;
+mod detached;
 mod error;
 mod idempotency;
 mod identity;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::change::{Change, Draft, commit_change};
+use super::detached::Detached;
 use super::{Caller, Db, Error, NewMessage, WriteOptions, Written, access, idempotency, messages};
 use crate::keys::{Hash16, Key, ThreadRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
@@ -102,6 +103,16 @@ impl Lanes {
         }
         Some(jobs)
     }
+
+    /// Closes the lane if nothing waits in it.
+    fn close(&self, thread: ThreadId) -> bool {
+        let mut shard = self.shard(thread);
+        let is_empty = shard.get(&thread).is_none_or(VecDeque::is_empty);
+        if is_empty {
+            shard.remove(&thread);
+        }
+        is_empty
+    }
 }
 
 /// Closes the lane if the task that empties it panics: who waits in it is refused, and the next write opens it anew.
@@ -140,7 +151,7 @@ impl Db {
         let (answer, answered) = oneshot::channel();
         let job = Job { caller: caller.clone(), user: self.hash_user(&caller.user), change, options, answer };
         if self.0.lanes.push(thread, job)? {
-            tokio::spawn(empty_lane(self.clone(), thread));
+            Detached::new(open_lane(self.clone(), thread)).await;
         }
         answered.await.unwrap_or(Err(Error::Stopped))
     }
@@ -152,21 +163,33 @@ pub(super) fn message_written(thread: ThreadId, answer: Answer) -> Result<Writte
     Ok(Written { key: MessageKey::new(thread, id), revision: answer.revision, replayed: answer.replayed })
 }
 
-async fn empty_lane(db: Db, thread: ThreadId) {
-    let _open = OpenLane(&db.0.lanes, thread);
-    while let Some(mut jobs) = db.0.lanes.next(thread) {
-        match jobs.pop() {
-            Some(job) if !matches!(job.change, Change::Append(_)) => {
-                let answer = commit_change(&db, thread, &job).await;
-                job.answer(answer);
-            }
-            Some(last) => {
-                jobs.push(last);
-                commit_appends(&db, thread, jobs).await;
-            }
-            None => {}
-        }
+/// Does the first commit of a lane; what gathered meanwhile is another task's, so that the first caller gets its answer.
+async fn open_lane(db: Db, thread: ThreadId) {
+    if empty_once(&db, thread).await && !db.0.lanes.close(thread) {
+        tokio::spawn(empty_lane(db, thread));
     }
+}
+
+async fn empty_lane(db: Db, thread: ThreadId) {
+    while empty_once(&db, thread).await {}
+}
+
+/// One commit of what waits in the lane; false if nothing did, which closes it.
+async fn empty_once(db: &Db, thread: ThreadId) -> bool {
+    let _open = OpenLane(&db.0.lanes, thread);
+    let Some(mut jobs) = db.0.lanes.next(thread) else { return false };
+    match jobs.pop() {
+        Some(job) if !matches!(job.change, Change::Append(_)) => {
+            let answer = commit_change(db, thread, &job).await;
+            job.answer(answer);
+        }
+        Some(last) => {
+            jobs.push(last);
+            commit_appends(db, thread, jobs).await;
+        }
+        None => {}
+    }
+    true
 }
 
 /// Commits the appends that may happen and answers all.

@@ -2,6 +2,7 @@
 
 use super::append::Answer;
 use super::change::Change;
+use super::detached::Detached;
 use super::page::{Position, Window, window};
 use super::{
     Caller, Db, Error, Idempotency, ThreadUpdate, WriteOptions, Written, commit_error, decode, decode_key, idempotency,
@@ -19,17 +20,17 @@ impl Db {
         content: ThreadContent,
         options: WriteOptions,
     ) -> Result<Written<ThreadId>, Error> {
-        // Spawned, so that a client that hangs up does not leave a half of it undone.
         let (db, caller) = (self.clone(), caller.clone());
-        let created = tokio::spawn(async move {
+        // A client that hangs up must not leave a half of it undone.
+        Detached::new(async move {
             let user = db.hash_user(&caller.user);
             db.ensure_user(&caller, user).await?;
             match options.idempotency {
                 None => db.create_fresh_thread(&caller, user, &content).await,
                 Some(wanted) => db.create_thread_once(&caller, user, &content, &wanted).await,
             }
-        });
-        created.await.unwrap_or(Err(Error::Stopped))
+        })
+        .await
     }
 
     async fn create_fresh_thread(

@@ -36,7 +36,7 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new(settings: Settings) -> Self {
-        let phase = AtomicU8::new(Phase::Headers as u8);
+        let phase = AtomicU8::new(Phase::Idle as u8);
         Self { settings, opened: Instant::now(), phase, since_us: AtomicU64::new(0) }
     }
 

@@ -45,9 +45,9 @@ pub struct Settings {
     pub name: &'static str,
     /// Connections at one time.
     pub max_connections: usize,
-    /// From the first byte of a request, or the accept, to the end of its headers.
+    /// From the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
-    /// Between two requests, and between two pieces of a reply that the client is slow to take.
+    /// Before a request, and between two pieces of a reply that the client is slow to take.
     pub idle_timeout: Duration,
     /// From the stop to the abort of what is still in flight.
     pub drain_timeout: Duration,

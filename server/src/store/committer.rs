@@ -1,8 +1,10 @@
-//! The committer: one thread that owns writing.
+//! The committer: the one place that writes, one group at a time.
 //!
-//! It drains whatever waits, checks each commit's expectation against the rows that earlier commits of the same group
-//! leave, writes one batch, syncs once, and only then answers: nothing is visible or acknowledged before it is on
-//! disk. There is no artificial delay; while one group syncs, the next one gathers.
+//! A thread of its own drains whatever waits, checks each commit's expectation against the rows that earlier commits
+//! of the same group leave, writes one batch, syncs once, and only then answers: nothing is visible or acknowledged
+//! before it is on disk. There is no artificial delay; while one group syncs, the next one gathers. A commit that
+//! finds nobody waiting and nothing being written is a group by itself, written by its caller's thread: the way to
+//! another thread and back would cost as much as the sync.
 //!
 //! The first failed write or sync ends it for good: what the page cache holds then is unknown, and a second try could
 //! report success for data that is gone. Everything waiting is refused, the server reports and exits.
@@ -59,20 +61,17 @@ impl HeadCache {
 }
 
 pub(super) struct Committer {
-    shared: Arc<Shared>,
+    writer: Arc<Writer>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Shared {
-    queue: Mutex<Queue>,
-    arrival: Condvar,
-    stopped: watch::Sender<Option<String>>,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
     bytes: usize,
+    /// A group is being written.
+    writing: bool,
+    /// The thread sleeps.
     idle: bool,
     closed: bool,
 }
@@ -84,68 +83,74 @@ struct Waiting {
     answer: oneshot::Sender<Result<Outcome, Error>>,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // The queue is consistent between any two statements, so a panic elsewhere does not spoil it.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Committer {
     pub(super) fn start(inner: Arc<Inner>) -> Self {
-        let shared =
-            Arc::new(Shared { queue: Mutex::default(), arrival: Condvar::new(), stopped: watch::Sender::new(None) });
-        let writer = Writer { inner, shared: shared.clone(), measures: Measures::new() };
+        let writer = Arc::new(Writer {
+            inner,
+            queue: Mutex::default(),
+            arrival: Condvar::new(),
+            stopped: watch::Sender::new(None),
+            measures: Measures::new(),
+        });
+        let of_thread = writer.clone();
         let thread = std::thread::Builder::new()
             .name("committer".into())
-            .spawn(move || writer.run())
+            .spawn(move || of_thread.run())
             .expect("a process that starts can start a thread");
-        Self { shared, thread: Mutex::new(Some(thread)) }
+        Self { writer, thread: Mutex::new(Some(thread)) }
     }
 
     pub(super) async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
         let bytes = size_of_commit(&commit);
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.lock();
+        let (answer, mut answered) = oneshot::channel();
+        let waiting = Waiting { commit, bytes, since: monotonic(), answer };
+        let wake = {
+            let mut queue = self.writer.lock();
             if queue.closed {
                 return Err(Error::Stopped(self.stopped().unwrap_or_else(|| "shutting down".into())));
+            }
+            if queue.waiting.is_empty() && !queue.writing && may_block() {
+                queue.writing = true;
+                drop(queue);
+                tokio::task::block_in_place(|| self.writer.commit_alone(waiting));
+                return answered.try_recv().unwrap_or_else(|_| Err(Error::Stopped("the commit panicked".into())));
             }
             if queue.waiting.len() >= QUEUE_COMMITS || queue.bytes + bytes > QUEUE_BYTES {
                 metrics::counter!("commit_queue_full_total").increment(1);
                 return Err(Error::Busy);
             }
             queue.bytes += bytes;
-            queue.waiting.push(Waiting { commit, bytes, since: monotonic(), answer });
-            if std::mem::take(&mut queue.idle) {
-                self.shared.arrival.notify_one();
-            }
+            queue.waiting.push(waiting);
+            !queue.writing && std::mem::take(&mut queue.idle)
+        };
+        if wake {
+            self.writer.arrival.notify_one();
         }
         answered.await.unwrap_or_else(|_| Err(Error::Stopped("the committer ended".into())))
     }
 
     /// Why it takes no more commits, after a failure.
     pub(super) fn stopped(&self) -> Option<String> {
-        self.shared.stopped.borrow().clone()
+        self.writer.stopped.borrow().clone()
     }
 
     pub(super) fn failed(&self) -> bool {
-        self.shared.stopped.borrow().is_some()
+        self.writer.stopped.borrow().is_some()
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<String>> {
-        self.shared.stopped.subscribe()
+        self.writer.stopped.subscribe()
     }
 
     /// Takes no more, finishes what waits, and returns when the thread has ended.
     pub(super) fn close(&self) {
-        self.shared.lock().closed = true;
-        self.shared.arrival.notify_one();
+        self.writer.lock().closed = true;
+        self.writer.arrival.notify_one();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            self.shared.stopped.send_replace(Some("the committer panicked".into()));
+            self.writer.stopped.send_replace(Some("the committer panicked".into()));
         }
     }
 }
@@ -154,6 +159,12 @@ impl Drop for Committer {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The runtime has other threads to go on with while this one waits for the disk.
+fn may_block() -> bool {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 struct Measures {
@@ -176,45 +187,80 @@ impl Measures {
 
 struct Writer {
     inner: Arc<Inner>,
-    shared: Arc<Shared>,
+    queue: Mutex<Queue>,
+    arrival: Condvar,
+    stopped: watch::Sender<Option<String>>,
     measures: Measures,
 }
 
 type Overlay = HashMap<Key, Option<Vec<u8>>>;
 
+/// The right to write, given back when it is dropped.
+struct Turn<'a>(&'a Writer);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.writing = false;
+        if std::thread::panicking() {
+            // What the batch left behind is unknown.
+            queue.closed = true;
+        }
+        let wake = (queue.closed || !queue.waiting.is_empty()) && std::mem::take(&mut queue.idle);
+        drop(queue);
+        if wake {
+            self.0.arrival.notify_one();
+        }
+    }
+}
+
 impl Writer {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is consistent between any two statements, so a panic elsewhere does not spoil it.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread of the committer.
     fn run(&self) {
         let families = Families::of(&self.inner);
-        let mut sync = WriteOptions::default();
-        sync.set_sync(true);
-        while let Some(mut waiting) = self.next() {
+        while let Some((turn, mut waiting)) = self.next() {
             while !waiting.is_empty() {
                 let rest = waiting.split_off(group_length(&waiting));
                 let group = std::mem::replace(&mut waiting, rest);
-                if let Err(reason) = self.commit_group(group, &families, &sync) {
+                if let Err(reason) = self.commit_group(group, &families) {
                     self.fail(&reason, waiting);
                     return;
                 }
             }
+            drop(turn);
+        }
+    }
+
+    /// A group of one, in the caller's thread, which has taken the right to write.
+    fn commit_alone(&self, waiting: Waiting) {
+        let _turn = Turn(self);
+        if let Err(reason) = self.commit_group(vec![waiting], &Families::of(&self.inner)) {
+            self.fail(&reason, Vec::new());
         }
     }
 
     /// Everything that waits; none when the queue was closed and is empty.
-    fn next(&self) -> Option<Vec<Waiting>> {
-        let mut queue = self.shared.lock();
-        while queue.waiting.is_empty() {
-            if queue.closed {
+    fn next(&self) -> Option<(Turn<'_>, Vec<Waiting>)> {
+        let mut queue = self.lock();
+        while queue.waiting.is_empty() || queue.writing {
+            if queue.closed && !queue.writing {
                 return None;
             }
             queue.idle = true;
-            queue = self.shared.arrival.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.arrival.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         queue.idle = false;
+        queue.writing = true;
         queue.bytes = 0;
-        Some(std::mem::take(&mut queue.waiting))
+        Some((Turn(self), std::mem::take(&mut queue.waiting)))
     }
 
-    fn commit_group(&self, group: Vec<Waiting>, families: &Families<'_>, sync: &WriteOptions) -> Result<(), String> {
+    fn commit_group(&self, group: Vec<Waiting>, families: &Families<'_>) -> Result<(), String> {
         let started = monotonic();
         self.measures.group.record(u32::try_from(group.len()).unwrap_or(u32::MAX));
         if let Some(oldest) = group.first() {
@@ -237,8 +283,10 @@ impl Writer {
         }
         let built = monotonic();
         self.measures.build.record(built.duration_since(started));
+        let mut sync = WriteOptions::default();
+        sync.set_sync(true);
         if !batch.is_empty()
-            && let Err(error) = self.inner.db.write_opt(batch, sync)
+            && let Err(error) = self.inner.db.write_opt(batch, &sync)
         {
             let reason = error.into_string();
             for (answer, _) in answers {
@@ -313,12 +361,13 @@ impl Writer {
 
     fn fail(&self, reason: &str, waiting: Vec<Waiting>) {
         tracing::error!(event = "store.stopped", reason, "a write failed; no further write is taken");
-        let mut queue = self.shared.lock();
+        let mut queue = self.lock();
         queue.closed = true;
-        answer_all(waiting, &Error::Stopped(reason.to_owned()));
-        answer_all(std::mem::take(&mut queue.waiting), &Error::Stopped(reason.to_owned()));
+        let behind = std::mem::take(&mut queue.waiting);
         drop(queue);
-        self.shared.stopped.send_replace(Some(reason.to_owned()));
+        self.stopped.send_replace(Some(reason.to_owned()));
+        answer_all(waiting, &Error::Stopped(reason.to_owned()));
+        answer_all(behind, &Error::Stopped(reason.to_owned()));
     }
 }
 
