@@ -1,7 +1,7 @@
 //! HTTP: routes, wire types, authentication, limits and errors. Handlers are thin; what is promised lives in [`db`].
 //!
 //! [`router`] is the API, [`management_router`] health and metrics without a key, [`listen::serve`] the connections.
-//! Router and OpenAPI document come from one list, [`routes`]. Every request passes [`gateway`] once.
+//! Router and OpenAPI document come from one list, [`routes()`]. Every request passes [`gateway`] once.
 //!
 //! [`db`]: crate::db
 

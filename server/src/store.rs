@@ -95,6 +95,18 @@ pub struct Row {
     pub value: Vec<u8>,
 }
 
+/// What a scan found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The rows, nearest to the end that was read from first.
+    pub rows: Vec<Row>,
+    /// The limit of rows or bytes ended it: the range holds more.
+    pub more: bool,
+}
+
+/// A scan ends behind the row with which its values reach this many bytes, whatever its limit of rows.
+pub const SCAN_BYTES: usize = 4 << 20;
+
 /// Why an engine did not do what it was asked. A commit that returns an error left nothing behind, unless it says
 /// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +124,23 @@ pub enum Error {
     /// A read failed.
     #[error("read failed: {0}")]
     Read(String),
+}
+
+/// What a scan may still take.
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn is_used_up(&self) -> bool {
+        self.rows == 0 || self.bytes == 0
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.rows -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// An engine that can be cloned cheaply and shared.
@@ -144,8 +173,8 @@ impl Store {
         }
     }
 
-    /// Up to `limit` rows of `range`, which lies within one partition.
-    pub async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Vec<Row>, Error> {
+    /// Up to `limit` rows and about [`SCAN_BYTES`] of `range`, which lies within one partition.
+    pub async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Scan, Error> {
         match self {
             Self::Rocks(rocks) => rocks.scan(range, direction, limit).await,
             #[cfg(test)]

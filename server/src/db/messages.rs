@@ -110,8 +110,8 @@ impl Db {
         key: MessageKey,
         kind: impl Fn(MessageId) -> ThreadRow,
     ) -> Result<Option<(MessageId, Vec<u8>)>, Error> {
-        let rows = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await.map_err(Error::Store)?;
-        rows.into_iter().next().map(|Row { key, value }| Ok((message_id(decode_key(&key)?)?, value))).transpose()
+        let scan = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await.map_err(Error::Store)?;
+        scan.rows.into_iter().next().map(|Row { key, value }| Ok((message_id(decode_key(&key)?)?, value))).transpose()
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Window {
     pub(super) has_above: bool,
 }
 
-/// Reads the window. An empty one says that there is nothing on either side, wherever it lies.
+/// Reads the window, which is shorter than its limit where rows are large. An empty one says that there is nothing on either side, wherever it lies.
 pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, limit: usize) -> Result<Window, Error> {
     let window = match position {
         Position::Top => {
@@ -46,7 +46,7 @@ pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, 
         }
         Position::Around(at) => {
             let (mut rows, has_below) = below(store, range.below(&at), limit).await?;
-            rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await.map_err(Error::Store)?);
+            rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await.map_err(Error::Store)?.rows);
             let (behind, has_above) = above(store, range.above(&at), limit).await?;
             rows.extend(behind);
             Window { rows, has_below, has_above }
@@ -57,22 +57,18 @@ pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, 
 
 /// The uppermost `limit` rows of the range, ascending, and whether there are more below.
 async fn below(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
-    let mut rows = store.scan(range, Direction::Descending, limit + 1).await.map_err(Error::Store)?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    rows.reverse();
-    Ok((rows, more))
+    let mut scan = store.scan(range, Direction::Descending, limit).await.map_err(Error::Store)?;
+    scan.rows.reverse();
+    Ok((scan.rows, scan.more))
 }
 
 /// The lowermost `limit` rows of the range, and whether there are more above.
 async fn above(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
-    let mut rows = store.scan(range, Direction::Ascending, limit + 1).await.map_err(Error::Store)?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    Ok((rows, more))
+    let scan = store.scan(range, Direction::Ascending, limit).await.map_err(Error::Store)?;
+    Ok((scan.rows, scan.more))
 }
 
 async fn any(store: &Store, range: KeyRange) -> Result<bool, Error> {
-    let rows = store.scan(range, Direction::Ascending, 1).await.map_err(Error::Store)?;
-    Ok(!rows.is_empty())
+    let scan = store.scan(range, Direction::Ascending, 1).await.map_err(Error::Store)?;
+    Ok(!scan.rows.is_empty())
 }

@@ -71,7 +71,7 @@ impl Db {
         let mut rest = KeyRange::all(day);
         loop {
             let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ENTRIES_A_PAGE).await;
-            let entries = scan.map_err(Error::Store)?;
+            let entries = scan.map_err(Error::Store)?.rows;
             let Some(last) = entries.last() else { return Ok(()) };
             rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
             for entry in &entries {

@@ -182,7 +182,8 @@ impl Walk<'_> {
         looked_at: &mut usize,
     ) -> Result<(), Error> {
         while found.len() < limit && *looked_at < COUNTED {
-            let rows = self.db.0.store.scan(range.clone(), direction, limit.min(1_000)).await.map_err(Error::Store)?;
+            let scan = self.db.0.store.scan(range.clone(), direction, limit.min(1_000)).await;
+            let rows = scan.map_err(Error::Store)?.rows;
             let Some(last) = rows.last() else { return Ok(()) };
             let at = KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() };
             range = if direction == Direction::Ascending { range.above(&at) } else { range.below(&at) };

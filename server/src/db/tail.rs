@@ -10,6 +10,7 @@ use moka::sync::Cache;
 
 use crate::model::{Message, ThreadId};
 use crate::rows::Head;
+use crate::store::SCAN_BYTES;
 
 /// The most messages that a tail holds.
 pub(super) const LONGEST: usize = 100;
@@ -62,6 +63,10 @@ impl Tails {
         let Some(tail) = self.0.get(&thread).filter(|tail| tail.revision == before.revision) else { return };
         let mut messages: Vec<_> = tail.messages.iter().cloned().chain(messages).collect();
         messages.drain(..messages.len().saturating_sub(LONGEST));
-        self.0.insert(thread, Arc::new(Tail { revision: after.revision, messages }));
+        let tail = Tail { revision: after.revision, messages };
+        // A page from memory is bounded as one from the rows is.
+        if usize::try_from(tail.bytes()).is_ok_and(|bytes| bytes <= SCAN_BYTES) {
+            self.0.insert(thread, Arc::new(tail));
+        }
     }
 }

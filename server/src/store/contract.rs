@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::memory::Memory;
-use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, Settings, Side, Store};
+use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, SCAN_BYTES, Settings, Side, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{CounterValue, Row as _};
@@ -30,8 +30,8 @@ fn expecting(value: Option<&str>, ops: Vec<Op>) -> Commit {
 }
 
 async fn texts(store: &Store, range: KeyRange, direction: Direction, limit: usize) -> Vec<String> {
-    let rows = store.scan(range, direction, limit).await.expect("the engine reads");
-    rows.into_iter().map(|row| String::from_utf8(row.value).expect("texts were written")).collect()
+    let scan = store.scan(range, direction, limit).await.expect("the engine reads");
+    scan.rows.into_iter().map(|row| String::from_utf8(row.value).expect("texts were written")).collect()
 }
 
 async fn text(store: &Store, key: Key) -> Option<String> {
@@ -83,6 +83,21 @@ async fn scans_stay_in_range_and_within_the_limit(store: Store) {
     assert_eq!(texts(&store, whole.clone(), Direction::Ascending, 3).await, ["head", "1", "2"]);
     assert_eq!(texts(&store, whole, Direction::Descending, 2).await, ["gone", "5"]);
     assert_eq!(texts(&store, KeyRange::messages(ThreadId(2)), Direction::Descending, 9).await, [""; 0]);
+}
+
+async fn a_scan_says_whether_there_is_more_and_ends_at_its_bytes(store: Store) {
+    let quarter = "x".repeat(SCAN_BYTES / 4);
+    for n in 1..=6 {
+        store.commit(commit(vec![put(message(n), &quarter)])).await.expect("committed");
+    }
+    let scan = async |limit| {
+        let scan = store.scan(KeyRange::messages(THREAD), Direction::Descending, limit).await;
+        let scan = scan.expect("the engine reads");
+        (scan.rows.len(), scan.more)
+    };
+    assert_eq!([scan(2).await, scan(3).await, scan(6).await], [(2, true), (3, true), (4, true)]);
+    store.commit(commit(vec![Op::Delete(message(1)), Op::Delete(message(2))])).await.expect("committed");
+    assert_eq!([scan(3).await, scan(4).await, scan(9).await], [(3, true), (4, false), (4, false)]);
 }
 
 async fn a_range_deletion_takes_its_range_and_nothing_else(store: Store) {
@@ -183,6 +198,7 @@ on_every_engine!(
     a_commit_is_visible_at_once_and_whole,
     an_expectation_that_fails_changes_nothing,
     scans_stay_in_range_and_within_the_limit,
+    a_scan_says_whether_there_is_more_and_ends_at_its_bytes,
     a_range_deletion_takes_its_range_and_nothing_else,
     sides_are_applied_and_counters_add_up,
     racing_commits_are_serial,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::{Commit, Direction, Error, Op, Outcome, Row, Side};
+use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, Side};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 use crate::rows::{CounterValue, Row as _};
 
@@ -59,17 +59,24 @@ impl Memory {
         Ok(self.0.lock().expect("no panic under the lock").rows.get(&key.encode()).cloned())
     }
 
-    pub(crate) fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Vec<Row>, Error> {
+    pub(crate) fn scan(&self, range: &KeyRange, direction: Direction, limit: usize) -> Result<Scan, Error> {
+        let mut scan = Scan::default();
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(scan);
         }
         let state = self.0.lock().expect("no panic under the lock");
-        let rows = state.rows.range(range.start.clone()..range.end.clone());
-        let row = |(key, value): (&Vec<u8>, &Vec<u8>)| Row { key: key.clone(), value: value.clone() };
-        Ok(match direction {
-            Direction::Ascending => rows.take(limit).map(row).collect(),
-            Direction::Descending => rows.rev().take(limit).map(row).collect(),
-        })
+        let mut rows = state.rows.range(range.start.clone()..range.end.clone());
+        let mut room = Room { rows: limit, bytes: SCAN_BYTES };
+        loop {
+            let next = if direction == Direction::Ascending { rows.next() } else { rows.next_back() };
+            let Some((key, value)) = next else { return Ok(scan) };
+            if room.is_used_up() {
+                scan.more = true;
+                return Ok(scan);
+            }
+            room.take(value.len());
+            scan.rows.push(Row { key: key.clone(), value: value.clone() });
+        }
     }
 
     pub(crate) fn commit(&self, commit: Commit) -> Result<Outcome, Error> {

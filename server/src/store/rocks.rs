@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::committer::{Committer, HeadCache};
 use super::family::Family;
 use super::options::{database_options, family_options};
-use super::{Commit, Direction, Error, Outcome, Row};
+use super::{Commit, Direction, Error, Outcome, Room, Row, SCAN_BYTES, Scan};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
 /// How a store is opened.
@@ -87,7 +87,7 @@ impl Rocks {
         self.read(move |inner, tier| keys.iter().map(|key| inner.get_cached(key, tier)).collect()).await
     }
 
-    pub(super) async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Vec<Row>, Error> {
+    pub(super) async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Scan, Error> {
         self.read(move |inner, tier| inner.scan(&range, direction, limit, tier)).await
     }
 
@@ -196,22 +196,19 @@ impl Inner {
         }
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        limit: usize,
-        tier: ReadTier,
-    ) -> Result<Vec<Row>, ReadFailure> {
+    fn scan(&self, range: &KeyRange, direction: Direction, limit: usize, tier: ReadTier) -> Result<Scan, ReadFailure> {
         let mut parts = Family::split(range);
         if direction == Direction::Descending {
             parts.reverse();
         }
-        let mut rows = Vec::with_capacity(limit.min(64));
+        let mut scan = Scan::default();
+        let mut room = Room { rows: limit, bytes: SCAN_BYTES };
         for (family, part) in parts {
-            self.scan_family(family, part, direction, limit, tier, &mut rows)?;
+            if !part.is_empty() && !scan.more {
+                self.scan_family(family, part, direction, tier, &mut room, &mut scan)?;
+            }
         }
-        Ok(rows)
+        Ok(scan)
     }
 
     fn scan_family(
@@ -219,13 +216,10 @@ impl Inner {
         family: Family,
         range: KeyRange,
         direction: Direction,
-        limit: usize,
         tier: ReadTier,
-        rows: &mut Vec<Row>,
+        room: &mut Room,
+        scan: &mut Scan,
     ) -> Result<(), ReadFailure> {
-        if range.is_empty() || rows.len() >= limit {
-            return Ok(());
-        }
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
         options.set_prefix_same_as_start(family.prefix().is_some());
@@ -237,10 +231,12 @@ impl Inner {
             Direction::Descending => iterator.seek_for_prev(&range.end),
         }
         while let Some((key, value)) = iterator.item() {
-            rows.push(Row { key: key.to_vec(), value: value.to_vec() });
-            if rows.len() >= limit {
+            if room.is_used_up() {
+                scan.more = true;
                 break;
             }
+            room.take(value.len());
+            scan.rows.push(Row { key: key.to_vec(), value: value.to_vec() });
             match direction {
                 Direction::Ascending => iterator.next(),
                 Direction::Descending => iterator.prev(),

@@ -120,3 +120,25 @@ async fn check_tail(world: &World, thread: ThreadId) {
         assert_eq!((&pages[0], &pages[1]), (&pages[2], &pages[2]));
     }
 }
+
+/// A page is bounded in bytes too; what it leaves out is found by walking on.
+#[tokio::test]
+async fn pages_of_large_messages_are_short_and_lose_nothing() {
+    let world = World::new().await;
+    let thread = world.thread("t").await;
+    let large = format!("\"{}\"", "x".repeat(crate::store::SCAN_BYTES / 5));
+    for _ in 0..12 {
+        world.message(thread, &large).await;
+    }
+    let (mut cursor, mut sizes) = (Cursor::Newest, Vec::new());
+    loop {
+        let page = world.db.list_messages(&ann(), thread, cursor, 1_000).await.expect("listed");
+        assert_eq!(page.total, 12);
+        sizes.push(page.items.len());
+        if !page.has_before {
+            break;
+        }
+        cursor = Cursor::Before(MessageKey::new(thread, page.items[0].id));
+    }
+    assert_eq!(sizes, [5, 5, 2]);
+}
