@@ -77,7 +77,7 @@ impl Lanes {
             }
             Entry::Occupied(mut lane) => {
                 if lane.get().len() >= LANE_LIMIT {
-                    metrics::counter!("lane_full_total").increment(1);
+                    metrics::counter!("progressdb_lane_full_total").increment(1);
                     return Err(Error::Busy);
                 }
                 lane.get_mut().push_back(job);

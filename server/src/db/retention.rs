@@ -29,8 +29,10 @@ pub struct Purged {
 /// Which entries a run looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
+    /// All that is due.
     Everything,
-    IdempotencyOnly,
+    /// Idempotency records, from this day on.
+    Idempotency { from: u32 },
 }
 
 impl Db {
@@ -42,14 +44,21 @@ impl Db {
         self.run(Scope::Everything, dry_run).await
     }
 
-    /// Removes idempotency records that ran out; happens whether retention is on or off.
-    pub async fn expire_idempotency(&self) -> Result<Purged, Error> {
-        self.run(Scope::IdempotencyOnly, false).await
+    /// Removes idempotency records that ran out; happens whether retention is on or off. A run that does not look back
+    /// passes over days on which earlier runs left none.
+    pub async fn expire_idempotency(&self, look_back: bool) -> Result<Purged, Error> {
+        const DAYS_OF_A_RECORD: u32 = 3;
+        let today = day_of(self.0.clock.now());
+        let from = if look_back { 0 } else { today.saturating_sub(DAYS_OF_A_RECORD) };
+        self.run(Scope::Idempotency { from }, false).await
     }
 
     async fn run(&self, scope: Scope, dry_run: bool) -> Result<Purged, Error> {
         let mut purged = Purged::default();
-        let mut after = None;
+        let mut after = match scope {
+            Scope::Idempotency { from: from @ 1.. } => Some(Partition::Expiry(from - 1)),
+            _ => None,
+        };
         loop {
             let kind = PartitionKind::Expiry;
             let days = self.0.store.partitions(kind, after, Direction::Ascending, DAYS_A_PAGE).await;

@@ -223,7 +223,7 @@ fn db_row(error: &db::Error) -> Row {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if let Some(limit) = self.limit() {
-            metrics::counter!("http_rejections_total", "limit" => limit).increment(1);
+            metrics::counter!("progressdb_http_rejections_total", "limit" => limit).increment(1);
         }
         let (status, code, text) = self.row();
         let reason = if let Self::NotReady { reason } = self { Some(reason) } else { None };

@@ -82,15 +82,21 @@ struct Metrics {
 
 impl Metrics {
     fn new(listener: &'static str) -> Self {
-        metrics::describe_gauge!("http_connections", "Open connections.");
-        metrics::describe_counter!("http_connections_accepted_total", "Connections accepted.");
-        metrics::describe_counter!("http_connections_limited_total", "Times that accepting waited for the limit.");
-        metrics::describe_counter!("http_header_timeouts_total", "Connections closed because headers came too slowly.");
+        metrics::describe_gauge!("progressdb_http_connections", "Open connections.");
+        metrics::describe_counter!("progressdb_http_connections_accepted_total", "Connections accepted.");
+        metrics::describe_counter!(
+            "progressdb_http_connections_limited_total",
+            "Times that accepting waited for the limit."
+        );
+        metrics::describe_counter!(
+            "progressdb_http_header_timeouts_total",
+            "Connections closed because headers came too slowly."
+        );
         Self {
-            connections: metrics::gauge!("http_connections", "listener" => listener),
-            accepted: metrics::counter!("http_connections_accepted_total", "listener" => listener),
-            limited: metrics::counter!("http_connections_limited_total", "listener" => listener),
-            headers_late: metrics::counter!("http_header_timeouts_total", "listener" => listener),
+            connections: metrics::gauge!("progressdb_http_connections", "listener" => listener),
+            accepted: metrics::counter!("progressdb_http_connections_accepted_total", "listener" => listener),
+            limited: metrics::counter!("progressdb_http_connections_limited_total", "listener" => listener),
+            headers_late: metrics::counter!("progressdb_http_header_timeouts_total", "listener" => listener),
         }
     }
 }

@@ -4,10 +4,10 @@
 //!
 //! | Name | Kind | Labels |
 //! |---|---|---|
-//! | `http_requests_total` | counter | route, method, status |
-//! | `http_request_duration_seconds` | histogram | route, method |
-//! | `http_requests_in_flight` | gauge | |
-//! | `http_rejections_total` | counter | limit: `rate`, `body_bytes`, `body_memory`, `body_time`, `writes` |
+//! | `progressdb_http_requests_total` | counter | route, method, status |
+//! | `progressdb_http_request_duration_seconds` | histogram | route, method |
+//! | `progressdb_http_requests_in_flight` | gauge | |
+//! | `progressdb_http_rejections_total` | counter | limit: `rate`, `body_bytes`, `body_memory`, `body_time`, `writes` |
 //!
 //! `listen` adds the connections; rejections are counted in `error`, where it is known which limit was met.
 
@@ -54,7 +54,7 @@ impl Observer {
         describe();
         Self {
             routes: paths.chain([UNMATCHED]).map(|path| (path.to_owned(), Default::default())).collect(),
-            in_flight: metrics::gauge!("http_requests_in_flight"),
+            in_flight: metrics::gauge!("progressdb_http_requests_in_flight"),
         }
     }
 
@@ -88,14 +88,14 @@ impl Observation<'_> {
         let operation = &operations[self.method];
         let method = METHODS[self.method];
         let duration = operation.duration.get_or_init(
-            || metrics::histogram!("http_request_duration_seconds", "route" => route.to_owned(), "method" => method),
+            || metrics::histogram!("progressdb_http_request_duration_seconds", "route" => route.to_owned(), "method" => method),
         );
         duration.record(self.started.elapsed().as_secs_f64());
         let slot = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
         let requests = operation.statuses[slot].get_or_init(|| {
             let status = STATUSES[slot].to_string();
             metrics::counter!(
-                "http_requests_total", "route" => route.to_owned(), "method" => method, "status" => status
+                "progressdb_http_requests_total", "route" => route.to_owned(), "method" => method, "status" => status
             )
         });
         requests.increment(1);
@@ -109,10 +109,14 @@ impl Drop for Observation<'_> {
 }
 
 fn describe() {
-    metrics::describe_counter!("http_requests_total", "Requests answered.");
-    metrics::describe_histogram!("http_request_duration_seconds", metrics::Unit::Seconds, "Time to answer a request.");
-    metrics::describe_gauge!("http_requests_in_flight", "Requests being answered.");
-    metrics::describe_counter!("http_rejections_total", "Requests refused because a limit was reached.");
+    metrics::describe_counter!("progressdb_http_requests_total", "Requests answered.");
+    metrics::describe_histogram!(
+        "progressdb_http_request_duration_seconds",
+        metrics::Unit::Seconds,
+        "Time to answer a request."
+    );
+    metrics::describe_gauge!("progressdb_http_requests_in_flight", "Requests being answered.");
+    metrics::describe_counter!("progressdb_http_rejections_total", "Requests refused because a limit was reached.");
 }
 
 #[cfg(test)]

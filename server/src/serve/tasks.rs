@@ -42,9 +42,12 @@ async fn publish_figures(rocks: Rocks) {
 
 async fn expire_idempotency(db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_hours(1));
+    let mut look_back = true;
     loop {
         ticks.tick().await;
-        match db.expire_idempotency().await {
+        let expired = db.expire_idempotency(look_back).await;
+        look_back = expired.is_err();
+        match expired {
             Ok(purged) => tracing::debug!(event = "retention.idempotency", removed = purged.idempotency_records),
             Err(error) => tracing::error!(event = "retention.failed", %error),
         }

@@ -116,7 +116,7 @@ impl Committer {
                 return answered.try_recv().unwrap_or_else(|_| Err(Error::Stopped("the commit panicked".into())));
             }
             if queue.waiting.len() >= QUEUE_COMMITS || queue.bytes + bytes > QUEUE_BYTES {
-                metrics::counter!("commit_queue_full_total").increment(1);
+                metrics::counter!("progressdb_commit_queue_full_total").increment(1);
                 return Err(Error::Busy);
             }
             queue.bytes += bytes;
@@ -177,10 +177,10 @@ struct Measures {
 impl Measures {
     fn new() -> Self {
         Self {
-            wait: metrics::histogram!("commit_queue_seconds"),
-            build: metrics::histogram!("commit_build_seconds"),
-            sync: metrics::histogram!("commit_sync_seconds"),
-            group: metrics::histogram!("commit_group_size"),
+            wait: metrics::histogram!("progressdb_commit_queue_seconds"),
+            build: metrics::histogram!("progressdb_commit_build_seconds"),
+            sync: metrics::histogram!("progressdb_commit_sync_seconds"),
+            group: metrics::histogram!("progressdb_commit_group_size"),
         }
     }
 }
@@ -267,7 +267,8 @@ impl Writer {
             self.measures.wait.record(started.duration_since(oldest.since));
         }
         if self.inner.disk_full() {
-            metrics::counter!("commits_refused_total", "reason" => "disk_full").increment(group.len() as u64);
+            metrics::counter!("progressdb_commits_refused_total", "reason" => "disk_full")
+                .increment(group.len() as u64);
             answer_all(group, &Error::DiskFull);
             return Ok(());
         }

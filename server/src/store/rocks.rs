@@ -296,25 +296,25 @@ impl Inner {
 
     fn figures(&self) -> Vec<(&'static str, u64)> {
         const SUMS: [(&str, &str); 7] = [
-            ("rocksdb_memtable_bytes", "rocksdb.cur-size-all-mem-tables"),
-            ("rocksdb_sst_bytes", "rocksdb.total-sst-files-size"),
-            ("rocksdb_live_data_bytes", "rocksdb.estimate-live-data-size"),
-            ("rocksdb_table_reader_bytes", "rocksdb.estimate-table-readers-mem"),
-            ("rocksdb_pending_compaction_bytes", "rocksdb.estimate-pending-compaction-bytes"),
-            ("rocksdb_rows", "rocksdb.estimate-num-keys"),
-            ("rocksdb_level0_files", "rocksdb.num-files-at-level0"),
+            ("progressdb_rocksdb_memtable_bytes", "rocksdb.cur-size-all-mem-tables"),
+            ("progressdb_rocksdb_sst_bytes", "rocksdb.total-sst-files-size"),
+            ("progressdb_rocksdb_live_data_bytes", "rocksdb.estimate-live-data-size"),
+            ("progressdb_rocksdb_table_reader_bytes", "rocksdb.estimate-table-readers-mem"),
+            ("progressdb_rocksdb_pending_compaction_bytes", "rocksdb.estimate-pending-compaction-bytes"),
+            ("progressdb_rocksdb_rows", "rocksdb.estimate-num-keys"),
+            ("progressdb_rocksdb_level0_files", "rocksdb.num-files-at-level0"),
         ];
         const WHOLE: [(&str, &str); 5] = [
-            ("rocksdb_running_compactions", "rocksdb.num-running-compactions"),
-            ("rocksdb_running_flushes", "rocksdb.num-running-flushes"),
-            ("rocksdb_delayed_write_bytes_per_second", "rocksdb.actual-delayed-write-rate"),
-            ("rocksdb_writes_stopped", "rocksdb.is-write-stopped"),
-            ("rocksdb_background_errors", "rocksdb.background-errors"),
+            ("progressdb_rocksdb_running_compactions", "rocksdb.num-running-compactions"),
+            ("progressdb_rocksdb_running_flushes", "rocksdb.num-running-flushes"),
+            ("progressdb_rocksdb_delayed_write_bytes_per_second", "rocksdb.actual-delayed-write-rate"),
+            ("progressdb_rocksdb_writes_stopped", "rocksdb.is-write-stopped"),
+            ("progressdb_rocksdb_background_errors", "rocksdb.background-errors"),
         ];
         let sums = SUMS.map(|(metric, name)| (metric, self.sum_of(name)));
         let whole = WHOLE.map(|(metric, name)| (metric, self.property(Family::Store, name)));
         let usage = u64::try_from(self.cache.get_usage()).unwrap_or(u64::MAX);
-        sums.into_iter().chain(whole).chain([("rocksdb_block_cache_bytes", usage)]).collect()
+        sums.into_iter().chain(whole).chain([("progressdb_rocksdb_block_cache_bytes", usage)]).collect()
     }
 }
 

@@ -133,3 +133,15 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     world.memory.commit(commit).expect("written");
     assert!(matches!(reopen(ID).await, Err(OpenError::TooNew { found: 2 })));
 }
+
+#[tokio::test]
+async fn idempotency_records_run_out_whether_retention_is_on_or_off() {
+    for (days, look_back, removed) in [(1, false, 0), (2, false, 2), (9, false, 0), (9, true, 2)] {
+        let world = World::new().await;
+        let thread = world.db.create_thread(&ann(), thread("t"), once("k")).await.expect("created").key;
+        world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("created");
+        world.pass(days * 23 * HOUR);
+        let purged = world.db.expire_idempotency(look_back).await.expect("ran");
+        assert_eq!((purged.idempotency_records, purged.threads), (removed, 0), "after {days} days");
+    }
+}
