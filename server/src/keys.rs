@@ -10,7 +10,7 @@
 //!               02 user                     (reserved) read marker
 //!               03 hash                     idempotency record of a write to the thread
 //!               04                          thread object: title, slug, metadata, author
-//!               05 generation               (reserved) wrapped data key
+//!               05 generation               wrapped data key
 //!               10 message_ts seq           message
 //!               11 message_ts seq revision  what an edited message said before
 //!               12 13                       (reserved) reactions, replies
@@ -21,18 +21,23 @@
 //!               02 updated_ts thread_ts     membership, in order of activity
 //!               03 hash                     idempotency record of a thread creation
 //!               04 thread_ts                ever wrote here
-//!               05 generation               (reserved) wrapped data key
+//!               05 generation               wrapped data key
 //!               06                          profile: the user's id as text
+//!               07                          counter: values sealed with the user's keys
 //! X day         due_ts thread_ts kind       what expires, and when
+//! K epoch       00                          epoch key, wrapped by a KMS
 //! S             00                          format, database id, incarnation
 //!               01 counter shard            counters of the whole store
 //!               02                          highest time ever used
 //!               03                          store secret
-//! A D K                                     (reserved) archive, activity still to be moved, key-encryption keys
+//!               04                          how far the sealing job has come
+//!               05                          erasures that wait for a compaction
+//! A D                                       (reserved) archive, activity still to be moved
 //! ```
 //!
 //! `user` and `hash` are the first 16 bytes of an HMAC under the store secret: no key shows what a user typed.
 
+mod bytes;
 mod range;
 mod text;
 
@@ -54,6 +59,8 @@ pub enum Partition {
     User(Hash16),
     /// What expires on one day, counted from 1970-01-01.
     Expiry(u32),
+    /// The key of one epoch.
+    Epoch(u32),
     /// The store itself.
     Store,
 }
@@ -67,6 +74,8 @@ pub enum PartitionKind {
     User,
     /// [`Partition::Expiry`].
     Expiry,
+    /// [`Partition::Epoch`].
+    Epoch,
     /// [`Partition::Store`].
     Store,
 }
@@ -87,6 +96,8 @@ pub enum Key {
         /// What it is.
         kind: ExpiryKind,
     },
+    /// The wrapped key of an epoch.
+    Epoch(u32),
     /// A row of the store itself.
     Store(StoreRow),
 }
@@ -102,6 +113,8 @@ pub enum ThreadRow {
     Idempotency(Hash16),
     /// Title, slug, metadata, author.
     Object,
+    /// A wrapped data key of this generation.
+    DataKey(u32),
     /// A live message.
     Message(MessageId),
     /// What a message said at an earlier revision.
@@ -128,8 +141,12 @@ pub enum UserRow {
     Idempotency(Hash16),
     /// The user wrote to this thread, if only once.
     Wrote(ThreadId),
+    /// A wrapped data key of this generation.
+    DataKey(u32),
     /// The user's id as text.
     Profile,
+    /// Counter of the values that were sealed with the user's keys.
+    Seals,
 }
 
 /// What expires.
@@ -143,6 +160,8 @@ pub enum ExpiryKind {
     ThreadIdempotency,
     /// An idempotency record of a user.
     UserIdempotency,
+    /// What is left of an erased thread.
+    Erasure,
 }
 
 /// The rows of the store itself.
@@ -156,6 +175,10 @@ pub enum StoreRow {
     HighestTime,
     /// The secret under which ids are hashed.
     Secret,
+    /// How far the sealing job has come.
+    Sealing,
+    /// Erasures that wait for a compaction.
+    Erasures,
 }
 
 /// The counters of the whole store.
@@ -171,8 +194,6 @@ pub enum Counter {
     Users,
 }
 
-/// The only shard of store counters that a single writer needs.
-const SHARD: u8 = 0;
 const NANOS_A_DAY: u64 = 86_400_000_000_000;
 
 /// The day on which something due at `due` is filed.
@@ -181,156 +202,14 @@ pub fn day_of(due: u64) -> u32 {
 }
 
 impl Partition {
-    /// The partition as bytes; a prefix of every key in it.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48);
-        match self {
-            Self::Thread(thread) => push(&mut bytes, b'T', &[&thread.0.to_be_bytes()]),
-            Self::User(user) => push(&mut bytes, b'U', &[&user.0]),
-            Self::Expiry(day) => push(&mut bytes, b'X', &[&day.to_be_bytes()]),
-            Self::Store => bytes.push(b'S'),
-        }
-        bytes
-    }
-
-    /// The partition that a key's bytes begin with.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_first()?;
-        match kind {
-            b'T' => Some(Self::Thread(ThreadId(u64_at(rest, 0)?))),
-            b'U' => Some(Self::User(hash_at(rest, 0)?)),
-            b'X' => Some(Self::Expiry(u32::from_be_bytes(rest.get(..4)?.try_into().ok()?))),
-            b'S' => Some(Self::Store),
-            _ => None,
-        }
-    }
-
     /// Its kind.
     pub fn kind(&self) -> PartitionKind {
         match self {
             Self::Thread(_) => PartitionKind::Thread,
             Self::User(_) => PartitionKind::User,
             Self::Expiry(_) => PartitionKind::Expiry,
+            Self::Epoch(_) => PartitionKind::Epoch,
             Self::Store => PartitionKind::Store,
-        }
-    }
-}
-
-impl PartitionKind {
-    /// The first byte of its partitions.
-    pub fn byte(self) -> u8 {
-        match self {
-            Self::Thread => b'T',
-            Self::User => b'U',
-            Self::Expiry => b'X',
-            Self::Store => b'S',
-        }
-    }
-}
-
-impl ThreadRow {
-    fn push_to(self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Head => bytes.push(0x00),
-            Self::Participant(user) => push(bytes, 0x01, &[&user.0]),
-            Self::Idempotency(hash) => push(bytes, 0x03, &[&hash.0]),
-            Self::Object => bytes.push(0x04),
-            Self::Message(id) => push(bytes, 0x10, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes()]),
-            Self::Version(id, revision) => {
-                push(bytes, 0x11, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes(), &revision.to_be_bytes()]);
-            }
-            Self::Deleted(id) => push(bytes, 0x14, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes()]),
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_first()?;
-        let row = match (kind, rest.len()) {
-            (0x00, 0) => Self::Head,
-            (0x01, 16) => Self::Participant(hash_at(rest, 0)?),
-            (0x03, 16) => Self::Idempotency(hash_at(rest, 0)?),
-            (0x04, 0) => Self::Object,
-            (0x10, 16) => Self::Message(message_at(rest)?),
-            (0x11, 24) => Self::Version(message_at(rest)?, u64_at(rest, 16)?),
-            (0x14, 16) => Self::Deleted(message_at(rest)?),
-            _ => return None,
-        };
-        Some(row)
-    }
-}
-
-impl UserRow {
-    fn push_to(self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::LiveThreads => bytes.push(0x00),
-            Self::Created(thread) => push(bytes, 0x01, &[&thread.0.to_be_bytes()]),
-            Self::Active { updated, thread } => {
-                push(bytes, 0x02, &[&updated.to_be_bytes(), &thread.0.to_be_bytes()]);
-            }
-            Self::Idempotency(hash) => push(bytes, 0x03, &[&hash.0]),
-            Self::Wrote(thread) => push(bytes, 0x04, &[&thread.0.to_be_bytes()]),
-            Self::Profile => bytes.push(0x06),
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_first()?;
-        let row = match (kind, rest.len()) {
-            (0x00, 0) => Self::LiveThreads,
-            (0x01, 8) => Self::Created(ThreadId(u64_at(rest, 0)?)),
-            (0x02, 16) => Self::Active { updated: u64_at(rest, 0)?, thread: ThreadId(u64_at(rest, 8)?) },
-            (0x03, 16) => Self::Idempotency(hash_at(rest, 0)?),
-            (0x04, 8) => Self::Wrote(ThreadId(u64_at(rest, 0)?)),
-            (0x06, 0) => Self::Profile,
-            _ => return None,
-        };
-        Some(row)
-    }
-}
-
-impl ExpiryKind {
-    const ALL: [Self; 4] = [Self::Thread, Self::Message, Self::ThreadIdempotency, Self::UserIdempotency];
-
-    fn byte(self) -> u8 {
-        match self {
-            Self::Thread => 1,
-            Self::Message => 2,
-            Self::ThreadIdempotency => 3,
-            Self::UserIdempotency => 4,
-        }
-    }
-}
-
-impl Counter {
-    const ALL: [Self; 4] = [Self::Threads, Self::Messages, Self::Sequence, Self::Users];
-
-    fn byte(self) -> u8 {
-        match self {
-            Self::Threads => 0,
-            Self::Messages => 1,
-            Self::Sequence => 2,
-            Self::Users => 3,
-        }
-    }
-}
-
-impl StoreRow {
-    fn push_to(self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Format => bytes.push(0x00),
-            Self::Counter(counter) => bytes.extend_from_slice(&[0x01, counter.byte(), SHARD]),
-            Self::HighestTime => bytes.push(0x02),
-            Self::Secret => bytes.push(0x03),
-        }
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0x00] => Some(Self::Format),
-            [0x01, counter, SHARD] => Counter::ALL.into_iter().find(|c| c.byte() == *counter).map(Self::Counter),
-            [0x02] => Some(Self::HighestTime),
-            [0x03] => Some(Self::Secret),
-            _ => None,
         }
     }
 }
@@ -342,59 +221,24 @@ impl Key {
             Self::Thread(thread, _) => Partition::Thread(*thread),
             Self::User(user, _) => Partition::User(*user),
             Self::Expiry { due, .. } => Partition::Expiry(day_of(*due)),
+            Self::Epoch(epoch) => Partition::Epoch(*epoch),
             Self::Store(_) => Partition::Store,
         }
     }
 
-    /// Partition and clustering as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.partition().encode();
+    /// The row holds what a user wrote, or who the user is: sealed when encryption is on.
+    pub fn is_private(&self) -> bool {
         match self {
-            Self::Thread(_, row) => row.push_to(&mut bytes),
-            Self::User(_, row) => row.push_to(&mut bytes),
-            Self::Expiry { due, thread, kind } => {
-                bytes.extend_from_slice(&due.to_be_bytes());
-                bytes.extend_from_slice(&thread.0.to_be_bytes());
-                bytes.push(kind.byte());
-            }
-            Self::Store(row) => row.push_to(&mut bytes),
-        }
-        bytes
-    }
-
-    /// The key that `bytes` name; none if they are not in this catalogue.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        match Partition::decode(bytes)? {
-            Partition::Thread(thread) => Some(Self::Thread(thread, ThreadRow::decode(&bytes[9..])?)),
-            Partition::User(user) => Some(Self::User(user, UserRow::decode(&bytes[17..])?)),
-            Partition::Expiry(day) => {
-                let rest = &bytes[5..];
-                let (due, thread) = (u64_at(rest, 0)?, ThreadId(u64_at(rest, 8)?));
-                let kind = ExpiryKind::ALL.into_iter().find(|k| rest.get(16) == Some(&k.byte()))?;
-                (rest.len() == 17 && day_of(due) == day).then_some(Self::Expiry { due, thread, kind })
-            }
-            Partition::Store => StoreRow::decode(&bytes[1..]).map(Self::Store),
+            Self::Thread(_, row) => match row {
+                ThreadRow::Participant(_) | ThreadRow::Idempotency(_) | ThreadRow::Object => true,
+                ThreadRow::Message(_) | ThreadRow::Version(..) | ThreadRow::Deleted(_) => true,
+                ThreadRow::Head | ThreadRow::DataKey(_) => false,
+            },
+            Self::User(_, row) => matches!(row, UserRow::Idempotency(_) | UserRow::Profile),
+            Self::Expiry { .. } | Self::Epoch(_) => false,
+            Self::Store(row) => *row == StoreRow::Secret,
         }
     }
-}
-
-fn push(bytes: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
-    bytes.push(kind);
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-}
-
-fn hash_at(bytes: &[u8], at: usize) -> Option<Hash16> {
-    Some(Hash16(bytes.get(at..at + 16)?.try_into().ok()?))
-}
-
-fn message_at(bytes: &[u8]) -> Option<MessageId> {
-    Some(MessageId { ts: u64_at(bytes, 0)?, seq: u64_at(bytes, 8)? })
 }
 
 #[cfg(test)]

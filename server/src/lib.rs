@@ -8,6 +8,7 @@
 pub mod args;
 pub mod clock;
 pub mod config;
+pub mod crypt;
 pub mod db;
 pub mod format;
 pub mod http;

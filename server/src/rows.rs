@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! head          1 revision commit_id owner:16 updated last_message next_seq live deleted      0 stands for never
+//!                 generation:4 oldest:4 seals                                                0 stands for plain
 //! thread object 1 revision author title slug? metadata?
 //! participant   1 role since user
 //! message       1 revision updated author body role? reply_to(ts seq)? metadata?
@@ -14,19 +15,22 @@
 //! counter       1 signed 64-bit
 //! format        1 format incarnation created database_id:16
 //! number        1 unsigned 64-bit
-//! secret        1 bytes:32
+//! secret        1 bytes:32 strict:1
 //! names         1 hash:16...
+//! data key      1 commitment:32 sealed:65                                                     see `crypt::seal`
+//! epoch key     1 created commitment:32 (provider key_id length:4 blob)...
+//! erasures      1 oldest latest
+//! job           1 epoch position? started finished threads users values keys failed
 //! message name  1 ts seq
 //! ```
 
 mod codec;
+mod encoding;
 
-use serde_json::value::RawValue;
-
+use crate::crypt::kms::Wrapped;
+use crate::crypt::seal::Commitment;
 use crate::keys::Hash16;
 use crate::model::{MessageContent, MessageId, ThreadContent, ThreadId, UserId};
-
-use codec::{Reader, Writer};
 
 /// The store formats that this version reads, first and last.
 pub const FORMATS_READ: [u32; 2] = [1, 1];
@@ -65,6 +69,12 @@ pub struct Head {
     pub live: u64,
     /// Unix nanoseconds of the deletion; 0 while the thread lives.
     pub deleted: u64,
+    /// The data key that seals what is written now; 0 if it is written plain.
+    pub generation: u32,
+    /// No row is older than this data key; 0 if some may be plain.
+    pub oldest: u32,
+    /// How many values the newest data key has sealed.
+    pub seals: u64,
 }
 
 /// What a user wrote about a thread.
@@ -165,7 +175,55 @@ pub struct Number(pub u64);
 
 /// The store secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Secret(pub [u8; 32]);
+pub struct Secret {
+    /// What ids are hashed under.
+    pub bytes: [u8; 32],
+    /// Every private row is sealed: one that is plain was put there by somebody else.
+    pub strict: bool,
+}
+
+/// The key of an epoch, as often as it was wrapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochKey {
+    /// Unix nanoseconds.
+    pub created: u64,
+    /// What the key commits to.
+    pub commitment: Commitment,
+    /// The same key, wrapped by one provider or, while it moves, by two.
+    pub wraps: Vec<Wrapped>,
+}
+
+/// Erasures of which the files of the store may still hold remains, in Unix nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasures {
+    /// The first one.
+    pub oldest: u64,
+    /// The last one.
+    pub latest: u64,
+}
+
+/// How far a job over the whole store has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobProgress {
+    /// The epoch that it works for.
+    pub epoch: u32,
+    /// The last partition that is done, as bytes.
+    pub position: Option<Vec<u8>>,
+    /// Unix nanoseconds.
+    pub started: u64,
+    /// Unix nanoseconds; 0 while it runs.
+    pub finished: u64,
+    /// Threads visited.
+    pub threads: u64,
+    /// Users visited.
+    pub users: u64,
+    /// Values sealed, or sealed anew.
+    pub values: u64,
+    /// Data keys wrapped anew.
+    pub keys: u64,
+    /// Partitions that could not be done.
+    pub failed: u64,
+}
 
 /// Which row an entry among what expires is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,271 +236,6 @@ pub struct MessageName(pub MessageId);
 /// A row that says all by being there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present;
-
-impl Row for Head {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(80)
-            .number(self.revision)
-            .number(self.commit_id)
-            .raw(&self.owner.0)
-            .number(self.updated)
-            .number(self.last_message)
-            .number(self.next_seq)
-            .number(self.live)
-            .number(self.deleted)
-            .done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let head = Self {
-            revision: read.number()?,
-            commit_id: read.number()?,
-            owner: Hash16(read.raw()?),
-            updated: read.number()?,
-            last_message: read.number()?,
-            next_seq: read.number()?,
-            live: read.number()?,
-            deleted: read.number()?,
-        };
-        read.end(head)
-    }
-}
-
-impl Row for ThreadObject {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(64 + self.content.title.len())
-            .number(self.revision)
-            .text(self.author.as_str())
-            .text(&self.content.title)
-            .optional_text(self.content.slug.as_deref())
-            .optional_text(self.content.metadata.as_deref().map(RawValue::get))
-            .done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let object = Self {
-            revision: read.number()?,
-            author: read.user()?,
-            content: ThreadContent {
-                title: read.text()?.to_owned(),
-                slug: read.optional(|r| r.text().map(str::to_owned))?,
-                metadata: read.optional(Reader::json)?,
-            },
-        };
-        read.end(object)
-    }
-}
-
-impl Row for Participant {
-    fn encode(&self) -> Vec<u8> {
-        let role = match self.role {
-            Role::Owner => 1,
-        };
-        Writer::sized(32).byte(role).number(self.since).text(self.user.as_str()).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let role = match read.byte()? {
-            1 => Role::Owner,
-            _ => return Err(Damaged),
-        };
-        let participant = Self { role, since: read.number()?, user: read.user()? };
-        read.end(participant)
-    }
-}
-
-impl MessageRow {
-    fn write(&self, writer: Writer) -> Writer {
-        let content = &self.content;
-        let writer = writer
-            .number(self.revision)
-            .number(self.updated)
-            .text(self.author.as_str())
-            .text(content.body.get())
-            .optional_text(content.role.as_deref());
-        let writer = match content.reply_to {
-            Some(parent) => writer.byte(1).number(parent.ts).number(parent.seq),
-            None => writer.byte(0),
-        };
-        writer.optional_text(content.metadata.as_deref().map(RawValue::get))
-    }
-
-    fn read(read: &mut Reader<'_>) -> Result<Self, Damaged> {
-        Ok(Self {
-            revision: read.number()?,
-            updated: read.number()?,
-            author: read.user()?,
-            content: MessageContent {
-                body: read.json()?,
-                role: read.optional(|r| r.text().map(str::to_owned))?,
-                reply_to: read.optional(|r| Ok(MessageId { ts: r.number()?, seq: r.number()? }))?,
-                metadata: read.optional(Reader::json)?,
-            },
-        })
-    }
-}
-
-impl Row for MessageRow {
-    fn encode(&self) -> Vec<u8> {
-        self.write(Writer::sized(48 + self.author.as_str().len() + self.content.body.get().len())).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let message = Self::read(&mut read)?;
-        read.end(message)
-    }
-}
-
-impl Row for DeletedMessage {
-    fn encode(&self) -> Vec<u8> {
-        self.message.write(Writer::sized(64 + self.message.content.body.get().len()).number(self.deleted)).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let deleted = Self { deleted: read.number()?, message: MessageRow::read(&mut read)? };
-        read.end(deleted)
-    }
-}
-
-impl Row for Idempotency {
-    fn encode(&self) -> Vec<u8> {
-        let (ts, seq_and_one) = self.message.map_or((0, 0), |id| (id.ts, id.seq + 1));
-        Writer::sized(80)
-            .raw(&self.request)
-            .number(self.expires)
-            .number(self.thread.0)
-            .number(ts)
-            .number(seq_and_one)
-            .number(self.revision)
-            .done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let (request, expires, thread) = (read.raw()?, read.number()?, ThreadId(read.number()?));
-        let (ts, seq_and_one) = (read.number()?, read.number()?);
-        let record = Self {
-            request,
-            expires,
-            thread,
-            message: seq_and_one.checked_sub(1).map(|seq| MessageId { ts, seq }),
-            revision: read.number()?,
-        };
-        read.end(record)
-    }
-}
-
-impl Row for Profile {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(32).number(self.since).text(self.user.as_str()).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let profile = Self { since: read.number()?, user: read.user()? };
-        read.end(profile)
-    }
-}
-
-impl Row for Format {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(40)
-            .number(self.format.into())
-            .number(self.incarnation)
-            .number(self.created)
-            .raw(&self.database_id)
-            .done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let format = Self {
-            format: u32::try_from(read.number()?).map_err(|_| Damaged)?,
-            incarnation: read.number()?,
-            created: read.number()?,
-            database_id: read.raw()?,
-        };
-        read.end(format)
-    }
-}
-
-impl Row for CounterValue {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(9).raw(&self.0.to_be_bytes()).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let counter = Self(i64::from_be_bytes(read.raw()?));
-        read.end(counter)
-    }
-}
-
-impl Row for Number {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(9).number(self.0).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let number = Self(read.number()?);
-        read.end(number)
-    }
-}
-
-impl Row for Secret {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(33).raw(&self.0).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let secret = Self(read.raw()?);
-        read.end(secret)
-    }
-}
-
-impl Row for Names {
-    fn encode(&self) -> Vec<u8> {
-        self.0.iter().fold(Writer::sized(33), |writer, name| writer.raw(&name.0)).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let mut names = Vec::new();
-        while !read.is_empty() {
-            names.push(Hash16(read.raw()?));
-        }
-        read.end(Self(names))
-    }
-}
-
-impl Row for MessageName {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(17).number(self.0.ts).number(self.0.seq).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        let mut read = Reader::open(bytes)?;
-        let name = Self(MessageId { ts: read.number()?, seq: read.number()? });
-        read.end(name)
-    }
-}
-
-impl Row for Present {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(1).done()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
-        Reader::open(bytes)?.end(Self)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,11 @@ impl KeyRange {
         Self { start: head.end, end: all.end }
     }
 
+    /// The wrapped data keys of a thread or a user, oldest first.
+    pub fn data_keys(owner: Partition) -> Self {
+        Self::of_kind(owner, 0x05)
+    }
+
     /// The live messages of a thread, oldest first.
     pub fn messages(thread: ThreadId) -> Self {
         Self::of_kind(Partition::Thread(thread), 0x10)
@@ -65,6 +70,11 @@ impl KeyRange {
     pub fn versions(thread: ThreadId, id: MessageId) -> Self {
         let row = |revision| Key::Thread(thread, ThreadRow::Version(id, revision));
         Self::inclusive(&row(0), &row(u64::MAX))
+    }
+
+    /// The idempotency records of a user.
+    pub fn idempotency_of_user(user: Hash16) -> Self {
+        Self::of_kind(Partition::User(user), 0x03)
     }
 
     /// A user's threads, oldest first.

@@ -18,6 +18,7 @@ fn thread_row() -> impl Strategy<Value = ThreadRow> {
         hash16().prop_map(ThreadRow::Participant),
         hash16().prop_map(ThreadRow::Idempotency),
         Just(ThreadRow::Object),
+        any::<u32>().prop_map(ThreadRow::DataKey),
         message().prop_map(ThreadRow::Message),
         (message(), any::<u64>()).prop_map(|(id, revision)| ThreadRow::Version(id, revision)),
         message().prop_map(ThreadRow::Deleted),
@@ -31,12 +32,14 @@ fn user_row() -> impl Strategy<Value = UserRow> {
         (any::<u64>(), any::<u64>()).prop_map(|(updated, t)| UserRow::Active { updated, thread: ThreadId(t) }),
         hash16().prop_map(UserRow::Idempotency),
         any::<u64>().prop_map(|t| UserRow::Wrote(ThreadId(t))),
+        any::<u32>().prop_map(UserRow::DataKey),
         Just(UserRow::Profile),
+        Just(UserRow::Seals),
     ]
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    let store = [StoreRow::Format, StoreRow::HighestTime, StoreRow::Secret]
+    let store = [StoreRow::Format, StoreRow::HighestTime, StoreRow::Secret, StoreRow::Sealing, StoreRow::Erasures]
         .into_iter()
         .chain(Counter::ALL.map(StoreRow::Counter))
         .collect::<Vec<_>>();
@@ -45,6 +48,7 @@ fn key() -> impl Strategy<Value = Key> {
         (hash16(), user_row()).prop_map(|(user, row)| Key::User(user, row)),
         (any::<u64>(), any::<u64>(), prop::sample::select(ExpiryKind::ALL.to_vec()))
             .prop_map(|(due, t, kind)| Key::Expiry { due, thread: ThreadId(t), kind }),
+        any::<u32>().prop_map(Key::Epoch),
         prop::sample::select(store).prop_map(Key::Store),
     ]
 }

@@ -22,6 +22,7 @@ impl fmt::Display for Key {
                     ThreadRow::Participant(user) => write!(f, ":participant:{user}"),
                     ThreadRow::Idempotency(hash) => write!(f, ":idempotency:{hash}"),
                     ThreadRow::Object => write!(f, ":object"),
+                    ThreadRow::DataKey(generation) => write!(f, ":key:{generation}"),
                     ThreadRow::Message(id) => write!(f, ":m:{}:{:09}", id.ts, id.seq),
                     ThreadRow::Version(id, revision) => write!(f, ":version:{}:{:09}:{revision}", id.ts, id.seq),
                     ThreadRow::Deleted(id) => write!(f, ":deleted:{}:{:09}", id.ts, id.seq),
@@ -35,7 +36,9 @@ impl fmt::Display for Key {
                     UserRow::Active { updated, thread } => write!(f, ":active:{updated}:{}", thread.0),
                     UserRow::Idempotency(hash) => write!(f, ":idempotency:{hash}"),
                     UserRow::Wrote(thread) => write!(f, ":wrote:{}", thread.0),
+                    UserRow::DataKey(generation) => write!(f, ":key:{generation}"),
                     UserRow::Profile => write!(f, ":profile"),
+                    UserRow::Seals => write!(f, ":seals"),
                 }
             }
             Self::Expiry { due, thread, kind } => {
@@ -44,9 +47,11 @@ impl fmt::Display for Key {
                     ExpiryKind::Message => "message",
                     ExpiryKind::ThreadIdempotency => "thread-idempotency",
                     ExpiryKind::UserIdempotency => "user-idempotency",
+                    ExpiryKind::Erasure => "erasure",
                 };
                 write!(f, "x:{due}:{}:{kind}", thread.0)
             }
+            Self::Epoch(epoch) => write!(f, "k:{epoch}"),
             Self::Store(row) => match row {
                 StoreRow::Format => write!(f, "s:format"),
                 StoreRow::Counter(Counter::Threads) => write!(f, "s:threads"),
@@ -55,6 +60,8 @@ impl fmt::Display for Key {
                 StoreRow::Counter(Counter::Users) => write!(f, "s:users"),
                 StoreRow::HighestTime => write!(f, "s:highest-time"),
                 StoreRow::Secret => write!(f, "s:secret"),
+                StoreRow::Sealing => write!(f, "s:sealing"),
+                StoreRow::Erasures => write!(f, "s:erasures"),
             },
         }
     }
@@ -76,6 +83,7 @@ impl FromStr for Key {
             }
             ["u", user, ref row @ ..] => parse_user_row(row).zip(hash(user)).map(|(r, u)| Self::User(u, r)),
             ["x", due, thread, kind] => parse_expiry(due, thread, kind),
+            ["k", epoch] => small(epoch).map(Self::Epoch),
             ["s", row] => parse_store_row(row).map(Self::Store),
             _ => None,
         };
@@ -91,6 +99,7 @@ fn parse_thread_row(parts: &[&str]) -> Option<ThreadRow> {
         ["participant", user] => hash(user).map(ThreadRow::Participant),
         ["idempotency", text] => hash(text).map(ThreadRow::Idempotency),
         ["object"] => Some(ThreadRow::Object),
+        ["key", generation] => small(generation).map(ThreadRow::DataKey),
         ["m", ts, seq] => message(ts, seq).map(ThreadRow::Message),
         ["version", ts, seq, revision] => Some(ThreadRow::Version(message(ts, seq)?, number(revision)?)),
         ["deleted", ts, seq] => message(ts, seq).map(ThreadRow::Deleted),
@@ -107,7 +116,9 @@ fn parse_user_row(parts: &[&str]) -> Option<UserRow> {
         }
         ["idempotency", text] => hash(text).map(UserRow::Idempotency),
         ["wrote", thread] => number(thread).map(|t| UserRow::Wrote(ThreadId(t))),
+        ["key", generation] => small(generation).map(UserRow::DataKey),
         ["profile"] => Some(UserRow::Profile),
+        ["seals"] => Some(UserRow::Seals),
         _ => None,
     }
 }
@@ -118,6 +129,7 @@ fn parse_expiry(due: &str, thread: &str, kind: &str) -> Option<Key> {
         "message" => ExpiryKind::Message,
         "thread-idempotency" => ExpiryKind::ThreadIdempotency,
         "user-idempotency" => ExpiryKind::UserIdempotency,
+        "erasure" => ExpiryKind::Erasure,
         _ => return None,
     };
     Some(Key::Expiry { due: number(due)?, thread: ThreadId(number(thread)?), kind })
@@ -132,11 +144,17 @@ fn parse_store_row(name: &str) -> Option<StoreRow> {
         "users" => Some(StoreRow::Counter(Counter::Users)),
         "highest-time" => Some(StoreRow::HighestTime),
         "secret" => Some(StoreRow::Secret),
+        "sealing" => Some(StoreRow::Sealing),
+        "erasures" => Some(StoreRow::Erasures),
         _ => None,
     }
 }
 
 fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+fn small(text: &str) -> Option<u32> {
     text.parse().ok()
 }
 

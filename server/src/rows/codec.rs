@@ -27,14 +27,22 @@ impl Writer {
         self.raw(&value.to_be_bytes())
     }
 
+    pub(super) fn small(self, value: u32) -> Self {
+        self.raw(&value.to_be_bytes())
+    }
+
     pub(super) fn raw(mut self, value: &[u8]) -> Self {
         self.0.extend_from_slice(value);
         self
     }
 
     pub(super) fn text(self, value: &str) -> Self {
+        self.blob(value.as_bytes())
+    }
+
+    pub(super) fn blob(self, value: &[u8]) -> Self {
         let length = u32::try_from(value.len()).expect("a request body is far below 4 GiB");
-        self.raw(&length.to_be_bytes()).raw(value.as_bytes())
+        self.small(length).raw(value)
     }
 
     pub(super) fn optional_text(self, value: Option<&str>) -> Self {
@@ -82,14 +90,21 @@ impl<'a> Reader<'a> {
         self.raw().map(u64::from_be_bytes)
     }
 
+    pub(super) fn small(&mut self) -> Result<u32, Damaged> {
+        self.raw().map(u32::from_be_bytes)
+    }
+
     pub(super) fn raw<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         self.take(N).map(|bytes| bytes.try_into().expect("exactly N bytes were taken"))
     }
 
     pub(super) fn text(&mut self) -> Result<&'a str, Damaged> {
-        let length = u32::from_be_bytes(self.raw()?);
-        let bytes = self.take(usize::try_from(length).map_err(|_| Damaged)?)?;
-        std::str::from_utf8(bytes).map_err(|_| Damaged)
+        std::str::from_utf8(self.blob()?).map_err(|_| Damaged)
+    }
+
+    pub(super) fn blob(&mut self) -> Result<&'a [u8], Damaged> {
+        let length = self.small()?;
+        self.take(usize::try_from(length).map_err(|_| Damaged)?)
     }
 
     pub(super) fn user(&mut self) -> Result<UserId, Damaged> {

@@ -1,9 +1,12 @@
 //! Every value comes back from its bytes, and bytes that are damaged are an error, never a panic.
 
 use proptest::prelude::*;
+use serde_json::value::RawValue;
 
 use super::codec::VERSION;
 use super::*;
+use crate::crypt::keyring::WrappedKey;
+use crate::crypt::kms::ProviderKind;
 
 fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).expect("valid JSON")
@@ -50,7 +53,8 @@ proptest! {
     #[test]
     fn heads_come_back(numbers in any::<[u64; 7]>(), owner in any::<[u8; 16]>()) {
         let [revision, commit_id, updated, last_message, next_seq, live, deleted] = numbers;
-        check(&Head { revision, commit_id, owner: Hash16(owner), updated, last_message, next_seq, live, deleted });
+        let (owner, generation, oldest, seals) = (Hash16(owner), u32::from(owner[0]), u32::from(owner[1]), live);
+        check(&Head { revision, commit_id, owner, updated, last_message, next_seq, live, deleted, generation, oldest, seals });
     }
 
     #[test]
@@ -82,7 +86,26 @@ proptest! {
         check(&Format { format, incarnation: number, created: number, database_id: [7; 16] });
         check(&Profile { since: number, user: user.clone() });
         check(&Participant { role: Role::Owner, since: number, user });
-        prop_assert_eq!(Secret::decode(&Secret([9; 32]).encode()).map(|s| s.0), Ok([9; 32]));
+        let secret = Secret { bytes: [9; 32], strict: number % 2 == 0 };
+        prop_assert!(Secret::decode(&secret.encode()) == Ok(secret));
+    }
+
+    #[test]
+    fn wrapped_keys_and_progress_come_back(
+        bytes in any::<[u8; 32]>(), blob in prop::collection::vec(any::<u8>(), 0..80), numbers in any::<[u64; 4]>(), position: bool,
+    ) {
+        let commitment = Commitment(bytes);
+        check(&WrappedKey { commitment, sealed: [&bytes[..], &bytes, &[7]].concat() });
+        let wrap = |provider| Wrapped { provider, key_id: "arn:aws:kms:x/ä".into(), blob: blob.clone() };
+        let wraps = vec![wrap(ProviderKind::Local), wrap(ProviderKind::Aws)];
+        let row = EpochKey { created: numbers[0], commitment, wraps };
+        prop_assert_eq!(EpochKey::decode(&row.encode()), Ok(row.clone()));
+        let short = &row.encode()[..row.encode().len() - 1];
+        prop_assert_eq!(EpochKey::decode(short), Err(Damaged));
+        let [started, finished, threads, values] = numbers;
+        check(&Erasures { oldest: started, latest: finished });
+        let position = position.then(|| blob.clone());
+        check(&JobProgress { epoch: 3, position, started, finished, threads, users: 1, values, keys: 2, failed: 3 });
     }
 
     #[test]
@@ -91,6 +114,7 @@ proptest! {
         let _ = (Head::decode(&bytes), ThreadObject::decode(&bytes), MessageRow::decode(&bytes));
         let _ = (DeletedMessage::decode(&bytes), Idempotency::decode(&bytes), Participant::decode(&bytes));
         let _ = (Profile::decode(&bytes), Format::decode(&bytes), CounterValue::decode(&bytes));
+        let _ = (WrappedKey::decode(&bytes), EpochKey::decode(&bytes), JobProgress::decode(&bytes), Secret::decode(&bytes));
     }
 }
 
@@ -117,6 +141,9 @@ fn format_1_is_what_it_was() {
         next_seq: 6,
         live: 7,
         deleted: 8,
+        generation: 9,
+        oldest: 10,
+        seals: 11,
     };
     let lines = [
         "010000000000000001000000000000000200000003616e6e000000077b2261223a317d0100000004757365720100000000000000030000000000000004",
@@ -124,5 +151,7 @@ fn format_1_is_what_it_was() {
     ];
     assert_eq!(hex::encode(message.encode()), lines.concat());
     let numbers = |range: std::ops::RangeInclusive<u64>| range.map(|n| format!("{n:016x}")).collect::<String>();
-    assert_eq!(hex::encode(head.encode()), format!("01{}{}{}", numbers(1..=2), "03".repeat(16), numbers(4..=8)));
+    let sealing = "000000090000000a000000000000000b";
+    let expected = format!("01{}{}{}{sealing}", numbers(1..=2), "03".repeat(16), numbers(4..=8));
+    assert_eq!(hex::encode(head.encode()), expected);
 }
