@@ -46,6 +46,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Deal with the KMS that wraps the keys
+    Kms {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: KmsCommand,
+    },
+    /// Write everything in a stopped store plain and destroy its keys, so that encryption can be turned off
+    Decrypt,
     /// Say what a stopped store holds
     Inspect {
         /// As JSON on one line
@@ -65,6 +73,29 @@ pub enum ConfigCommand {
         /// The file to judge in place of the one that would be found
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+    },
+}
+
+/// What to do with the KMS.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum KmsCommand {
+    /// Open every wrapped key of a stopped store and name those that do not open: exit code 0, 1 or 78
+    Verify {
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the keys of a stopped store wrapped by another KMS; an interrupted run is continued by the next
+    Migrate {
+        /// A configuration file whose `encryption.kms` is where the keys go
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Wrap a random key and unwrap it again, without touching a store: exit code 0, 1 or 78
+    Check {
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
     },
 }
 

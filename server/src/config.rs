@@ -9,6 +9,7 @@
 
 mod check;
 mod effective;
+mod encryption;
 mod settings;
 mod show;
 mod sources;
@@ -22,6 +23,8 @@ use std::{
 
 use secrecy::SecretString;
 use serde::Serialize;
+
+use crate::crypt::kms;
 
 pub use self::{
     show::reference,
@@ -61,6 +64,8 @@ pub struct Config {
     pub storage: Storage,
     /// When deleted threads and messages are removed for good.
     pub retention: Retention,
+    /// Whether values are sealed, and by whose keys.
+    pub encryption: Encryption,
     /// What is logged.
     pub log: Log,
 }
@@ -131,6 +136,29 @@ pub struct Retention {
     pub message_ttl: Duration,
     /// How long a deleted thread is kept.
     pub thread_ttl: Duration,
+}
+
+/// Whether values are sealed, and by whose keys.
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// What is written is sealed; only with a KMS.
+    pub enabled: bool,
+    /// The KMS, if the settings say all that its provider needs.
+    pub kms: Option<kms::Settings>,
+    /// What they do not say otherwise.
+    pub missing: Vec<Problem>,
+    /// The age at which an epoch key is followed by a new one.
+    pub epoch_age: Duration,
+    /// Keys of threads that memory holds.
+    pub key_cache: usize,
+    /// Keys a second that are wrapped anew in the background.
+    pub rewrap_rate: u32,
+    /// How long logs and backups may still hold a key that was erased.
+    pub erasure_horizon: Duration,
+    /// How often the KMS is probed while it answers.
+    pub probe_interval: Duration,
+    /// How often while it does not.
+    pub probe_interval_failing: Duration,
 }
 
 /// What is logged.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     thread::available_parallelism,
     time::Duration,
@@ -9,9 +10,11 @@ use std::{
 
 use clap::Parser;
 use progressdb_server::{
-    args::{Args, Command, ConfigCommand},
-    config::{self, Environment, Loaded, Sources, Warning},
-    format, http, rows, serve, telemetry,
+    args::{Args, Command, ConfigCommand, KmsCommand},
+    clock,
+    config::{self, Environment, Flags, Loaded, Sources, Warning},
+    crypt::kms::{self, Kms},
+    http, rows, serve, telemetry,
 };
 use serde_json::json;
 
@@ -24,9 +27,13 @@ enum Failure {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
+    Kms(#[from] kms::Error),
+    #[error("the KMS provider {provider}")]
+    Checked { provider: kms::ProviderKind, source: kms::Error },
+    #[error(transparent)]
     Serve(#[from] serve::Error),
-    #[error("{0:#}")]
-    Inspect(anyhow::Error),
+    #[error("{0} keys do not open")]
+    Verification(u64),
     #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
@@ -34,9 +41,11 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Config(_) => 78,
+            Failure::Config(_)
+            | Failure::Kms(kms::Error::Settings(_))
+            | Failure::Checked { source: kms::Error::Settings(_), .. } => 78,
+            Failure::Kms(_) | Failure::Checked { .. } | Failure::Verification(_) => 1,
             Failure::Serve(error) => error.exit_code(),
-            Failure::Inspect(error) => error.downcast_ref().map_or(1, format::Error::exit_code),
             Failure::Output(_) => 1,
         }
     }
@@ -45,8 +54,9 @@ impl Failure {
     fn event(&self) -> &'static str {
         match self {
             Failure::Config(_) => "startup.config_invalid",
+            Failure::Kms(_) | Failure::Checked { .. } => "kms.failed",
             Failure::Serve(error) => error.event(),
-            Failure::Inspect(error) => error.downcast_ref().map_or("startup.failed", format::Error::event),
+            Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) => "output.failed",
         }
     }
@@ -79,6 +89,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Config { command: Some(ConfigCommand::Check { json, .. }) } => check_config(load(args), *json),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::Version { json } => print(&version(*json)),
+        Command::Kms { command: KmsCommand::Check { json } } => check_kms(load(args), *json),
+        Command::Kms { command: KmsCommand::Verify { json } } => verify_keys(load(args), *json),
+        Command::Kms { command: KmsCommand::Migrate { to } } => migrate_keys(load(args), to),
+        Command::Decrypt => decrypt(load(args)),
         Command::Inspect { json } => inspect(load(args), *json),
     }
 }
@@ -92,17 +106,20 @@ fn run_server(loaded: Loaded) -> Result<(), Failure> {
     log_warnings(&loaded.warnings);
     let config = loaded.config?;
     telemetry::install_metrics();
-    let workers = available_parallelism().map_or(2, |cores| cores.get().max(2));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .map_err(|error| serve::Error::io("cannot start the runtime", error))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::spawn(keep_metrics_small());
         Box::pin(serve::run(config)).await
     })?;
     Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let workers = available_parallelism().map_or(2, |cores| cores.get().max(2));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(|error| serve::Error::io("cannot start the runtime", error).into())
 }
 
 async fn keep_metrics_small() {
@@ -130,12 +147,79 @@ fn check_config(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
     print("the configuration is valid")
 }
 
+/// Asks the KMS whether or not encryption is enabled: one checks before one enables it.
+fn check_kms(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
+    print_warnings(&loaded.warnings);
+    let settings =
+        loaded.config.and_then(|config| config.encryption.kms.ok_or(config::Error(config.encryption.missing)));
+    let provider = settings.as_ref().ok().map(kms::Settings::kind);
+    let start = clock::monotonic();
+    let checked = settings.map_err(Failure::from).and_then(|settings| {
+        let kms = Kms::new(settings)?;
+        Ok(runtime()?.block_on(kms.check())?)
+    });
+    let (milliseconds, name) = (start.elapsed().as_millis() as u64, provider.map(|provider| provider.as_str()));
+    if as_json {
+        let report = match &checked {
+            Ok(key_id) => json!({ "ok": true, "provider": name, "key_id": key_id, "milliseconds": milliseconds }),
+            Err(failure) => {
+                let code = if let Failure::Kms(error) = failure { error.code() } else { "settings" };
+                json!({ "ok": false, "provider": name, "error": { "code": code, "message": failure.to_string() } })
+            }
+        };
+        print(&report.to_string())?;
+        return checked.map(|_| ());
+    }
+    let key_id = checked.map_err(|failure| match (failure, provider) {
+        (Failure::Kms(source), Some(provider)) => Failure::Checked { provider, source },
+        (failure, _) => failure,
+    })?;
+    let name = name.unwrap_or_default();
+    print(&format!("the KMS provider {name} wrapped and unwrapped a key with {key_id} in {milliseconds} ms"))
+}
+
 fn inspect(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
     telemetry::install_logs(&loaded.log);
     print_warnings(&loaded.warnings);
     let config = loaded.config?;
-    let report = serve::inspect(&config).map_err(Failure::Inspect)?;
+    let report = serve::stopped::inspect(&config)?;
     print(&if as_json { report.to_string() } else { format!("{report:#}") })
+}
+
+/// The report goes to the output whether or not a key failed.
+fn verify_keys(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
+    telemetry::install_logs(&loaded.log);
+    print_warnings(&loaded.warnings);
+    let report = serve::stopped::verify_keys(&loaded.config?)?;
+    if as_json {
+        print(&serde_json::to_string(&report).map_err(io::Error::other)?)?;
+    } else {
+        for failure in &report.failures {
+            print(&format!("{}: {}", failure.key, failure.why))?;
+        }
+        print(&format!(
+            "{} epoch keys and {} data keys, {} do not open",
+            report.epochs, report.data_keys, report.failed
+        ))?;
+    }
+    if report.failed == 0 { Ok(()) } else { Err(Failure::Verification(report.failed)) }
+}
+
+fn migrate_keys(loaded: Loaded, to: &Path) -> Result<(), Failure> {
+    telemetry::install_logs(&loaded.log);
+    print_warnings(&loaded.warnings);
+    // The environment speaks of the KMS that is in use.
+    let flags = Flags { config: Some(to.to_owned()), ..Flags::default() };
+    let target = config::load(&Sources { flags, ..Sources::default() });
+    let settings =
+        target.config.and_then(|config| config.encryption.kms.ok_or(config::Error(config.encryption.missing)))?;
+    print(&serve::stopped::migrate_keys(&loaded.config?, settings)?.to_string())
+}
+
+fn decrypt(loaded: Loaded) -> Result<(), Failure> {
+    telemetry::install_logs(&loaded.log);
+    print_warnings(&loaded.warnings);
+    print(&serve::stopped::decrypt(&loaded.config?)?.to_string())
 }
 
 fn version(as_json: bool) -> String {

@@ -18,11 +18,11 @@ use super::{
     value::{MASK, Value, is_secret, parse_cron, parse_host},
 };
 
-const NOT_ALLOWED: &str = "is not allowed";
+pub(super) const NOT_ALLOWED: &str = "is not allowed";
 
-struct Checker {
-    values: Effective,
-    problems: Vec<Problem>,
+pub(crate) struct Checker {
+    pub(super) values: Effective,
+    pub(super) problems: Vec<Problem>,
     warnings: Vec<Warning>,
 }
 
@@ -31,6 +31,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let mut checker = Checker::read(merged);
     let keys = checker.keys();
     let listen = checker.listen(&keys);
+    let encryption = checker.encryption();
     let values = &checker.values;
     let log = values.log(environment);
     let config = Config {
@@ -63,6 +64,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             message_ttl: values.duration("retention.mttl"),
             thread_ttl: values.duration("retention.tttl"),
         },
+        encryption,
         log: log.clone(),
     };
     checker.check_keys(&config);
@@ -92,12 +94,16 @@ impl Checker {
             checker.values.0.insert(setting.key, value);
         }
         // What nobody uses stops nobody.
-        let retention = checker.values.flag("retention.enabled");
+        let unused: Vec<_> = ["retention", "encryption"]
+            .into_iter()
+            .filter(|section| !checker.values.flag(&format!("{section}.enabled")))
+            .collect();
         for (setting, raw, source) in refused {
             let shown = if setting.is_secret() { MASK.to_owned() } else { show_raw(&raw) };
             let what = format!("{shown} from {source} {NOT_ALLOWED}");
             let problem = Problem::new(setting.key, Some(shown), &source, &what, &setting.kind.allowed());
-            if setting.key.starts_with("retention.") && setting.key != "retention.enabled" && !retention {
+            let (section, name) = setting.key.split_once('.').expect("every setting has a section");
+            if unused.contains(&section) && name != "enabled" {
                 checker.warn(setting.key, &source, problem.message);
             } else {
                 checker.problems.push(problem);
@@ -180,9 +186,6 @@ impl Checker {
         if config.management.is_some_and(|management| management == config.listen && management.port() != 0) {
             self.refuse("server.management_address", NOT_ALLOWED, "an address other than that of the API");
         }
-        if self.values.flag("encryption.enabled") {
-            self.refuse("encryption.enabled", "is not supported by this version", "false");
-        }
     }
 
     /// Refuses a value that is allowed by itself; none that is secret.
@@ -193,7 +196,7 @@ impl Checker {
         self.problems.push(Problem::new(key, Some(shown), source, &what, allowed));
     }
 
-    fn warn(&mut self, key: &str, source: &Source, message: String) {
+    pub(super) fn warn(&mut self, key: &str, source: &Source, message: String) {
         self.warnings.push(Warning { key: key.to_owned(), source: source.to_string(), message, no_effect: false });
     }
 }

@@ -1,6 +1,6 @@
 //! The values in effect, by key.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde_json::Value as Json;
@@ -26,6 +26,26 @@ impl Effective {
         match &self.get(key).0 {
             Value::Text(text) => text.clone(),
             _ => unreachable!("{key} is a text"),
+        }
+    }
+
+    pub(crate) fn optional_text(&self, key: &str) -> Option<String> {
+        match &self.get(key).0 {
+            Value::Text(text) => Some(text.clone()),
+            Value::Unset => None,
+            _ => unreachable!("{key} is a text"),
+        }
+    }
+
+    pub(crate) fn optional_path(&self, key: &str) -> Option<PathBuf> {
+        self.optional_text(key).map(PathBuf::from)
+    }
+
+    pub(crate) fn optional_secret(&self, key: &str) -> Option<SecretString> {
+        match &self.get(key).0 {
+            Value::Secret(secret) => Some(secret.clone()),
+            Value::Unset => None,
+            _ => unreachable!("{key} is a secret"),
         }
     }
 

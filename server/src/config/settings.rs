@@ -47,7 +47,7 @@ impl Setting {
 
     /// Whether its value must never be shown.
     pub(crate) fn is_secret(&self) -> bool {
-        self.kind == Kind::Secrets
+        matches!(self.kind, Kind::Secrets | Kind::Secret)
     }
 
     const fn new(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
@@ -239,14 +239,125 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "One line an event, for people or for machines.",
     )
     .aliases(&["LOG_FORMAT"]),
-    Setting::new("encryption.enabled", Kind::Bool, "false", "Not supported by this version: must be false."),
-    Setting::no_effect("encryption.fields", "Fields to encrypt."),
-    Setting::no_effect("encryption.kms.mode", "Embedded or external KMS.").aliases(&["KMS_MODE"]),
-    Setting::no_effect("encryption.kms.endpoint", "External KMS.").aliases(&["KMS_ENDPOINT"]),
+    Setting::new("encryption.enabled", Kind::Bool, "false", "Seal what users write, under keys that a KMS wraps."),
+    Setting::no_effect("encryption.fields", "Fields to encrypt; here whole values are."),
+    Setting::new(
+        "encryption.epoch_age",
+        ms(1000, CENTURY),
+        "2160h",
+        "A new epoch key is made when the newest one is this old.",
+    ),
+    Setting::new("encryption.key_cache", Kind::Integer(1, 100_000_000), "20000", "Keys of threads that memory holds."),
+    Setting::new(
+        "encryption.rewrap_rate",
+        Kind::Integer(1, 1_000_000),
+        "1000",
+        "Keys a second that are wrapped anew in the background after an epoch ended.",
+    ),
+    Setting::new(
+        "encryption.erasure_horizon",
+        ms(0, CENTURY),
+        "24h",
+        "How long logs and backups may still hold a key that was erased; receipts name it.",
+    ),
+    Setting::new(
+        "encryption.kms.provider",
+        Kind::Choice(&["local", "aws", "vault", "http"]),
+        "",
+        "Who wraps the keys: master keys of our own, AWS KMS, Vault or OpenBao transit, a `prgkms` service. Unset: by the mode, else `local`.",
+    ),
+    Setting::new(
+        "encryption.kms.mode",
+        Kind::Choice(&["embedded", "external"]),
+        "",
+        "As Go 0.2 named the provider: `embedded` is `local`, `external` is `http`.",
+    )
+    .aliases(&["KMS_MODE"]),
+    Setting::new(
+        "encryption.kms.endpoint",
+        Kind::Text,
+        "",
+        "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS another one than the region's.",
+    )
+    .aliases(&["KMS_ENDPOINT"]),
+    Setting::new(
+        "encryption.kms.key_id",
+        Kind::Text,
+        "",
+        "Id, ARN or alias of the AWS key (needed), name of the key at Vault or the `http` service (unset: `progressdb`).",
+    ),
+    Setting::new(
+        "encryption.kms.master_key_file",
+        Kind::Text,
+        "",
+        "`local`: a file of 32 bytes or 64 hexadecimal digits that only the owner, or its group, can read.",
+    )
+    .aliases(&["KMS_MASTER_KEY_FILE"]),
+    Setting::new("encryption.kms.master_key_hex", Kind::Secret, "", "`local`: the same inline, as 64 hexadecimal digits.")
+        .aliases(&["KMS_MASTER_KEY_HEX"]),
+    Setting::new(
+        "encryption.kms.escrow_key_files",
+        Kind::Texts,
+        "",
+        "`local`: files of more master keys, each of which opens everything alone.",
+    ),
     Setting::no_effect("encryption.kms.db_path", "Directory of the embedded KMS.")
         .aliases(&["KMS_DATA_DIR", "KMS_DB_PATH"]),
-    Setting::no_effect("encryption.kms.master_key_file", "Master key.").aliases(&["KMS_MASTER_KEY_FILE"]),
-    Setting::no_effect("encryption.kms.master_key_hex", "Master key.").aliases(&["KMS_MASTER_KEY_HEX"]),
+    Setting::new(
+        "encryption.kms.ca_file",
+        Kind::Text,
+        "",
+        "`vault`, `http`: PEM certificates to trust in place of the system's.",
+    ),
+    Setting::new("encryption.kms.token", Kind::Secret, "", "`vault` with token auth, `http`: the token."),
+    Setting::new("encryption.kms.token_file", Kind::Text, "", "A file with it, read again whenever it changes."),
+    Setting::new("encryption.kms.aws.region", Kind::Text, "", "Unset: that of the key's ARN, else as the SDK finds it."),
+    Setting::new(
+        "encryption.kms.aws.credentials_file",
+        Kind::Text,
+        "",
+        "Shared credentials, read again when they change. Unset: the SDK's default chain.",
+    ),
+    Setting::new("encryption.kms.aws.profile", Kind::Text, "", "The profile in that file, or in the SDK's own files."),
+    Setting::new("encryption.kms.vault.mount", Kind::Text, "transit", "Where the transit engine is mounted."),
+    Setting::new("encryption.kms.vault.namespace", Kind::Text, "", "Where Vault has namespaces."),
+    Setting::new(
+        "encryption.kms.vault.auth",
+        Kind::Choice(&["token", "approle", "kubernetes"]),
+        "token",
+        "How to log in.",
+    ),
+    Setting::new(
+        "encryption.kms.vault.auth_mount",
+        Kind::Text,
+        "",
+        "Where that method is mounted. Unset: at its own name.",
+    ),
+    Setting::new("encryption.kms.vault.role", Kind::Text, "", "`kubernetes`: the role."),
+    Setting::new("encryption.kms.vault.role_id", Kind::Text, "", "`approle`: the role id."),
+    Setting::new("encryption.kms.vault.secret_id", Kind::Secret, "", "`approle`: the secret id."),
+    Setting::new("encryption.kms.vault.secret_id_file", Kind::Text, "", "A file with it, read at each login."),
+    Setting::new(
+        "encryption.kms.vault.jwt_file",
+        Kind::Text,
+        "/var/run/secrets/kubernetes.io/serviceaccount/token",
+        "`kubernetes`: the token of the service account, read at each login.",
+    ),
+    Setting::new("encryption.kms.timeout", ms(100, 60_000), "5s", "For one try of one call; there are up to 3."),
+    Setting::new(
+        "encryption.kms.grace",
+        ms(0, CENTURY),
+        "1h",
+        "While the KMS fails, keys in memory open values this long after its last success.",
+    ),
+    Setting::new(
+        "encryption.kms.seal_grace",
+        ms(0, CENTURY),
+        "3m",
+        "And seal values this long; at most `encryption.kms.grace`.",
+    ),
+    Setting::new("encryption.kms.probe_interval", ms(100, HOUR), "60s", "How often the KMS is probed."),
+    Setting::new("encryption.kms.probe_interval_failing", ms(100, HOUR), "10s", "How often while it fails."),
     Setting::no_effect("ingest.intake.queue_capacity", "Queue before the store.").aliases(&["INTAKE_QUEUE_CAPACITY"]),
     Setting::no_effect("ingest.intake.shutdown_poll_interval", "Queue before the store.")
         .aliases(&["INTAKE_SHUTDOWN_POLL_INTERVAL"]),

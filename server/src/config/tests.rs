@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::{settings::SETTINGS, *};
 
+mod encryption;
 mod refusals;
 
 /// Sources under test, in a directory of their own.
@@ -271,14 +272,6 @@ fn retention_is_judged_only_if_enabled() {
         let config = Given::yaml(&format!("retention: {{enabled: true, cron: '{cron}', mttl: 1h}}")).config();
         assert_eq!((config.retention.enabled, config.retention.message_ttl), (true, Duration::from_hours(1)), "{cron}");
     }
-}
-
-#[test]
-fn encryption_is_refused_and_what_belongs_to_it_is_accepted() {
-    Given::yaml("encryption: {enabled: true}")
-        .refused(&["encryption.enabled: true from DIR/config.yaml is not supported by this version: want false"]);
-    Given::yaml("encryption: {enabled: false, kms: {mode: embedded}}")
-        .warned(&["encryption.kms.mode from DIR/config.yaml is accepted and has no effect"]);
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Addresses,
     /// A list of secrets without white space.
     Secrets,
+    /// One secret without white space.
+    Secret,
     /// A schedule.
     Cron,
     /// Whatever an earlier release took here.
@@ -65,6 +67,8 @@ pub(crate) enum Value {
     Texts(Vec<String>),
     /// Never shown.
     Secrets(Vec<SecretString>),
+    /// Never shown.
+    Secret(SecretString),
 }
 
 impl Kind {
@@ -94,6 +98,9 @@ impl Kind {
                 let items = list(raw)?;
                 items.iter().all(|item| is_secret(item)).then(|| secrets(items))
             }
+            Kind::Secret => {
+                text(raw).filter(|text| is_secret(text)).map(|text| Value::Secret(SecretString::from(text)))
+            }
             Kind::Cron => parse_cron(text(raw)?).map(|_| Value::Text(text(raw).unwrap_or_default().to_owned())),
             Kind::Anything => Some(Value::Unset),
         }
@@ -116,6 +123,7 @@ impl Kind {
             Kind::Texts => "a list of texts".to_owned(),
             Kind::Addresses => "a list of IP addresses".to_owned(),
             Kind::Secrets => "a list of keys, each non-empty printable ASCII without white space".to_owned(),
+            Kind::Secret => "printable ASCII without white space, in quotes if it is all digits".to_owned(),
             Kind::Cron => "a cron expression of 5 to 7 fields, or an alias such as @daily".to_owned(),
             Kind::Anything => "anything".to_owned(),
         }
@@ -136,6 +144,7 @@ impl Value {
             Value::Duration(duration) => show_duration(*duration),
             Value::Texts(items) => format!("[{}]", items.iter().map(|item| quote(item)).collect::<Vec<_>>().join(", ")),
             Value::Secrets(keys) => format!("[{}]", vec![quote(MASK); keys.len()].join(", ")),
+            Value::Secret(_) => quote(MASK),
         }
     }
 }
@@ -327,6 +336,7 @@ impl PartialEq for Value {
             (Value::Secrets(a), Value::Secrets(b)) => {
                 a.iter().map(|key| key.expose_secret()).eq(b.iter().map(|key| key.expose_secret()))
             }
+            (Value::Secret(a), Value::Secret(b)) => a.expose_secret() == b.expose_secret(),
             _ => false,
         }
     }

@@ -1,0 +1,63 @@
+//! Kinds of providers and their names.
+
+use std::{fmt, str::FromStr};
+
+/// Kinds of providers, stored on disk by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProviderKind {
+    /// Master keys in files.
+    Local,
+    /// AWS KMS.
+    Aws,
+    /// The transit engine of Vault or OpenBao.
+    Vault,
+    /// A service that speaks the protocol of `prgkms`.
+    Http,
+}
+
+impl ProviderKind {
+    const ALL: [Self; 4] = [Self::Local, Self::Aws, Self::Vault, Self::Http];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Aws => "aws",
+            Self::Vault => "vault",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for ProviderKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// No provider has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no KMS provider: want local, aws, vault or http")]
+pub struct UnknownProvider(pub String);
+
+impl FromStr for ProviderKind {
+    type Err = UnknownProvider;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProvider> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
+        found.ok_or_else(|| UnknownProvider(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_back_to_its_kind() {
+        let names = ProviderKind::ALL.map(ProviderKind::as_str);
+        assert_eq!(names, ["local", "aws", "vault", "http"]);
+        assert_eq!(names.map(str::parse), ProviderKind::ALL.map(Ok));
+        assert_eq!("Local".parse::<ProviderKind>(), Err(UnknownProvider("Local".to_owned())));
+    }
+}

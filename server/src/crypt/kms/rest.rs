@@ -1,0 +1,226 @@
+//! JSON over HTTP, for the providers that speak it: one client, and replies that are read whole or not at all.
+
+use std::{path::Path, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, header::RETRY_AFTER, redirect};
+use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::{Error, files};
+
+/// No reply of a KMS is longer.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Words of a reply that fit a log line.
+const MOST_WORDS: usize = 300;
+
+/// A service at one address.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    client: Client,
+    base: String,
+}
+
+/// A reply that says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// What the reply says, in one line.
+    pub(crate) words: String,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// What a request may end in.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No reply, or none that can be understood.
+    Error(Error),
+    /// A reply with a status that is not 2xx; what it means, the provider knows.
+    Refused(Refusal),
+}
+
+impl Rest {
+    /// `endpoint` is a URL or `HOST:PORT`. Certificates in `ca_file`, if given, are trusted in place of the system's.
+    pub(crate) fn new(endpoint: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
+        let address = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+        let base = address.trim_end_matches('/').to_owned();
+        if !reqwest::Url::parse(&base).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            return Err(Error::Settings(format!(
+                "the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL"
+            )));
+        }
+        // A redirect would take the token to an address that nobody configured.
+        let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().referer(false);
+        if let Some(path) = ca_file {
+            let unusable = |words: String| Error::Settings(format!("the CA file {}: {words}", path.display()));
+            let certificates = Certificate::from_pem_bundle(&files::read(path)?)
+                .map_err(|error| unusable(format!("not PEM: {}", with_causes(&error))))?;
+            if certificates.is_empty() {
+                return Err(unusable("holds no certificate".to_owned()));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| Error::Settings(format!("cannot prepare TLS for the KMS: {}", with_causes(&error))))?;
+        Ok(Self { client, base })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.request(Method::GET, format!("{}{path}", self.base))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> RequestBuilder {
+        self.client.request(Method::POST, format!("{}{path}", self.base)).json(body)
+    }
+}
+
+/// Sends and reads the whole reply as JSON. `words_of` finds the words of a refusal in its body.
+pub(crate) async fn send<T: DeserializeOwned>(
+    request: RequestBuilder,
+    words_of: fn(&[u8]) -> Option<String>,
+) -> Result<T, Failure> {
+    let lost = |error: reqwest::Error| Failure::Error(Error::unavailable(with_causes(&error.without_url())));
+    let mut response = request.send().await.map_err(lost)?;
+    let (status, retry_after) = (response.status(), retry_after(&response));
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(Failure::Error(Error::unavailable("the reply is too long for one of a KMS")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if !status.is_success() {
+        let words = words_of(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        return Err(Failure::Refused(Refusal { status, words: describe(status, &words), retry_after }));
+    }
+    serde_json::from_slice(&body)
+        .map_err(|_| Failure::Error(Error::unavailable(format!("{status}, but not the reply of such a KMS"))))
+}
+
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Status and words on one line.
+fn describe(status: StatusCode, words: &str) -> String {
+    let line: Vec<&str> = words.split_whitespace().collect();
+    let line: String = line.join(" ").chars().filter(|c| !c.is_control()).take(MOST_WORDS).collect();
+    if line.is_empty() { status.to_string() } else { format!("{line} ({})", status.as_u16()) }
+}
+
+/// The meaning of a status that is the same for every service; none for 400 and 422, and for what is left.
+pub(crate) fn usual_meaning(refusal: &Refusal) -> Option<Error> {
+    let words = refusal.words.clone();
+    match refusal.status.as_u16() {
+        401 | 403 => Some(Error::denied(words)),
+        404 => Some(Error::key_unusable(words)),
+        429 => Some(Error::throttled(words, refusal.retry_after)),
+        300..400 => Some(Error::unavailable(format!("{words}: redirects are not followed, name the address itself"))),
+        400 | 422 => None,
+        500..600 => Some(Error::unavailable(words)),
+        _ => None,
+    }
+}
+
+impl Failure {
+    /// The error, with the meaning that the provider gives to a refusal.
+    pub(crate) fn into_error(self, meaning: impl FnOnce(Refusal) -> Error) -> Error {
+        match self {
+            Self::Error(error) => error,
+            Self::Refused(refusal) => meaning(refusal),
+        }
+    }
+}
+
+/// Bytes as text for JSON.
+pub(crate) fn encode(bytes: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(BASE64_STANDARD.encode(bytes))
+}
+
+/// Bytes of text that a KMS sent.
+pub(crate) fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let bytes = BASE64_STANDARD.decode(text);
+    bytes.map(Zeroizing::new).map_err(|_| Error::unavailable("the reply holds something else than base64"))
+}
+
+/// One segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// A path of several segments, without slashes at its ends.
+pub(crate) fn segments(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).map(segment).collect::<Vec<_>>().join("/")
+}
+
+/// An error and all that is behind it, on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text.push_str(&format!(": {words}"));
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_or_an_address() {
+        for (endpoint, base) in [
+            ("127.0.0.1:6820", "http://127.0.0.1:6820"),
+            ("kms.example:6820/", "http://kms.example:6820"),
+            ("https://vault.example/base/", "https://vault.example/base"),
+        ] {
+            assert_eq!(Rest::new(endpoint, None).map(|rest| rest.base), Ok(base.to_owned()));
+        }
+        for endpoint in ["", "ftp://kms.example", "http://", "two words"] {
+            let words = format!("the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL");
+            assert_eq!(Rest::new(endpoint, None).map(|rest| rest.base), Err(Error::Settings(words)));
+        }
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_refused() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, "nothing").unwrap();
+        let error = Rest::new("https://kms.example", Some(&path)).expect_err("no certificate");
+        assert_eq!(error, Error::Settings(format!("the CA file {}: holds no certificate", path.display())));
+    }
+
+    #[test]
+    fn statuses_have_their_usual_meaning() {
+        let code = |status: u16| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let refusal = Refusal { status, words: "w".to_owned(), retry_after: None };
+            usual_meaning(&refusal).map(|error| error.code())
+        };
+        let statuses = [307, 400, 401, 403, 404, 405, 422, 429, 500, 502, 503];
+        let (denied, down) = (Some("denied"), Some("unavailable"));
+        let codes = [down, None, denied, denied, Some("key_unusable"), None, None, Some("throttled"), down, down, down];
+        assert_eq!(statuses.map(code), codes);
+    }
+
+    #[test]
+    fn words_of_a_reply_fit_one_line() {
+        let words = describe(StatusCode::BAD_REQUEST, " one\n two\u{1b}[0m \r\n");
+        assert_eq!(words, "one two[0m (400)");
+        assert_eq!(describe(StatusCode::BAD_GATEWAY, ""), "502 Bad Gateway");
+        assert_eq!(describe(StatusCode::BAD_GATEWAY, &"x".repeat(9999)).len(), MOST_WORDS + " (502)".len());
+    }
+
+    #[test]
+    fn path_segments_cannot_leave_their_place() {
+        assert_eq!(segment("../x?y#z"), "%2E%2E%2Fx%3Fy%23z");
+        assert_eq!(segments("/kv/transit/"), "kv/transit");
+    }
+}
