@@ -9,6 +9,8 @@ mod access;
 mod append;
 mod change;
 mod detached;
+mod epochs;
+mod erasure;
 mod error;
 mod idempotency;
 mod identity;
@@ -16,14 +18,25 @@ mod messages;
 mod page;
 mod retention;
 mod rows;
+mod sealing;
+mod sealing_job;
+mod stopped;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "db/tests/encryption.rs"]
+mod tests_encryption;
+/// The same promises with encryption on.
+#[cfg(test)]
+#[allow(clippy::duplicate_mod, reason = "one file asks which of the two it is")]
+#[path = "db/tests.rs"]
+mod tests_sealed;
 mod threads;
 mod users;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -31,15 +44,20 @@ use moka::sync::Cache;
 use serde_json::value::RawValue;
 
 use crate::clock::Clock;
+use crate::crypt::{Crypt, kms};
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Number, Row};
 use crate::store::{Side, Store};
 
+pub use epochs::EpochError;
+pub use erasure::Receipt;
 pub use error::Error;
 pub use identity::OpenError;
 pub use retention::Purged;
 pub use rows::{RowPage, RowRequest, RowStore};
+pub use sealing_job::{SealedThread, Visit};
+pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;
 
 /// The database; clones share it.
@@ -50,6 +68,13 @@ struct Inner {
     store: Store,
     clock: Clock,
     hasher: hmac::Key,
+    database_id: [u8; 16],
+    /// None if nothing is encrypted.
+    crypt: Option<Arc<Crypt>>,
+    /// Every private row is sealed; a plain one is a forgery.
+    strict: AtomicBool,
+    /// Told when the sealing job has something to do.
+    sealing_wanted: tokio::sync::Notify,
     format: u32,
     settings: Settings,
     lanes: append::Lanes,
@@ -73,6 +98,12 @@ pub struct Settings {
     pub message_ttl: Duration,
     /// How long a deleted thread is kept.
     pub thread_ttl: Duration,
+    /// After this long an epoch is followed by the next.
+    pub epoch_age: Duration,
+    /// How many rows a second the sealing job changes.
+    pub rewrap_rate: u32,
+    /// An erased key has left the files after this long, checkpoints and backups apart.
+    pub erasure_horizon: Duration,
 }
 
 /// Who asks.
@@ -174,6 +205,26 @@ impl Db {
         Ok(Stats { threads, messages })
     }
 
+    /// Which KMS wraps the keys, and how it is; none if nothing is encrypted.
+    pub fn kms_health(&self) -> Option<(kms::ProviderKind, kms::Health)> {
+        self.crypt().map(|crypt| (crypt.kms.kind(), crypt.kms.health()))
+    }
+
+    /// Every private row is sealed, and none that is plain is accepted.
+    pub fn is_all_sealed(&self) -> bool {
+        self.0.strict.load(Ordering::Relaxed)
+    }
+
+    /// Data keys in memory.
+    pub fn cached_keys(&self) -> u64 {
+        self.crypt().map_or(0, |crypt| crypt.keyring.len())
+    }
+
+    /// The copies of the store beside it, by name.
+    pub fn checkpoints(&self) -> Vec<String> {
+        self.0.store.checkpoints()
+    }
+
     /// What a probe wants to know.
     pub fn health(&self) -> Health {
         let refused = self.0.store.refused();
@@ -211,8 +262,9 @@ impl Db {
     }
 
     async fn row<R: Row>(&self, key: Key) -> Result<Option<R>, Error> {
-        let value = self.0.store.get(&key).await.map_err(Error::Store)?;
-        value.map(|value| decode(key, &value)).transpose()
+        let Some(value) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let value = self.open_value(key, value).await?;
+        decode(key, &value).map(Some)
     }
 
     async fn counter(&self, key: Key) -> Result<u64, Error> {

@@ -30,7 +30,7 @@ use rustix::fs::OFlags;
 use self::marker::{MARKER, MARKER_TMP, Marker, State};
 pub use self::{
     error::Error,
-    filesystem::{free_bytes, raise_open_files_limit},
+    filesystem::{forbid_core_dumps, free_bytes, raise_open_files_limit},
     marker::LAYOUT,
 };
 

@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod cors;
 mod docs;
+mod encryption;
 mod error;
 mod gateway;
 mod health;
@@ -56,6 +57,7 @@ pub struct App(Arc<Shared>);
 struct Shared {
     db: OnceLock<Db>,
     draining: AtomicBool,
+    awaits_kms: AtomicBool,
     auth: Auth,
     cors: Cors,
     limits: Limits,
@@ -78,6 +80,7 @@ impl App {
         Self(Arc::new(Shared {
             db: OnceLock::new(),
             draining: AtomicBool::new(false),
+            awaits_kms: AtomicBool::new(false),
             auth: Auth::new(&config.keys),
             cors: Cors::new(&config.cors_allowed_origins),
             limits: Limits {
@@ -97,6 +100,11 @@ impl App {
         let _ = self.0.db.set(db);
     }
 
+    /// The store is there, but the KMS does not give its keys.
+    pub fn await_kms(&self) {
+        self.0.awaits_kms.store(true, Ordering::Relaxed);
+    }
+
     /// No longer ready, though still serving: the process is about to stop.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
@@ -104,6 +112,11 @@ impl App {
 
     fn db(&self) -> Option<&Db> {
         self.0.db.get()
+    }
+
+    /// What is not done yet while there is no database.
+    fn opening(&self) -> &'static str {
+        if self.0.awaits_kms.load(Ordering::Relaxed) { "waiting for the KMS" } else { "opening" }
     }
 
     fn is_draining(&self) -> bool {
@@ -153,6 +166,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::get_message_row))
         .routes(routes!(admin::purge))
         .routes(routes!(admin::get_prometheus))
+        .routes(routes!(encryption::get_status))
+        .routes(routes!(encryption::rotate))
+        .routes(routes!(encryption::reencrypt))
+        .routes(routes!(encryption::encrypt_threads))
+        .routes(routes!(encryption::compact))
         .routes(routes!(health::get_metrics))
         .routes(routes!(health::get_healthz))
         .routes(routes!(health::get_readyz))

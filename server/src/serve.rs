@@ -5,9 +5,11 @@
 //! second signal ends the process at once. A store that fails a write ends the process with an error.
 
 mod development;
+pub mod stopped;
 mod tasks;
 
 use std::process;
+use std::sync::Arc;
 
 use aws_lc_rs::rand;
 use tokio::net::TcpListener;
@@ -17,7 +19,9 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::db::{self, Db, OpenError};
+use crate::crypt::Crypt;
+use crate::crypt::kms::{self, Kms};
+use crate::db::{self, Db, EpochError, OpenError};
 use crate::format::{self, Birth, Directory};
 use crate::http::listen::{Drained, Settings};
 use crate::http::{self, App, listen};
@@ -36,6 +40,12 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     if let Err(error) = format::raise_open_files_limit() {
         tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
     }
+    if config.encryption.enabled
+        && let Err(error) = format::forbid_core_dumps()
+    {
+        tracing::warn!(event = "startup.core_dumps", %error, "a crash may leave keys in a core file");
+    }
+    let crypt = open_kms(&config)?;
     let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
     if config.development {
         config.keys = development::keys(&directory)?;
@@ -50,7 +60,11 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
         }
         None => None,
     };
-    let (rocks, db) = Box::pin(open(directory, &config)).await?;
+    let (rocks, db) = tokio::select! {
+        opened = Box::pin(open(directory, &config, crypt, &app)) => opened?,
+        // Nothing is open yet that would have to be closed.
+        () = signals.next() => return Ok(()),
+    };
     app.open(db.clone());
     tracing::info!(event = "server.ready", db = %config.db_path.display());
     if config.development {
@@ -84,14 +98,6 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     }
 }
 
-/// What a stopped store says of itself; changes nothing.
-pub fn inspect(config: &Config) -> anyhow::Result<serde_json::Value> {
-    let directory = Directory::open_existing(&config.db_path)?;
-    let rocks = open_rocks(&directory, &config.storage, true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    Ok(runtime.block_on(Db::inspect(&Store::Rocks(rocks))).map_err(|error| open_error(&directory, error))?)
-}
-
 fn birth() -> Birth {
     let mut database_id = [0; 16];
     rand::fill(&mut database_id).expect("the system's random source works, or nothing here is safe");
@@ -114,7 +120,12 @@ async fn listen_on(
 }
 
 /// Opens store and database, which may replay a log and so takes its time off the runtime.
-async fn open(mut directory: Directory, config: &Config) -> Result<(Rocks, Db), Error> {
+async fn open(
+    mut directory: Directory,
+    config: &Config,
+    crypt: Option<Arc<Crypt>>,
+    app: &App,
+) -> Result<(Rocks, Db), Error> {
     let storage = config.storage;
     let opened = tokio::task::spawn_blocking(move || {
         let rocks = open_rocks(&directory, &storage, false)?;
@@ -122,21 +133,65 @@ async fn open(mut directory: Directory, config: &Config) -> Result<(Rocks, Db), 
     });
     let rocks;
     (rocks, directory) = opened.await.map_err(|error| Error::io("the store could not be opened", error))??;
-    let settings = db::Settings {
-        max_clock_jump: config.storage.max_clock_jump,
-        tail_bytes: config.storage.memory_bytes / 8,
-        retention: config.retention.enabled,
-        message_ttl: config.retention.message_ttl,
-        thread_ttl: config.retention.thread_ttl,
-    };
-    let db = Db::open(Store::Rocks(rocks.clone()), directory.database_id(), settings).await;
-    let db = db.map_err(|error| open_error(&directory, error))?;
+    let db = open_database(&directory, &rocks, config, crypt, app).await?;
     if directory.is_new() {
         directory.mark_ready()?;
     }
     // The lock is the process's for good: nothing gives it back before the process ends.
     std::mem::forget(directory);
     Ok((rocks, db))
+}
+
+/// Opens the database; while the KMS does not give its keys, asks again and again.
+async fn open_database(
+    directory: &Directory,
+    rocks: &Rocks,
+    config: &Config,
+    crypt: Option<Arc<Crypt>>,
+    app: &App,
+) -> Result<Db, Error> {
+    loop {
+        let store = Store::Rocks(rocks.clone());
+        match Db::open(store, directory.database_id(), database_settings(config), crypt.clone()).await {
+            Err(OpenError::Keys(EpochError::Kms { epoch, error })) if may_pass(&error) => {
+                app.await_kms();
+                tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
+                tokio::time::sleep(config.encryption.probe_interval_failing).await;
+            }
+            opened => return opened.map_err(|error| open_error(directory, error)),
+        }
+    }
+}
+
+/// Whether the KMS may answer otherwise without a change of ours: a restart would not help.
+fn may_pass(error: &kms::Error) -> bool {
+    matches!(
+        error,
+        kms::Error::Unavailable { .. }
+            | kms::Error::Throttled { .. }
+            | kms::Error::Denied { .. }
+            | kms::Error::KeyUnusable { .. }
+    )
+}
+
+fn database_settings(config: &Config) -> db::Settings {
+    db::Settings {
+        max_clock_jump: config.storage.max_clock_jump,
+        tail_bytes: config.storage.memory_bytes / 8,
+        retention: config.retention.enabled,
+        message_ttl: config.retention.message_ttl,
+        thread_ttl: config.retention.thread_ttl,
+        epoch_age: config.encryption.epoch_age,
+        rewrap_rate: config.encryption.rewrap_rate,
+        erasure_horizon: config.encryption.erasure_horizon,
+    }
+}
+
+/// What the configuration says about encryption; touches key files, and calls nobody.
+fn open_kms(config: &Config) -> Result<Option<Arc<Crypt>>, Error> {
+    let Some(settings) = config.encryption.kms.clone().filter(|_| config.encryption.enabled) else { return Ok(None) };
+    let kms = Kms::new(settings).map_err(|error| Error::Keys { why: error.to_string() })?;
+    Ok(Some(Arc::new(Crypt::new(kms, config.encryption.key_cache))))
 }
 
 fn open_rocks(directory: &Directory, storage: &config::Storage, read_only: bool) -> Result<Rocks, Error> {
@@ -161,10 +216,19 @@ fn open_error(directory: &Directory, error: OpenError) -> Error {
         OpenError::TooNew { found } => Error::TooNew { what: "store format", found, newest: FORMATS_READ[1] },
         OpenError::TooOld { found } => Error::UpgradeThrough { found, oldest: FORMATS_READ[0], through: "0.3" },
         OpenError::Foreign => Error::Damaged { path, what: "its store belongs to another database".into() },
+        OpenError::Sealed => Error::Keys { why: OpenError::Sealed.to_string() },
+        OpenError::Keys(error) => Error::Keys { why: with_cause(&error) },
         OpenError::Unreadable(db::Error::Corrupt { key }) => {
             Error::Damaged { path, what: format!("row {key} is unreadable") }
         }
         OpenError::Unreadable(error) => Error::io("the store could not be read", error),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_cause(cause)),
+        None => error.to_string(),
     }
 }
 

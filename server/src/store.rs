@@ -126,6 +126,15 @@ pub enum Error {
     Read(String),
 }
 
+/// How much a compaction rewrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// The log, and what holds wrapped keys.
+    Keys,
+    /// Every file; checkpoints are deleted, and with them the way back to an earlier version.
+    Everything,
+}
+
 /// What a scan may still take.
 struct Room {
     rows: usize,
@@ -203,6 +212,24 @@ impl Store {
             Self::Rocks(rocks) => rocks.partitions(kind, from, direction, limit).await,
             #[cfg(test)]
             Self::Memory(memory) => memory.partitions(kind, from, direction, limit),
+        }
+    }
+
+    /// Rewrites files until nothing that was removed is left in them.
+    pub async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+        match self {
+            Self::Rocks(rocks) => rocks.compact(compaction).await,
+            #[cfg(test)]
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// The copies of the store beside it, by name.
+    pub fn checkpoints(&self) -> Vec<String> {
+        match self {
+            Self::Rocks(rocks) => rocks.checkpoints(),
+            #[cfg(test)]
+            Self::Memory(_) => Vec::new(),
         }
     }
 

@@ -15,8 +15,8 @@ use super::detached::Detached;
 use super::{Caller, Db, Error, NewMessage, WriteOptions, Written, access, idempotency, messages};
 use crate::keys::{Hash16, Key, ThreadRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
-use crate::rows::{self, MessageRow, Row};
-use crate::store::{Op, Outcome, Side};
+use crate::rows::{self, MessageRow};
+use crate::store::{Outcome, Side};
 
 /// The most appends that one commit takes: enough for the device, few enough for a group of many threads.
 const APPENDS_A_COMMIT: usize = 256;
@@ -257,6 +257,7 @@ fn answer_first(jobs: Vec<Job>, error: Error) {
             Some(Error::DiskFull) => Error::DiskFull,
             Some(Error::ClockJumped { ahead_s }) => Error::ClockJumped { ahead_s: *ahead_s },
             Some(Error::Corrupt { key }) => Error::Corrupt { key: key.clone() },
+            Some(Error::KmsUnavailable { words }) => Error::KmsUnavailable { words: words.clone() },
             _ => cause.take().unwrap_or(Error::Stopped),
         };
         job.answer(Err(error));
@@ -305,6 +306,7 @@ impl<'a> Batch<'a> {
             }
         }
         access::check_alive(&self.draft.head)?;
+        self.draft.prepare().await?;
         let reply_to = self.find_parent(new.parent).await?;
         let ts = self.draft.next_message_timestamp()?;
         let id = MessageId { ts, seq: self.draft.head.next_seq };
@@ -351,7 +353,7 @@ pub(super) fn replay(record: &rows::Idempotency) -> Answer {
 
 impl Draft<'_> {
     fn append(&mut self, id: MessageId, row: &MessageRow) {
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Message(id)), row.encode()));
+        self.put(ThreadRow::Message(id), row);
         self.head.next_seq += 1;
         self.head.live += 1;
         self.head.last_message = id.ts;
@@ -361,7 +363,7 @@ impl Draft<'_> {
 
     /// Makes the answer part of the commit.
     pub(super) fn record(&mut self, name: Hash16, record: &rows::Idempotency, ts: u64) {
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Idempotency(name)), record.encode()));
+        self.put(ThreadRow::Idempotency(name), record);
         let side: Side = idempotency::expire_in_thread(self.thread, ts, name);
         self.sides.push(side);
     }

@@ -2,11 +2,12 @@
 
 use super::access::{ReadHead, check_access, check_alive};
 use super::append::{Answer, Job, replay};
+use super::sealing::Seal;
 use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, commit_error, decode, idempotency};
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
-use crate::store::{Commit, Expect, Op, Outcome, Side};
+use crate::store::{Commit, Expect, Op, Outcome, Side, Store};
 
 /// A write to a thread that exists.
 #[derive(Clone, Debug)]
@@ -28,13 +29,54 @@ pub(super) struct Draft<'a> {
     pub(super) ops: Vec<Op>,
     pub(super) sides: Vec<Side>,
     pub(super) created_messages: i64,
+    /// Data keys whose rows the commit removes.
+    pub(super) forgotten: Vec<Key>,
+    /// None until a row is to be written.
+    seal: Option<Seal>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(db: &'a Db, thread: ThreadId, read: &ReadHead) -> Self {
         let head = Head { revision: read.head.revision + 1, commit_id: db.next_commit_id(), ..read.head };
         let (expected, before) = (read.bytes.clone(), read.head);
-        Self { db, thread, expected, before, head, ops: Vec::new(), sides: Vec::new(), created_messages: 0 }
+        let (ops, sides, forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        Self { db, thread, expected, before, head, ops, sides, created_messages: 0, forgotten, seal: None }
+    }
+
+    /// Gets a key to seal with, before the first private row.
+    pub(super) async fn prepare(&mut self) -> Result<(), Error> {
+        if self.seal.is_none() {
+            let seal = self.db.seal_for_thread(self.thread, &self.head).await?;
+            self.seal_with(seal);
+        }
+        Ok(())
+    }
+
+    /// Seals with a key that the thread does not have yet.
+    pub(super) fn renew_key(&mut self) -> Result<(), Error> {
+        let seal = self.db.new_seal_for_thread(self.thread, self.head.generation + 1)?;
+        self.seal_with(seal);
+        Ok(())
+    }
+
+    fn seal_with(&mut self, seal: Seal) {
+        if let Some(row) = seal.new_row() {
+            self.ops.push(row);
+            self.head.generation = seal.generation();
+            self.head.seals = 0;
+        }
+        self.seal = Some(seal);
+    }
+
+    /// Sets a row of the thread.
+    pub(super) fn put(&mut self, row: ThreadRow, value: &impl Row) {
+        let (key, seal) = (Key::Thread(self.thread, row), self.seal.as_ref().expect("prepared before the first row"));
+        self.ops.push(Op::Put(key, seal.value(key, value.encode())));
+        self.head.seals += u64::from(seal.generation() != 0);
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.db.0.store
     }
 
     /// A time above every one that the thread has seen.
@@ -60,6 +102,7 @@ impl<'a> Draft<'a> {
         let outcome = self.db.0.store.commit(commit).await.map_err(commit_error)?;
         if outcome == Outcome::Committed {
             self.db.note_writes(writes);
+            self.db.swap_keys(self.seal.as_ref(), &self.forgotten).await;
         }
         Ok(outcome)
     }
@@ -75,16 +118,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn update_message(&mut self, id: MessageId, old: (MessageRow, Vec<u8>), update: &MessageUpdate, ts: u64) -> u64 {
-        let (old, old_bytes) = old;
+    fn update_message(&mut self, id: MessageId, old: MessageRow, update: &MessageUpdate, ts: u64) -> u64 {
         let content = MessageContent {
             body: update.body.clone(),
-            metadata: update.metadata.clone().or(old.content.metadata),
-            ..old.content
+            metadata: update.metadata.clone().or(old.content.metadata.clone()),
+            ..old.content.clone()
         };
-        let new = MessageRow { revision: old.revision + 1, updated: ts, author: old.author, content };
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Version(id, old.revision)), old_bytes));
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Message(id)), new.encode()));
+        let new = MessageRow { revision: old.revision + 1, updated: ts, author: old.author.clone(), content };
+        self.put(ThreadRow::Version(id, old.revision), &old);
+        self.put(ThreadRow::Message(id), &new);
         self.head.updated = ts;
         new.revision
     }
@@ -92,7 +134,7 @@ impl<'a> Draft<'a> {
     fn delete_message(&mut self, id: MessageId, old: MessageRow, ts: u64) {
         let deleted = DeletedMessage { deleted: ts, message: old };
         self.ops.push(Op::Delete(Key::Thread(self.thread, ThreadRow::Message(id))));
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Deleted(id)), deleted.encode()));
+        self.put(ThreadRow::Deleted(id), &deleted);
         self.sides.push(Side::Put(
             Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Message },
             MessageName(id).encode(),
@@ -108,12 +150,13 @@ impl<'a> Draft<'a> {
         }
         object.content.slug = update.slug.clone().or(object.content.slug);
         object.content.metadata = update.metadata.clone().or(object.content.metadata);
-        self.ops.push(Op::Put(Key::Thread(self.thread, ThreadRow::Object), object.encode()));
+        self.put(ThreadRow::Object, &object);
         self.head.updated = ts;
         object.revision
     }
 
-    fn delete_thread(&mut self, ts: u64) {
+    /// Takes the thread out of every list and count; its rows stay.
+    pub(super) fn delete_thread(&mut self, ts: u64) {
         let owner = self.head.owner;
         self.head.deleted = ts;
         self.sides.extend([
@@ -139,6 +182,7 @@ pub(super) async fn commit_change(db: &Db, thread: ThreadId, job: &Job) -> Resul
         }
         check_alive(&read.head)?;
         let mut draft = Draft::new(db, thread, &read);
+        draft.prepare().await?;
         let ts = draft.next_message_timestamp()?;
         let (message, revision) = apply(db, &mut draft, job, ts).await?;
         if let Some((wanted, name)) = job.options.idempotency.as_ref().zip(name) {
@@ -162,7 +206,7 @@ async fn apply(db: &Db, draft: &mut Draft<'_>, job: &Job, ts: u64) -> Result<(Op
             Ok((Some(id), revision))
         }
         Change::DeleteMessage(key) => {
-            let (id, (old, _)) = editable_message(db, draft, job, *key).await?;
+            let (id, old) = editable_message(db, draft, job, *key).await?;
             draft.delete_message(id, old, ts);
             Ok((Some(id), 0))
         }
@@ -191,7 +235,7 @@ async fn editable_message(
     draft: &Draft<'_>,
     job: &Job,
     key: MessageKey,
-) -> Result<(MessageId, (MessageRow, Vec<u8>)), Error> {
+) -> Result<(MessageId, MessageRow), Error> {
     let (id, bytes) = db.find_message(draft.thread, key).await?;
     let row: MessageRow = decode(Key::Thread(draft.thread, ThreadRow::Message(id)), &bytes)?;
     let Caller { user } = &job.caller;
@@ -199,7 +243,7 @@ async fn editable_message(
         return Err(Error::AccessDenied);
     }
     check_revision(job, row.revision)?;
-    Ok((id, (row, bytes)))
+    Ok((id, row))
 }
 
 fn check_revision(job: &Job, current: u64) -> Result<(), Error> {

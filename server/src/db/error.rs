@@ -1,5 +1,9 @@
 //! What can go wrong below the HTTP layer, by what the caller can do about it.
 
+use super::EpochError;
+use crate::crypt::kms;
+use crate::keys::{Key, ThreadRow};
+use crate::model::ThreadId;
 use crate::store;
 
 /// The error of every operation of the database.
@@ -38,6 +42,18 @@ pub enum Error {
         /// By how much, in seconds.
         ahead_s: u64,
     },
+    /// The thread's key was destroyed.
+    #[error("the thread was erased")]
+    Erased,
+    /// Encryption is off.
+    #[error("encryption is disabled")]
+    EncryptionDisabled,
+    /// The KMS has been gone for longer than keys in memory may be used, or refused what was asked of it.
+    #[error("the KMS is not available: {words}")]
+    KmsUnavailable {
+        /// In the provider's words.
+        words: String,
+    },
     /// A row does not decode. Never skipped.
     #[error("row {key} is damaged")]
     Corrupt {
@@ -56,4 +72,27 @@ pub enum Error {
     /// The storage engine failed a read.
     #[error("storage engine failed")]
     Store(#[source] store::Error),
+}
+
+impl Error {
+    pub(super) fn kms_gone(health: kms::Health) -> Self {
+        Self::KmsUnavailable { words: health.failure.unwrap_or_else(|| "it was never reached".to_owned()) }
+    }
+
+    pub(super) fn of_kms(error: kms::Error) -> Self {
+        Self::KmsUnavailable { words: error.to_string() }
+    }
+
+    pub(super) fn of_epoch(error: EpochError) -> Self {
+        match error {
+            EpochError::Kms { error, .. } => Self::of_kms(error),
+            EpochError::Store(error) => error,
+            other => Self::KmsUnavailable { words: other.to_string() },
+        }
+    }
+
+    /// A thread that says it is sealed, in a store that has no keys.
+    pub(super) fn sealed_without_keys(thread: ThreadId) -> Self {
+        Self::Corrupt { key: Key::Thread(thread, ThreadRow::Head).to_string() }
+    }
 }

@@ -1,15 +1,17 @@
 //! Opening a database on a store: whose it is, in which format, under which secret.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use aws_lc_rs::{hmac, rand};
 use moka::sync::Cache;
 
 use super::append::Lanes;
+use super::epochs::{EpochError, list_epochs, open_epochs};
 use super::tail::Tails;
 use super::{Db, Error, Inner, Settings, commit_error, decode};
 use crate::clock::Clock;
+use crate::crypt::{Crypt, seal};
 use crate::keys::{Counter, Key, Partition, StoreRow};
 use crate::rows::{FORMAT_WRITTEN, FORMATS_READ, Format, Number, Row, Secret};
 use crate::store::{Commit, Expect, Op, Outcome, Store};
@@ -35,6 +37,14 @@ pub enum OpenError {
     /// The marker beside the store names another database.
     #[error("the store belongs to another database")]
     Foreign,
+    /// It holds sealed data, and no key is configured.
+    #[error(
+        "the store is encrypted: set encryption.enabled and the KMS that it was encrypted with, or run `progressdb decrypt` first"
+    )]
+    Sealed,
+    /// The keys of the store are not to be had.
+    #[error("the keys of the store do not open")]
+    Keys(#[from] EpochError),
     /// A row is damaged, or a read failed.
     #[error("the store could not be read")]
     Unreadable(#[from] Error),
@@ -42,10 +52,17 @@ pub enum OpenError {
 
 impl Db {
     /// Opens the database `database_id` on `store`, and creates it if the store is empty.
-    pub async fn open(store: Store, database_id: [u8; 16], settings: Settings) -> Result<Self, OpenError> {
+    ///
+    /// With `crypt`, the keys of the store are fetched from the KMS, or made if there are none.
+    pub async fn open(
+        store: Store,
+        database_id: [u8; 16],
+        settings: Settings,
+        crypt: Option<Arc<Crypt>>,
+    ) -> Result<Self, OpenError> {
         let highest = read::<Number>(&store, StoreRow::HighestTime).await?;
         let clock = Clock::system(highest.map_or(0, |highest| highest.0), settings.max_clock_jump);
-        Self::open_with_clock(store, database_id, settings, clock).await
+        Self::open_with_clock(store, database_id, settings, crypt, clock).await
     }
 
     /// The same, with a clock of the caller's.
@@ -53,27 +70,31 @@ impl Db {
         store: Store,
         database_id: [u8; 16],
         settings: Settings,
+        crypt: Option<Arc<Crypt>>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let format = match read::<Format>(&store, StoreRow::Format).await? {
+        let format = read::<Format>(&store, StoreRow::Format).await?;
+        if let Some(format) = &format {
+            check_format(format, database_id)?;
+        }
+        match &crypt {
+            Some(crypt) => open_epochs(&store, crypt, database_id).await?,
+            None if list_epochs(&store).await?.is_empty() => {}
+            None => return Err(OpenError::Sealed),
+        }
+        let format = match format {
             Some(format) => format,
-            None => create(&store, database_id, clock.now()).await?,
+            None => create(&store, database_id, clock.now(), crypt.as_deref()).await?,
         };
-        if format.format > FORMATS_READ[1] {
-            return Err(OpenError::TooNew { found: format.format });
-        }
-        if format.format < FORMATS_READ[0] {
-            return Err(OpenError::TooOld { found: format.format });
-        }
-        if format.database_id != database_id {
-            return Err(OpenError::Foreign);
-        }
-        let missing = |row| Error::Corrupt { key: Key::Store(row).to_string() };
-        let secret = read::<Secret>(&store, StoreRow::Secret).await?.ok_or_else(|| missing(StoreRow::Secret))?;
+        let secret = open_secret(&store, crypt.as_deref()).await?;
         let db = Self(Arc::new(Inner {
             store,
             clock,
-            hasher: hmac::Key::new(hmac::HMAC_SHA256, &secret.0),
+            hasher: hmac::Key::new(hmac::HMAC_SHA256, &secret.bytes),
+            database_id,
+            crypt,
+            strict: AtomicBool::new(secret.strict),
+            sealing_wanted: tokio::sync::Notify::new(),
             format: format.format,
             settings,
             lanes: Lanes::default(),
@@ -113,13 +134,69 @@ async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> 
     value.map(|value| decode(key, &value)).transpose()
 }
 
-async fn create(store: &Store, database_id: [u8; 16], now: u64) -> Result<Format, Error> {
+fn check_format(format: &Format, database_id: [u8; 16]) -> Result<(), OpenError> {
+    if format.format > FORMATS_READ[1] {
+        return Err(OpenError::TooNew { found: format.format });
+    }
+    if format.format < FORMATS_READ[0] {
+        return Err(OpenError::TooOld { found: format.format });
+    }
+    if format.database_id == database_id { Ok(()) } else { Err(OpenError::Foreign) }
+}
+
+const SECRET: Key = Key::Store(StoreRow::Secret);
+
+/// The store secret; sealed at once if it is plain and there is a key.
+async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Error> {
+    let (secret, epoch) = read_secret(store, crypt).await?;
+    if let Some(crypt) = crypt.filter(|_| epoch.is_none()) {
+        seal_secret(store, crypt, false).await?;
+    }
+    Ok(secret)
+}
+
+/// The store secret, and the epoch whose key seals it.
+async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>), Error> {
+    let corrupt = || Error::Corrupt { key: SECRET.to_string() };
+    let value = store.get(&SECRET).await.map_err(Error::Store)?.ok_or_else(corrupt)?;
+    let Some(epoch) = seal::generation(&value) else { return Ok((decode(SECRET, &value)?, None)) };
+    let sealer = crypt.and_then(|crypt| crypt.keyring.epoch(epoch)).ok_or_else(corrupt)?;
+    let opened = sealer.open(&SECRET.encode(), &value).map_err(|_| corrupt())?;
+    Ok((decode(SECRET, &opened)?, Some(epoch)))
+}
+
+fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
+    let epoch = crypt.keyring.current_epoch().ok_or_else(|| Error::Corrupt { key: SECRET.to_string() })?;
+    Ok(epoch.sealer.seal(epoch.number, &SECRET.encode(), &secret.encode()))
+}
+
+/// Seals the store secret under the newest epoch.
+pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> Result<(), Error> {
+    let (secret, _) = read_secret(store, Some(crypt)).await?;
+    put_secret(store, sealed_secret(crypt, Secret { strict, ..secret })?).await
+}
+
+/// Writes the store secret plain.
+pub(super) async fn unseal_secret(store: &Store, crypt: &Crypt) -> Result<Vec<u8>, Error> {
+    let (secret, _) = read_secret(store, Some(crypt)).await?;
+    Ok(Secret { strict: false, ..secret }.encode())
+}
+
+async fn put_secret(store: &Store, value: Vec<u8>) -> Result<(), Error> {
+    let ops = vec![Op::Put(SECRET, value)];
+    let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
+    store.commit(commit).await.map_err(commit_error).map(|_| ())
+}
+
+async fn create(store: &Store, database_id: [u8; 16], now: u64, crypt: Option<&Crypt>) -> Result<Format, Error> {
     let format = Format { format: FORMAT_WRITTEN, incarnation: 1, created: now, database_id };
     let key = Key::Store(StoreRow::Format);
+    let secret = Secret { bytes: random(), strict: crypt.is_some() };
+    let secret = crypt.map_or_else(|| Ok(secret.encode()), |crypt| sealed_secret(crypt, secret))?;
     let commit = Commit {
         partition: Partition::Store,
         expect: Some(Expect { key, value: None }),
-        ops: vec![Op::Put(key, format.encode()), Op::Put(Key::Store(StoreRow::Secret), Secret(random()).encode())],
+        ops: vec![Op::Put(key, format.encode()), Op::Put(SECRET, secret)],
         sides: Vec::new(),
     };
     match store.commit(commit).await.map_err(commit_error)? {

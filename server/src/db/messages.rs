@@ -54,6 +54,7 @@ impl Db {
         limit: usize,
     ) -> Result<Page<Arc<Message>>, Error> {
         let head = self.readable_head(caller, thread).await?;
+        self.check_readable()?;
         if cursor == Cursor::Newest
             && let Some(items) = self.0.tails.get(thread, &head, limit)
         {
@@ -61,8 +62,9 @@ impl Db {
             return Ok(Page { items, has_before, has_after: false, total: head.live });
         }
         let position = position(thread, cursor, ThreadRow::Message)?;
-        let window = window(&self.0.store, &KeyRange::messages(thread), position, limit).await?;
-        let items = window.rows.iter().map(|row| {
+        let mut window = window(&self.0.store, &KeyRange::messages(thread), position, limit).await?;
+        let rows = self.open_rows(std::mem::take(&mut window.rows)).await?;
+        let items = rows.iter().map(|row| {
             let key = decode_key(&row.key)?;
             Ok(Arc::new(assemble(thread, message_id(key)?, decode(key, &row.value)?)))
         });
@@ -96,7 +98,7 @@ impl Db {
         Ok(Page { items, has_before: page.has_before, has_after: page.has_after, total })
     }
 
-    /// The message that a final or provisional key names, as it lies in the store.
+    /// The message that a final or provisional key names.
     pub(super) async fn find_message(&self, thread: ThreadId, key: MessageKey) -> Result<(MessageId, Vec<u8>), Error> {
         if key.thread != thread {
             return Err(Error::MessageNotInThread);
@@ -111,7 +113,9 @@ impl Db {
         kind: impl Fn(MessageId) -> ThreadRow,
     ) -> Result<Option<(MessageId, Vec<u8>)>, Error> {
         let scan = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await.map_err(Error::Store)?;
-        scan.rows.into_iter().next().map(|Row { key, value }| Ok((message_id(decode_key(&key)?)?, value))).transpose()
+        let Some(Row { key, value }) = scan.rows.into_iter().next() else { return Ok(None) };
+        let key = decode_key(&key)?;
+        Ok(Some((message_id(key)?, self.open_value(key, value).await?)))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Everything that will expire is filed under the day of its event, so a run reads what is due and nothing else, and
 //! a change of the time to live takes effect at the next run. Each removal is one commit; a run that is interrupted
-//! is continued by the next.
+//! is continued by the next. A thread loses its keys before anything else of it goes.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Db {
         self.run(Scope::Everything, dry_run).await
     }
 
-    /// Removes idempotency records that ran out; happens whether retention is on or off. A run that does not look back
+    /// Removes idempotency records that ran out, and what is left of erased threads; happens whether retention is on or off. A run that does not look back
     /// passes over days on which earlier runs left none.
     pub async fn expire_idempotency(&self, look_back: bool) -> Result<Purged, Error> {
         const DAYS_OF_A_RECORD: u32 = 3;
@@ -94,16 +94,17 @@ impl Db {
         let Key::Expiry { due, thread, kind } = key else { return Err(Error::Corrupt { key: key.to_string() }) };
         let kept = match kind {
             ExpiryKind::Thread => nanos(self.0.settings.thread_ttl),
+            ExpiryKind::Erasure => 0,
             ExpiryKind::Message => nanos(self.0.settings.message_ttl),
             ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => idempotency::KEPT_NS,
         };
-        let is_record = matches!(kind, ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency);
-        let in_scope = is_record || scope == Scope::Everything;
+        let always = !matches!(kind, ExpiryKind::Thread | ExpiryKind::Message);
+        let in_scope = always || scope == Scope::Everything;
         if !in_scope || due.saturating_add(kept) > self.0.clock.now() {
             return Ok(());
         }
         let count = match kind {
-            ExpiryKind::Thread => &mut purged.threads,
+            ExpiryKind::Thread | ExpiryKind::Erasure => &mut purged.threads,
             ExpiryKind::Message => &mut purged.messages,
             ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => &mut purged.idempotency_records,
         };
@@ -113,6 +114,7 @@ impl Db {
         }
         let commit = match kind {
             ExpiryKind::Thread => self.purge_thread(thread, due).await?,
+            ExpiryKind::Erasure => self.removal(thread).await?,
             ExpiryKind::Message => self.purge_message(thread, decode::<MessageName>(key, &entry.value)?.0, due).await?,
             ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => {
                 self.purge_record(thread, &decode::<Names>(key, &entry.value)?).await?
@@ -139,9 +141,15 @@ impl Db {
     }
 
     async fn purge_thread(&self, thread: ThreadId, deleted: u64) -> Result<Option<Commit>, Error> {
-        let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted == deleted) else {
-            return Ok(None);
-        };
+        // What nobody can open any more may go in any order.
+        self.shred_expired(thread, deleted).await?;
+        let is_it = self.head(thread).await?.is_some_and(|read| read.head.deleted == deleted);
+        if is_it { self.removal(thread).await } else { Ok(None) }
+    }
+
+    /// The commit that removes a deleted thread; none if there is none.
+    pub(super) async fn removal(&self, thread: ThreadId) -> Result<Option<Commit>, Error> {
+        let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted != 0) else { return Ok(None) };
         let key = Key::Thread(thread, ThreadRow::Head);
         Ok(Some(Commit {
             partition: key.partition(),
@@ -153,7 +161,10 @@ impl Db {
 
     async fn purge_message(&self, thread: ThreadId, id: MessageId, deleted: u64) -> Result<Option<Commit>, Error> {
         let key = Key::Thread(thread, ThreadRow::Deleted(id));
-        let row = self.row::<DeletedMessage>(key).await?;
+        let row = match self.row::<DeletedMessage>(key).await {
+            Err(Error::Erased) => None,
+            row => row?,
+        };
         Ok(row.filter(|row| row.deleted == deleted).map(|_| Commit {
             partition: key.partition(),
             expect: None,
@@ -169,7 +180,12 @@ impl Db {
             _ => return Ok(None),
         };
         let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
-        let in_force = decode::<Idempotency>(key, &bytes)?.expires > self.0.clock.now();
+        let in_force = match self.open_value(key, bytes.clone()).await {
+            Ok(opened) => decode::<Idempotency>(key, &opened)?.expires > self.0.clock.now(),
+            // Of a thread that was erased.
+            Err(Error::Erased) => false,
+            Err(error) => return Err(error),
+        };
         Ok((!in_force).then(|| Commit {
             partition: key.partition(),
             expect: Some(Expect { key, value: Some(bytes) }),

@@ -62,7 +62,7 @@ impl RowStore {
     fn kinds(self) -> &'static [PartitionKind] {
         match self {
             Self::Main => &[PartitionKind::Thread],
-            Self::Index => &[PartitionKind::Store, PartitionKind::User, PartitionKind::Expiry],
+            Self::Index => &[PartitionKind::Epoch, PartitionKind::Store, PartitionKind::User, PartitionKind::Expiry],
         }
     }
 }
@@ -109,8 +109,9 @@ impl Db {
     /// A row as JSON; none if there is no such row or the name is none.
     pub async fn get_row(&self, name: &str, open: bool) -> Result<Option<Value>, Error> {
         let Ok(key) = name.parse::<Key>() else { return Ok(None) };
-        let value = self.0.store.get(&key).await.map_err(Error::Store)?;
-        value.map(|value| show(key, &value, open)).transpose()
+        let Some(value) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let value = if matches!(key, Key::Store(_)) { value } else { self.open_value(key, value).await? };
+        show(key, &value, open).map(Some)
     }
 }
 

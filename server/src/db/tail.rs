@@ -45,6 +45,11 @@ impl Tails {
         Some(tail.messages[start..].to_vec())
     }
 
+    /// Wipes the tail of a thread that is no more.
+    pub(super) fn forget(&self, thread: ThreadId) {
+        self.0.invalidate(&thread);
+    }
+
     /// Keeps what was read while the head was, before and after the read, `head`.
     pub(super) fn keep(&self, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
         if messages.len() <= LONGEST {

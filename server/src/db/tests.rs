@@ -1,15 +1,21 @@
 //! What the database promises, on an engine that can die after any effect.
 
+#[path = "tests/crash.rs"]
 mod crash;
+#[path = "tests/lists.rs"]
 mod lists;
+#[path = "tests/promises.rs"]
 mod promises;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use secrecy::SecretString;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::crypt::kms::settings::MasterKey;
+use crate::crypt::kms::{self, Kms};
 use crate::keys::{KeyRange, Partition, ThreadRow, UserRow};
 use crate::model::{Cursor, MessageContent, MessageKey, ThreadContent, ThreadId, ThreadOrder};
 use crate::rows::{Format, Head};
@@ -17,12 +23,12 @@ use crate::store::memory::Memory;
 
 const START: u64 = 1_763_700_000_000_000_000;
 const HOUR: u64 = 3_600_000_000_000;
-const ID: [u8; 16] = [7; 16];
+pub(super) const ID: [u8; 16] = [7; 16];
 
-struct World {
-    memory: Memory,
+pub(super) struct World {
+    pub(super) memory: Memory,
     now: Arc<AtomicU64>,
-    db: Db,
+    pub(super) db: Db,
 }
 
 impl World {
@@ -31,79 +37,124 @@ impl World {
     }
 
     async fn on(memory: Memory, now: Arc<AtomicU64>) -> Self {
+        Self::with(memory, now, crypt()).await.expect("the store opens")
+    }
+
+    async fn with(memory: Memory, now: Arc<AtomicU64>, crypt: Option<Arc<Crypt>>) -> Result<Self, OpenError> {
+        // As the machine's clock does: a process goes on where the one before it stopped.
+        let highest = memory.get(&Key::Store(StoreRow::HighestTime)).expect("read");
+        now.fetch_max(highest.map_or(0, |row| Number::decode(&row).expect("a time").0), Ordering::Relaxed);
         let clock = Clock::manual(now.clone());
-        let db = Db::open_with_clock(Store::Memory(memory.clone()), ID, settings(), clock).await;
-        Self { memory, now, db: db.expect("the store opens") }
+        let db = Db::open_with_clock(Store::Memory(memory.clone()), ID, settings(), crypt, clock).await?;
+        Ok(Self { memory, now, db })
+    }
+
+    #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
+    pub(super) async fn open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Self {
+        Self::with(memory, Arc::new(AtomicU64::new(START)), crypt).await.expect("the store opens")
+    }
+
+    #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
+    pub(super) async fn try_open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Result<Db, OpenError> {
+        Self::with(memory, Arc::new(AtomicU64::new(START)), crypt).await.map(|world| world.db)
     }
 
     /// What the next process finds after this one died.
-    async fn restarted(&self) -> Self {
+    pub(super) async fn restarted(&self) -> Self {
         Self::on(self.memory.restarted(), self.now.clone()).await
     }
 
-    fn pass(&self, nanoseconds: u64) {
+    pub(super) fn pass(&self, nanoseconds: u64) {
         self.now.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    async fn thread(&self, title: &str) -> ThreadId {
+    pub(super) async fn thread(&self, title: &str) -> ThreadId {
         self.db.create_thread(&ann(), thread(title), plain()).await.expect("created").key
     }
 
-    async fn message(&self, thread: ThreadId, body: &str) -> MessageKey {
+    pub(super) async fn message(&self, thread: ThreadId, body: &str) -> MessageKey {
         self.db.create_message(&ann(), thread, message(body), plain()).await.expect("created").key
     }
 
-    async fn bodies(&self, thread: ThreadId) -> Vec<String> {
+    pub(super) async fn bodies(&self, thread: ThreadId) -> Vec<String> {
         let page = self.db.list_messages(&ann(), thread, Cursor::Newest, 1_000).await.expect("listed");
         assert_eq!(page.total, page.items.len() as u64);
         page.items.iter().map(|message| message.content.body.get().to_owned()).collect()
     }
 
-    async fn titles(&self, order: ThreadOrder) -> Vec<String> {
+    pub(super) async fn titles(&self, order: ThreadOrder) -> Vec<String> {
         let page = self.db.list_threads(&ann(), order, Cursor::Newest, 1_000).await.expect("listed");
         page.items.into_iter().map(|thread| thread.content.title).collect()
     }
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         max_clock_jump: Duration::from_hours(24),
         tail_bytes: 1 << 20,
         retention: true,
         message_ttl: Duration::from_hours(48),
         thread_ttl: Duration::from_hours(72),
+        epoch_age: Duration::from_hours(2_160),
+        rewrap_rate: 1_000_000,
+        erasure_horizon: Duration::from_hours(24),
     }
+}
+
+/// Every test here runs twice: this file is two modules.
+fn is_sealed() -> bool {
+    module_path!().contains("tests_sealed")
+}
+
+pub(super) fn crypt() -> Option<Arc<Crypt>> {
+    if is_sealed() { crypt_with([7; 32]) } else { None }
+}
+
+pub(super) fn crypt_with(master_key: [u8; 32]) -> Option<Arc<Crypt>> {
+    Some(Arc::new(Crypt::new(kms(master_key), 100)))
+}
+
+/// A KMS with one master key.
+fn kms(key: [u8; 32]) -> Kms {
+    let keys = vec![MasterKey::Hex(SecretString::from(hex::encode(key)))];
+    let settings = kms::Settings {
+        provider: kms::settings::Provider::Local(kms::settings::Local { keys }),
+        timeout: Duration::from_secs(5),
+        grace: Duration::from_hours(1),
+        seal_grace: Duration::from_mins(3),
+    };
+    Kms::new(settings).expect("a valid key")
 }
 
 fn caller(user: &str) -> Caller {
     Caller { user: UserId::parse(user).expect("a valid id") }
 }
 
-fn ann() -> Caller {
+pub(super) fn ann() -> Caller {
     caller("ann")
 }
 
-fn thread(title: &str) -> ThreadContent {
+pub(super) fn thread(title: &str) -> ThreadContent {
     ThreadContent { title: title.into(), slug: None, metadata: None }
 }
 
-fn json(text: &str) -> Box<RawValue> {
+pub(super) fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.into()).expect("valid JSON")
 }
 
-fn message(body: &str) -> NewMessage {
+pub(super) fn message(body: &str) -> NewMessage {
     let content = MessageContent { body: json(body), role: None, reply_to: None, metadata: None };
     NewMessage { content, parent: None }
 }
 
-fn update(body: &str) -> MessageUpdate {
+pub(super) fn update(body: &str) -> MessageUpdate {
     MessageUpdate { body: json(body), metadata: None }
 }
 
-fn plain() -> WriteOptions {
+pub(super) fn plain() -> WriteOptions {
     WriteOptions::default()
 }
 
-fn once(key: &str) -> WriteOptions {
+pub(super) fn once(key: &str) -> WriteOptions {
     WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [1; 32] }), if_match: None }
 }

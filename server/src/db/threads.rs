@@ -74,17 +74,22 @@ impl Db {
         let key = Key::User(user, UserRow::Idempotency(name));
         loop {
             let bytes = self.0.store.get(&key).await.map_err(Error::Store)?;
-            let record = bytes.as_deref().map(|bytes| decode::<rows::Idempotency>(key, bytes)).transpose()?;
+            let record = match &bytes {
+                Some(bytes) => Some(decode::<rows::Idempotency>(key, &self.open_value(key, bytes.clone()).await?)?),
+                None => None,
+            };
             if let Some(record) = self.check_record(record, wanted)? {
                 return Ok((record.thread, true));
             }
             let thread = ThreadId(self.next_timestamp()?);
             let record = idempotency::record(wanted, thread, None, 1, thread.0);
+            let seal = self.seal_for_user(user).await?;
+            let seals = seal.count_for_user(user);
             let commit = Commit {
                 partition: key.partition(),
                 expect: Some(Expect { key, value: bytes }),
-                ops: vec![Op::Put(key, record.encode())],
-                sides: vec![idempotency::expire_of_user(user, thread, name)],
+                ops: vec![Op::Put(key, seal.value(key, record.encode()))],
+                sides: seals.chain([idempotency::expire_of_user(user, thread, name)]).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok((thread, false));
@@ -100,6 +105,7 @@ impl Db {
         thread: ThreadId,
         content: &ThreadContent,
     ) -> Result<bool, Error> {
+        let seal = self.new_seal_for_thread(thread, 1)?;
         let head = Head {
             revision: 1,
             commit_id: self.next_commit_id(),
@@ -109,6 +115,9 @@ impl Db {
             next_seq: 0,
             live: 0,
             deleted: 0,
+            generation: seal.generation(),
+            oldest: seal.generation(),
+            seals: 2 * u64::from(seal.generation() != 0),
         };
         let object = ThreadObject { revision: 1, author: caller.user.clone(), content: content.clone() };
         let owner = Participant { role: Role::Owner, since: thread.0, user: caller.user.clone() };
@@ -121,19 +130,23 @@ impl Db {
         ];
         sides.extend(self.progress(1));
         let key = Key::Thread(thread, ThreadRow::Head);
+        let (object_key, owner_key) =
+            (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
+        let rows = [
+            Op::Put(key, head.encode()),
+            Op::Put(object_key, seal.value(object_key, object.encode())),
+            Op::Put(owner_key, seal.value(owner_key, owner.encode())),
+        ];
         let commit = Commit {
             partition: Partition::Thread(thread),
             expect: Some(Expect { key, value: None }),
-            ops: vec![
-                Op::Put(key, head.encode()),
-                Op::Put(Key::Thread(thread, ThreadRow::Object), object.encode()),
-                Op::Put(Key::Thread(thread, ThreadRow::Participant(user)), owner.encode()),
-            ],
+            ops: rows.into_iter().chain(seal.new_row()).collect(),
             sides,
         };
         let committed = self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed;
         if committed {
             self.note_writes(1);
+            self.swap_keys(Some(&seal), &[]).await;
         }
         Ok(committed)
     }
@@ -239,7 +252,8 @@ impl Db {
             let (Some(head), Some(object)) = (head, object) else { continue };
             let head: Head = decode(keys[index], &head)?;
             if head.owner == user && head.deleted == 0 {
-                let object = decode(keys[ids.len() + index], &object)?;
+                let key = keys[ids.len() + index];
+                let object = decode(key, &self.open_value(key, object).await?)?;
                 threads.push(assemble(ids[index], &head, object));
             }
         }

@@ -37,6 +37,7 @@ impl Db {
         for (key, value) in keys.into_iter().zip(profiles) {
             // An index row may stand without its profile where a crash came between the two.
             if let Some(value) = value {
+                let value = self.open_value(key, value).await?;
                 users.push(decode::<Profile>(key, &value)?.user);
             }
         }
@@ -54,11 +55,13 @@ impl Db {
         let key = Key::User(user, UserRow::Profile);
         if self.row::<Profile>(key).await?.is_none() {
             let profile = Profile { since: self.next_timestamp()?, user: caller.user.clone() };
+            let seal = self.seal_for_user(user).await?;
+            let seals = seal.count_for_user(user);
             let commit = Commit {
                 partition: key.partition(),
                 expect: Some(Expect { key, value: None }),
-                ops: vec![Op::Put(key, profile.encode())],
-                sides: vec![Side::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)],
+                ops: vec![Op::Put(key, seal.value(key, profile.encode()))],
+                sides: seals.chain([Side::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)]).collect(),
             };
             // A conflict means that another request of the same user was first.
             self.0.store.commit(commit).await.map_err(commit_error)?;

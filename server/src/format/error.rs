@@ -65,6 +65,12 @@ pub enum Error {
         /// The kind of file system.
         kind: String,
     },
+    /// What is stored cannot be opened with what is configured.
+    #[error("the store cannot be opened: {why}")]
+    Keys {
+        /// Which key is missing, and what to do.
+        why: String,
+    },
     /// The configuration does not fit what was found.
     #[error("{0}")]
     Config(String),
@@ -92,7 +98,8 @@ impl Error {
             Error::Missing { .. } => 5,
             Error::NotOurs { .. } | Error::Damaged { .. } => 7,
             Error::StoreInUse { .. } => 75,
-            Error::TooNew { .. } | Error::UpgradeThrough { .. } | Error::UnsupportedFs { .. } | Error::Config(_) => 78,
+            Error::TooNew { .. } | Error::UpgradeThrough { .. } | Error::UnsupportedFs { .. } => 78,
+            Error::Keys { .. } | Error::Config(_) => 78,
         }
     }
 
@@ -106,6 +113,7 @@ impl Error {
             Error::Damaged { .. } => "startup.store_corrupt",
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
+            Error::Keys { .. } => "startup.keys_unusable",
             Error::Config(_) => "startup.config_invalid",
             Error::Io { .. } => "startup.failed",
         }

@@ -54,7 +54,7 @@ impl Call {
 
     /// The database; an error until it is open.
     pub(super) fn db(&self) -> Result<&Db, Error> {
-        self.app.db().ok_or(Error::NotReady { reason: "opening" })
+        self.app.db().ok_or(Error::NotReady { reason: self.app.opening() })
     }
 
     pub(super) fn query(&self) -> Query<'_> {
@@ -105,6 +105,11 @@ impl Call {
             }
             Access::Unbound => Err(Error::Unauthorized),
         }
+    }
+
+    /// Refuses everybody but a backend key.
+    pub(super) fn check_backend(&self) -> Result<(), Error> {
+        if matches!(self.access, Access::Backend) { Ok(()) } else { Err(Error::Forbidden) }
     }
 
     /// Idempotency key and precondition of a write with this `body`.

@@ -64,6 +64,7 @@ pub(super) fn introduction() -> OpenApi {
             tag("messages", "What is said in a thread, in one order that never changes."),
             tag("backend", "For the application's servers."),
             tag("admin", "For operators."),
+            tag("encryption", "Keys, rotation and erasure."),
             tag("health", "For probes and scrapers."),
         ]))
         .build()

@@ -177,7 +177,9 @@ impl Error {
     /// What only the log is told.
     fn internal(&self) -> Option<String> {
         let error: &dyn std::error::Error = match self {
-            Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_))) => error,
+            Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_) | db::Error::KmsUnavailable { .. })) => {
+                error
+            }
             Self::Encoding(error) => error,
             _ => return None,
         };
@@ -209,6 +211,13 @@ fn db_row(error: &db::Error) -> Row {
         E::IdempotencyMismatch => {
             row(S::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "idempotency key already used for a different request")
         }
+        E::Erased => row(S::NOT_FOUND, "thread_not_found", "thread not found"),
+        E::EncryptionDisabled => {
+            row(S::CONFLICT, "encryption_disabled", "encryption is disabled: set encryption.enabled and restart")
+        }
+        E::KmsUnavailable { .. } => {
+            row(S::SERVICE_UNAVAILABLE, "kms_unavailable", "the key management service is not available")
+        }
         E::RetentionDisabled => row(S::CONFLICT, "retention_disabled", "retention is disabled"),
         E::ClockJumped { .. } => {
             row(S::SERVICE_UNAVAILABLE, "clock_jumped", "writes refused: the server's clock jumped ahead")
@@ -235,6 +244,9 @@ impl IntoResponse for Error {
             }
             Self::BodiesFull | Self::NotReady { .. } | Self::Db(db::Error::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Db(db::Error::KmsUnavailable { .. }) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             }
             Self::Db(db::Error::PreconditionFailed { current }) => {
                 headers.insert(header::ETAG, respond::etag(current));

@@ -34,6 +34,9 @@ pub(super) struct Ready {
     sequence: u64,
     #[schema(example = "rocksdb")]
     engine: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    kms: Option<KmsHealth>,
     /// `refused` while only reads are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -42,6 +45,20 @@ pub(super) struct Ready {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     reason: Option<&'static str>,
+}
+
+/// The key management service, if the store is encrypted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KmsHealth {
+    #[schema(example = "vault")]
+    provider: &'static str,
+    /// `failing` while it does not answer; keys in memory are good for a while.
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Seconds since it last did what it was asked to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    seconds_since_success: Option<u64>,
 }
 
 /// Store formats.
@@ -82,18 +99,30 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
     if app.is_draining() {
         return Err("draining");
     }
-    let health = app.db().ok_or("opening")?.health();
+    let db = app.db().ok_or_else(|| app.opening())?;
+    let health = db.health();
     if health.stopped {
         return Err("stopped");
     }
+    let kms = db.kms_health();
+    if kms.as_ref().is_some_and(|(_, kms)| !kms.may_open) {
+        return Err("the KMS has been gone for too long");
+    }
+    let sealing_refused = kms.as_ref().is_some_and(|(_, kms)| !kms.may_seal).then_some("the KMS is gone");
+    let refused = health.refused.or(sealing_refused);
     Ok(Ready {
+        kms: kms.map(|(provider, kms)| KmsHealth {
+            provider: provider.as_str(),
+            status: if kms.failure.is_some() { "failing" } else { "ok" },
+            seconds_since_success: kms.since_success.map(|since| since.as_secs()),
+        }),
         status: "ok",
         version: VERSION,
         format: Format { data: health.format, reads: health.reads, writes: health.writes },
         sequence: health.sequence,
         engine: "rocksdb",
-        writes: health.refused.map(|_| "refused"),
-        reason: health.refused,
+        writes: refused.map(|_| "refused"),
+        reason: refused,
     })
 }
 

@@ -120,6 +120,16 @@ pub(super) struct OrderQuery {
     sort_by: Option<String>,
 }
 
+/// How a thread is deleted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "names parameters")]
+pub(super) struct PurgeQuery {
+    /// `true` erases the thread for good instead of hiding it; for backend keys only.
+    #[param(pattern = "^(true|false)$")]
+    purge: Option<String>,
+}
+
 /// For whom, with a backend key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

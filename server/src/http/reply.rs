@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::body::AnyButNull;
 use super::page::Pagination;
+use crate::db::Receipt;
 use crate::model::{Message, MessageKey, Thread, ThreadId};
 
 /// A thread as clients see it.
@@ -126,6 +127,35 @@ pub(super) struct ThreadAck<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) thread: Option<ThreadObject<'a>>,
+    /// Of an erasure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) receipt: Option<ErasureReceipt<'a>>,
+}
+
+/// What was erased, and until when remains of it may exist.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ErasureReceipt)]
+pub(super) struct ErasureReceipt<'a> {
+    /// The names of the keys that were destroyed; none if the thread was never encrypted.
+    key_ids: &'a [String],
+    /// Unix nanoseconds from which nothing in the live store opens the thread.
+    erased_ts: u64,
+    /// Unix nanoseconds until which files of the store may hold what was destroyed.
+    horizon_ts: u64,
+    /// Copies on the same disk that hold the thread for as long as they are kept; backups elsewhere do too.
+    checkpoints: &'a [String],
+}
+
+impl<'a> From<&'a Receipt> for ErasureReceipt<'a> {
+    fn from(receipt: &'a Receipt) -> Self {
+        Self {
+            key_ids: &receipt.key_ids,
+            erased_ts: receipt.erased,
+            horizon_ts: receipt.horizon,
+            checkpoints: &receipt.checkpoints,
+        }
+    }
 }
 
 /// The acknowledgement of a write: committed and on disk.
@@ -215,9 +245,13 @@ mod tests {
             revision: 1,
         };
         assert_eq!(
-            serde_json::to_string(&ThreadAck { key: thread.id, thread: Some((&thread).into()) }).unwrap(),
+            serde_json::to_string(&ThreadAck { key: thread.id, thread: Some((&thread).into()), receipt: None })
+                .unwrap(),
             r#"{"key":"t:5","thread":{"key":"t:5","title":"a","author":"u","created_ts":5,"updated_ts":6,"metadata":{ },"message_count":0}}"#
         );
-        assert_eq!(serde_json::to_string(&ThreadAck { key: thread.id, thread: None }).unwrap(), r#"{"key":"t:5"}"#);
+        assert_eq!(
+            serde_json::to_string(&ThreadAck { key: thread.id, thread: None, receipt: None }).unwrap(),
+            r#"{"key":"t:5"}"#
+        );
     }
 }

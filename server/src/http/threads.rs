@@ -7,11 +7,12 @@ use axum::response::Response;
 use super::body::{self, ThreadPayload};
 use super::call::Call;
 use super::error::Error;
-use super::page::{FRONTEND_LIMIT, PageRequest, Pagination};
+use super::page::{FRONTEND_LIMIT, PageRequest, Pagination, parameter};
 use super::parameters::{
-    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, OrderQuery, ThreadCursorQuery, ThreadPath, WriteHeaders,
+    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, OrderQuery, PurgeQuery, ThreadCursorQuery, ThreadPath,
+    WriteHeaders,
 };
-use super::reply::{ThreadAck, ThreadObject, ThreadPage, ThreadReply};
+use super::reply::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadReply};
 use super::respond;
 use crate::db::{Caller, Written};
 use crate::model::{ThreadId, ThreadOrder};
@@ -88,25 +89,41 @@ pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Er
     acknowledge(&call, &caller, written).await
 }
 
-/// Deletes a thread with all its messages.
+/// Deletes a thread with all its messages: hidden until retention removes it or, with `purge=true`, erased at once. An
+/// erasure destroys the keys of the thread and answers with a receipt; it also erases what was deleted before.
 #[utoipa::path(
     delete,
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
-    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery, PurgeQuery),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
 pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
     let thread = call.thread(THREAD)?;
     let caller = call.caller()?;
     let options = call.write_options(&[])?;
+    if flag(&call, "purge")? {
+        call.check_backend()?;
+        let receipt = call.db()?.erase_thread(&caller, thread).await?;
+        let ack = ThreadAck { key: thread, thread: None, receipt: Some(ErasureReceipt::from(&receipt)) };
+        return Ok(respond::json(StatusCode::ACCEPTED, &ack));
+    }
     let written = call.db()?.delete_thread(&caller, thread, options).await?;
-    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None }, false))
+    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, false))
 }
 
 /// The key, and the thread as it is now if the client wants it and it is still there.
 async fn acknowledge(call: &Call, caller: &Caller, written: Written<ThreadId>) -> Result<Response, Error> {
     let thread = if call.wants_representation() { call.db()?.get_thread(caller, written.key).await.ok() } else { None };
-    let reply = ThreadAck { key: written.key, thread: thread.as_ref().map(ThreadObject::from) };
+    let reply = ThreadAck { key: written.key, thread: thread.as_ref().map(ThreadObject::from), receipt: None };
     Ok(respond::acknowledge(&written, &reply, thread.is_some()))
+}
+
+/// A query parameter that is true or false.
+fn flag(call: &Call, name: &'static str) -> Result<bool, Error> {
+    match parameter(call.query(), name)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Error::Malformed(name)),
+    }
 }

@@ -1,4 +1,4 @@
-//! What happens by itself: retention, and the engine's figures.
+//! What happens by itself: retention, the engine's figures, and the care of keys.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::db::Db;
+use crate::config::{Config, Encryption};
+use crate::db::{Db, Error};
 use crate::store::Rocks;
 
 /// The tasks; they end when this is dropped or aborted.
@@ -24,6 +24,12 @@ pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(rocks.clone()));
     tasks.spawn(expire_idempotency(db.clone()));
+    if config.encryption.enabled {
+        let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
+        tasks.spawn(watch_kms(db.clone(), probe_interval, probe_interval_failing));
+        tasks.spawn(seal_what_is_plain(db.clone()));
+    }
+    tasks.spawn(compact_after_erasures(db.clone()));
     if config.retention.enabled {
         tasks.spawn(purge_on_schedule(db.clone(), config.retention.cron.clone()));
     }
@@ -75,6 +81,58 @@ async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
                 idempotency_records = purged.idempotency_records,
             ),
             Err(error) => tracing::error!(event = "retention.failed", %error),
+        }
+    }
+}
+
+/// Probes the KMS, and renews what is wrapped by an old key of it or is old itself.
+async fn watch_kms(db: Db, interval: Duration, interval_failing: Duration) {
+    loop {
+        let healthy = match probe(&db).await {
+            Ok(begun) => {
+                if begun {
+                    db.want_sealing();
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(event = "kms.failing", %error);
+                false
+            }
+        };
+        let kms = db.kms_health().map(|(_, health)| health);
+        let age = kms.as_ref().and_then(|health| health.since_success).unwrap_or_default();
+        metrics::gauge!("progressdb_kms_seconds_since_success").set(age.as_secs_f64());
+        metrics::gauge!("progressdb_data_keys_cached").set(db.cached_keys() as f64);
+        tokio::time::sleep(if healthy { interval } else { interval_failing }).await;
+    }
+}
+
+/// True if a new epoch was begun.
+async fn probe(db: &Db) -> Result<bool, Error> {
+    db.probe_kms().await?;
+    db.renew_epochs().await
+}
+
+/// Runs the sealing job when there is reason to, and again after a while when it failed.
+async fn seal_what_is_plain(db: Db) {
+    loop {
+        if let Err(error) = db.run_sealing_job().await {
+            tracing::error!(event = "encryption.sealing_stopped", %error, "goes on in a minute");
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            continue;
+        }
+        db.sealing_wanted().await;
+    }
+}
+
+async fn compact_after_erasures(db: Db) {
+    let often = (db.erasure_horizon() / 8).clamp(Duration::from_secs(1), Duration::from_hours(1));
+    let mut ticks = tokio::time::interval(often);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = db.compact_if_due().await {
+            tracing::error!(event = "erasure.compaction_failed", %error);
         }
     }
 }

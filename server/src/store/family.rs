@@ -48,6 +48,11 @@ impl Family {
         }
     }
 
+    /// Wrapped keys lie in it, among other rows.
+    pub(super) fn holds_keys(self) -> bool {
+        matches!(self, Self::Store | Self::Key | Self::Index)
+    }
+
     pub(super) fn of(key: &[u8]) -> Self {
         match (key.first(), key.get(PREFIX_OF_THREAD)) {
             (Some(b'T'), kind) => {

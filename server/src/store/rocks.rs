@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocksdb::{
-    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions, Options, ReadOptions,
-    ReadTier,
+    BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator,
+    ErrorKind, FlushOptions, Options, ReadOptions, ReadTier,
 };
 use tokio::sync::watch;
 
 use super::committer::{Committer, HeadCache};
 use super::family::Family;
 use super::options::{database_options, family_options};
-use super::{Commit, Direction, Error, Outcome, Room, Row, SCAN_BYTES, Scan};
+use super::{Commit, Compaction, Direction, Error, Outcome, Room, Row, SCAN_BYTES, Scan};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
 /// How a store is opened.
@@ -125,10 +125,21 @@ impl Rocks {
         if committer.failed() {
             return Ok(());
         }
-        let families = Family::ALL.map(|family| self.inner.family(family));
-        let families: Vec<&Arc<BoundColumnFamily<'_>>> = families.iter().collect();
-        let flushed = self.inner.db.flush_cfs_opt(&families, &FlushOptions::default());
-        flushed.map_err(|error| Error::Stopped(error.into_string()))
+        self.inner.flush().map_err(|error| Error::Stopped(error.into_string()))
+    }
+
+    /// Rewrites files until nothing that was removed is left in them.
+    pub(super) async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+        let inner = self.inner.clone();
+        let done = tokio::task::spawn_blocking(move || inner.compact(compaction)).await;
+        done.map_err(|error| Error::Read(error.to_string()))?
+    }
+
+    /// The copies of the store beside it.
+    pub(super) fn checkpoints(&self) -> Vec<String> {
+        let entries = self.inner.checkpoint_directory().and_then(|path| std::fs::read_dir(path).ok());
+        let names = entries.into_iter().flatten().filter_map(Result::ok);
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// About how many rows there are.
@@ -179,6 +190,35 @@ impl From<rocksdb::Error> for ReadFailure {
 }
 
 impl Inner {
+    /// Writes every memtable to a file, after which the log holds nothing.
+    fn flush(&self) -> Result<(), rocksdb::Error> {
+        let families = Family::ALL.map(|family| self.family(family));
+        let families: Vec<&Arc<BoundColumnFamily<'_>>> = families.iter().collect();
+        self.db.flush_cfs_opt(&families, &FlushOptions::default())
+    }
+
+    fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+        self.flush().map_err(|error| Error::Read(error.into_string()))?;
+        let mut options = CompactOptions::default();
+        // A file that is at the bottom already would be left as it is.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_exclusive_manual_compaction(false);
+        for family in
+            Family::ALL.into_iter().filter(|family| compaction == Compaction::Everything || family.holds_keys())
+        {
+            self.db.compact_range_cf_opt(&self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        match self.checkpoint_directory().filter(|path| compaction == Compaction::Everything && path.exists()) {
+            Some(path) => std::fs::remove_dir_all(path).map_err(|error| Error::Read(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Where copies of the store lie, beside it.
+    fn checkpoint_directory(&self) -> Option<PathBuf> {
+        self.settings.path.parent().map(|parent| parent.join("checkpoints"))
+    }
+
     pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
         self.db.cf_handle(family.name()).expect("every family was opened")
     }
@@ -256,7 +296,7 @@ impl Inner {
         let family = match kind {
             PartitionKind::Thread => Family::Head,
             PartitionKind::User => Family::Index,
-            PartitionKind::Expiry | PartitionKind::Store => Family::Store,
+            PartitionKind::Expiry | PartitionKind::Epoch | PartitionKind::Store => Family::Store,
         };
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);

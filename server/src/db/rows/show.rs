@@ -3,11 +3,12 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::crypt::keyring::WrappedKey;
 use crate::db::{Error, decode};
 use crate::keys::{Key, StoreRow, ThreadRow, UserRow};
 use crate::rows::{
-    CounterValue, DeletedMessage, Format, Head, Idempotency, MessageName, MessageRow, Names, Number, Participant,
-    Profile, ThreadObject,
+    CounterValue, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName, MessageRow,
+    Names, Number, Participant, Profile, ThreadObject,
 };
 
 /// JSON that a user wrote; what does not fit the numbers of this language is shown as its text.
@@ -27,6 +28,12 @@ pub(super) fn show(key: Key, value: &[u8], open: bool) -> Result<Value, Error> {
                 json!({ "names": names.iter().map(ToString::to_string).collect::<Vec<_>>() })
             }
         },
+        Key::Epoch(_) => {
+            let epoch: EpochKey = decode(key, value)?;
+            let wraps =
+                epoch.wraps.iter().map(|wrap| json!({ "provider": wrap.provider.as_str(), "key_id": wrap.key_id }));
+            json!({ "created_ts": epoch.created, "wrapped_by": wraps.collect::<Vec<_>>() })
+        }
         Key::Store(row) => show_store_row(key, row, value)?,
     };
     shown["key"] = json!(key.to_string());
@@ -40,7 +47,8 @@ fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result
             json!({
                 "revision": head.revision, "owner": head.owner.to_string(), "updated_ts": head.updated,
                 "last_message_ts": head.last_message, "next_sequence": head.next_seq, "messages": head.live,
-                "deleted_ts": head.deleted,
+                "deleted_ts": head.deleted, "key_generation": head.generation, "oldest_key_generation": head.oldest,
+                "seals": head.seals,
             })
         }
         ThreadRow::Participant(_) => {
@@ -59,6 +67,7 @@ fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result
             });
             json!({ "revision": object.revision, "open": written })
         }
+        ThreadRow::DataKey(_) => show_data_key(&decode(key, value)?),
         ThreadRow::Message(_) | ThreadRow::Version(..) => show_message(&decode(key, value)?, open),
         ThreadRow::Deleted(_) => {
             let deleted: DeletedMessage = decode(key, value)?;
@@ -68,6 +77,11 @@ fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result
         }
     };
     Ok(shown)
+}
+
+/// Which key it is, never the wrapped bytes.
+fn show_data_key(key: &WrappedKey) -> Value {
+    json!({ "key_id": key.commitment.key_id(), "epoch": key.epoch() })
 }
 
 fn show_message(row: &MessageRow, open: bool) -> Value {
@@ -89,7 +103,8 @@ fn show_idempotency(record: &Idempotency) -> Value {
 
 fn show_user_row(key: Key, row: UserRow, value: &[u8], open: bool) -> Result<Value, Error> {
     let shown = match row {
-        UserRow::LiveThreads => json!({ "value": decode::<CounterValue>(key, value)?.0 }),
+        UserRow::DataKey(_) => show_data_key(&decode(key, value)?),
+        UserRow::LiveThreads | UserRow::Seals => json!({ "value": decode::<CounterValue>(key, value)?.0 }),
         UserRow::Created(_) | UserRow::Active { .. } | UserRow::Wrote(_) => json!({}),
         UserRow::Idempotency(_) => show_idempotency(&decode(key, value)?),
         UserRow::Profile => {
@@ -113,6 +128,18 @@ fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<Value, Error>
         StoreRow::HighestTime => json!({ "value": decode::<Number>(key, value)?.0 }),
         // Whoever knows it can tell whose hash a hash is.
         StoreRow::Secret => json!({ "value": "hidden" }),
+        StoreRow::Sealing => show_job(&decode(key, value)?),
+        StoreRow::Erasures => {
+            let erasures: Erasures = decode(key, value)?;
+            json!({ "oldest_ts": erasures.oldest, "latest_ts": erasures.latest })
+        }
     };
     Ok(shown)
+}
+
+fn show_job(job: &JobProgress) -> Value {
+    json!({
+        "epoch": job.epoch, "started_ts": job.started, "finished_ts": job.finished, "threads": job.threads,
+        "users": job.users, "values": job.values, "keys": job.keys, "failed": job.failed,
+    })
 }

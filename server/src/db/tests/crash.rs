@@ -123,7 +123,7 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     let world = World::new().await;
     let reopen = async |id| {
         let clock = Clock::manual(world.now.clone());
-        Db::open_with_clock(Store::Memory(world.memory.restarted()), id, settings(), clock).await.map(drop)
+        Db::open_with_clock(Store::Memory(world.memory.restarted()), id, settings(), crypt(), clock).await.map(drop)
     };
     assert!(matches!(reopen([8; 16]).await, Err(OpenError::Foreign)));
     let format = Format { format: 2, incarnation: 1, created: 0, database_id: ID };

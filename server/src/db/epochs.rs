@@ -1,0 +1,235 @@
+//! Epoch keys: made, wrapped by the KMS, unwrapped once a start, renewed, and retired when nothing needs them.
+//!
+//! ```text
+//! K epoch  →  created, commitment, the key as one provider or two have wrapped it
+//! ```
+//!
+//! Every change of a row expects what it replaces, so of two processes that renew at once one wins and the other takes
+//! over what it finds. A row goes only when the last data key of its epoch was wrapped anew.
+
+use super::{Db, Error, commit_error, decode};
+use crate::clock::Clock;
+use crate::crypt::kms::{self, Context, Kms, Wrapped};
+use crate::crypt::seal::{Commitment, random_key};
+use crate::crypt::{Crypt, KeyBytes};
+use crate::keys::{Key, Partition, PartitionKind};
+use crate::rows::{EpochKey, Row};
+use crate::store::{Commit, Direction, Expect, Op, Outcome, Store};
+
+/// The most epochs that are alive at one time; a renewal beyond them waits for the job that retires old ones.
+pub(super) const LIVE_EPOCHS: usize = 64;
+
+/// What went wrong with an epoch's key.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    /// The KMS did not do it.
+    #[error("epoch {epoch}")]
+    Kms {
+        /// Which epoch.
+        epoch: u32,
+        /// What the KMS said.
+        #[source]
+        error: kms::Error,
+    },
+    /// Wrapped by providers other than the configured one.
+    #[error(
+        "the key of epoch {epoch} is wrapped by {found}, but {configured} is configured: configure {found}, or move with `progressdb kms migrate`"
+    )]
+    OtherProvider {
+        /// Which epoch.
+        epoch: u32,
+        /// The providers that have wrapped it.
+        found: String,
+        /// The one that is configured.
+        configured: kms::ProviderKind,
+    },
+    /// The KMS gave another key than the one that was wrapped.
+    #[error("the KMS unwrapped another key than that of epoch {epoch}")]
+    NotCommitted {
+        /// Which epoch.
+        epoch: u32,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// The epochs of a store, oldest first.
+pub(super) async fn list_epochs(store: &Store) -> Result<Vec<(u32, EpochKey, Vec<u8>)>, Error> {
+    let partitions = store.partitions(PartitionKind::Epoch, None, Direction::Ascending, 2 * LIVE_EPOCHS).await;
+    let mut epochs = Vec::new();
+    for partition in partitions.map_err(Error::Store)? {
+        if let Partition::Epoch(epoch) = partition
+            && let Some(bytes) = store.get(&Key::Epoch(epoch)).await.map_err(Error::Store)?
+        {
+            epochs.push((epoch, decode(Key::Epoch(epoch), &bytes)?, bytes));
+        }
+    }
+    Ok(epochs)
+}
+
+/// Takes the keys of all epochs into the keyring, one unwrapping each; makes the first epoch if there is none.
+pub(super) async fn open_epochs(store: &Store, crypt: &Crypt, database_id: [u8; 16]) -> Result<(), EpochError> {
+    let known = crypt.keyring.epochs();
+    let epochs = list_epochs(store).await?;
+    if epochs.is_empty() {
+        return create_epoch(store, crypt, database_id, 1).await;
+    }
+    for (epoch, row, _) in epochs {
+        if !known.contains(&epoch) {
+            crypt.keyring.add_epoch(epoch, &unwrap(crypt, Context { database_id, epoch }, &row).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Makes the key of an epoch, or takes over what another process made of it.
+async fn create_epoch(store: &Store, crypt: &Crypt, database_id: [u8; 16], epoch: u32) -> Result<(), EpochError> {
+    let (context, key) = (Context { database_id, epoch }, random_key());
+    let wrapped = crypt.kms.wrap(&key, context).await.map_err(|error| EpochError::Kms { epoch, error })?;
+    let row = EpochKey { created: Clock::wall(), commitment: Commitment::of(&key), wraps: vec![wrapped] };
+    match replace(store, epoch, None, &row).await? {
+        Outcome::Committed => {
+            tracing::info!(target: "audit", event = "encryption.epoch_created", epoch, kms_key = row.wraps[0].key_id);
+            crypt.keyring.add_epoch(epoch, &key);
+        }
+        Outcome::Conflict { current } => {
+            let current = current.ok_or(Error::Corrupt { key: Key::Epoch(epoch).to_string() })?;
+            let row = decode(Key::Epoch(epoch), &current)?;
+            crypt.keyring.add_epoch(epoch, &unwrap(crypt, context, &row).await?);
+        }
+    }
+    Ok(())
+}
+
+/// The key of an epoch, by the configured provider.
+pub(super) async fn unwrap(crypt: &Crypt, context: Context, row: &EpochKey) -> Result<KeyBytes, EpochError> {
+    unwrap_by(&crypt.kms, context, row).await
+}
+
+/// The key of an epoch, by one KMS. While keys move from one KMS to another of the same kind there are two to try.
+pub(super) async fn unwrap_by(kms: &Kms, context: Context, row: &EpochKey) -> Result<KeyBytes, EpochError> {
+    let epoch = context.epoch;
+    let mut failed = wrapped_by(row, kms.kind(), epoch).err();
+    for wrapped in row.wraps.iter().rev().filter(|wrapped| wrapped.provider == kms.kind()) {
+        match kms.unwrap(wrapped, context).await {
+            Ok(key) if row.commitment.is_of(&key) => return Ok(key),
+            Ok(_) => failed = Some(EpochError::NotCommitted { epoch }),
+            Err(error) => failed = Some(EpochError::Kms { epoch, error }),
+        }
+    }
+    Err(failed.expect("there was no wrap, or the last one failed"))
+}
+
+fn wrapped_by(row: &EpochKey, configured: kms::ProviderKind, epoch: u32) -> Result<&Wrapped, EpochError> {
+    row.wraps.iter().find(|wrapped| wrapped.provider == configured).ok_or_else(|| {
+        let found: Vec<_> = row.wraps.iter().map(|wrapped| wrapped.provider.as_str()).collect();
+        EpochError::OtherProvider { epoch, found: found.join(" and "), configured }
+    })
+}
+
+/// Replaces the row of an epoch if it still is what it was.
+pub(super) async fn replace(
+    store: &Store,
+    epoch: u32,
+    before: Option<Vec<u8>>,
+    row: &EpochKey,
+) -> Result<Outcome, Error> {
+    let key = Key::Epoch(epoch);
+    let commit = Commit {
+        partition: key.partition(),
+        expect: Some(Expect { key, value: before }),
+        ops: vec![Op::Put(key, row.encode())],
+        sides: Vec::new(),
+    };
+    store.commit(commit).await.map_err(commit_error)
+}
+
+impl Db {
+    /// Takes the key of an epoch that another process began into the keyring.
+    pub(super) async fn load_epoch(&self, crypt: &Crypt, epoch: u32) -> Result<(), Error> {
+        let key = Key::Epoch(epoch);
+        let bytes = self.0.store.get(&key).await.map_err(Error::Store)?;
+        let row = decode(key, &bytes.ok_or_else(|| Error::Corrupt { key: key.to_string() })?)?;
+        let context = Context { database_id: self.0.database_id, epoch };
+        let bytes = unwrap(crypt, context, &row).await.map_err(Error::of_epoch)?;
+        crypt.keyring.add_epoch(epoch, &bytes);
+        Ok(())
+    }
+
+    /// Begins a new epoch: what is created from now on is wrapped under it. [`Db::run_sealing_job`] moves the rest.
+    pub async fn begin_epoch(&self) -> Result<u32, Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
+        let epochs = crypt.keyring.epochs();
+        if epochs.len() >= LIVE_EPOCHS {
+            return Err(Error::Busy);
+        }
+        let epoch = epochs.last().map_or(1, |epoch| epoch + 1);
+        create_epoch(&self.0.store, crypt, self.0.database_id, epoch).await.map_err(Error::of_epoch)?;
+        Ok(epoch)
+    }
+
+    /// Asks the KMS for its current key: epoch keys that another one wrapped are wrapped anew, and an epoch that is
+    /// too old is followed by the next. True if one was begun.
+    pub async fn renew_epochs(&self) -> Result<bool, Error> {
+        let Some(crypt) = self.crypt() else { return Ok(false) };
+        let current = crypt.kms.describe().await.map_err(Error::of_kms)?;
+        let epochs = list_epochs(&self.0.store).await?;
+        let age = self.0.clock.now().saturating_sub(epochs.last().map_or(0, |(_, row, _)| row.created));
+        for (epoch, row, bytes) in epochs {
+            let wrapped = wrapped_by(&row, crypt.kms.kind(), epoch).map_err(Error::of_epoch)?;
+            if wrapped.key_id != current {
+                self.rewrap_epoch(crypt, epoch, row, bytes).await?;
+            }
+        }
+        if u128::from(age) < self.0.settings.epoch_age.as_nanos() {
+            return Ok(false);
+        }
+        self.begin_epoch().await.map(|_| true)
+    }
+
+    async fn rewrap_epoch(&self, crypt: &Crypt, epoch: u32, mut row: EpochKey, before: Vec<u8>) -> Result<(), Error> {
+        let context = Context { database_id: self.0.database_id, epoch };
+        let key = unwrap(crypt, context, &row).await.map_err(Error::of_epoch)?;
+        let wrapped = crypt.kms.wrap(&key, context).await.map_err(Error::of_kms)?;
+        let kms_key = wrapped.key_id.clone();
+        row.wraps.retain(|other| other.provider != wrapped.provider);
+        row.wraps.push(wrapped);
+        if replace(&self.0.store, epoch, Some(before), &row).await? == Outcome::Committed {
+            tracing::info!(target: "audit", event = "encryption.epoch_rewrapped", epoch, kms_key);
+        }
+        Ok(())
+    }
+
+    /// Has the KMS open the key of the newest epoch: what it must be able to do for the next start.
+    pub async fn probe_kms(&self) -> Result<(), Error> {
+        let Some(crypt) = self.crypt() else { return Ok(()) };
+        let epochs = list_epochs(&self.0.store).await?;
+        let Some((epoch, row, _)) = epochs.last() else { return Ok(()) };
+        let wrapped = wrapped_by(row, crypt.kms.kind(), *epoch).map_err(Error::of_epoch)?;
+        let context = Context { database_id: self.0.database_id, epoch: *epoch };
+        crypt.kms.probe(Some((wrapped, context))).await.map_err(Error::of_kms)
+    }
+
+    /// Removes the keys of all epochs before this one, which nothing is wrapped under any more.
+    pub(super) async fn retire_epochs_before(&self, epoch: u32) -> Result<(), Error> {
+        let Some(crypt) = self.crypt() else { return Ok(()) };
+        for (old, _, bytes) in list_epochs(&self.0.store).await? {
+            if old >= epoch {
+                continue;
+            }
+            let key = Key::Epoch(old);
+            let commit = Commit {
+                partition: key.partition(),
+                expect: Some(Expect { key, value: Some(bytes) }),
+                ops: vec![Op::Delete(key)],
+                sides: Vec::new(),
+            };
+            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+                tracing::info!(target: "audit", event = "encryption.epoch_retired", epoch = old);
+            }
+        }
+        crypt.keyring.drop_epochs_before(epoch);
+        Ok(())
+    }
+}

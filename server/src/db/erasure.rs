@@ -1,0 +1,181 @@
+//! Erasure: a thread is destroyed by destroying its keys, and then cleared away.
+//!
+//! The first commit removes every wrapped key of the thread and takes it out of all lists; from then on nothing in the
+//! live store opens it. The second removes what is left. A stop between the two is made good by retention, which finds
+//! the thread filed as erased. What the files of the store still hold of the wrapped keys goes with the next
+//! compaction, which is due by the horizon that the receipt names.
+
+use std::time::Duration;
+
+use super::change::Draft;
+use super::detached::Detached;
+use super::{Caller, Db, Error, access, commit_error, decode, decode_key};
+use crate::crypt::keyring::WrappedKey;
+use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
+use crate::model::ThreadId;
+use crate::rows::{Erasures, Present, Row as _};
+use crate::store::{Commit, Compaction, Direction, Expect, Op, Outcome, Side};
+
+const PENDING: Key = Key::Store(StoreRow::Erasures);
+/// An erasure this long before a compaction may have been committed after it began.
+const SLACK_NS: u64 = 60_000_000_000;
+
+/// What the caller of an erasure may show to whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The thread.
+    pub thread: ThreadId,
+    /// The keys that were destroyed, by the names under which they can be recognised; none if it was never encrypted.
+    pub key_ids: Vec<String>,
+    /// Unix nanoseconds from which nothing in the live store opened the thread.
+    pub erased: u64,
+    /// Unix nanoseconds until which files of the store may hold remains of its keys or, if it was never encrypted,
+    /// of its rows.
+    pub horizon: u64,
+    /// Copies of the store on the same disk that hold the thread for as long as they are kept.
+    pub checkpoints: Vec<String>,
+}
+
+impl Db {
+    /// Destroys a thread, live or deleted, for good.
+    pub async fn erase_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Receipt, Error> {
+        let (db, caller) = (self.clone(), caller.clone());
+        // A client that hangs up must not leave a half of it undone.
+        Detached::new(async move {
+            let receipt = db.shred_thread(&caller, thread).await?;
+            db.clear_erased(thread, receipt.erased).await?;
+            Ok(receipt)
+        })
+        .await
+    }
+
+    async fn shred_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Receipt, Error> {
+        loop {
+            let read = self.head(thread).await?.ok_or(Error::AccessDenied)?;
+            access::check_access(&read.head, self.hash_user(&caller.user))?;
+            let mut draft = Draft::new(self, thread, &read);
+            let erased = draft.next_message_timestamp()?;
+            if read.head.deleted == 0 {
+                draft.delete_thread(erased);
+            }
+            let key_ids = draft.destroy_keys().await?;
+            let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
+            draft.sides.push(Side::Put(entry, Present.encode()));
+            self.note_erasure(&mut draft.sides, erased).await?;
+            if draft.commit(1).await? == Outcome::Committed {
+                self.0.tails.forget(thread);
+                let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
+                let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
+                let keys = receipt.key_ids.join(" ");
+                tracing::info!(target: "audit", event = "thread.erased", thread = %thread, keys, erased, horizon);
+                return Ok(receipt);
+            }
+        }
+    }
+
+    fn horizon_ns(&self) -> u64 {
+        u64::try_from(self.0.settings.erasure_horizon.as_nanos()).unwrap_or(u64::MAX / 2)
+    }
+
+    /// Has the files compacted in time.
+    async fn note_erasure(&self, sides: &mut Vec<Side>, erased: u64) -> Result<(), Error> {
+        let pending = self.row::<Erasures>(PENDING).await?;
+        let oldest = pending.map_or(erased, |pending| pending.oldest);
+        sides.push(Side::Put(PENDING, Erasures { oldest, latest: erased }.encode()));
+        Ok(())
+    }
+
+    /// Removes what is left of an erased thread.
+    async fn clear_erased(&self, thread: ThreadId, erased: u64) -> Result<(), Error> {
+        let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
+        loop {
+            let Some(mut commit) = self.removal(thread).await? else { return Ok(()) };
+            commit.sides.push(Side::Delete(entry));
+            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Destroys the keys of a deleted thread whose time is over, before anything else of it goes.
+    pub(super) async fn shred_expired(&self, thread: ThreadId, deleted: u64) -> Result<(), Error> {
+        loop {
+            let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted == deleted) else {
+                return Ok(());
+            };
+            let mut draft = Draft::new(self, thread, &read);
+            let key_ids = draft.destroy_keys().await?;
+            if key_ids.is_empty() {
+                return Ok(());
+            }
+            self.note_erasure(&mut draft.sides, self.next_timestamp()?).await?;
+            if draft.commit(0).await? == Outcome::Committed {
+                tracing::info!(target: "audit", event = "thread.shredded", thread = %thread, keys = key_ids.join(" "));
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compacts if something was erased and its horizon comes near. True if it did.
+    pub async fn compact_if_due(&self) -> Result<bool, Error> {
+        let Some(pending) = self.row::<Erasures>(PENDING).await? else { return Ok(false) };
+        // Half of the time is left for the compaction itself, and for a server that was down.
+        if self.0.clock.now() < pending.oldest.saturating_add(self.horizon_ns() / 2) {
+            return Ok(false);
+        }
+        self.compact(Compaction::Keys).await.map(|()| true)
+    }
+
+    /// Rewrites files so that nothing of what was removed is left in them.
+    pub async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+        let began = self.next_timestamp()?;
+        self.0.store.compact(compaction).await.map_err(Error::Store)?;
+        self.settle_erasures(began).await?;
+        tracing::info!(target: "audit", event = "encryption.compacted", ?compaction);
+        Ok(())
+    }
+
+    /// Notes that a compaction is done that began then. What was erased while it ran waits for the next.
+    async fn settle_erasures(&self, began: u64) -> Result<(), Error> {
+        loop {
+            let Some(before) = self.0.store.get(&PENDING).await.map_err(Error::Store)? else { return Ok(()) };
+            let Erasures { latest, .. } = decode(PENDING, &before)?;
+            let op = if latest.saturating_add(SLACK_NS) < began {
+                Op::Delete(PENDING)
+            } else {
+                Op::Put(PENDING, Erasures { oldest: latest, latest }.encode())
+            };
+            let expect = Some(Expect { key: PENDING, value: Some(before) });
+            let commit = Commit { partition: Partition::Store, expect, ops: vec![op], sides: Vec::new() };
+            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Since when an erased key waits for a compaction, in Unix nanoseconds.
+    pub async fn erasure_pending_since(&self) -> Result<Option<u64>, Error> {
+        Ok(self.row::<Erasures>(PENDING).await?.map(|pending| pending.oldest))
+    }
+
+    /// How long the remains of an erased key stay in the files at most.
+    pub fn erasure_horizon(&self) -> Duration {
+        self.0.settings.erasure_horizon
+    }
+}
+
+impl Draft<'_> {
+    /// Makes the removal of every wrapped key of the thread part of the commit; their names.
+    async fn destroy_keys(&mut self) -> Result<Vec<String>, Error> {
+        let keys = KeyRange::data_keys(Partition::Thread(self.thread));
+        let rows = self.store().scan(keys, Direction::Ascending, 1_000).await.map_err(Error::Store)?.rows;
+        let mut key_ids = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = decode_key(&row.key)?;
+            key_ids.push(decode::<WrappedKey>(place, &row.value)?.commitment.key_id());
+            self.ops.push(Op::Delete(place));
+            self.forgotten.push(place);
+        }
+        Ok(key_ids)
+    }
+}

@@ -1,0 +1,225 @@
+//! Rows are sealed on their way to the store and opened on their way back.
+//!
+//! [`Key::is_private`] says which. Each is sealed with a data key of its owner, a thread or a user, whose wrapped form
+//! lies in the owner's partition. Without encryption everything passes as it is. Nothing falls back to plain text: a
+//! key that is not to be had is an error. Rows that were written before encryption was turned on are read as they are
+//! until the job of [`super::sealing_job`] has sealed the last one; from then on a plain one is a forgery.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Db, Error, commit_error, decode_key};
+use crate::crypt::Crypt;
+use crate::crypt::keyring::{Missing, NumberedKey, WrappedKey};
+use crate::crypt::seal::{self, SEALS_A_KEY};
+use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
+use crate::model::ThreadId;
+use crate::rows::{Head, Row as _};
+use crate::store::{self, Commit, Expect, Op, Outcome, Row, Side};
+
+/// What the private rows of a commit are sealed with.
+#[derive(Clone)]
+pub(super) struct Seal {
+    /// None if encryption is off.
+    key: Option<NumberedKey>,
+    /// The row of a key that is new, which the commit has to carry.
+    new: Option<(Key, Vec<u8>)>,
+}
+
+impl Seal {
+    /// The value as the store gets it.
+    pub(super) fn value(&self, key: Key, value: Vec<u8>) -> Vec<u8> {
+        match &self.key {
+            Some(data_key) if key.is_private() => data_key.sealer.seal(data_key.number, &key.encode(), &value),
+            _ => value,
+        }
+    }
+
+    /// The generation of the key; 0 if encryption is off.
+    pub(super) fn generation(&self) -> u32 {
+        self.key.as_ref().map_or(0, |key| key.number)
+    }
+
+    /// Counts one value that a user's key sealed.
+    pub(super) fn count_for_user(&self, user: Hash16) -> impl Iterator<Item = Side> + use<> {
+        self.key.is_some().then_some(Side::Add(Key::User(user, UserRow::Seals), 1)).into_iter()
+    }
+
+    /// The row of the key, if it is new.
+    pub(super) fn new_row(&self) -> Option<Op> {
+        self.new.as_ref().map(|(place, wrapped)| Op::Put(*place, wrapped.clone()))
+    }
+}
+
+/// Why a data key was not fetched; shared by all who waited for it.
+#[derive(Clone, Debug)]
+enum NotFetched {
+    Gone,
+    Damaged,
+    Store(store::Error),
+    Epoch(u32),
+}
+
+impl Db {
+    /// The keys, if this database encrypts.
+    pub(super) fn crypt(&self) -> Option<&Arc<Crypt>> {
+        self.0.crypt.as_ref()
+    }
+
+    /// The keys for writing; an error if the KMS has been gone for too long.
+    fn crypt_for_writing(&self) -> Result<Option<&Arc<Crypt>>, Error> {
+        let Some(crypt) = self.crypt() else { return Ok(None) };
+        let health = crypt.kms.health();
+        if health.may_seal { Ok(Some(crypt)) } else { Err(Error::kms_gone(health)) }
+    }
+
+    /// An error if the KMS has been gone for so long that nothing may be read.
+    pub(super) fn check_readable(&self) -> Result<(), Error> {
+        let Some(crypt) = self.crypt() else { return Ok(()) };
+        let health = crypt.kms.health();
+        if health.may_open { Ok(()) } else { Err(Error::kms_gone(health)) }
+    }
+
+    /// What the next commit to a thread seals with: the newest key, or a new one if there is none or it is used up.
+    pub(super) async fn seal_for_thread(&self, thread: ThreadId, head: &Head) -> Result<Seal, Error> {
+        if head.generation == 0 || head.seals >= SEALS_A_KEY {
+            return self.new_seal_for_thread(thread, head.generation + 1);
+        }
+        let Some(crypt) = self.crypt_for_writing()? else { return Err(Error::sealed_without_keys(thread)) };
+        let place = Key::Thread(thread, ThreadRow::DataKey(head.generation));
+        Ok(Seal { key: Some(self.data_key(crypt, place).await?), new: None })
+    }
+
+    /// A key that the thread does not have yet.
+    pub(super) fn new_seal_for_thread(&self, thread: ThreadId, generation: u32) -> Result<Seal, Error> {
+        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal { key: None, new: None }) };
+        let place = Key::Thread(thread, ThreadRow::DataKey(generation));
+        let (key, wrapped) =
+            crypt.keyring.new_data_key(place, generation).map_err(|missing| damaged(place, missing))?;
+        Ok(Seal { key: Some(key), new: Some((place, wrapped.encode())) })
+    }
+
+    /// Keeps the key that a commit carried, and forgets those whose rows it removed.
+    pub(super) async fn swap_keys(&self, seal: Option<&Seal>, forgotten: &[Key]) {
+        let Some(crypt) = self.crypt() else { return };
+        if let Some(Seal { key: Some(key), new: Some((place, _)) }) = seal {
+            crypt.keyring.keep(*place, key.clone()).await;
+        }
+        for place in forgotten {
+            crypt.keyring.forget(*place).await;
+        }
+    }
+
+    /// What a user's rows are sealed with; the key is made if there is none.
+    pub(super) async fn seal_for_user(&self, user: Hash16) -> Result<Seal, Error> {
+        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal { key: None, new: None }) };
+        let seals = self.counter(Key::User(user, UserRow::Seals)).await?;
+        let generation = u32::try_from(1 + seals / SEALS_A_KEY).expect("2^62 seals take longer than the sun has");
+        let place = Key::User(user, UserRow::DataKey(generation));
+        match self.data_key(crypt, place).await {
+            Err(Error::Erased) => {}
+            found => return Ok(Seal { key: Some(found?), new: None }),
+        }
+        let (key, wrapped) =
+            crypt.keyring.new_data_key(place, generation).map_err(|missing| damaged(place, missing))?;
+        let commit = Commit {
+            partition: place.partition(),
+            expect: Some(Expect { key: place, value: None }),
+            ops: vec![Op::Put(place, wrapped.encode())],
+            sides: Vec::new(),
+        };
+        if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            crypt.keyring.keep(place, key.clone()).await;
+            return Ok(Seal { key: Some(key), new: None });
+        }
+        // Another request of the same user was first.
+        Ok(Seal { key: Some(self.data_key(crypt, place).await?), new: None })
+    }
+
+    /// The value as it was before it was sealed.
+    pub(super) async fn open_value(&self, key: Key, value: Vec<u8>) -> Result<Vec<u8>, Error> {
+        let mut memo = None;
+        self.open_with(&mut memo, key, &key.encode(), value).await
+    }
+
+    /// The rows with their values as they were before they were sealed.
+    pub(super) async fn open_rows(&self, mut rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+        let mut memo = None;
+        for row in &mut rows {
+            let value = std::mem::take(&mut row.value);
+            row.value = self.open_with(&mut memo, decode_key(&row.key)?, &row.key, value).await?;
+        }
+        Ok(rows)
+    }
+
+    /// `memo` is the last key used: rows of one page have the same.
+    async fn open_with(
+        &self,
+        memo: &mut Option<(Key, NumberedKey)>,
+        key: Key,
+        key_bytes: &[u8],
+        value: Vec<u8>,
+    ) -> Result<Vec<u8>, Error> {
+        let corrupt = || Error::Corrupt { key: key.to_string() };
+        let Some(generation) = seal::generation(&value) else {
+            let forged = key.is_private() && self.0.strict.load(Ordering::Relaxed);
+            return if forged { Err(corrupt()) } else { Ok(value) };
+        };
+        let crypt = self.crypt().ok_or_else(corrupt)?;
+        let place = match key.partition() {
+            Partition::Thread(thread) => Key::Thread(thread, ThreadRow::DataKey(generation)),
+            Partition::User(user) => Key::User(user, UserRow::DataKey(generation)),
+            _ => return Err(corrupt()),
+        };
+        let known = memo.take().filter(|(known, _)| *known == place);
+        let (place, data_key) = match known {
+            Some(known) => known,
+            None => (place, self.data_key(crypt, place).await?),
+        };
+        let opened = data_key.sealer.open(key_bytes, &value).map_err(|_| corrupt());
+        *memo = Some((place, data_key));
+        opened
+    }
+
+    /// The data key whose row is `place`. [`Error::Erased`] if there is no such row.
+    pub(super) async fn data_key(&self, crypt: &Arc<Crypt>, place: Key) -> Result<NumberedKey, Error> {
+        self.check_readable()?;
+        loop {
+            let fetched = crypt.keyring.data_key(place, self.fetch_key(crypt, place)).await;
+            let (key, fresh) = match fetched {
+                Ok(found) => found,
+                Err(NotFetched::Epoch(epoch)) => {
+                    // Another process on the same store may have begun it.
+                    self.load_epoch(crypt, epoch).await?;
+                    continue;
+                }
+                Err(NotFetched::Gone) => return Err(Error::Erased),
+                Err(NotFetched::Damaged) => return Err(Error::Corrupt { key: place.to_string() }),
+                Err(NotFetched::Store(error)) => return Err(Error::Store(error)),
+            };
+            // An erasure forgets the key after its row; a fetch that overlapped with it must not bring it back.
+            if fresh && self.0.store.get(&place).await.map_err(Error::Store)?.is_none() {
+                crypt.keyring.forget(place).await;
+                return Err(Error::Erased);
+            }
+            return Ok(key);
+        }
+    }
+
+    async fn fetch_key(&self, crypt: &Crypt, place: Key) -> Result<NumberedKey, NotFetched> {
+        let row = self.0.store.get(&place).await.map_err(NotFetched::Store)?.ok_or(NotFetched::Gone)?;
+        let wrapped = WrappedKey::decode(&row).map_err(|_| NotFetched::Damaged)?;
+        let generation = match place {
+            Key::Thread(_, ThreadRow::DataKey(generation)) | Key::User(_, UserRow::DataKey(generation)) => generation,
+            _ => return Err(NotFetched::Damaged),
+        };
+        crypt.keyring.open_data_key(place, generation, &wrapped).map_err(|missing| match missing {
+            Missing::Epoch(epoch) => NotFetched::Epoch(epoch),
+            Missing::Damaged => NotFetched::Damaged,
+        })
+    }
+}
+
+fn damaged(place: Key, _: Missing) -> Error {
+    Error::Corrupt { key: place.to_string() }
+}

@@ -1,0 +1,413 @@
+//! The job that brings the whole store to the newest epoch: seals what is plain, and wraps data keys anew.
+//!
+//! It visits every thread and then every user, remembers how far it has come, and goes on from there after a stop.
+//! Rows change one by one, each only if it still is what was read, so writers never wait for it. A thread's last step
+//! declares it done, in a commit that its writers cannot overtake. When nothing failed, the job reseals the store
+//! secret, after which a plain private row is refused as a forgery, and retires the epochs that nothing needs.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::change::Draft;
+use super::epochs::list_epochs;
+use super::{Db, Error, commit_error, decode, decode_key};
+use crate::clock::monotonic;
+use crate::crypt::Crypt;
+use crate::crypt::keyring::WrappedKey;
+use crate::crypt::seal;
+use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use crate::model::ThreadId;
+use crate::rows::{JobProgress, Row as _};
+use crate::store::{Commit, Direction, Expect, Op, Outcome, Row, Side};
+
+const PARTITIONS_A_PAGE: usize = 64;
+const ROWS_A_PAGE: usize = 64;
+const PROGRESS: Key = Key::Store(StoreRow::Sealing);
+
+/// What a visit changed, or would have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visit {
+    /// Values sealed, or sealed anew.
+    pub values: u64,
+    /// Data keys wrapped anew.
+    pub keys: u64,
+}
+
+/// A thread that was asked to be sealed.
+#[derive(Debug)]
+pub struct SealedThread {
+    /// Which.
+    pub thread: ThreadId,
+    /// The name of its key, or why it was not sealed.
+    pub outcome: Result<Option<String>, Error>,
+}
+
+/// Holds the job to its rate.
+struct Pace {
+    a_second: u32,
+    began: std::time::Instant,
+    done: u64,
+}
+
+impl Pace {
+    async fn keep(&mut self, visit: Visit) {
+        self.done += 1 + visit.values + visit.keys;
+        let due = Duration::from_secs_f64(self.done as f64 / f64::from(self.a_second.max(1)));
+        let ahead = due.saturating_sub(monotonic().duration_since(self.began));
+        if ahead > Duration::from_millis(50) {
+            tokio::time::sleep(ahead).await;
+        }
+    }
+}
+
+impl Db {
+    /// Has the job look for work.
+    pub fn want_sealing(&self) {
+        self.0.sealing_wanted.notify_one();
+    }
+
+    /// Waits until the job has reason to look for work.
+    pub async fn sealing_wanted(&self) {
+        self.0.sealing_wanted.notified().await;
+    }
+
+    /// Seals threads that hold plain values, a thousand at most, and counts those passed over.
+    pub async fn seal_threads(&self) -> Result<(Vec<SealedThread>, u64), Error> {
+        const MOST: usize = 1_000;
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
+        let (mut sealed, mut skipped, mut after) = (Vec::new(), 0, None);
+        while sealed.len() < MOST {
+            let kind = PartitionKind::Thread;
+            let page = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
+            let page = page.map_err(Error::Store)?;
+            after = page.last().copied();
+            if after.is_none() {
+                break;
+            }
+            for partition in page {
+                let Partition::Thread(thread) = partition else { continue };
+                if self.head(thread).await?.is_none_or(|read| read.head.oldest != 0) {
+                    skipped += 1;
+                    continue;
+                }
+                let outcome = match self.visit_thread(&crypt, thread).await {
+                    Ok(_) => Ok(self.key_id(thread).await?),
+                    Err(error @ Error::Corrupt { .. }) => Err(error),
+                    Err(error) => return Err(error),
+                };
+                sealed.push(SealedThread { thread, outcome });
+            }
+        }
+        Ok((sealed, skipped))
+    }
+
+    /// The name of the thread's newest data key.
+    async fn key_id(&self, thread: ThreadId) -> Result<Option<String>, Error> {
+        let keys = KeyRange::data_keys(Partition::Thread(thread));
+        let newest = self.0.store.scan(keys, Direction::Descending, 1).await.map_err(Error::Store)?.rows;
+        let wrapped = newest.first().map(|row| decode::<WrappedKey>(decode_key(&row.key)?, &row.value)).transpose()?;
+        Ok(wrapped.map(|wrapped| wrapped.commitment.key_id()))
+    }
+
+    /// How far the job has come.
+    pub async fn sealing_progress(&self) -> Result<Option<JobProgress>, Error> {
+        self.row(PROGRESS).await
+    }
+
+    /// What a run would change.
+    pub async fn count_unsealed(&self) -> Result<JobProgress, Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
+        let epoch = crypt.keyring.current_epoch().map_or(0, |epoch| epoch.number);
+        let mut progress = JobProgress { epoch, started: self.next_timestamp()?, ..JobProgress::default() };
+        while let Some(partitions) = self.next_partitions(&mut progress).await? {
+            for partition in partitions {
+                let visit = self.count_partition(partition, epoch).await?;
+                progress.note(partition, visit);
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Runs until the whole store is at the newest epoch. Does nothing if it already is.
+    pub async fn run_sealing_job(&self) -> Result<JobProgress, Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
+        let mut pace = Pace { a_second: self.0.settings.rewrap_rate, began: monotonic(), done: 0 };
+        loop {
+            let epoch = crypt.keyring.current_epoch().map_or(0, |epoch| epoch.number);
+            let mut progress = self.sealing_progress().await?.filter(|p| p.epoch == epoch).unwrap_or_default();
+            if progress.finished != 0 && progress.failed == 0 {
+                return Ok(progress);
+            }
+            if progress.epoch != epoch || progress.finished != 0 {
+                progress = JobProgress { epoch, started: self.next_timestamp()?, ..JobProgress::default() };
+            }
+            tracing::info!(event = "encryption.sealing_started", epoch, resumed = progress.position.is_some());
+            if self.walk(&crypt, &mut progress, &mut pace).await? {
+                return self.finish(progress).await;
+            }
+        }
+    }
+
+    /// Visits what is left; false if another epoch began meanwhile.
+    async fn walk(&self, crypt: &Crypt, progress: &mut JobProgress, pace: &mut Pace) -> Result<bool, Error> {
+        while let Some(partitions) = self.next_partitions(progress).await? {
+            for partition in partitions {
+                match self.visit(crypt, partition).await {
+                    Ok(visit) => {
+                        progress.note(partition, visit);
+                        pace.keep(visit).await;
+                    }
+                    Err(error @ Error::Corrupt { .. }) => {
+                        tracing::error!(event = "encryption.sealing_failed", ?partition, %error);
+                        progress.note(partition, Visit::default());
+                        progress.failed += 1;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.save(progress).await?;
+            if crypt.keyring.current_epoch().is_some_and(|epoch| epoch.number != progress.epoch) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next threads that are older than the run, then users; none when all were visited.
+    async fn next_partitions(&self, progress: &mut JobProgress) -> Result<Option<Vec<Partition>>, Error> {
+        let mut from = progress.position.as_deref().and_then(Partition::decode);
+        for kind in [PartitionKind::Thread, PartitionKind::User] {
+            if kind == PartitionKind::Thread && from.is_some_and(|from| from.kind() == PartitionKind::User) {
+                continue;
+            }
+            let after = from.filter(|from| from.kind() == kind);
+            let found = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
+            let mut found = found.map_err(Error::Store)?;
+            // What was created since the run began was created in its epoch.
+            found.retain(|partition| !matches!(partition, Partition::Thread(thread) if thread.0 > progress.started));
+            if !found.is_empty() {
+                return Ok(Some(found));
+            }
+            from = None;
+        }
+        Ok(None)
+    }
+
+    async fn save(&self, progress: &JobProgress) -> Result<(), Error> {
+        let (threads, users) = (progress.threads as f64, progress.users as f64);
+        metrics::gauge!("progressdb_sealing_job_threads").set(threads);
+        metrics::gauge!("progressdb_sealing_job_users").set(users);
+        let ops = vec![Op::Put(PROGRESS, progress.encode())];
+        let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
+        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+    }
+
+    /// Nothing was left out: what remains is the store's own secret, and to retire what is not needed any more.
+    async fn finish(&self, mut progress: JobProgress) -> Result<JobProgress, Error> {
+        if progress.failed == 0 {
+            self.reseal_secret(true).await?;
+            self.retire_epochs_before(progress.epoch).await?;
+        }
+        progress.finished = self.0.clock.now();
+        self.save(&progress).await?;
+        let JobProgress { epoch, threads, users, values, keys, failed, .. } = progress;
+        tracing::info!(target: "audit", event = "encryption.sealed", epoch, threads, users, values, keys, failed);
+        Ok(progress)
+    }
+
+    /// Seals a thread's rows with a new key, and removes its older ones.
+    pub async fn reencrypt_thread(&self, thread: ThreadId) -> Result<Visit, Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
+        while !self.begin_generation(thread).await? {}
+        let visit = self.visit(&crypt, Partition::Thread(thread)).await?;
+        tracing::info!(target: "audit", event = "encryption.thread_reencrypted", thread = %thread, values = visit.values);
+        Ok(visit)
+    }
+
+    async fn visit(&self, crypt: &Crypt, partition: Partition) -> Result<Visit, Error> {
+        match partition {
+            Partition::Thread(thread) => self.visit_thread(crypt, thread).await,
+            Partition::User(user) => self.visit_user(crypt, user).await,
+            _ => Ok(Visit::default()),
+        }
+    }
+
+    async fn visit_thread(&self, crypt: &Crypt, thread: ThreadId) -> Result<Visit, Error> {
+        let mut values = 0;
+        loop {
+            let Some(read) = self.head(thread).await? else { return Ok(Visit::default()) };
+            if read.head.generation == 0 {
+                self.begin_generation(thread).await?;
+                continue;
+            }
+            if read.head.oldest == read.head.generation {
+                break;
+            }
+            let place = Key::Thread(thread, ThreadRow::DataKey(read.head.generation));
+            if self.0.store.get(&place).await.map_err(Error::Store)?.is_none() {
+                // Erased, and about to go.
+                return Ok(Visit::default());
+            }
+            let seal = self.seal_for_thread(thread, &read.head).await?;
+            let sealed = self.seal_rows(KeyRange::thread_without_head(thread), &seal).await?;
+            values += sealed;
+            self.finish_thread(thread, read.head.generation, sealed).await?;
+        }
+        Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::Thread(thread)).await? })
+    }
+
+    /// Gives the thread a new key; false if another commit came between.
+    async fn begin_generation(&self, thread: ThreadId) -> Result<bool, Error> {
+        let read = self.head(thread).await?.ok_or(Error::ThreadNotFound)?;
+        let mut draft = Draft::new(self, thread, &read);
+        draft.renew_key()?;
+        Ok(draft.commit(0).await? == Outcome::Committed)
+    }
+
+    /// Declares that no row is older than the key, and removes the older ones; nothing if a newer key came between.
+    async fn finish_thread(&self, thread: ThreadId, generation: u32, sealed: u64) -> Result<(), Error> {
+        loop {
+            let Some(read) = self.head(thread).await?.filter(|read| read.head.generation == generation) else {
+                return Ok(());
+            };
+            let mut draft = Draft::new(self, thread, &read);
+            draft.head.oldest = generation;
+            draft.head.seals += sealed;
+            let old = KeyRange::data_keys(Partition::Thread(thread));
+            let old = self.0.store.scan(old, Direction::Ascending, usize::MAX >> 1).await.map_err(Error::Store)?;
+            for row in old.rows {
+                let key = decode_key(&row.key)?;
+                if matches!(key, Key::Thread(_, ThreadRow::DataKey(older)) if older < generation) {
+                    draft.ops.push(Op::Delete(key));
+                    draft.forgotten.push(key);
+                }
+            }
+            if draft.commit(0).await? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn visit_user(&self, crypt: &Crypt, user: Hash16) -> Result<Visit, Error> {
+        let rows = [KeyRange::idempotency_of_user(user), KeyRange::only(&Key::User(user, UserRow::Profile))];
+        let mut values = 0;
+        for range in rows {
+            let seal = self.seal_for_user(user).await?;
+            let sealed = self.seal_rows(range, &seal).await?;
+            values += sealed;
+            if sealed > 0 {
+                self.count_seals(user, sealed).await?;
+            }
+        }
+        Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::User(user)).await? })
+    }
+
+    async fn count_seals(&self, user: Hash16, seals: u64) -> Result<(), Error> {
+        let seals = i64::try_from(seals).expect("a user has fewer rows");
+        let sides = vec![Side::Add(Key::User(user, UserRow::Seals), seals)];
+        let commit = Commit { partition: Partition::Store, expect: None, ops: Vec::new(), sides };
+        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+    }
+
+    /// Seals the private rows of the range that are not sealed with this key yet; how many that were.
+    async fn seal_rows(&self, mut rest: KeyRange, seal: &super::sealing::Seal) -> Result<u64, Error> {
+        let mut sealed = 0;
+        loop {
+            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_PAGE).await;
+            let rows = scan.map_err(Error::Store)?.rows;
+            let Some(last) = rows.last() else { return Ok(sealed) };
+            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+            let mut commits = JoinSet::new();
+            for Row { key, value } in rows {
+                let key = decode_key(&key)?;
+                if !key.is_private() || seal::generation(&value) == Some(seal.generation()) {
+                    continue;
+                }
+                let opened = self.open_value(key, value.clone()).await?;
+                let (db, new) = (self.clone(), seal.value(key, opened));
+                commits.spawn(async move { db.replace_row(key, value, new).await });
+            }
+            while let Some(outcome) = commits.join_next().await {
+                sealed += u64::from(outcome.map_err(|_| Error::Stopped)??);
+            }
+        }
+    }
+
+    /// Wraps the data keys of a thread or a user under the newest epoch; how many that were.
+    async fn rewrap_keys(&self, crypt: &Crypt, owner: Partition) -> Result<u64, Error> {
+        let scan = self.0.store.scan(KeyRange::data_keys(owner), Direction::Ascending, usize::MAX >> 1).await;
+        let newest = crypt.keyring.current_epoch().map(|epoch| epoch.number);
+        let mut rewrapped = 0;
+        for Row { key, value } in scan.map_err(Error::Store)?.rows {
+            let place = decode_key(&key)?;
+            let wrapped: WrappedKey = decode(place, &value)?;
+            if wrapped.epoch() == newest {
+                continue;
+            }
+            let anew = crypt.keyring.rewrap(place, &wrapped);
+            let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
+            rewrapped += u64::from(self.replace_row(place, value, anew.encode()).await?);
+        }
+        Ok(rewrapped)
+    }
+
+    /// Replaces a row by itself, if it still is what it was.
+    pub(super) async fn replace_row(&self, key: Key, before: Vec<u8>, after: Vec<u8>) -> Result<bool, Error> {
+        let commit = Commit {
+            partition: key.partition(),
+            expect: Some(Expect { key, value: Some(before) }),
+            ops: vec![Op::Put(key, after)],
+            sides: Vec::new(),
+        };
+        Ok(self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed)
+    }
+
+    async fn count_partition(&self, partition: Partition, epoch: u32) -> Result<Visit, Error> {
+        let (mut visit, mut rest) = (Visit::default(), KeyRange::all(partition));
+        loop {
+            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, 1_000).await;
+            let rows = scan.map_err(Error::Store)?.rows;
+            let Some(last) = rows.last() else { return Ok(visit) };
+            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+            for Row { key, value } in &rows {
+                let key = decode_key(key)?;
+                if key.is_private() {
+                    visit.values += u64::from(seal::generation(value).is_none());
+                } else if matches!(key, Key::Thread(_, ThreadRow::DataKey(_)) | Key::User(_, UserRow::DataKey(_))) {
+                    visit.keys += u64::from(decode::<WrappedKey>(key, value)?.epoch() != Some(epoch));
+                }
+            }
+        }
+    }
+
+    /// Seals the store secret under the newest epoch.
+    pub(super) async fn reseal_secret(&self, strict: bool) -> Result<(), Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
+        super::identity::seal_secret(&self.0.store, crypt, strict).await?;
+        self.0.strict.store(strict, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The epochs that have a key, with when they began and which key of the KMS wrapped theirs.
+    pub async fn epochs(&self) -> Result<Vec<(u32, u64, String)>, Error> {
+        let epochs = list_epochs(&self.0.store).await?;
+        let key_ids = |row: &crate::rows::EpochKey| {
+            row.wraps.iter().map(|wrap| format!("{}:{}", wrap.provider, wrap.key_id)).collect::<Vec<_>>().join(" ")
+        };
+        Ok(epochs.into_iter().map(|(epoch, row, _)| (epoch, row.created, key_ids(&row))).collect())
+    }
+}
+
+impl JobProgress {
+    fn note(&mut self, partition: Partition, visit: Visit) {
+        self.position = Some(partition.encode());
+        match partition {
+            Partition::Thread(_) => self.threads += 1,
+            _ => self.users += 1,
+        }
+        self.values += visit.values;
+        self.keys += visit.keys;
+    }
+}

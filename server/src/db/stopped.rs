@@ -1,0 +1,219 @@
+//! What is done to the keys of a store that nobody serves: checking them, moving them to another KMS, giving them up.
+//!
+//! Each of these can be interrupted at any point and started again. While keys move, a row has the wraps of both, so
+//! that the store opens with the old configuration as well as with the new one until the last step.
+
+use serde::Serialize;
+
+use super::epochs::{EpochError, list_epochs, replace, unwrap, unwrap_by};
+use super::identity::unseal_secret;
+use super::{Db, Error, commit_error, decode, decode_key};
+use crate::crypt::Crypt;
+use crate::crypt::keyring::{Missing, WrappedKey};
+use crate::crypt::kms::{Context, Kms};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use crate::model::ThreadId;
+use crate::rows::Row as _;
+use crate::store::{Commit, Direction, Op, Outcome, Row, Side, Store};
+
+const PARTITIONS_A_PAGE: usize = 256;
+const ROWS_A_COMMIT: usize = 500;
+/// The most rows that a report names.
+const MOST_NAMED: usize = 1_000;
+
+/// What a check of all wrapped keys found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeyReport {
+    /// Epoch keys.
+    pub epochs: u64,
+    /// Data keys.
+    pub data_keys: u64,
+    /// How many do not open.
+    pub failed: u64,
+    /// Which they are, and why; the first thousand.
+    pub failures: Vec<KeyFailure>,
+}
+
+/// A wrapped key that does not open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyFailure {
+    /// The row.
+    pub key: String,
+    /// In the words of the KMS, if it was one of its keys.
+    pub why: String,
+}
+
+impl KeyReport {
+    fn fail(&mut self, key: Key, why: impl std::fmt::Display) {
+        self.failed += 1;
+        if self.failures.len() < MOST_NAMED {
+            self.failures.push(KeyFailure { key: key.to_string(), why: why.to_string() });
+        }
+    }
+}
+
+/// Opens every wrapped key of the store. One unwrapping an epoch by the KMS; changes nothing.
+pub async fn verify_keys(store: &Store, crypt: &Crypt, database_id: [u8; 16]) -> Result<KeyReport, Error> {
+    let mut report = KeyReport::default();
+    for (epoch, row, _) in list_epochs(store).await? {
+        report.epochs += 1;
+        match unwrap(crypt, Context { database_id, epoch }, &row).await {
+            Ok(key) => crypt.keyring.add_epoch(epoch, &key),
+            Err(EpochError::Kms { error, .. }) => report.fail(Key::Epoch(epoch), error),
+            Err(EpochError::Store(error)) => return Err(error),
+            Err(error) => report.fail(Key::Epoch(epoch), error),
+        }
+    }
+    let mut after = None;
+    while let Some(partition) = next_partition(store, after).await? {
+        after = Some(partition);
+        let rows = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
+        for Row { key, value } in rows.map_err(Error::Store)?.rows {
+            report.data_keys += 1;
+            let place = decode_key(&key)?;
+            let opened = WrappedKey::decode(&value).map_err(|_| Missing::Damaged);
+            if let Err(missing) = opened.and_then(|wrapped| crypt.keyring.open_data_key(place, 0, &wrapped)) {
+                report.fail(place, missing);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The thread or user behind another one: threads first.
+async fn next_partition(store: &Store, after: Option<Partition>) -> Result<Option<Partition>, Error> {
+    for kind in [PartitionKind::Thread, PartitionKind::User] {
+        if kind == PartitionKind::Thread && after.is_some_and(|after| after.kind() == PartitionKind::User) {
+            continue;
+        }
+        let from = after.filter(|after| after.kind() == kind);
+        let found = store.partitions(kind, from, Direction::Ascending, 1).await.map_err(Error::Store)?;
+        if let Some(partition) = found.first() {
+            return Ok(Some(*partition));
+        }
+    }
+    Ok(None)
+}
+
+/// Has every epoch key wrapped by `to`, and then forgets how `from` wrapped it. How many keys moved.
+pub async fn migrate_keys(store: &Store, from: &Kms, to: &Kms, database_id: [u8; 16]) -> Result<u64, EpochError> {
+    let current = to.describe().await.map_err(|error| EpochError::Kms { epoch: 0, error })?;
+    let mut moved = 0;
+    for (epoch, mut row, before) in list_epochs(store).await? {
+        if row.wraps.iter().any(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current) {
+            continue;
+        }
+        let context = Context { database_id, epoch };
+        let key = unwrap_by(from, context, &row).await?;
+        row.wraps.push(to.wrap(&key, context).await.map_err(|error| EpochError::Kms { epoch, error })?);
+        check_replaced(replace(store, epoch, Some(before), &row).await?, epoch)?;
+        moved += 1;
+        tracing::info!(target: "audit", event = "kms.epoch_moved", epoch, to = current);
+    }
+    // From here on only the new KMS opens the store, so first make sure that it does.
+    let epochs = list_epochs(store).await?;
+    for (epoch, row, _) in &epochs {
+        let mut row = row.clone();
+        row.wraps.retain(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current);
+        unwrap_by(to, Context { database_id, epoch: *epoch }, &row).await?;
+    }
+    for (epoch, mut row, before) in epochs {
+        let wraps = row.wraps.len();
+        row.wraps.retain(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current);
+        if row.wraps.len() < wraps {
+            check_replaced(replace(store, epoch, Some(before), &row).await?, epoch)?;
+        }
+    }
+    Ok(moved)
+}
+
+fn check_replaced(outcome: Outcome, epoch: u32) -> Result<(), Error> {
+    match outcome {
+        Outcome::Committed => Ok(()),
+        Outcome::Conflict { .. } => Err(Error::Corrupt { key: Key::Epoch(epoch).to_string() }),
+    }
+}
+
+impl Db {
+    /// Writes everything plain and destroys all keys. Nobody else may use the store meanwhile. How many values that
+    /// were.
+    pub async fn decrypt(&self) -> Result<u64, Error> {
+        let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
+        // Mixed rows are fine from here on, whatever becomes of this run; and the sealing job would start over.
+        self.reseal_secret(false).await?;
+        let sealing = vec![Op::Delete(Key::Store(StoreRow::Sealing))];
+        self.commit_plain(Partition::Store, sealing, Vec::new()).await?;
+        let (mut values, mut after) = (0, None);
+        for kind in [PartitionKind::Thread, PartitionKind::User] {
+            loop {
+                let page = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
+                let page = page.map_err(Error::Store)?;
+                after = page.last().copied();
+                if after.is_none() {
+                    break;
+                }
+                for partition in page {
+                    values += self.decrypt_partition(partition).await?;
+                }
+            }
+        }
+        let secret = Op::Put(Key::Store(StoreRow::Secret), unseal_secret(&self.0.store, crypt).await?);
+        let epochs = list_epochs(&self.0.store).await?;
+        let epochs = epochs.into_iter().map(|(epoch, ..)| Side::Delete(Key::Epoch(epoch))).collect();
+        self.commit_plain(Partition::Store, vec![secret], epochs).await?;
+        tracing::info!(target: "audit", event = "encryption.decrypted", values);
+        Ok(values)
+    }
+
+    async fn decrypt_partition(&self, partition: Partition) -> Result<u64, Error> {
+        let (mut values, mut rest) = (0, KeyRange::all(partition));
+        loop {
+            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_COMMIT).await;
+            let rows = scan.map_err(Error::Store)?.rows;
+            let Some(last) = rows.last() else { break };
+            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+            let mut ops = Vec::new();
+            for row in rows.into_iter().filter(|row| crate::crypt::seal::generation(&row.value).is_some()) {
+                let key = decode_key(&row.key)?;
+                if key.is_private() {
+                    ops.push(Op::Put(key, self.open_value(key, row.value).await?));
+                }
+            }
+            values += ops.len() as u64;
+            self.commit_plain(partition, ops, Vec::new()).await?;
+        }
+        self.give_up_keys(partition).await?;
+        Ok(values)
+    }
+
+    /// Nothing in the partition is sealed any more.
+    async fn give_up_keys(&self, partition: Partition) -> Result<(), Error> {
+        let keys = self.0.store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
+        let mut ops = Vec::new();
+        for row in keys.map_err(Error::Store)?.rows {
+            ops.push(Op::Delete(decode_key(&row.key)?));
+        }
+        match partition {
+            Partition::Thread(thread) => ops.extend(self.plain_head(thread).await?),
+            Partition::User(user) => ops.push(Op::Delete(Key::User(user, UserRow::Seals))),
+            _ => {}
+        }
+        self.commit_plain(partition, ops, Vec::new()).await
+    }
+
+    async fn plain_head(&self, thread: ThreadId) -> Result<Option<Op>, Error> {
+        let key = Key::Thread(thread, ThreadRow::Head);
+        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let head: crate::rows::Head = decode(key, &bytes)?;
+        let plain = crate::rows::Head { generation: 0, oldest: 0, seals: 0, revision: head.revision + 1, ..head };
+        Ok(Some(Op::Put(key, plain.encode())))
+    }
+
+    async fn commit_plain(&self, partition: Partition, ops: Vec<Op>, sides: Vec<Side>) -> Result<(), Error> {
+        if ops.is_empty() && sides.is_empty() {
+            return Ok(());
+        }
+        let commit = Commit { partition, expect: None, ops, sides };
+        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+    }
+}

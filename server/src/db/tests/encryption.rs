@@ -1,0 +1,412 @@
+//! What encryption promises: nothing readable, nothing moved, nothing lost, and gone when it is to be gone.
+
+use super::sealing_job::Visit;
+use super::tests_sealed::{ID, World, ann, crypt, crypt_with, json, message, once, plain, settings, thread, update};
+use super::*;
+use crate::crypt::seal::SEALS_A_KEY;
+use crate::keys::{KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
+use crate::model::{MessageKey, ThreadId, ThreadOrder};
+use crate::rows::{EpochKey, Head};
+use crate::store::memory::Memory;
+use crate::store::{Commit, Direction, Op};
+
+const CANARY: &str = "canary-7f3a";
+
+/// A world without encryption, whose store can be opened with it later.
+async fn plain_world() -> World {
+    World::open(Memory::default(), None).await
+}
+
+async fn sealed_world() -> World {
+    World::open(Memory::default(), crypt()).await
+}
+
+/// Everything that a user can write, with the canary in all of it.
+async fn write_canaries(world: &World) -> (ThreadId, MessageKey) {
+    let caller = Caller { user: UserId::parse(&format!("user-{CANARY}")).expect("a valid id") };
+    let content = crate::model::ThreadContent {
+        title: format!("title {CANARY}"),
+        slug: Some(CANARY.into()),
+        metadata: Some(json(&format!("{{\"m\":\"{CANARY}\"}}"))),
+    };
+    let thread = world.db.create_thread(&caller, content, once(CANARY)).await.expect("created").key;
+    let body = format!("\"{CANARY}\"");
+    let new = |key: &str| (message(&body), once(&format!("{CANARY}{key}")));
+    let (one, options) = new("1");
+    let kept = world.db.create_message(&caller, thread, one, options).await.expect("created").key;
+    let (two, options) = new("2");
+    let gone = world.db.create_message(&caller, thread, two, options).await.expect("created").key;
+    let changed = world.db.update_message(&caller, thread, kept, update(&body), once("e")).await;
+    changed.expect("changed");
+    world.db.delete_message(&caller, thread, gone, once("d")).await.expect("deleted");
+    (thread, kept)
+}
+
+fn holds(memory: &Memory, needle: &str) -> Vec<String> {
+    let rows = memory.rows().into_iter();
+    let found = rows
+        .filter(|(key, value)| [key, value].iter().any(|b| b.windows(needle.len()).any(|w| w == needle.as_bytes())));
+    found.map(|(key, _)| Key::decode(&key).expect("a key").to_string()).collect()
+}
+
+fn put(memory: &Memory, key: Key, value: Vec<u8>) {
+    let commit = Commit { partition: key.partition(), expect: None, ops: vec![Op::Put(key, value)], sides: Vec::new() };
+    memory.commit(commit).expect("committed");
+}
+
+fn raw(memory: &Memory, key: Key) -> Vec<u8> {
+    memory.get(&key).expect("read").expect("there")
+}
+
+fn head(memory: &Memory, thread: ThreadId) -> Head {
+    Head::decode(&raw(memory, Key::Thread(thread, ThreadRow::Head))).expect("a head")
+}
+
+fn message_row(key: MessageKey) -> Key {
+    let id = crate::model::MessageId { ts: key.ts, seq: key.seq.expect("a final key") };
+    Key::Thread(key.thread, ThreadRow::Message(id))
+}
+
+fn data_keys(memory: &Memory, thread: ThreadId) -> usize {
+    let range = KeyRange::data_keys(Partition::Thread(thread));
+    memory.scan(&range, Direction::Ascending, 100).expect("scanned").rows.len()
+}
+
+fn epochs(memory: &Memory) -> Vec<Partition> {
+    memory.partitions(PartitionKind::Epoch, None, Direction::Ascending, 100).expect("listed")
+}
+
+#[tokio::test]
+async fn no_row_holds_what_a_user_wrote() {
+    let plain = plain_world().await;
+    write_canaries(&plain).await;
+    assert!(holds(&plain.memory, CANARY).len() > 5, "without encryption they are there to be found");
+    let sealed = sealed_world().await;
+    write_canaries(&sealed).await;
+    assert_eq!(holds(&sealed.memory, CANARY), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_row_in_another_place_does_not_open() {
+    let world = sealed_world().await;
+    let (one, two) = (world.thread("one").await, world.thread("two").await);
+    let (first, second) = (world.message(one, "1").await, world.message(one, "2").await);
+    let foreign = world.message(two, "3").await;
+    let original = raw(&world.memory, message_row(first));
+    for other in [second, foreign] {
+        put(&world.memory, message_row(first), raw(&world.memory, message_row(other)));
+        let read = world.restarted().await.db.get_message(&ann(), one, first).await;
+        assert!(matches!(&read, Err(Error::Corrupt { key }) if *key == message_row(first).to_string()), "{read:?}");
+    }
+    for bit in [0, 8, 40, 17 * 8, original.len() * 8 - 1] {
+        let mut flipped = original.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        put(&world.memory, message_row(first), flipped);
+        let read = world.restarted().await.db.get_message(&ann(), one, first).await;
+        assert!(matches!(read, Err(Error::Corrupt { .. } | Error::Erased)), "bit {bit}: {read:?}");
+    }
+    put(&world.memory, message_row(first), original);
+    let read = world.restarted().await.db.get_message(&ann(), one, first).await.expect("as it was");
+    assert_eq!(read.content.body.get(), "1");
+}
+
+#[tokio::test]
+async fn a_plain_row_put_among_sealed_ones_is_refused() {
+    let (sealed, plain) = (sealed_world().await, plain_world().await);
+    let thread = sealed.thread("t").await;
+    let key = sealed.message(thread, "1").await;
+    let foreign = plain.thread("t").await;
+    let forged = plain.message(foreign, "\"forged\"").await;
+    put(&sealed.memory, message_row(key), raw(&plain.memory, message_row(forged)));
+    let read = sealed.restarted().await.db.get_message(&ann(), thread, key).await;
+    assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+}
+
+#[tokio::test]
+async fn turning_on_seals_what_is_there_and_a_crash_at_any_effect_loses_nothing() {
+    for effects in 0.. {
+        let world = plain_world().await;
+        write_canaries(&world).await;
+        let thread = world.thread("old").await;
+        world.message(thread, "1").await;
+        world.memory.die_after(effects);
+        let turned_on = async {
+            let db = World::try_open(world.memory.clone(), crypt()).await?;
+            db.run_sealing_job().await.map_err(OpenError::Unreadable)
+        };
+        let died = turned_on.await.is_err();
+        let world = World::open(world.memory.restarted(), crypt()).await;
+        assert_eq!(world.bodies(thread).await, ["1"], "a mixed store is readable, died after {effects}");
+        world.message(thread, "2").await;
+        world.db.run_sealing_job().await.expect("goes on");
+        assert_eq!(holds(&world.memory, CANARY), [""; 0]);
+        assert!(world.db.is_all_sealed());
+        let world = world.restarted().await;
+        assert!(world.db.is_all_sealed());
+        assert_eq!(world.bodies(thread).await, ["1", "2"]);
+        assert_eq!(world.db.count_unsealed().await.expect("counted").values, 0);
+        if !died {
+            assert!(effects > 20, "the job has more effects than {effects}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_epoch_takes_over_every_key_and_the_old_one_goes() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.message(thread, "1").await;
+    world.db.run_sealing_job().await.expect("nothing to do");
+    let old_copy = world.memory.restarted();
+    let before = raw(&world.memory, Key::Thread(thread, ThreadRow::DataKey(1)));
+    assert_eq!(world.db.begin_epoch().await.expect("begun"), 2);
+    assert_eq!(epochs(&world.memory), [Partition::Epoch(1), Partition::Epoch(2)]);
+    assert_eq!(world.db.count_unsealed().await.expect("counted").keys, 2, "one of the thread, one of the user");
+    let done = world.db.run_sealing_job().await.expect("done");
+    assert_eq!((done.epoch, done.keys, done.values, done.failed), (2, 2, 0, 0));
+    assert_ne!(raw(&world.memory, Key::Thread(thread, ThreadRow::DataKey(1))), before);
+    assert_eq!(epochs(&world.memory), [Partition::Epoch(2)]);
+    let world = world.restarted().await;
+    assert_eq!(world.bodies(thread).await, ["1"]);
+    let old = World::open(old_copy, crypt()).await;
+    assert_eq!(old.bodies(thread).await, ["1"], "a copy from before the rotation still opens");
+}
+
+#[tokio::test]
+async fn a_rotation_that_dies_after_any_effect_is_finished_by_the_next_start() {
+    for effects in 0.. {
+        let world = sealed_world().await;
+        let thread = world.thread("t").await;
+        world.message(thread, "1").await;
+        world.memory.die_after(effects);
+        let died = match world.db.begin_epoch().await {
+            Ok(_) => world.db.run_sealing_job().await.is_err(),
+            Err(_) => true,
+        };
+        let world = world.restarted().await;
+        assert_eq!(world.bodies(thread).await, ["1"]);
+        let done = world.db.run_sealing_job().await.expect("finished");
+        assert_eq!(epochs(&world.memory), [Partition::Epoch(done.epoch)]);
+        assert_eq!(world.restarted().await.bodies(thread).await, ["1"]);
+        if !died {
+            assert!(effects > 6, "a rotation has more effects than {effects}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_processes_that_rotate_at_once_one_wins_and_both_go_on() {
+    let one = sealed_world().await;
+    let two = World::open(one.memory.clone(), crypt()).await;
+    let thread = one.thread("t").await;
+    let (first, second) = tokio::join!(one.db.begin_epoch(), two.db.begin_epoch());
+    assert_eq!((first.expect("begun"), second.expect("taken over")), (2, 2));
+    assert_eq!(one.db.begin_epoch().await.expect("begun"), 3);
+    one.message(thread, "1").await;
+    one.db.reencrypt_thread(thread).await.expect("a key of an epoch that the other does not know");
+    assert_eq!(two.bodies(thread).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_named_and_changes_nothing() {
+    let world = sealed_world().await;
+    world.thread("t").await;
+    let before = world.memory.rows();
+    let opened = World::try_open(world.memory.restarted(), crypt_with([8; 32])).await.map(drop);
+    let Err(OpenError::Keys(EpochError::Kms { epoch: 1, error: kms::Error::WrongKey { wanted, have } })) = opened
+    else {
+        panic!("{opened:?}");
+    };
+    let digits = [&wanted, &have].map(|name| name.strip_prefix("master key ").map(str::len));
+    assert_eq!((digits, wanted == have), ([Some(16); 2], false), "{wanted} {have}");
+    assert_eq!(world.memory.rows(), before);
+}
+
+#[tokio::test]
+async fn a_sealed_store_is_not_opened_without_encryption() {
+    let world = sealed_world().await;
+    let opened = World::try_open(world.memory.restarted(), None).await.map(drop);
+    assert!(matches!(opened, Err(OpenError::Sealed)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_thread_is_encrypted_anew_and_its_old_key_goes() {
+    let world = sealed_world().await;
+    let (thread, kept) = write_canaries(&world).await;
+    let before = raw(&world.memory, message_row(kept));
+    // Object, participant, message, version, deleted message, four records.
+    assert_eq!(world.db.reencrypt_thread(thread).await.expect("done"), Visit { values: 9, keys: 0 });
+    let after = head(&world.memory, thread);
+    assert_eq!((after.generation, after.oldest, after.seals), (2, 2, 9));
+    assert_eq!(data_keys(&world.memory, thread), 1);
+    assert_ne!(raw(&world.memory, message_row(kept)), before);
+    let caller = Caller { user: UserId::parse(&format!("user-{CANARY}")).expect("a valid id") };
+    let world = world.restarted().await;
+    world.db.get_message(&caller, thread, kept).await.expect("opens");
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_up_is_followed_by_another() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.message(thread, "1").await;
+    assert_eq!(head(&world.memory, thread).seals, 3, "object, participant, message");
+    let used_up = Head { seals: SEALS_A_KEY, ..head(&world.memory, thread) };
+    put(&world.memory, Key::Thread(thread, ThreadRow::Head), used_up.encode());
+    let world = world.restarted().await;
+    world.message(thread, "2").await;
+    let after = head(&world.memory, thread);
+    assert_eq!((after.generation, after.oldest, after.seals), (2, 1, 1));
+    assert_eq!(world.restarted().await.bodies(thread).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn an_erasure_destroys_the_keys_first_and_is_finished_after_a_crash_at_any_effect() {
+    for effects in 0.. {
+        let world = sealed_world().await;
+        let thread = world.thread("t").await;
+        world.message(thread, "1").await;
+        let key_id = world.db.list_rows(RowStore::Main, RowRequest { limit: 100, ..RowRequest::default() }).await;
+        assert_eq!(key_id.expect("listed").total, 5, "head, object, participant, key, message");
+        world.memory.die_after(effects);
+        let erased = world.db.erase_thread(&ann(), thread).await;
+        let world = world.restarted().await;
+        let keys_left = data_keys(&world.memory, thread);
+        let gone = world.db.get_thread(&ann(), thread).await;
+        match keys_left {
+            0 => assert!(matches!(gone, Err(Error::AccessDenied | Error::ThreadNotFound)), "{effects}: {gone:?}"),
+            _ => assert!(gone.is_ok() && erased.is_err(), "{effects}: {gone:?}"),
+        }
+        if keys_left == 0 {
+            assert_eq!(world.titles(ThreadOrder::Created).await, [""; 0]);
+            world.pass(1_000_000);
+            world.db.expire_idempotency(true).await.expect("finishes what is left");
+            let rows = world.memory.rows();
+            let left: Vec<_> = rows.keys().filter(|key| key.starts_with(&Partition::Thread(thread).encode())).collect();
+            assert!(left.is_empty(), "{effects}: {left:?}");
+        }
+        if let Ok(receipt) = erased {
+            assert_eq!(receipt.key_ids.len(), 1);
+            assert_eq!(receipt.horizon - receipt.erased, 24 * 3_600_000_000_000);
+            assert_eq!(world.db.stats().await.expect("counted").threads, 0);
+            assert!(effects > 3, "an erasure has more effects than {effects}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_who_may_see_a_thread_erases_it_and_a_deleted_one_too() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    let stranger = Caller { user: UserId::parse("bob").expect("a valid id") };
+    assert!(matches!(world.db.erase_thread(&stranger, thread).await, Err(Error::AccessDenied)));
+    world.db.delete_thread(&ann(), thread, plain()).await.expect("deleted");
+    assert_eq!(world.db.erase_thread(&ann(), thread).await.expect("erased").key_ids.len(), 1);
+    assert!(
+        matches!(world.db.erase_thread(&ann(), thread).await, Err(Error::AccessDenied)),
+        "it is not there any more"
+    );
+}
+
+#[tokio::test]
+async fn retention_destroys_the_keys_of_what_it_purges() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.db.delete_thread(&ann(), thread, plain()).await.expect("deleted");
+    world.pass(settings().thread_ttl.as_nanos() as u64 + 1_000_000);
+    assert_eq!(world.db.purge(false).await.expect("purged").threads, 1);
+    assert_eq!(data_keys(&world.memory, thread), 0);
+    assert!(world.db.erasure_pending_since().await.expect("read").is_some(), "a compaction is due");
+    world.pass(13 * 3_600_000_000_000);
+    assert!(world.db.compact_if_due().await.expect("compacted"));
+    assert_eq!(world.db.erasure_pending_since().await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn decrypting_leaves_no_key_and_a_crash_at_any_effect_is_made_good_by_another_run() {
+    for effects in 0.. {
+        let world = sealed_world().await;
+        let thread = world.thread("t").await;
+        world.message(thread, "1").await;
+        world.memory.die_after(effects);
+        let died = world.db.decrypt().await.is_err();
+        let memory = world.memory.restarted();
+        if died {
+            let world = World::open(memory.clone(), crypt()).await;
+            assert_eq!(world.bodies(thread).await, ["1"], "died after {effects}");
+            world.db.decrypt().await.expect("goes on");
+        }
+        let world = World::open(memory, None).await;
+        assert_eq!(world.bodies(thread).await, ["1"]);
+        assert_eq!(world.titles(ThreadOrder::Updated).await, ["t"]);
+        let sealed = world.memory.rows().into_iter().filter(|(_, value)| value.first() == Some(&0xe1)).count();
+        assert_eq!((sealed, data_keys(&world.memory, thread), epochs(&world.memory).len()), (0, 0, 0));
+        if !died {
+            break;
+        }
+        assert!(effects < 100, "it never ends");
+    }
+}
+
+#[tokio::test]
+async fn keys_move_to_another_kms_and_open_with_both_until_the_last_step() {
+    let (mut effects, mut both) = (0, 0);
+    loop {
+        let world = sealed_world().await;
+        let thread = world.thread("t").await;
+        world.message(thread, "1").await;
+        world.db.begin_epoch().await.expect("begun");
+        let (from, to) = (crypt().expect("sealed"), crypt_with([8; 32]).expect("sealed"));
+        let store = Store::Memory(world.memory.clone());
+        world.memory.die_after(effects);
+        let died = migrate_keys(&store, &from.kms, &to.kms, ID).await.is_err();
+        let memory = world.memory.restarted();
+        let old = World::try_open(memory.restarted(), crypt()).await;
+        let new = World::try_open(memory.restarted(), crypt_with([8; 32])).await;
+        assert!(old.is_ok() || new.is_ok(), "after {effects} neither opens");
+        both += usize::from(old.is_ok() && new.is_ok());
+        let store = Store::Memory(memory.clone());
+        migrate_keys(&store, &from.kms, &to.kms, ID).await.expect("goes on");
+        let world = World::open(memory.clone(), crypt_with([8; 32])).await;
+        assert_eq!(world.bodies(thread).await, ["1"]);
+        assert!(World::try_open(memory, crypt()).await.is_err(), "the old key still opens it");
+        if !died {
+            break;
+        }
+        effects += 1;
+    }
+    assert!(effects >= 4 && both > 0, "{effects} {both}");
+}
+
+#[tokio::test]
+async fn verification_names_the_keys_that_do_not_open() {
+    let world = sealed_world().await;
+    let (good, bad) = (world.thread("good").await, world.thread("bad").await);
+    let verify = async |crypt: Option<Arc<Crypt>>| {
+        let store = Store::Memory(world.memory.restarted());
+        verify_keys(&store, &crypt.expect("sealed"), ID).await.expect("verified")
+    };
+    let report = verify(crypt()).await;
+    assert_eq!((report.epochs, report.data_keys, report.failed), (1, 3, 0));
+    let place = |thread| Key::Thread(thread, ThreadRow::DataKey(1));
+    put(&world.memory, place(bad), raw(&world.memory, place(good)));
+    let report = verify(crypt()).await;
+    let failure = KeyFailure { key: place(bad).to_string(), why: "the wrapped key is damaged".into() };
+    assert_eq!((report.failed, report.failures), (1, vec![failure]));
+    let report = verify(crypt_with([8; 32])).await;
+    assert_eq!((report.epochs, report.data_keys, report.failed), (1, 3, 4), "without the epoch nothing opens");
+}
+
+#[tokio::test]
+async fn a_user_s_records_are_sealed_under_a_key_that_is_counted() {
+    let world = sealed_world().await;
+    world.db.create_thread(&ann(), thread("t"), once("1")).await.expect("created");
+    world.db.create_thread(&ann(), thread("t"), once("2")).await.expect("created");
+    let user = world.db.hash_user(&ann().user);
+    assert_eq!(raw(&world.memory, Key::User(user, UserRow::Seals)), crate::rows::CounterValue(3).encode());
+    let row = EpochKey::decode(&raw(&world.memory, Key::Epoch(1))).expect("an epoch");
+    assert_eq!(row.wraps.len(), 1);
+}

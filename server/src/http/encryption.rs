@@ -1,0 +1,312 @@
+//! For operators: the state of encryption, and what can be done about it.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::body;
+use super::call::Call;
+use super::error::Error;
+use super::respond;
+use crate::db::{Db, SealedThread};
+use crate::model::ThreadId;
+use crate::rows::JobProgress;
+use crate::store::Compaction;
+
+/// The state of encryption.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EncryptionStatus {
+    enabled: bool,
+    /// Every value is sealed; none that is plain is accepted any more.
+    all_sealed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    kms: Option<KmsStatus>,
+    epochs: Vec<EpochStatus>,
+    /// The job that seals what is plain and wraps data keys anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    sealing: Option<SealingStatus>,
+    /// Data keys in memory.
+    cached_keys: u64,
+    /// Unix nanoseconds since when the remains of an erased thread wait for a compaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    erasure_pending_since_ts: Option<u64>,
+}
+
+/// The key management service.
+#[derive(Serialize, ToSchema)]
+struct KmsStatus {
+    #[schema(example = "vault")]
+    provider: &'static str,
+    /// `false` if writes are refused because it has been gone for too long.
+    may_seal: bool,
+    /// `false` if reads are refused too.
+    may_open: bool,
+    /// Seconds since it last did what it was asked to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    seconds_since_success: Option<u64>,
+    /// What it said when it last failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    failure: Option<String>,
+}
+
+/// A key that wraps data keys.
+#[derive(Serialize, ToSchema)]
+struct EpochStatus {
+    epoch: u32,
+    /// Unix nanoseconds.
+    created_ts: u64,
+    /// Providers and their keys.
+    #[schema(example = "vault:progressdb:v3")]
+    wrapped_by: String,
+}
+
+/// How far the sealing job has come.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SealingStatus {
+    #[schema(example = "running")]
+    state: &'static str,
+    /// The epoch that it works for.
+    epoch: u32,
+    /// Unix nanoseconds.
+    started_ts: u64,
+    /// Threads visited.
+    threads: u64,
+    /// Users visited.
+    users: u64,
+    /// Values sealed, or sealed anew.
+    values: u64,
+    /// Data keys wrapped anew.
+    keys: u64,
+    /// Threads and users that could not be done; the log names them.
+    failed: u64,
+}
+
+impl SealingStatus {
+    fn of(progress: &JobProgress, current_epoch: u32) -> Self {
+        let state = match progress {
+            JobProgress { finished: 0, .. } => "running",
+            JobProgress { failed: 1.., .. } => "failed",
+            JobProgress { epoch, .. } if *epoch != current_epoch => "waiting",
+            _ => "done",
+        };
+        let JobProgress { epoch, started, threads, users, values, keys, failed, .. } = *progress;
+        Self { state, epoch, started_ts: started, threads, users, values, keys, failed }
+    }
+}
+
+/// The state of encryption.
+#[utoipa::path(
+    get,
+    path = "/admin/encryption/status",
+    tag = "encryption",
+    responses((status = 200, description = "State", body = EncryptionStatus)),
+)]
+pub(super) async fn get_status(call: Call) -> Result<Response, Error> {
+    let db = call.db()?;
+    let kms = db.kms_health().map(|(provider, health)| KmsStatus {
+        provider: provider.as_str(),
+        may_seal: health.may_seal,
+        may_open: health.may_open,
+        seconds_since_success: health.since_success.map(|since| since.as_secs()),
+        failure: health.failure,
+    });
+    let epochs = db.epochs().await?;
+    let current = epochs.last().map_or(0, |(epoch, ..)| *epoch);
+    let epochs = epochs.into_iter();
+    let epochs = epochs.map(|(epoch, created_ts, wrapped_by)| EpochStatus { epoch, created_ts, wrapped_by });
+    let status = EncryptionStatus {
+        enabled: kms.is_some(),
+        all_sealed: db.is_all_sealed(),
+        kms,
+        epochs: epochs.collect(),
+        sealing: db.sealing_progress().await?.as_ref().map(|progress| SealingStatus::of(progress, current)),
+        cached_keys: db.cached_keys(),
+        erasure_pending_since_ts: db.erasure_pending_since().await?,
+    };
+    Ok(respond::json(StatusCode::OK, &status))
+}
+
+/// What to rotate.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(default)]
+pub(super) struct RotateRequest {
+    /// Only count the data keys that would be wrapped anew, and the values that would be sealed.
+    dry_run: bool,
+}
+
+/// What a rotation began, or would begin.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RotateReply {
+    dry_run: bool,
+    /// The newest epoch.
+    epoch: u32,
+    /// What a dry run counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    would_change: Option<SealingStatus>,
+}
+
+/// Begins a new epoch. Data keys are wrapped anew in the background: see the status.
+#[utoipa::path(
+    post,
+    path = "/admin/encryption/rotate",
+    tag = "encryption",
+    request_body(content = Option<RotateRequest>),
+    responses((status = 202, description = "Begun", body = RotateReply)),
+)]
+pub(super) async fn rotate(call: Call, body: Body) -> Result<Response, Error> {
+    let RotateRequest { dry_run } = optional(&call, body).await?;
+    let db = call.db()?;
+    let reply = if dry_run {
+        let counted = db.count_unsealed().await?;
+        let would_change = SealingStatus { state: "counted", ..SealingStatus::of(&counted, counted.epoch) };
+        RotateReply { dry_run, epoch: counted.epoch, would_change: Some(would_change) }
+    } else {
+        let epoch = db.begin_epoch().await?;
+        db.want_sealing();
+        RotateReply { dry_run, epoch, would_change: None }
+    };
+    Ok(respond::json(StatusCode::ACCEPTED, &reply))
+}
+
+/// The thread to encrypt anew.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct ReencryptRequest {
+    #[schema(example = "t:1763700000000000000")]
+    thread: String,
+}
+
+/// What was encrypted anew.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReencryptReply {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    thread: ThreadId,
+    /// Values sealed with the new key.
+    values: u64,
+}
+
+/// Encrypts one thread anew, with a key of its own that nobody had before.
+#[utoipa::path(
+    post,
+    path = "/admin/encryption/reencrypt",
+    tag = "encryption",
+    request_body(content = ReencryptRequest),
+    responses((status = 200, description = "Done", body = ReencryptReply)),
+)]
+pub(super) async fn reencrypt(call: Call, body: Body) -> Result<Response, Error> {
+    let request: ReencryptRequest = body::parse(&call.read(body).await?, "invalid request")?;
+    let thread = request.thread.parse().map_err(Error::InvalidKey)?;
+    let visit = call.db()?.reencrypt_thread(thread).await?;
+    Ok(respond::json(StatusCode::OK, &ReencryptReply { thread, values: visit.values }))
+}
+
+/// What became of the threads.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EncryptReply {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    message: Option<&'static str>,
+    summary: EncryptSummary,
+    /// The threads that were not encrypted yet, at most 1 000 of them; the rest follows in the background.
+    results: Vec<EncryptResult>,
+}
+
+#[derive(Serialize, Default, ToSchema)]
+struct EncryptSummary {
+    /// Threads looked at.
+    total: u64,
+    success: u64,
+    /// Threads that were encrypted before.
+    skipped: u64,
+    errors: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct EncryptResult {
+    #[serde(serialize_with = "display")]
+    #[schema(value_type = String, example = "t:1763700000000000000")]
+    thread_key: ThreadId,
+    #[schema(example = "ok")]
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// The name of the thread's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    dek_key_id: Option<String>,
+}
+
+/// Encrypts threads that were written before encryption was turned on, without waiting for the background job.
+#[utoipa::path(
+    post,
+    path = "/admin/encryption/encrypt-threads",
+    tag = "encryption",
+    request_body(content = Object),
+    responses((status = 200, description = "Done", body = EncryptReply)),
+)]
+pub(super) async fn encrypt_threads(call: Call, body: Body) -> Result<Response, Error> {
+    let _: serde_json::Map<String, serde_json::Value> = body::parse(&call.read(body).await?, "invalid request")?;
+    let db = call.db()?;
+    let (sealed, skipped) = db.seal_threads().await?;
+    db.want_sealing();
+    let mut summary = EncryptSummary { total: skipped + sealed.len() as u64, skipped, ..EncryptSummary::default() };
+    let mut results = Vec::with_capacity(sealed.len());
+    for SealedThread { thread, outcome } in sealed {
+        let (status, error, dek_key_id) = match outcome {
+            Ok(key_id) => ("ok", None, key_id),
+            Err(error) => ("error", Some(error.to_string()), None),
+        };
+        *(if error.is_none() { &mut summary.success } else { &mut summary.errors }) += 1;
+        results.push(EncryptResult { thread_key: thread, status, error, dek_key_id });
+    }
+    let message = (summary.total == 0).then_some("no threads found");
+    Ok(respond::json(StatusCode::OK, &EncryptReply { message, summary, results }))
+}
+
+/// What a compaction did.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CompactReply {
+    #[schema(example = "ok")]
+    status: &'static str,
+    /// Checkpoints that were deleted: a rollback to what they held is no longer possible.
+    checkpoints_deleted: Vec<String>,
+}
+
+/// Rewrites every file of the store, so that nothing of what was erased is left on the disk. Checkpoints are deleted,
+/// and with them the way back to an earlier version of the server.
+#[utoipa::path(
+    post,
+    path = "/admin/encryption/compact",
+    tag = "encryption",
+    responses((status = 200, description = "Done", body = CompactReply)),
+)]
+pub(super) async fn compact(call: Call) -> Result<Response, Error> {
+    let db = call.db()?;
+    let checkpoints_deleted = compact_everything(db).await?;
+    Ok(respond::json(StatusCode::OK, &CompactReply { status: "ok", checkpoints_deleted }))
+}
+
+async fn compact_everything(db: &Db) -> Result<Vec<String>, Error> {
+    let checkpoints = db.checkpoints();
+    db.compact(Compaction::Everything).await?;
+    Ok(checkpoints)
+}
+
+/// The body, or the default if there is none.
+async fn optional<T: Default + serde::de::DeserializeOwned>(call: &Call, body: Body) -> Result<T, Error> {
+    let bytes = call.read(body).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes, "invalid request") }
+}
+
+fn display<S: Serializer>(thread: &ThreadId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(thread)
+}

@@ -1,0 +1,96 @@
+//! Erasure: the keys go first, and after a compaction no file holds what they opened.
+
+use serde_json::json;
+
+use crate::files::{check_none, holding};
+use crate::harness::http::Request;
+use crate::harness::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, thread, wait_until};
+use crate::{CANARY, encrypted, post, status, write_canaries};
+
+#[test]
+fn an_erased_thread_is_gone_at_once_and_its_receipt_says_what_went_and_until_when_files_may_hold_it() {
+    let setup = encrypted(Setup::new());
+    let server = setup.start();
+    let user = server.user("ann");
+    let (kept, gone) = (user.create_thread("kept"), user.create_thread("gone"));
+    user.append(&gone, "secret");
+    let key = server.admin(&format!("/admin/keys/{gone}:key:1")).check_status(200).json();
+    let answer = user.delete(&format!("{}?purge=true", thread(&gone)));
+    answer.check_status(202);
+    let body = answer.json();
+    let receipt = &body["receipt"];
+    assert_eq!(body["key"], json!(gone));
+    assert_eq!(receipt["key_ids"], json!([key["key_id"]]));
+    assert_eq!(receipt["checkpoints"], json!([]));
+    let horizon = receipt["horizon_ts"].as_u64().unwrap() - receipt["erased_ts"].as_u64().unwrap();
+    assert_eq!(horizon, 24 * 3_600_000_000_000);
+    user.get(&thread(&gone)).check_error(403, "access denied: not thread owner or participant");
+    user.delete(&format!("{}?purge=true", thread(&gone))).check_refusal(403);
+    assert_eq!(user.get("/frontend/v1/threads").keys("threads"), [kept.as_str()]);
+    server.admin(&format!("/admin/keys/{gone}:key:1")).check_refusal(404);
+    let listed = server.admin(&format!("/admin/keys?prefix={gone}")).json();
+    assert_eq!(listed["keys"], json!([]));
+    assert!(server.log().contains("thread.erased"), "an erasure is audited");
+}
+
+#[test]
+fn only_a_backend_key_erases() {
+    let setup = encrypted(Setup::new());
+    let server = setup.start();
+    let owner = server.user("ann");
+    let key = owner.create_thread("t");
+    let target = format!("{}?purge=true", thread(&key));
+    server.send(&Request::new("DELETE", &target).signed("ann")).check_error(403, "forbidden");
+    server.user("bob").delete(&target).check_refusal(403);
+    owner.delete(&format!("{}?purge=maybe", thread(&key))).check_refusal(400);
+    owner.get(&thread(&key)).check_status(200);
+    owner.delete(&format!("{}?purge=false", thread(&key))).written();
+    owner.get(&thread(&key)).check_refusal(404);
+    owner.delete(&target).check_status(202);
+    assert_ne!((BACKEND_KEY, FRONTEND_KEY), (FRONTEND_KEY, SIGNING_KEY));
+}
+
+/// Threads that are never encrypted can be erased too; then the compaction is what drives the text out.
+#[test]
+fn after_a_compaction_no_file_holds_an_erased_text_or_a_wrapped_key() {
+    for setup in [Setup::new(), encrypted(Setup::new())] {
+        let server = setup.start();
+        let erased = write_canaries(&server);
+        let user = server.user(&format!("user-{CANARY}"));
+        let kept = user.create_thread("kept");
+        user.append(&kept, "stays");
+        let key = server.admin(&format!("/admin/keys/{erased}:key:1"));
+        let key_id = (key.status == 200).then(|| hex::decode(key.json()["key_id"].as_str().unwrap()).unwrap());
+        if let Some(key_id) = &key_id {
+            assert!(!holding(setup.db(), key_id).is_empty(), "the commitment stands beside the wrapped key");
+        }
+        std::fs::create_dir_all(setup.db().join("checkpoints/before")).unwrap();
+        std::fs::write(setup.db().join("checkpoints/before/000001.sst"), CANARY).unwrap();
+        let receipt = user.delete(&format!("{}?purge=true", thread(&erased))).json()["receipt"].clone();
+        assert_eq!(receipt["checkpoints"], json!(["before"]));
+        let compacted = post(&server, "compact", None);
+        compacted.check_json(200, &json!({ "status": "ok", "checkpoints_deleted": ["before"] }));
+        // The user's own name and records stay: the user has another thread.
+        let title = format!("\"m\":\"{CANARY}\"");
+        wait_until("no file holds the text", || holding(setup.db(), title.as_bytes()).is_empty());
+        if let Some(key_id) = &key_id {
+            wait_until("no file holds the wrapped key", || holding(setup.db(), key_id).is_empty());
+            check_none(&holding(setup.db(), CANARY.as_bytes()));
+        }
+        assert_eq!(user.get(&crate::harness::messages(&kept)).json()["messages"][0]["body"], json!("stays"));
+    }
+}
+
+#[test]
+fn a_compaction_comes_by_itself_before_the_horizon() {
+    let setup = encrypted(Setup::new()).set("encryption.erasure_horizon", "4s");
+    let server = setup.start();
+    let user = server.user("ann");
+    let gone = user.create_thread("gone");
+    let key = server.admin(&format!("/admin/keys/{gone}:key:1")).json()["key_id"].as_str().unwrap().to_owned();
+    let key_id = hex::decode(key).unwrap();
+    user.delete(&format!("{}?purge=true", thread(&gone))).check_status(202);
+    assert!(status(&server)["erasure_pending_since_ts"].is_u64());
+    wait_until("no file holds the wrapped key", || holding(setup.db(), &key_id).is_empty());
+    wait_until("the compaction is audited", || server.log().contains("encryption.compacted"));
+}
