@@ -26,9 +26,10 @@ run: ## build and start a database on 127.0.0.1:8080 with its data in ./data (AD
 	@$(CARGO) build --release --package progressdb-server
 	@exec $(BIN)/progressdb serve --addr $(ADDR) --db $(DB) $(ARGS)
 
-test: ## run every test that needs no cluster
+test: ## run every test that needs no cluster; the last line counts those that were skipped
 	@scripts/setup build test
-	@$(CARGO) test --release --workspace
+	@scripts/test-servers
+	@scripts/count-skips $(CARGO) test --release --workspace
 
 torture: ## kill -9 under load, LOOPS=100 times
 	@scripts/setup build test

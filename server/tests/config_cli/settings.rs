@@ -66,7 +66,7 @@ fn finish_ref(command: &mut Command) -> Finished {
 }
 
 /// One wrong setting: the file's text, and what the refusal must name.
-const WRONG: [(&str, [&str; 3]); 12] = [
+const WRONG: [(&str, [&str; 3]); 13] = [
     ("server:\n  port: 70000\n", ["server.port", "70000", "65535"]),
     ("server:\n  port: eighty\n", ["server.port", "eighty", "65535"]),
     ("server:\n  max_payload_size: lots\n", ["server.max_payload_size", "lots", "KiB"]),
@@ -78,7 +78,8 @@ const WRONG: [(&str, [&str; 3]); 12] = [
     ("retention:\n  enabled: true\n  cron: \"* *\"\n", ["retention.cron", "* *", "cron"]),
     ("logging:\n  level: loud\n", ["logging.level", "loud", "info"]),
     ("logging:\n  format: xml\n", ["logging.format", "xml", "json"]),
-    ("encryption:\n  enabled: true\n", ["encryption.enabled", "true", "not supported"]),
+    ("encryption:\n  enabled: true\n", ["encryption.kms.master_key_hex", "not set", "encryption.kms.master_key_file"]),
+    ("encryption:\n  enabled: perhaps\n", ["encryption.enabled", "perhaps", "true or false"]),
 ];
 
 #[test]

@@ -1,0 +1,175 @@
+//! A small HTTP server for servers of the tests' own: one request a connection, with TLS if asked.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use crate::harness::GENEROUS;
+
+/// A request that arrived.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: String,
+    pub target: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub at: Instant,
+}
+
+impl Call {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body; null if it is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// As it goes over the wire.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
+        for (name, value) in &self.headers {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&self.body);
+        out
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
+    /// The connection ends without an answer.
+    Cut,
+    /// No answer for as long as the server lives.
+    Stall,
+}
+
+impl Reply {
+    pub fn text(status: u16, text: &str) -> Self {
+        let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+        Self::Answer { status, headers, body: text.as_bytes().to_vec() }
+    }
+
+    pub fn json(status: u16, body: &Value) -> Self {
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        Self::Answer { status, headers, body: body.to_string().into_bytes() }
+    }
+
+    /// The same with one header more.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Self::Answer { headers, .. } = &mut self {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+}
+
+/// A listening server; its connections end when it is dropped.
+pub struct Listener {
+    pub addr: SocketAddr,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Listener {
+    pub fn start(tls: Option<Arc<ServerConfig>>, answer: impl Fn(Call) -> Reply + Send + Sync + 'static) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let listener = Self { addr, stopped: Arc::clone(&stopped) };
+        let answer = Arc::new(answer);
+        std::thread::spawn(move || {
+            for stream in socket.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (tls, stopped, answer) = (tls.clone(), Arc::clone(&stopped), Arc::clone(&answer));
+                // A client that goes away in the middle is its own affair.
+                std::thread::spawn(move || stream.and_then(|stream| converse(stream, tls, &stopped, &*answer)));
+            }
+        });
+        listener
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn converse(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    stopped: &AtomicBool,
+    answer: &dyn Fn(Call) -> Reply,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(GENEROUS))?;
+    let Some(tls) = tls else { return serve(stream, stopped, answer).map(drop) };
+    let connection = ServerConnection::new(tls).unwrap();
+    let mut stream = serve(StreamOwned::new(connection, stream), stopped, answer)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+fn serve<S: Read + Write>(stream: S, stopped: &AtomicBool, answer: &dyn Fn(Call) -> Reply) -> std::io::Result<S> {
+    let mut stream = BufReader::new(stream);
+    let Some(call) = read_call(&mut stream)? else { return Ok(stream.into_inner()) };
+    match answer(call) {
+        Reply::Answer { status, headers, body } => {
+            let mut out =
+                format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in headers {
+                out.push_str(&format!("{name}: {value}\r\n"));
+            }
+            let mut out = (out + "\r\n").into_bytes();
+            out.extend_from_slice(&body);
+            stream.get_mut().write_all(&out)?;
+            stream.get_mut().flush()?;
+        }
+        Reply::Cut => {}
+        Reply::Stall => {
+            while !stopped.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    Ok(stream.into_inner())
+}
+
+/// `None` when the connection ends before a request.
+fn read_call(stream: &mut impl BufRead) -> std::io::Result<Option<Call>> {
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut call = Call { method, target, headers, body: Vec::new(), at: Instant::now() };
+    let length = call.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    call.body = vec![0; length];
+    stream.read_exact(&mut call.body)?;
+    Ok(Some(call))
+}

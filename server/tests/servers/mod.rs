@@ -1,0 +1,56 @@
+//! Servers that stand for key management services, each on a free port of loopback and gone when dropped.
+//!
+//! | Provider | Stood for by | What it does not enforce, so that [`proxy`] answers it |
+//! |---|---|---|
+//! | local | files in a directory | |
+//! | aws | moto, which plays AWS KMS and STS | key states, throttling, signatures, expiry of credentials |
+//! | vault | a real Vault, in memory | throttling |
+//! | http | [`service`], the protocol of `prgkms` in this directory | throttling |
+//!
+//! [`Provider`] is one of the four, ready to use, with a switch for an outage; tests that are the same for all of them
+//! run over [`providers`]. A server that this machine cannot have skips its tests by name, and fails them under
+//! `CI=true`.
+#![allow(dead_code, reason = "each suite uses its part")]
+#![allow(unreachable_pub, reason = "a module of each suite, not a crate")]
+#![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait, read the clock and the environment")]
+
+pub mod listen;
+pub mod moto;
+mod process;
+mod provider;
+pub mod proxy;
+pub mod review;
+pub mod service;
+mod settings;
+pub mod tls;
+pub mod vault;
+
+use std::path::Path;
+
+pub use provider::{Provider, providers};
+pub use settings::Settings;
+
+use crate::harness::{skip, variable};
+
+/// A directory of the test's own.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("kms-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Writes a file that only its owner may read, and returns its path. Replaces it at once, as a mounted secret is.
+pub fn secret_file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
+    std::fs::write(&new, content).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Says that `test` cannot run without a server, and what to type.
+fn missing(test: &str, what: &str) {
+    let reason = format!("{what}; type: make test");
+    assert!(variable("CI").as_deref() != Some("true"), "{reason}");
+    skip(test, &reason);
+}

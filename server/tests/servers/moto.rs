@@ -1,0 +1,92 @@
+//! moto, which plays AWS KMS: the wire protocol, keys, aliases and encryption contexts.
+//!
+//! It forgets its keys when it ends, and enforces neither key states nor credentials.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::process::Process;
+use crate::harness::http::{Connection, Request};
+use crate::harness::{finish, variable};
+
+pub const REGION: &str = "eu-central-1";
+
+pub struct Moto {
+    pub addr: SocketAddr,
+    process: Process,
+}
+
+impl Moto {
+    /// `None` where there is none; `test` is then skipped.
+    pub fn start(test: &str) -> Option<Self> {
+        let Some(python) = python() else {
+            super::missing(test, "there is no Python with moto");
+            return None;
+        };
+        let mut command = Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/serve_aws.py"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let (process, words) = Process::start(command).expect("moto starts");
+        Some(Self { addr: words[1].parse().unwrap(), process })
+    }
+
+    /// Calls `TrentService.ACTION`, as anybody.
+    #[track_caller]
+    pub fn call(&self, action: &str, body: &Value) -> Value {
+        let credential = format!("test/20200101/{REGION}/kms/aws4_request");
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=00");
+        let request = Request::new("POST", "/")
+            .header("Authorization", authorization)
+            .header("X-Amz-Target", format!("TrentService.{action}"))
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .body(body.to_string());
+        let answer = Connection::open(self.addr).unwrap().send(&request).unwrap();
+        answer.check_status(200);
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    }
+
+    /// The ARN of a new key.
+    pub fn create_key(&self) -> String {
+        self.call("CreateKey", &json!({}))["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
+    }
+
+    pub fn create_alias(&self, name: &str, key: &str) {
+        self.call("CreateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
+    }
+
+    pub fn move_alias(&self, name: &str, key: &str) {
+        self.call("UpdateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
+    }
+
+    pub fn hang(&self) {
+        self.process.hang();
+    }
+
+    pub fn go_on(&self) {
+        self.process.go_on();
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+fn python() -> Option<PathBuf> {
+    let home = variable("HOME").unwrap_or_default();
+    let python = variable("PROGRESSDB_TEST_PYTHON")
+        .map_or_else(|| PathBuf::from(home).join(".cache/progressdb/venv/bin/python"), PathBuf::from);
+    let mut probe = Command::new(&python);
+    probe.args(["-c", "import moto.moto_server"]);
+    (python.exists() && finish(probe).code == Some(0)).then_some(python)
+}
+
+/// A file of shared credentials.
+pub fn credentials(access_key: &str) -> String {
+    format!("[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {SECRET_ACCESS_KEY}\n")
+}
+
+/// Must never be seen in any output.
+pub const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY";

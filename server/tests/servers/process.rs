@@ -1,0 +1,59 @@
+//! A server that is a process of its own and says in its first line where it listens.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::process::{Pid, Signal};
+
+use crate::harness::GENEROUS;
+
+/// A running server; killed when dropped.
+pub(super) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `command` and returns the words of its line `listening ...`; `None` when it ends without.
+    pub(super) fn start(mut command: Command) -> Option<(Self, Vec<String>)> {
+        // Standard input stays open for as long as the process may live: one of them ends with it.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let process = Self { child };
+        let (said, first) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = said.send(lines.next());
+            lines.for_each(drop);
+        });
+        let line = first.recv_timeout(GENEROUS).unwrap_or_else(|_| panic!("{command:?} says nothing"))?.unwrap();
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        assert_eq!(words[0], "listening", "{command:?}: {line}");
+        Some((process, words))
+    }
+
+    /// Neither answers nor refuses, until [`Self::go_on`].
+    pub(super) fn hang(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(super) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    pub(super) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

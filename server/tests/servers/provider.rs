@@ -1,0 +1,138 @@
+//! The four providers, each with its server, its settings and a switch for an outage.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::listen::Reply;
+use super::moto::{self, Moto};
+use super::proxy::Proxy;
+use super::service::{self, Service};
+use super::vault::{self, Vault};
+use super::{Settings, directory, secret_file};
+
+/// A token of the `http` provider; must never be seen in any output.
+pub const SERVICE_TOKEN: &str = "service-token-of-the-tests";
+
+/// A key management service that works, behind a proxy where it is a server.
+pub struct Provider {
+    pub name: &'static str,
+    settings: Settings,
+    /// In front of the server; `None` for local.
+    pub proxy: Option<Proxy>,
+    pub directory: TempDir,
+    /// What must not appear in any output.
+    pub secrets: Vec<String>,
+    server: Server,
+}
+
+enum Server {
+    Local(PathBuf),
+    Moto(Moto),
+    Vault(Vault),
+    Service(Service),
+}
+
+/// All four, those left out that this machine cannot have.
+pub fn providers(test: &str) -> Vec<Provider> {
+    [Some(Provider::local()), Provider::aws(test), Provider::vault(test), Some(Provider::http())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+impl Provider {
+    pub fn local() -> Self {
+        let directory = directory();
+        let key = "5f".repeat(32);
+        let path = secret_file(directory.path(), "master.key", &key);
+        let settings = Settings::of("local").set("master_key_file", &path);
+        Self { name: "local", settings, proxy: None, directory, secrets: vec![key], server: Server::Local(path.into()) }
+    }
+
+    pub fn aws(test: &str) -> Option<Self> {
+        let (server, directory) = (Moto::start(test)?, directory());
+        let proxy = Proxy::before(server.addr);
+        let credentials = secret_file(directory.path(), "credentials", moto::credentials("AKIAFIRST"));
+        let settings = Settings::of("aws")
+            .set("endpoint", proxy.url())
+            .set("key_id", server.create_key())
+            .set("aws.region", moto::REGION)
+            .set("aws.credentials_file", credentials);
+        let secrets = vec![moto::SECRET_ACCESS_KEY.to_owned()];
+        Some(Self { name: "aws", settings, proxy: Some(proxy), directory, secrets, server: Server::Moto(server) })
+    }
+
+    /// With a token that has no more than it needs: it may not even look at itself.
+    pub fn vault(test: &str) -> Option<Self> {
+        let server = Vault::start(test)?;
+        let proxy = Proxy::before(server.addr);
+        let token = server.token(json!({ "ttl": "1h", "no_default_policy": true }));
+        let settings =
+            Settings::of("vault").set("endpoint", proxy.url()).set("key_id", vault::KEY).set("token", &token);
+        let (secrets, directory) = (vec![token], directory());
+        Some(Self { name: "vault", settings, proxy: Some(proxy), directory, secrets, server: Server::Vault(server) })
+    }
+
+    pub fn http() -> Self {
+        let server = Service::start(SERVICE_TOKEN);
+        let proxy = Proxy::before(server.addr());
+        let settings =
+            Settings::of("http").set("endpoint", proxy.addr).set("key_id", service::KEY).set("token", SERVICE_TOKEN);
+        let (secrets, directory) = (vec![SERVICE_TOKEN.to_owned()], directory());
+        Self { name: "http", settings, proxy: Some(proxy), directory, secrets, server: Server::Service(server) }
+    }
+
+    /// Variables `PROGRESSDB_ENCRYPTION_KMS_...` under which `progressdb` uses it.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        self.settings.pairs()
+    }
+
+    /// The same, to be changed.
+    pub fn base(&self) -> Settings {
+        self.settings.clone()
+    }
+
+    /// Where requests arrive.
+    #[track_caller]
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a provider with a server")
+    }
+
+    #[track_caller]
+    pub fn moto(&mut self) -> &mut Moto {
+        let Server::Moto(server) = &mut self.server else { panic!("{} is not moto", self.name) };
+        server
+    }
+
+    #[track_caller]
+    pub fn real_vault(&mut self) -> &mut Vault {
+        let Server::Vault(server) = &mut self.server else { panic!("{} is not Vault", self.name) };
+        server
+    }
+
+    #[track_caller]
+    pub fn service(&self) -> &Service {
+        let Server::Service(server) = &self.server else { panic!("{} is not the service", self.name) };
+        server
+    }
+
+    /// Nothing of it can be reached from now on: connections are cut, the key file is gone.
+    pub fn go_away(&self) {
+        match (&self.server, &self.proxy) {
+            (Server::Local(path), _) => std::fs::rename(path, path.with_extension("away")).unwrap(),
+            (_, Some(proxy)) => proxy.always(Reply::Cut),
+            (_, None) => unreachable!("a server has a proxy"),
+        }
+    }
+
+    /// Ends [`Self::go_away`].
+    pub fn come_back(&self) {
+        match (&self.server, &self.proxy) {
+            (Server::Local(path), _) => std::fs::rename(path.with_extension("away"), path).unwrap(),
+            (_, Some(proxy)) => proxy.clear(),
+            (_, None) => unreachable!("a server has a proxy"),
+        }
+    }
+}
