@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Single,
     /// The newest 50 messages at 64 connections, against PostgreSQL and Redis
     Newest,
+    /// Appends and reads with encryption on, against the same without
+    Sealed,
     /// 64 writers on one thread, against many threads
     Hot,
     /// The newest 50 of a very long thread, against a short one
@@ -122,6 +124,12 @@ impl Bench {
     /// The same, where there is nothing to measure without it.
     pub(crate) async fn own_server(&self) -> Result<Server> {
         self.server().await?.context("these rows need the server")
+    }
+
+    /// Our server on an empty store that it encrypts.
+    pub(crate) async fn sealed_server(&self) -> Result<Server> {
+        let program = self.program.as_ref().context("these rows need the server")?;
+        Ok(Server::start_sealed(program, &self.workshop).await?.0)
     }
 
     /// PostgreSQL, if it is installed; else the report says how to get it.

@@ -22,6 +22,7 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Append => peers::append(bench).await,
         Group::Single => own::single(bench).await,
         Group::Newest => peers::newest(bench).await,
+        Group::Sealed => own::sealed(bench).await,
         Group::Hot => own::hot(bench).await,
         Group::LongThread => own::long_thread(bench).await,
         Group::ManyThreads => own::many_threads(bench).await,

@@ -44,10 +44,22 @@ pub(crate) struct Owner {
 impl Server {
     /// Starts `program` on an empty store; also returns how long it took to be ready.
     pub(crate) async fn start(program: &Path, workshop: &Workshop) -> Result<(Self, Duration)> {
+        Self::start_with(program, workshop, "").await
+    }
+
+    /// The same with a store that is encrypted under a master key of its own.
+    pub(crate) async fn start_sealed(program: &Path, workshop: &Workshop) -> Result<(Self, Duration)> {
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the system's random source failed"))?;
+        let more = format!("encryption:\n  enabled: true\n  kms:\n    master_key_hex: '{}'\n", hex::encode(key));
+        Self::start_with(program, workshop, &more).await
+    }
+
+    async fn start_with(program: &Path, workshop: &Workshop, more: &str) -> Result<(Self, Duration)> {
         let home = workshop.directory("server")?;
         let config = format!(
             "server:\n  api_keys:\n    frontend: [{FRONTEND_KEY}]\n    backend: [sk_bench_0123456789abcdef]\n    \
-             admin: [{ADMIN_KEY}]\n    signing: [{SIGNING_KEY}]\n"
+             admin: [{ADMIN_KEY}]\n    signing: [{SIGNING_KEY}]\n{more}"
         );
         fs::write(home.join("config.yaml"), config)?;
         let address = free_address()?;

@@ -45,6 +45,31 @@ pub(super) async fn single(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// What encryption costs: the same loads on two stores, one of which is encrypted.
+pub(super) async fn sealed(bench: &mut Bench) -> Result<()> {
+    let servers = [("encrypted", bench.sealed_server().await?), ("plain", bench.own_server().await?)];
+    let (mut appending, mut reading) = (Vec::new(), Vec::new());
+    for (name, server) in &servers {
+        let owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
+        appending.push(Contender::new(*name, server.id(), server.appenders(&owners).await?));
+        reading.push(Contender::new(*name, server.id(), server.listers(&owners, PAGE).await?));
+    }
+    for contender in &mut appending {
+        contender.load(CONNECTIONS * THREADS_EACH * PAGE, LOAD_LIMIT).await?;
+    }
+    bench.rounds(&mut appending).await?;
+    for ((_, server), contender) in servers.iter().zip(&appending) {
+        server.verify(contender.answered).await?;
+    }
+    bench.rounds(&mut reading).await?;
+    let bar = || Bar::AtLeast(0.9);
+    pair(bench, "append 256 B with encryption, 64 connections", &appending, Unit::PerSecond, rate, bar());
+    pair(bench, "newest 50 with encryption, 64 connections", &reading, Unit::PerSecond, rate, bar());
+    keep(bench, "sealed", appending);
+    keep(bench, "sealed", reading);
+    Ok(())
+}
+
 /// All writers on one thread.
 pub(super) async fn hot(bench: &mut Bench) -> Result<()> {
     let server = bench.own_server().await?;
