@@ -16,10 +16,10 @@ ADDR ?= 127.0.0.1:8080
 DB ?= ./data
 LOOPS ?= 100
 
-.PHONY: help run test torture check fmt audit bench image
+.PHONY: help run test torture check fmt audit bench image cluster-up cluster-down
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## build and start a database on 127.0.0.1:8080 with its data in ./data (ADDR=, DB=, ARGS=)
 	@scripts/setup build
@@ -60,3 +60,9 @@ image: ## build the container image from the local build, without a registry, an
 	@scripts/setup build image
 	@$(CARGO) build --release --package progressdb-server
 	@scripts/image $(BIN)/progressdb
+
+cluster-up: ## bring up a Kubernetes of one node on this machine (root); with KUBECONFIG set, that one is used instead
+	@e2e/cluster/up
+
+cluster-down: ## take it down and remove all that was its
+	@e2e/cluster/down
