@@ -19,7 +19,7 @@
 //! names         1 hash:16...
 //! data key      1 commitment:32 sealed:65                                                     see `crypt::seal`
 //! epoch key     1 created commitment:32 (provider key_id length:4 blob)...
-//! erasures      1 oldest latest
+//! erasures      1 oldest latest plain:1
 //! job           1 epoch position? started finished threads users values keys failed
 //! message name  1 ts seq
 //! ```
@@ -200,6 +200,8 @@ pub struct Erasures {
     pub oldest: u64,
     /// The last one.
     pub latest: u64,
+    /// Files may hold rows that were plain, not only wrapped keys.
+    pub plain: bool,
 }
 
 /// How far a job over the whole store has come.

@@ -40,11 +40,6 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     if let Err(error) = format::raise_open_files_limit() {
         tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
     }
-    if config.encryption.enabled
-        && let Err(error) = format::forbid_core_dumps()
-    {
-        tracing::warn!(event = "startup.core_dumps", %error, "a crash may leave keys in a core file");
-    }
     let crypt = open_kms(&config)?;
     let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
     if config.development {
@@ -190,6 +185,9 @@ fn database_settings(config: &Config) -> db::Settings {
 /// What the configuration says about encryption; touches key files, and calls nobody.
 fn open_kms(config: &Config) -> Result<Option<Arc<Crypt>>, Error> {
     let Some(settings) = config.encryption.kms.clone().filter(|_| config.encryption.enabled) else { return Ok(None) };
+    if let Err(error) = format::forbid_core_dumps() {
+        tracing::warn!(event = "startup.core_dumps", %error, "a crash may leave keys in a core file");
+    }
     let kms = Kms::new(settings).map_err(|error| Error::Keys { why: error.to_string() })?;
     Ok(Some(Arc::new(Crypt::new(kms, config.encryption.key_cache))))
 }

@@ -131,6 +131,8 @@ pub enum Error {
 pub enum Compaction {
     /// The log, and what holds wrapped keys.
     Keys,
+    /// Every file of the store.
+    Rows,
     /// Every file; checkpoints are deleted, and with them the way back to an earlier version.
     Everything,
 }

@@ -25,7 +25,8 @@ const GROUP_SIZES: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 
 /// Starts logging, and logs panics. The first call of the process counts, later ones do nothing.
 pub fn install_logs(log: &Log) {
-    let level = log.level.to_string().to_lowercase();
+    // What is audited is said at every level. Libraries tell who they log in as where we tell what happened.
+    let level = format!("{},audit=info,aws_config=warn,aws_runtime=warn", log.level.to_string().to_lowercase());
     let filter = EnvFilter::builder().parse_lossy(log.directives.as_deref().unwrap_or(&level));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match log.format {

@@ -2,13 +2,15 @@
 //!
 //! Epoch keys stay for the life of the process: unwrapping one is a call to the KMS. Data keys come and go within a
 //! limit; unwrapping one is a microsecond. Whatever leaves is wiped. A data key that is wanted by many at once is
-//! fetched once.
+//! fetched once. A new epoch begins when no new data key is on its way to the store, so that whoever looks for keys of
+//! older epochs afterwards finds all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use moka::future::Cache;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock as AsyncRwLock};
 
 use super::KeyBytes;
 use super::seal::{Commitment, NotSealedHere, Sealer, random_key};
@@ -32,6 +34,16 @@ pub struct WrappedKey {
     pub sealed: Vec<u8>,
 }
 
+/// A data key that has no row yet. No epoch begins before this is dropped, which is when the row is on disk or will
+/// never be.
+pub struct NewKey {
+    /// The key.
+    pub key: NumberedKey,
+    /// What its row holds.
+    pub wrapped: WrappedKey,
+    _same_epoch: OwnedRwLockReadGuard<()>,
+}
+
 /// Why a data key is not to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
@@ -52,6 +64,8 @@ impl From<NotSealedHere> for Missing {
 /// All keys of one store.
 pub struct Keyring {
     epochs: RwLock<BTreeMap<u32, Arc<Sealer>>>,
+    /// Read by whoever brings a new data key to the store, written by whoever begins an epoch.
+    turn: Arc<AsyncRwLock<()>>,
     data_keys: Cache<Key, NumberedKey>,
 }
 
@@ -64,10 +78,16 @@ impl fmt::Debug for Keyring {
 impl Keyring {
     /// A keyring without keys that will hold this many data keys.
     pub fn new(capacity: usize) -> Self {
-        Self { epochs: RwLock::default(), data_keys: Cache::new(capacity as u64) }
+        Self { epochs: RwLock::default(), turn: Arc::default(), data_keys: Cache::new(capacity as u64) }
     }
 
-    /// Takes in the key of an epoch.
+    /// Begins an epoch, after all new data keys of the one before it have reached the store.
+    pub async fn begin_epoch(&self, epoch: u32, key: &KeyBytes) {
+        let _turn = self.turn.write().await;
+        self.add_epoch(epoch, key);
+    }
+
+    /// Takes in the key of an epoch that began before.
     pub fn add_epoch(&self, epoch: u32, key: &KeyBytes) {
         self.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(epoch, Arc::new(Sealer::new(key)));
     }
@@ -95,11 +115,13 @@ impl Keyring {
     }
 
     /// A new data key for the row `place`, wrapped under the newest epoch. It is not kept until [`Keyring::keep`].
-    pub fn new_data_key(&self, place: Key, generation: u32) -> Result<(NumberedKey, WrappedKey), Missing> {
+    pub async fn new_data_key(&self, place: Key, generation: u32) -> Result<NewKey, Missing> {
+        let _same_epoch = self.turn.clone().read_owned().await;
         let epoch = self.current_epoch().ok_or(Missing::Epoch(0))?;
         let key = random_key();
         let wrapped = wrap(&epoch, place, &key);
-        Ok((NumberedKey { number: generation, sealer: Arc::new(Sealer::new(&key)) }, wrapped))
+        let key = NumberedKey { number: generation, sealer: Arc::new(Sealer::new(&key)) };
+        Ok(NewKey { key, wrapped, _same_epoch })
     }
 
     /// The same key, wrapped under the newest epoch.
@@ -188,10 +210,29 @@ mod tests {
         keyring
     }
 
-    #[test]
-    fn a_data_key_is_wrapped_for_its_row_and_by_its_epoch() {
+    #[tokio::test]
+    async fn an_epoch_begins_when_no_new_key_is_on_its_way() {
         let keyring = keyring();
-        let (key, wrapped) = keyring.new_data_key(place(1), 1).expect("there is an epoch");
+        let new = keyring.new_data_key(place(1), 1).await.expect("there is an epoch");
+        let key = random_key();
+        let mut begun = std::pin::pin!(keyring.begin_epoch(2, &key));
+        let waits = futures_poll(begun.as_mut()).await;
+        assert!(waits, "a key of epoch 1 may still come to the store");
+        assert_eq!((new.wrapped.epoch(), keyring.epochs()), (Some(1), vec![1]));
+        drop(new);
+        begun.await;
+        assert_eq!(keyring.epochs(), [1, 2]);
+    }
+
+    /// Whether the future has to wait.
+    async fn futures_poll(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn a_data_key_is_wrapped_for_its_row_and_by_its_epoch() {
+        let keyring = keyring();
+        let NewKey { key, wrapped, .. } = keyring.new_data_key(place(1), 1).await.expect("there is an epoch");
         let sealed = key.sealer.seal(1, b"place", b"value");
         let back = keyring.open_data_key(place(1), 1, &wrapped).expect("its own row");
         assert_eq!(back.sealer.open(b"place", &sealed), Ok(b"value".to_vec()));
@@ -211,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_many_want_is_fetched_once_and_failures_are_not_kept() {
         let keyring = keyring();
-        let (key, _) = keyring.new_data_key(place(1), 1).expect("there is an epoch");
+        let NewKey { key, .. } = keyring.new_data_key(place(1), 1).await.expect("there is an epoch");
         let fetches = AtomicUsize::new(0);
         let fetch = async || {
             fetches.fetch_add(1, Ordering::Relaxed);

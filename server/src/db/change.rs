@@ -53,8 +53,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Seals with a key that the thread does not have yet.
-    pub(super) fn renew_key(&mut self) -> Result<(), Error> {
-        let seal = self.db.new_seal_for_thread(self.thread, self.head.generation + 1)?;
+    pub(super) async fn renew_key(&mut self) -> Result<(), Error> {
+        let seal = self.db.new_seal_for_thread(self.thread, self.head.generation + 1).await?;
         self.seal_with(seal);
         Ok(())
     }

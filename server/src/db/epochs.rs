@@ -91,12 +91,12 @@ async fn create_epoch(store: &Store, crypt: &Crypt, database_id: [u8; 16], epoch
     match replace(store, epoch, None, &row).await? {
         Outcome::Committed => {
             tracing::info!(target: "audit", event = "encryption.epoch_created", epoch, kms_key = row.wraps[0].key_id);
-            crypt.keyring.add_epoch(epoch, &key);
+            crypt.keyring.begin_epoch(epoch, &key).await;
         }
         Outcome::Conflict { current } => {
             let current = current.ok_or(Error::Corrupt { key: Key::Epoch(epoch).to_string() })?;
             let row = decode(Key::Epoch(epoch), &current)?;
-            crypt.keyring.add_epoch(epoch, &unwrap(crypt, context, &row).await?);
+            crypt.keyring.begin_epoch(epoch, &unwrap(crypt, context, &row).await?).await;
         }
     }
     Ok(())

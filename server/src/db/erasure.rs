@@ -61,7 +61,7 @@ impl Db {
             let key_ids = draft.destroy_keys().await?;
             let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
             draft.sides.push(Side::Put(entry, Present.encode()));
-            self.note_erasure(&mut draft.sides, erased).await?;
+            self.note_erasure(&mut draft.sides, erased, read.head.oldest == 0).await?;
             if draft.commit(1).await? == Outcome::Committed {
                 self.0.tails.forget(thread);
                 let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
@@ -77,12 +77,21 @@ impl Db {
         u64::try_from(self.0.settings.erasure_horizon.as_nanos()).unwrap_or(u64::MAX / 2)
     }
 
-    /// Has the files compacted in time.
-    async fn note_erasure(&self, sides: &mut Vec<Side>, erased: u64) -> Result<(), Error> {
+    /// Has the files compacted in time: those of wrapped keys or, if rows were plain, all.
+    pub(super) async fn note_erasure(&self, sides: &mut Vec<Side>, erased: u64, plain: bool) -> Result<(), Error> {
         let pending = self.row::<Erasures>(PENDING).await?;
-        let oldest = pending.map_or(erased, |pending| pending.oldest);
-        sides.push(Side::Put(PENDING, Erasures { oldest, latest: erased }.encode()));
+        let pending = pending.unwrap_or(Erasures { oldest: erased, latest: erased, plain });
+        let pending = Erasures { latest: erased, plain: plain || pending.plain, ..pending };
+        sides.push(Side::Put(PENDING, pending.encode()));
         Ok(())
+    }
+
+    /// The same where nothing else is committed.
+    pub(super) async fn note_remains(&self, plain: bool) -> Result<(), Error> {
+        let mut sides = Vec::new();
+        self.note_erasure(&mut sides, self.next_timestamp()?, plain).await?;
+        let commit = Commit { partition: Partition::Store, expect: None, ops: Vec::new(), sides };
+        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
     }
 
     /// Removes what is left of an erased thread.
@@ -108,7 +117,7 @@ impl Db {
             if key_ids.is_empty() {
                 return Ok(());
             }
-            self.note_erasure(&mut draft.sides, self.next_timestamp()?).await?;
+            self.note_erasure(&mut draft.sides, self.next_timestamp()?, read.head.oldest == 0).await?;
             if draft.commit(0).await? == Outcome::Committed {
                 tracing::info!(target: "audit", event = "thread.shredded", thread = %thread, keys = key_ids.join(" "));
                 return Ok(());
@@ -123,27 +132,32 @@ impl Db {
         if self.0.clock.now() < pending.oldest.saturating_add(self.horizon_ns() / 2) {
             return Ok(false);
         }
-        self.compact(Compaction::Keys).await.map(|()| true)
+        let compaction = if pending.plain { Compaction::Rows } else { Compaction::Keys };
+        self.compact(compaction).await.map(|()| true)
     }
 
     /// Rewrites files so that nothing of what was removed is left in them.
     pub async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
         let began = self.next_timestamp()?;
         self.0.store.compact(compaction).await.map_err(Error::Store)?;
-        self.settle_erasures(began).await?;
+        self.settle_erasures(began, compaction).await?;
         tracing::info!(target: "audit", event = "encryption.compacted", ?compaction);
         Ok(())
     }
 
     /// Notes that a compaction is done that began then. What was erased while it ran waits for the next.
-    async fn settle_erasures(&self, began: u64) -> Result<(), Error> {
+    async fn settle_erasures(&self, began: u64, compaction: Compaction) -> Result<(), Error> {
         loop {
             let Some(before) = self.0.store.get(&PENDING).await.map_err(Error::Store)? else { return Ok(()) };
-            let Erasures { latest, .. } = decode(PENDING, &before)?;
+            let Erasures { latest, plain, .. } = decode(PENDING, &before)?;
+            if plain && compaction == Compaction::Keys {
+                // Noted since the files to compact were chosen.
+                return Ok(());
+            }
             let op = if latest.saturating_add(SLACK_NS) < began {
                 Op::Delete(PENDING)
             } else {
-                Op::Put(PENDING, Erasures { oldest: latest, latest }.encode())
+                Op::Put(PENDING, Erasures { oldest: latest, latest, plain }.encode())
             };
             let expect = Some(Expect { key: PENDING, value: Some(before) });
             let commit = Commit { partition: Partition::Store, expect, ops: vec![op], sides: Vec::new() };

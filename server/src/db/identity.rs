@@ -8,6 +8,7 @@ use moka::sync::Cache;
 
 use super::append::Lanes;
 use super::epochs::{EpochError, list_epochs, open_epochs};
+use super::stopped::any_data_key;
 use super::tail::Tails;
 use super::{Db, Error, Inner, Settings, commit_error, decode};
 use crate::clock::Clock;
@@ -146,10 +147,14 @@ fn check_format(format: &Format, database_id: [u8; 16]) -> Result<(), OpenError>
 
 const SECRET: Key = Key::Store(StoreRow::Secret);
 
-/// The store secret; sealed at once if it is plain and there is a key.
+/// The store secret; sealed at once if it is plain and there is a key. One that is plain while anything is sealed was put
+/// there by somebody else.
 async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Error> {
     let (secret, epoch) = read_secret(store, crypt).await?;
     if let Some(crypt) = crypt.filter(|_| epoch.is_none()) {
+        if any_data_key(store).await? {
+            return Err(Error::Corrupt { key: SECRET.to_string() });
+        }
         seal_secret(store, crypt, false).await?;
     }
     Ok(secret)

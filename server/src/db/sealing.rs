@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Db, Error, commit_error, decode_key};
 use crate::crypt::Crypt;
-use crate::crypt::keyring::{Missing, NumberedKey, WrappedKey};
+use crate::crypt::keyring::{Missing, NewKey, NumberedKey, WrappedKey};
 use crate::crypt::seal::{self, SEALS_A_KEY};
 use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
 use crate::model::ThreadId;
@@ -18,36 +18,48 @@ use crate::rows::{Head, Row as _};
 use crate::store::{self, Commit, Expect, Op, Outcome, Row, Side};
 
 /// What the private rows of a commit are sealed with.
-#[derive(Clone)]
-pub(super) struct Seal {
-    /// None if encryption is off.
-    key: Option<NumberedKey>,
-    /// The row of a key that is new, which the commit has to carry.
-    new: Option<(Key, Vec<u8>)>,
+pub(super) enum Seal {
+    /// Nothing: encryption is off.
+    Plain,
+    /// A key whose row is in the store.
+    Known(NumberedKey),
+    /// A key whose row the commit has to carry.
+    New(Key, NewKey),
 }
 
 impl Seal {
     /// The value as the store gets it.
     pub(super) fn value(&self, key: Key, value: Vec<u8>) -> Vec<u8> {
-        match &self.key {
+        match self.key() {
             Some(data_key) if key.is_private() => data_key.sealer.seal(data_key.number, &key.encode(), &value),
             _ => value,
         }
     }
 
+    fn key(&self) -> Option<&NumberedKey> {
+        match self {
+            Self::Plain => None,
+            Self::Known(key) => Some(key),
+            Self::New(_, new) => Some(&new.key),
+        }
+    }
+
     /// The generation of the key; 0 if encryption is off.
     pub(super) fn generation(&self) -> u32 {
-        self.key.as_ref().map_or(0, |key| key.number)
+        self.key().map_or(0, |key| key.number)
     }
 
     /// Counts one value that a user's key sealed.
     pub(super) fn count_for_user(&self, user: Hash16) -> impl Iterator<Item = Side> + use<> {
-        self.key.is_some().then_some(Side::Add(Key::User(user, UserRow::Seals), 1)).into_iter()
+        self.key().is_some().then_some(Side::Add(Key::User(user, UserRow::Seals), 1)).into_iter()
     }
 
     /// The row of the key, if it is new.
     pub(super) fn new_row(&self) -> Option<Op> {
-        self.new.as_ref().map(|(place, wrapped)| Op::Put(*place, wrapped.clone()))
+        match self {
+            Self::New(place, new) => Some(Op::Put(*place, new.wrapped.encode())),
+            _ => None,
+        }
     }
 }
 
@@ -83,27 +95,26 @@ impl Db {
     /// What the next commit to a thread seals with: the newest key, or a new one if there is none or it is used up.
     pub(super) async fn seal_for_thread(&self, thread: ThreadId, head: &Head) -> Result<Seal, Error> {
         if head.generation == 0 || head.seals >= SEALS_A_KEY {
-            return self.new_seal_for_thread(thread, head.generation + 1);
+            return self.new_seal_for_thread(thread, head.generation + 1).await;
         }
         let Some(crypt) = self.crypt_for_writing()? else { return Err(Error::sealed_without_keys(thread)) };
         let place = Key::Thread(thread, ThreadRow::DataKey(head.generation));
-        Ok(Seal { key: Some(self.data_key(crypt, place).await?), new: None })
+        Ok(Seal::Known(self.data_key(crypt, place).await?))
     }
 
     /// A key that the thread does not have yet.
-    pub(super) fn new_seal_for_thread(&self, thread: ThreadId, generation: u32) -> Result<Seal, Error> {
-        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal { key: None, new: None }) };
+    pub(super) async fn new_seal_for_thread(&self, thread: ThreadId, generation: u32) -> Result<Seal, Error> {
+        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal::Plain) };
         let place = Key::Thread(thread, ThreadRow::DataKey(generation));
-        let (key, wrapped) =
-            crypt.keyring.new_data_key(place, generation).map_err(|missing| damaged(place, missing))?;
-        Ok(Seal { key: Some(key), new: Some((place, wrapped.encode())) })
+        let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
+        Ok(Seal::New(place, new))
     }
 
     /// Keeps the key that a commit carried, and forgets those whose rows it removed.
     pub(super) async fn swap_keys(&self, seal: Option<&Seal>, forgotten: &[Key]) {
         let Some(crypt) = self.crypt() else { return };
-        if let Some(Seal { key: Some(key), new: Some((place, _)) }) = seal {
-            crypt.keyring.keep(*place, key.clone()).await;
+        if let Some(Seal::New(place, new)) = seal {
+            crypt.keyring.keep(*place, new.key.clone()).await;
         }
         for place in forgotten {
             crypt.keyring.forget(*place).await;
@@ -112,28 +123,28 @@ impl Db {
 
     /// What a user's rows are sealed with; the key is made if there is none.
     pub(super) async fn seal_for_user(&self, user: Hash16) -> Result<Seal, Error> {
-        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal { key: None, new: None }) };
+        let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal::Plain) };
         let seals = self.counter(Key::User(user, UserRow::Seals)).await?;
         let generation = u32::try_from(1 + seals / SEALS_A_KEY).expect("2^62 seals take longer than the sun has");
         let place = Key::User(user, UserRow::DataKey(generation));
         match self.data_key(crypt, place).await {
             Err(Error::Erased) => {}
-            found => return Ok(Seal { key: Some(found?), new: None }),
+            found => return found.map(Seal::Known),
         }
-        let (key, wrapped) =
-            crypt.keyring.new_data_key(place, generation).map_err(|missing| damaged(place, missing))?;
+        let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
         let commit = Commit {
             partition: place.partition(),
             expect: Some(Expect { key: place, value: None }),
-            ops: vec![Op::Put(place, wrapped.encode())],
+            ops: vec![Op::Put(place, new.wrapped.encode())],
             sides: Vec::new(),
         };
         if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
-            crypt.keyring.keep(place, key.clone()).await;
-            return Ok(Seal { key: Some(key), new: None });
+            crypt.keyring.keep(place, new.key.clone()).await;
+            return Ok(Seal::Known(new.key));
         }
         // Another request of the same user was first.
-        Ok(Seal { key: Some(self.data_key(crypt, place).await?), new: None })
+        drop(new);
+        Ok(Seal::Known(self.data_key(crypt, place).await?))
     }
 
     /// The value as it was before it was sealed.
@@ -174,11 +185,23 @@ impl Db {
         let known = memo.take().filter(|(known, _)| *known == place);
         let (place, data_key) = match known {
             Some(known) => known,
-            None => (place, self.data_key(crypt, place).await?),
+            None => match self.data_key(crypt, place).await {
+                Err(Error::Erased) => return Box::pin(self.open_anew(key, generation)).await,
+                found => (place, found?),
+            },
         };
         let opened = data_key.sealer.open(key_bytes, &value).map_err(|_| corrupt());
         *memo = Some((place, data_key));
         opened
+    }
+
+    /// A row whose key went after it was read: it may have been sealed anew with a newer one.
+    async fn open_anew(&self, key: Key, generation: u32) -> Result<Vec<u8>, Error> {
+        let value = self.0.store.get(&key).await.map_err(Error::Store)?.ok_or(Error::Erased)?;
+        if seal::generation(&value) == Some(generation) {
+            return Err(Error::Erased);
+        }
+        self.open_value(key, value).await
     }
 
     /// The data key whose row is `place`. [`Error::Erased`] if there is no such row.

@@ -159,6 +159,8 @@ impl Db {
                         progress.note(partition, visit);
                         pace.keep(visit).await;
                     }
+                    // Gone since it was listed.
+                    Err(Error::Erased | Error::ThreadNotFound) => progress.note(partition, Visit::default()),
                     Err(error @ Error::Corrupt { .. }) => {
                         tracing::error!(event = "encryption.sealing_failed", ?partition, %error);
                         progress.note(partition, Visit::default());
@@ -204,11 +206,21 @@ impl Db {
         self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
     }
 
+    async fn forget_progress(&self) -> Result<(), Error> {
+        let ops = vec![Op::Delete(PROGRESS)];
+        let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
+        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+    }
+
     /// Nothing was left out: what remains is the store's own secret, and to retire what is not needed any more.
     async fn finish(&self, mut progress: JobProgress) -> Result<JobProgress, Error> {
         if progress.failed == 0 {
             self.reseal_secret(true).await?;
             self.retire_epochs_before(progress.epoch).await?;
+        }
+        if progress.values > 0 {
+            // Files still hold what was plain.
+            self.note_remains(true).await?;
         }
         progress.finished = self.0.clock.now();
         self.save(&progress).await?;
@@ -220,8 +232,11 @@ impl Db {
     /// Seals a thread's rows with a new key, and removes its older ones.
     pub async fn reencrypt_thread(&self, thread: ThreadId) -> Result<Visit, Error> {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
+        // A visit that does not come to its end is made good by the job, which then starts over.
+        self.forget_progress().await?;
         while !self.begin_generation(thread).await? {}
         let visit = self.visit(&crypt, Partition::Thread(thread)).await?;
+        self.want_sealing();
         tracing::info!(target: "audit", event = "encryption.thread_reencrypted", thread = %thread, values = visit.values);
         Ok(visit)
     }
@@ -262,7 +277,7 @@ impl Db {
     async fn begin_generation(&self, thread: ThreadId) -> Result<bool, Error> {
         let read = self.head(thread).await?.ok_or(Error::ThreadNotFound)?;
         let mut draft = Draft::new(self, thread, &read);
-        draft.renew_key()?;
+        draft.renew_key().await?;
         Ok(draft.commit(0).await? == Outcome::Committed)
     }
 
@@ -283,6 +298,9 @@ impl Db {
                     draft.ops.push(Op::Delete(key));
                     draft.forgotten.push(key);
                 }
+            }
+            if !draft.forgotten.is_empty() {
+                self.note_erasure(&mut draft.sides, self.next_timestamp()?, false).await?;
             }
             if draft.commit(0).await? == Outcome::Committed {
                 return Ok(());

@@ -13,7 +13,7 @@ use crate::crypt::keyring::{Missing, WrappedKey};
 use crate::crypt::kms::{Context, Kms};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::ThreadId;
-use crate::rows::Row as _;
+use crate::rows::{EpochKey, Row as _};
 use crate::store::{Commit, Direction, Op, Outcome, Row, Side, Store};
 
 const PARTITIONS_A_PAGE: usize = 256;
@@ -50,6 +50,19 @@ impl KeyReport {
             self.failures.push(KeyFailure { key: key.to_string(), why: why.to_string() });
         }
     }
+}
+
+/// Whether any thread or user has a data key. Looks at all of them, so only who has reason to asks.
+pub(super) async fn any_data_key(store: &Store) -> Result<bool, Error> {
+    let mut after = None;
+    while let Some(partition) = next_partition(store, after).await? {
+        after = Some(partition);
+        let keys = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1).await;
+        if !keys.map_err(Error::Store)?.rows.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Opens every wrapped key of the store. One unwrapping an epoch by the KMS; changes nothing.
@@ -95,36 +108,39 @@ async fn next_partition(store: &Store, after: Option<Partition>) -> Result<Optio
     Ok(None)
 }
 
-/// Has every epoch key wrapped by `to`, and then forgets how `from` wrapped it. How many keys moved.
+/// Has every epoch key wrapped by `to`, and then forgets how others wrapped it. How many keys moved.
 pub async fn migrate_keys(store: &Store, from: &Kms, to: &Kms, database_id: [u8; 16]) -> Result<u64, EpochError> {
-    let current = to.describe().await.map_err(|error| EpochError::Kms { epoch: 0, error })?;
     let mut moved = 0;
     for (epoch, mut row, before) in list_epochs(store).await? {
-        if row.wraps.iter().any(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current) {
+        let context = Context { database_id, epoch };
+        if newest_opens(to, context, &row).await {
             continue;
         }
-        let context = Context { database_id, epoch };
         let key = unwrap_by(from, context, &row).await?;
         row.wraps.push(to.wrap(&key, context).await.map_err(|error| EpochError::Kms { epoch, error })?);
         check_replaced(replace(store, epoch, Some(before), &row).await?, epoch)?;
         moved += 1;
-        tracing::info!(target: "audit", event = "kms.epoch_moved", epoch, to = current);
+        tracing::info!(target: "audit", event = "kms.epoch_moved", epoch, to = to.kind().as_str());
     }
     // From here on only the new KMS opens the store, so first make sure that it does.
     let epochs = list_epochs(store).await?;
     for (epoch, row, _) in &epochs {
-        let mut row = row.clone();
-        row.wraps.retain(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current);
-        unwrap_by(to, Context { database_id, epoch: *epoch }, &row).await?;
+        unwrap_by(to, Context { database_id, epoch: *epoch }, &with_newest(row)).await?;
     }
-    for (epoch, mut row, before) in epochs {
-        let wraps = row.wraps.len();
-        row.wraps.retain(|wrapped| wrapped.provider == to.kind() && wrapped.key_id == current);
-        if row.wraps.len() < wraps {
-            check_replaced(replace(store, epoch, Some(before), &row).await?, epoch)?;
-        }
+    for (epoch, row, before) in epochs.into_iter().filter(|(_, row, _)| row.wraps.len() > 1) {
+        check_replaced(replace(store, epoch, Some(before), &with_newest(&row)).await?, epoch)?;
     }
     Ok(moved)
+}
+
+/// Whether the last wrap is one of this KMS.
+async fn newest_opens(kms: &Kms, context: Context, row: &EpochKey) -> bool {
+    let newest = row.wraps.last().is_some_and(|wrapped| wrapped.provider == kms.kind());
+    newest && unwrap_by(kms, context, &with_newest(row)).await.is_ok()
+}
+
+fn with_newest(row: &EpochKey) -> EpochKey {
+    EpochKey { wraps: row.wraps.last().cloned().into_iter().collect(), ..row.clone() }
 }
 
 fn check_replaced(outcome: Outcome, epoch: u32) -> Result<(), Error> {

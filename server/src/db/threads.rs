@@ -105,7 +105,7 @@ impl Db {
         thread: ThreadId,
         content: &ThreadContent,
     ) -> Result<bool, Error> {
-        let seal = self.new_seal_for_thread(thread, 1)?;
+        let seal = self.new_seal_for_thread(thread, 1).await?;
         let head = Head {
             revision: 1,
             commit_id: self.next_commit_id(),

@@ -279,12 +279,12 @@ impl Row for EpochKey {
 
 impl Row for Erasures {
     fn encode(&self) -> Vec<u8> {
-        Writer::sized(17).number(self.oldest).number(self.latest).done()
+        Writer::sized(18).number(self.oldest).number(self.latest).byte(u8::from(self.plain)).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut read = Reader::open(bytes)?;
-        let erasures = Self { oldest: read.number()?, latest: read.number()? };
+        let erasures = Self { oldest: read.number()?, latest: read.number()?, plain: read.flag()? };
         read.end(erasures)
     }
 }

@@ -103,7 +103,7 @@ proptest! {
         let short = &row.encode()[..row.encode().len() - 1];
         prop_assert_eq!(EpochKey::decode(short), Err(Damaged));
         let [started, finished, threads, values] = numbers;
-        check(&Erasures { oldest: started, latest: finished });
+        check(&Erasures { oldest: started, latest: finished, plain: threads % 2 == 0 });
         let position = position.then(|| blob.clone());
         check(&JobProgress { epoch: 3, position, started, finished, threads, users: 1, values, keys: 2, failed: 3 });
     }

@@ -22,7 +22,7 @@ impl Tasks {
 
 pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish_figures(rocks.clone()));
+    tasks.spawn(publish_figures(rocks.clone(), db.clone()));
     tasks.spawn(expire_idempotency(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
@@ -36,12 +36,17 @@ pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
     Tasks(tasks)
 }
 
-async fn publish_figures(rocks: Rocks) {
+async fn publish_figures(rocks: Rocks, db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;
         for (name, value) in rocks.figures() {
             metrics::gauge!(name).set(value as f64);
+        }
+        if let Some((_, kms)) = db.kms_health() {
+            let age = kms.since_success.unwrap_or_default();
+            metrics::gauge!("progressdb_kms_seconds_since_success").set(age.as_secs_f64());
+            metrics::gauge!("progressdb_data_keys_cached").set(db.cached_keys() as f64);
         }
     }
 }
@@ -85,10 +90,13 @@ async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
     }
 }
 
-/// Probes the KMS, and renews what is wrapped by an old key of it or is old itself.
+/// Probes the KMS, and renews what is wrapped by an old key of it or is old itself. The start was the first probe.
 async fn watch_kms(db: Db, interval: Duration, interval_failing: Duration) {
+    let mut is_start = true;
     loop {
-        let healthy = match probe(&db).await {
+        let renewed = if is_start { db.renew_epochs().await } else { probe(&db).await };
+        is_start = false;
+        let healthy = match renewed {
             Ok(begun) => {
                 if begun {
                     db.want_sealing();
@@ -100,10 +108,6 @@ async fn watch_kms(db: Db, interval: Duration, interval_failing: Duration) {
                 false
             }
         };
-        let kms = db.kms_health().map(|(_, health)| health);
-        let age = kms.as_ref().and_then(|health| health.since_success).unwrap_or_default();
-        metrics::gauge!("progressdb_kms_seconds_since_success").set(age.as_secs_f64());
-        metrics::gauge!("progressdb_data_keys_cached").set(db.cached_keys() as f64);
         tokio::time::sleep(if healthy { interval } else { interval_failing }).await;
     }
 }

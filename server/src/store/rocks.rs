@@ -203,9 +203,7 @@ impl Inner {
         // A file that is at the bottom already would be left as it is.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         options.set_exclusive_manual_compaction(false);
-        for family in
-            Family::ALL.into_iter().filter(|family| compaction == Compaction::Everything || family.holds_keys())
-        {
+        for family in Family::ALL.into_iter().filter(|family| compaction != Compaction::Keys || family.holds_keys()) {
             self.db.compact_range_cf_opt(&self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
         }
         match self.checkpoint_directory().filter(|path| compaction == Compaction::Everything && path.exists()) {

@@ -131,7 +131,7 @@ fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<Value, Error>
         StoreRow::Sealing => show_job(&decode(key, value)?),
         StoreRow::Erasures => {
             let erasures: Erasures = decode(key, value)?;
-            json!({ "oldest_ts": erasures.oldest, "latest_ts": erasures.latest })
+            json!({ "oldest_ts": erasures.oldest, "latest_ts": erasures.latest, "plain": erasures.plain })
         }
     };
     Ok(shown)

@@ -248,6 +248,73 @@ async fn a_thread_is_encrypted_anew_and_its_old_key_goes() {
 }
 
 #[tokio::test]
+async fn rows_that_were_read_before_their_key_went_open_with_the_newer_one() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.message(thread, "1").await;
+    let range = KeyRange::messages(thread);
+    let read = world.memory.scan(&range, Direction::Ascending, 10).expect("scanned").rows;
+    world.db.reencrypt_thread(thread).await.expect("done");
+    let opened = world.db.open_rows(read.clone()).await.expect("opened anew");
+    let body = |row: &crate::store::Row| crate::rows::MessageRow::decode(&row.value).expect("a message").content.body;
+    assert_eq!(opened.iter().map(|row| body(row).get().to_owned()).collect::<Vec<_>>(), ["1"]);
+    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    assert!(matches!(world.db.open_rows(read).await, Err(Error::Erased)));
+}
+
+#[tokio::test]
+async fn a_store_secret_put_back_plain_is_refused_once_anything_is_sealed() {
+    let world = sealed_world().await;
+    world.thread("t").await;
+    let secret = crate::rows::Secret { bytes: [1; 32], strict: false };
+    put(&world.memory, Key::Store(StoreRow::Secret), secret.encode());
+    let opened = World::try_open(world.memory.restarted(), crypt()).await.map(drop);
+    assert!(matches!(&opened, Err(OpenError::Unreadable(Error::Corrupt { key })) if key == "s:secret"), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_reencryption_that_dies_after_any_effect_is_finished_by_the_job_of_the_next_start() {
+    for effects in 0.. {
+        let world = sealed_world().await;
+        let thread = world.thread("t").await;
+        world.message(thread, "1").await;
+        world.db.run_sealing_job().await.expect("done");
+        world.memory.die_after(effects);
+        let died = world.db.reencrypt_thread(thread).await.is_err();
+        let world = world.restarted().await;
+        assert_eq!(world.bodies(thread).await, ["1"]);
+        world.db.run_sealing_job().await.expect("finishes");
+        let after = head(&world.memory, thread);
+        assert_eq!((after.oldest, data_keys(&world.memory, thread)), (after.generation, 1), "died after {effects}");
+        if !died {
+            assert!(effects > 5, "it has more effects than {effects}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_held_plain_rows_are_compacted_as_a_whole() {
+    let world = plain_world().await;
+    let thread = world.thread("t").await;
+    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    let pending = async |world: &World| {
+        let row = world.memory.get(&Key::Store(StoreRow::Erasures)).expect("read");
+        row.map(|row| crate::rows::Erasures::decode(&row).expect("erasures").plain)
+    };
+    assert_eq!(pending(&world).await, Some(true), "its rows were plain");
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    assert_eq!(pending(&world).await, Some(false), "only its key has to go");
+    let plain = plain_world().await;
+    plain.thread("t").await;
+    let world = World::open(plain.memory.restarted(), crypt()).await;
+    world.db.run_sealing_job().await.expect("done");
+    assert_eq!(pending(&world).await, Some(true), "what was sealed had been plain");
+}
+
+#[tokio::test]
 async fn a_key_that_is_used_up_is_followed_by_another() {
     let world = sealed_world().await;
     let thread = world.thread("t").await;
