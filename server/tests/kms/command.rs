@@ -61,7 +61,8 @@ fn a_kms_that_is_away_is_reported() {
         let (exit, code) = if provider.name == "local" { (78, "settings") } else { (1, "unavailable") };
         let finished = check(&["--json"], &provider.base(), &[], &provider.secrets);
         check_refused(&finished, exit, provider.name, code, "");
-        check(&[], &provider.base(), &[], &provider.secrets).check_code(exit).check_says(&["error: ", provider.name]);
+        let named = format!("error: the KMS provider {}: ", provider.name);
+        check(&[], &provider.base(), &[], &provider.secrets).check_code(exit).check_says(&[&named]);
     }
 }
 
