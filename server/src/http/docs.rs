@@ -3,11 +3,9 @@
 //! Handlers document their parameters and success; what every route of a kind shares (security, errors, headers of
 //! replies) is added here by rule, so that no route can forget it.
 
-use std::sync::Arc;
-
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect};
+use axum::response::Redirect;
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use serde_json::json;
@@ -21,7 +19,6 @@ use utoipa::openapi::{
     Response, ResponseBuilder, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
-use utoipa_swagger_ui::Config;
 
 use super::App;
 use super::error::{Error, ErrorBody};
@@ -186,27 +183,42 @@ fn error_response(status: u16) -> Response {
     response
 }
 
+/// The page that starts Swagger UI.
+const PAGE: &str = include_str!("docs/index.html");
+
+/// What the page loads, compressed by `build.rs`: name, type, content.
+const FILES: [(&str, &str, &[u8]); 4] = [
+    ("favicon-32x32.png", "image/png", include_bytes!(concat!(env!("OUT_DIR"), "/favicon-32x32.png.gz"))),
+    ("swagger-ui-bundle.js", "text/javascript", include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"))),
+    (
+        "swagger-ui-standalone-preset.js",
+        "text/javascript",
+        include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-standalone-preset.js.gz")),
+    ),
+    ("swagger-ui.css", "text/css", include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"))),
+];
+
 /// `/openapi.json` and the Swagger UI at `/docs`.
 pub(super) fn router(api: &OpenApi) -> Router<App> {
     let document = Bytes::from(serde_json::to_vec(api).expect("the document has string keys only"));
-    let config = Arc::new(Config::from("/openapi.json"));
-    let page = move |name: &str| swagger_file(name, config.clone());
-    let index = page.clone();
     Router::new()
         .route("/openapi.json", get(async move || respond::text(StatusCode::OK, "application/json", document.clone())))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
-        .route("/docs/", get(async move || index("index.html")))
-        .route("/docs/{*file}", get(async move |Path(file): Path<String>| page(&file)))
+        .route("/docs/", get(show_page))
+        .route("/docs/index.html", get(show_page))
+        .route("/docs/{*file}", get(async |Path(file): Path<String>| show_file(&file)))
 }
 
-fn swagger_file(name: &str, config: Arc<Config<'static>>) -> Result<axum::response::Response, Error> {
-    let Ok(Some(file)) = utoipa_swagger_ui::serve(name, config) else { return Err(Error::NotFound) };
-    let mut response = Bytes::from(file.bytes.into_owned()).into_response();
-    let content_type = HeaderValue::try_from(file.content_type).map_err(|_| Error::NotFound)?;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    if file.gzpipped {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
+async fn show_page() -> axum::response::Response {
+    respond::text(StatusCode::OK, "text/html", PAGE)
+}
+
+/// A file of Swagger UI, always compressed: every browser accepts gzip, and a request that names no coding accepts all.
+fn show_file(name: &str) -> Result<axum::response::Response, Error> {
+    let file = FILES.iter().find(|(known, ..)| *known == name);
+    let &(_, content_type, content) = file.ok_or(Error::NotFound)?;
+    let mut response = respond::text(StatusCode::OK, content_type, content);
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     Ok(response)
 }
 
@@ -239,5 +251,13 @@ mod tests {
                 assert!(operation.responses.responses.keys().any(|status| status.starts_with('2')));
             }
         }
+    }
+
+    #[test]
+    fn the_page_loads_exactly_the_files_that_are_served() {
+        let named = |attribute| super::PAGE.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap());
+        let mut loaded: Vec<&str> = named(" src=\"").chain(named(" href=\"")).collect();
+        loaded.sort_unstable();
+        assert_eq!(loaded, super::FILES.map(|(name, ..)| name));
     }
 }

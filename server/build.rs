@@ -1,0 +1,49 @@
+//! Keeps the program small: compresses the files of Swagger UI that the page at `/docs` loads, and has the linker pack
+//! relocations where the C library reads them so.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Cursor};
+use std::path::Path;
+use std::process::Command;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+/// What `src/http/docs/index.html` names; the archive holds as much again that no browser asks for.
+const SWAGGER_UI_FILES: [&str; 4] =
+    ["favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css"];
+
+#[expect(clippy::disallowed_methods, reason = "only its environment tells a build script what to build and where")]
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    compress_swagger_ui(Path::new(&std::env::var("OUT_DIR")?))?;
+    let (host, target) = (std::env::var("HOST")?, std::env::var("TARGET")?);
+    if host == target && target == "x86_64-unknown-linux-gnu" && glibc().is_some_and(|version| version >= (2, 36)) {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+    Ok(())
+}
+
+fn compress_swagger_ui(out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let top = archive.by_index(0)?.name()?.into_owned();
+    for name in SWAGGER_UI_FILES {
+        let mut file = archive.by_name(&format!("{top}dist/{name}"))?;
+        let mut encoder = GzEncoder::new(File::create(out.join(format!("{name}.gz")))?, Compression::best());
+        io::copy(&mut file, &mut encoder)?;
+        encoder.finish()?;
+    }
+    Ok(())
+}
+
+/// The version of this machine's C library. Packed relocations need 2.36, and a program runs where the library is no
+/// older than the one it was built with. `None` if it is not glibc.
+fn glibc() -> Option<(u32, u32)> {
+    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let text = String::from_utf8(answer.stdout).ok()?;
+    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
