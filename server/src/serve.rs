@@ -219,6 +219,10 @@ fn open_error(directory: &Directory, error: OpenError) -> Error {
         OpenError::Unreadable(db::Error::Corrupt { key }) => {
             Error::Damaged { path, what: format!("row {key} is unreadable") }
         }
+        OpenError::Unreadable(db::Error::DiskFull) => Error::io(
+            format!("the store in {} cannot begin", path.display()),
+            "less disk is free than storage.reserve: use a larger volume, free some, or lower storage.reserve",
+        ),
         OpenError::Unreadable(error) => Error::io("the store could not be read", error),
     }
 }

@@ -61,7 +61,9 @@ impl Local {
         join(self.keys.iter().map(|key| key.fingerprint))
     }
 
+    /// Wraps for every master key, if their files still hold them: nothing new is trusted to a key that may be lost.
     pub(crate) fn wrap(&self, key: &KeyBytes, context: Context) -> Result<Vec<u8>, Error> {
+        self.check()?;
         let mut blob = Vec::with_capacity(1 + RECIPIENT_LENGTH * self.keys.len());
         blob.push(VERSION);
         for master in &self.keys {
@@ -70,6 +72,7 @@ impl Local {
         Ok(blob)
     }
 
+    /// Needs no file: what the keys in memory open, they open until the end.
     pub(crate) fn unwrap(&self, blob: &[u8], context: Context) -> Result<KeyBytes, Error> {
         let recipients = recipients(blob)?;
         let mut found = false;

@@ -76,7 +76,7 @@ fn no_cut_and_no_flipped_bit_opens() {
 }
 
 #[test]
-fn a_key_file_that_vanishes_or_changes_is_noticed_by_a_check() {
+fn a_key_file_that_vanishes_or_changes_is_noticed_and_wraps_nothing_more() {
     let directory = TempDir::new().unwrap();
     let path: PathBuf = directory.path().join("master");
     let write = |byte: u8| {
@@ -89,9 +89,11 @@ fn a_key_file_that_vanishes_or_changes_is_noticed_by_a_check() {
     assert_eq!(local.check(), Ok(()));
     fs::remove_file(&path).unwrap();
     assert_eq!(local.check().expect_err("gone").code(), "settings");
+    assert_eq!(local.wrap(&key(), CONTEXT).expect_err("gone").code(), "settings");
     write(2);
     let [wanted, have] = [1, 2].map(|byte| format!("master key {}", with(&[byte]).key_id()));
-    assert_eq!(local.check(), Err(Error::WrongKey { wanted, have }));
+    let changed = Error::WrongKey { wanted, have };
+    assert_eq!((local.check(), local.wrap(&key(), CONTEXT)), (Err(changed.clone()), Err(changed)));
     assert_eq!(local.unwrap(&blob, CONTEXT), Ok(key()), "the keys in memory stay in use");
     fs::write(&path, hex::encode([1; 32])).unwrap();
     assert_eq!(local.check(), Ok(()), "the same key in another form is no change");
