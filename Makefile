@@ -16,10 +16,10 @@ ADDR ?= 127.0.0.1:8080
 DB ?= ./data
 LOOPS ?= 100
 
-.PHONY: help run test torture check fmt audit bench image cluster-up cluster-down
+.PHONY: help run test torture check fmt audit bench image e2e demo cluster-up cluster-down
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## build and start a database on 127.0.0.1:8080 with its data in ./data (ADDR=, DB=, ARGS=)
 	@scripts/setup build
@@ -39,6 +39,7 @@ check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check
 	@cargo fmt --all --check
 	@scripts/house-rules
+	@scripts/check-charts
 	@git grep --untracked -lE '^#!/usr/bin/env bash' | xargs shellcheck
 	@scripts/deny check bans licenses sources
 	@$(CARGO) clippy --release --workspace --all-targets -- -D warnings
@@ -56,10 +57,22 @@ bench: ## compare with PostgreSQL and Redis on this machine; figures also in ./b
 	@$(CARGO) build --release --workspace --bins
 	@exec $(BIN)/progressdb-bench --json bench.json $(ARGS)
 
-image: ## build the container image from the local build, without a registry, and try it
+image: ## build both container images from the local build, without a registry, and try them
 	@scripts/setup build image
-	@$(CARGO) build --release --package progressdb-server
-	@scripts/image $(BIN)/progressdb
+	@$(CARGO) build --release --workspace --bins
+	@scripts/image server $(BIN)/progressdb
+	@scripts/image operator $(BIN)/progressdb-operator
+
+e2e: ## try everything on a real Kubernetes, made for it (root) or that of KUBECONFIG (FILTER=, E2E_KEEP=1)
+	@scripts/setup build test image
+	@scripts/test-servers
+	@$(CARGO) build --release --workspace --bins
+	@scripts/count-skips e2e/run $(FILTER)
+
+demo: ## leave a Kubernetes up with the operator, a database and a message in it (root)
+	@scripts/setup build test image
+	@$(CARGO) build --release --workspace --bins
+	@e2e/demo
 
 cluster-up: ## bring up a Kubernetes of one node on this machine (root); with KUBECONFIG set, that one is used instead
 	@e2e/cluster/up

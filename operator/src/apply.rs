@@ -1,0 +1,179 @@
+//! Every write, one after the other, in the order that was decided.
+//!
+//! Before each of them the lease is looked at. A write names the object by its uid, so that it is refused when another
+//! has taken the name; an act that cannot be undone looks at the resource once more, past every cache.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    MANAGER, crd::ProgressDB, decide::Act, drift, error::Error, kind::Kind, lease::Leadership, observe::Cache,
+    telemetry,
+};
+
+/// The one who writes.
+pub struct Writer {
+    /// Who asks the API server.
+    pub client: Client,
+    /// Whether anything may be written.
+    pub leadership: Leadership,
+    /// Where the answers go.
+    pub cache: Arc<Cache>,
+}
+
+impl Writer {
+    /// Does what was decided; returns the resource if that was written to.
+    pub async fn apply(&self, resource: &ProgressDB, acts: &[Act]) -> Result<Option<ProgressDB>, Error> {
+        let mut written = None;
+        for act in acts {
+            self.check()?;
+            telemetry::record_write(act.name());
+            tracing::debug!(event = "act", resource = resource.name_any(), act = act.name(), about = act.about());
+            match act {
+                Act::SetFinalizers(finalizers) => written = Some(self.set_finalizers(resource, finalizers).await?),
+                Act::Apply(object) => self.apply_object(resource, object).await?,
+                Act::Create(object) => self.create(resource, object).await?,
+                Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
+                Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
+                Act::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
+                Act::Destroy { kind, name, uid } => {
+                    self.look_again(resource).await?;
+                    self.delete(resource, *kind, name, uid).await?;
+                }
+                Act::RetainVolume { name } => self.retain_volume(name).await?,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Nobody writes who does not lead.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.leadership.holds() { Ok(()) } else { Err(Error::NotLeading) }
+    }
+
+    fn api(&self, resource: &ProgressDB, kind: Kind) -> Api<DynamicObject> {
+        let namespace = resource.namespace().unwrap_or_default();
+        Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource())
+    }
+
+    /// Server-side apply. What exists must be the object that was seen; what does not is made without force, so that
+    /// nobody's object is taken who made it a moment ago.
+    async fn apply_object(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {
+        let (kind, name) = identify(object);
+        let exists = object.pointer("/metadata/uid").is_some();
+        let params = PatchParams::apply(MANAGER);
+        let params = if exists { params.force() } else { params };
+        let applied =
+            self.api(resource, kind).patch(&name, &params, &Patch::Apply(&drift::marked(object.clone()))).await;
+        self.keep(kind, applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?);
+        Ok(())
+    }
+
+    async fn create(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {
+        let (kind, name) = identify(object);
+        let failed = |error| Error::new(format!("creating {} {name}", kind.name()), error);
+        let object: DynamicObject = serde_json::from_value(object.clone()).expect("every object of ours has metadata");
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        self.keep(kind, self.api(resource, kind).create(&params, &object).await.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Scales the instance to 0 and leaves all else as it is.
+    async fn stop(&self, resource: &ProgressDB, uid: &str, version: &str) -> Result<(), Error> {
+        let name = resource.name_any();
+        let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "spec": { "replicas": 0 } });
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &params, &Patch::Merge(&patch)).await;
+        self.keep(Kind::StatefulSet, stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
+        Ok(())
+    }
+
+    async fn delete(&self, resource: &ProgressDB, kind: Kind, name: &str, uid: &str) -> Result<(), Error> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams::background().preconditions(preconditions);
+        match self.api(resource, kind).delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(Error::new(format!("deleting {} {name}", kind.name()), error)),
+        }
+    }
+
+    /// Whether the resource is still being deleted, under the policy that was decided on.
+    async fn look_again(&self, resource: &ProgressDB) -> Result<(), Error> {
+        let name = resource.name_any();
+        let resources: Api<ProgressDB> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let live = resources.get(&name).await.map_err(|error| Error::new(format!("looking at {name} again"), error))?;
+        let agrees = live.uid() == resource.uid()
+            && live.meta().deletion_timestamp.is_some()
+            && live.spec.deletion_policy == resource.spec.deletion_policy;
+        if agrees {
+            return Ok(());
+        }
+        Err(Error::Stale {
+            doing: format!("deleting the data of {name}"),
+            message: "its deletion policy changed".into(),
+        })
+    }
+
+    async fn set_finalizers(&self, resource: &ProgressDB, finalizers: &[String]) -> Result<ProgressDB, Error> {
+        let name = resource.name_any();
+        let patch = json!({ "metadata": {
+            "uid": resource.uid(), "resourceVersion": resource.resource_version(), "finalizers": finalizers,
+        } });
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let resources: Api<ProgressDB> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let written = resources.patch(&name, &params, &Patch::Merge(&patch)).await;
+        written.map_err(|error| Error::new(format!("setting the finalizers of {name}"), error))
+    }
+
+    async fn retain_volume(&self, name: &str) -> Result<(), Error> {
+        let volumes: Api<k8s_openapi::api::core::v1::PersistentVolume> = Api::all(self.client.clone());
+        let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Retain" } });
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let kept = volumes.patch(name, &params, &Patch::Merge(&patch)).await;
+        kept.map(drop).map_err(|error| Error::new(format!("keeping the volume {name}"), error))
+    }
+
+    fn keep(&self, kind: Kind, object: DynamicObject) {
+        self.cache.absorb(kind, &serde_json::to_value(object).expect("an object is JSON"));
+    }
+}
+
+fn identify(object: &Value) -> (Kind, String) {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    (Kind::of(object).expect("we make objects of kinds that we know"), name)
+}
+
+/// The Secret with a random key for each entry that is empty.
+fn with_keys(secret: &Value) -> Value {
+    let mut secret = secret.clone();
+    let entries = secret.get_mut("stringData").and_then(Value::as_object_mut);
+    for value in entries.into_iter().flat_map(|entries| entries.values_mut()) {
+        let mut bytes = [0; 32];
+        rand::fill(&mut bytes).expect("the system gives random bytes");
+        *value = hex::encode(bytes).into();
+    }
+    secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_another_one() {
+        let secret = with_keys(&json!({ "stringData": { "backend": "", "signing": "" } }));
+        let (a, b) =
+            (secret["stringData"]["backend"].as_str().unwrap(), secret["stringData"]["signing"].as_str().unwrap());
+        assert_eq!((a.len(), b.len()), (64, 64));
+        assert_ne!(a, b);
+    }
+}

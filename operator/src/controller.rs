@@ -1,0 +1,239 @@
+//! One pass over a resource, and what wakes it.
+//!
+//! A pass reads, decides, reports and acts, in this order. It does not wait: whatever is to come wakes the next pass. A
+//! pass over a world in which nothing is to be done makes no call.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
+    runtime::{
+        WatchStreamExt,
+        controller::{Action, Config, ReconcileRequest},
+        reflector::{self, ObjectRef},
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::time::Instant;
+
+use crate::{
+    apply::Writer,
+    clock::Clock,
+    crd::ProgressDB,
+    decide::decide,
+    error::Error,
+    lease::Leadership,
+    observe::{Ask, Cache, Observer},
+    telemetry,
+};
+
+/// Passes at one time: each holds the objects of its instance, unpacked.
+const CONCURRENCY: u16 = 8;
+/// Changes that come together make one pass.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// The first retry of a pass that failed, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// What every pass needs.
+pub struct Context {
+    cache: Arc<Cache>,
+    observer: Observer,
+    writer: Writer,
+    clock: Clock,
+    /// Resources that we wrote to and that the watch has not shown yet, by uid.
+    written: Mutex<HashMap<String, Arc<ProgressDB>>>,
+    /// How often in a row passes failed, by uid.
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Context {
+    /// With a cache that somebody fills.
+    pub fn new(client: Client, cache: Arc<Cache>, leadership: Leadership, clock: Clock, ask: Ask) -> Self {
+        Self {
+            observer: Observer::new(client.clone(), Arc::clone(&cache), ask),
+            writer: Writer { client, leadership, cache: Arc::clone(&cache) },
+            cache,
+            clock,
+            written: Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// One pass; says when the next one is due if nothing changes before.
+    pub async fn pass(&self, resource: Arc<ProgressDB>) -> Result<Duration, Error> {
+        self.cache.listed().await;
+        let resource = self.newest(resource);
+        let now = self.clock.now();
+        let mut seen = self.observer.observe(Arc::clone(&resource), now).await?;
+        let decision = decide(&seen, now);
+        let resource = self.keep(resource, self.writer.report(&seen.resource, &decision.status, now).await?);
+        match self.writer.apply(&resource, &decision.acts).await {
+            Ok(written) => {
+                self.keep(resource, written);
+                Ok(decision.again)
+            }
+            Err(Error::Refused { doing, message }) => {
+                tracing::warn!(event = "refused", resource = resource.name_any(), doing, message, "see the condition");
+                seen.refusal = Some(format!("{doing}: {message}"));
+                seen.resource = Arc::clone(&resource);
+                let decision = decide(&seen, now);
+                self.keep(resource, self.writer.report(&seen.resource, &decision.status, now).await?);
+                Ok(RETRY.1)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The resource as we wrote it last, until the watch shows that or something later.
+    fn newest(&self, resource: Arc<ProgressDB>) -> Arc<ProgressDB> {
+        let uid = resource.uid().unwrap_or_default();
+        let mut written = self.written.lock().expect("nobody panics while holding it");
+        match written.get(&uid) {
+            Some(ours) if version(ours) > version(&resource) => Arc::clone(ours),
+            Some(_) => {
+                written.remove(&uid);
+                resource
+            }
+            None => resource,
+        }
+    }
+
+    fn keep(&self, resource: Arc<ProgressDB>, written: Option<ProgressDB>) -> Arc<ProgressDB> {
+        let Some(written) = written else { return resource };
+        let written = Arc::new(written);
+        let uid = written.uid().unwrap_or_default();
+        let mut kept = self.written.lock().expect("nobody panics while holding it");
+        if written.meta().deletion_timestamp.is_some() && written.finalizers().is_empty() {
+            // It is gone, and no watch will show a later version.
+            kept.remove(&uid);
+        } else {
+            kept.insert(uid, Arc::clone(&written));
+        }
+        written
+    }
+
+    fn succeeded(&self, uid: &str) {
+        self.failures.lock().expect("nobody panics while holding it").remove(uid);
+    }
+
+    fn failed(&self, uid: String) -> Duration {
+        let mut failures = self.failures.lock().expect("nobody panics while holding it");
+        let count = failures.entry(uid).or_insert(0);
+        *count = count.saturating_add(1);
+        RETRY.0.saturating_mul(1 << (*count - 1).min(10)).min(RETRY.1)
+    }
+}
+
+fn version(resource: &ProgressDB) -> u64 {
+    resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// What the queue knows of a resource; the rest is packed in the cache.
+type Stub = PartialObjectMeta<ProgressDB>;
+
+fn stub(resource: &ProgressDB) -> Stub {
+    let ObjectMeta { name, namespace, uid, .. } = resource.metadata.clone();
+    ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }.into_response_partial()
+}
+
+fn stubs(event: &Event<ProgressDB>) -> Event<Stub> {
+    match event {
+        Event::Apply(resource) => Event::Apply(stub(resource)),
+        Event::Delete(resource) => Event::Delete(stub(resource)),
+        Event::InitApply(resource) => Event::InitApply(stub(resource)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+async fn reconcile(stub: Arc<Stub>, context: Arc<Context>) -> Result<Action, Error> {
+    let resource = context.cache.resource(&stub.namespace().unwrap_or_default(), &stub.name_any());
+    // It was deleted, or is being listed anew: both come with an event.
+    let Some(resource) = resource.map(Arc::new) else { return Ok(Action::await_change()) };
+    let started = Instant::now();
+    let uid = resource.uid().unwrap_or_default();
+    let result = context.pass(resource).await;
+    telemetry::record_pass(result.as_ref().map_or_else(Error::kind, |_| "ok"), started.elapsed());
+    let again = result?;
+    context.succeeded(&uid);
+    Ok(Action::requeue(again))
+}
+
+fn retry(resource: Arc<Stub>, error: &Error, context: Arc<Context>) -> Action {
+    let name = resource.name_any();
+    match error {
+        // Normal when somebody else writes at the same time.
+        Error::Stale { .. } => tracing::debug!(event = "pass.stale", name, %error, "looking again"),
+        _ => tracing::warn!(event = "pass.failed", name, error = %Chain(error), "trying again"),
+    }
+    Action::requeue(context.failed(resource.uid().unwrap_or_default()))
+}
+
+/// An error with its sources.
+struct Chain<'a>(&'a Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = std::error::Error::source(self.0);
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Looks after every resource in one namespace or in all, until `stop` resolves.
+pub async fn run(
+    client: Client,
+    namespace: Option<&str>,
+    context: Arc<Context>,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let (store, writer) = reflector::store();
+    let resources: Api<ProgressDB> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let own = watcher(resources, watcher::Config::default())
+        .default_backoff()
+        .modify(|resource| resource.managed_fields_mut().clear())
+        .map_ok({
+            let cache = Arc::clone(&context.cache);
+            move |event| {
+                cache.take_resource(&event);
+                stubs(&event)
+            }
+        })
+        .reflect(writer)
+        .touched_objects()
+        .map_ok(|resource| ReconcileRequest::from(ObjectRef::from_obj(&resource)));
+    let objects = context.cache.watch(&client, namespace).map(|resource| Ok(ReconcileRequest::from(resource)));
+    let queue = stream::select(own, objects).take_until(stop.boxed());
+    let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    finish(kube::runtime::applier(reconcile_boxed, retry, context, store, queue, config)).await;
+}
+
+fn reconcile_boxed(
+    resource: Arc<Stub>,
+    context: Arc<Context>,
+) -> futures::future::BoxFuture<'static, Result<Action, Error>> {
+    reconcile(resource, context).boxed()
+}
+
+async fn finish<E: std::fmt::Display>(passes: impl Stream<Item = Result<(ObjectRef<Stub>, Action), E>>) {
+    passes
+        .for_each(|pass| async move {
+            if let Err(error) = pass {
+                tracing::debug!(event = "pass.ended", %error);
+            }
+        })
+        .await;
+}

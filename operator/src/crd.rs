@@ -1,0 +1,343 @@
+//! `ProgressDB`, the resource that people write: its fields, their defaults and the rules the API server holds them to.
+//!
+//! Only what the operator acts on is here, so nothing that is written is ignored. The operator never writes `spec`.
+//! Durations and quantities are text; what a rule reaches has a bound, because the API server estimates its cost.
+//! `definition()` is the document in `crds/`, which a test holds.
+#![allow(unreachable_pub, reason = "a derived schema repeats its struct inside a function")]
+
+mod kms;
+mod network;
+mod status;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
+pub use network::{NetworkPolicy, Service, ServiceType};
+pub use status::{KmsStatus, ProgressDBStatus};
+
+/// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
+pub const SCHEMA_REVISION: u32 = 1;
+/// The annotation of the CRD that holds `SCHEMA_REVISION`.
+pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
+
+/// What a ProgressDB should be.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "progressdb.io",
+    version = "v1alpha1",
+    kind = "ProgressDB",
+    plural = "progressdbs",
+    shortname = "prdb",
+    category = "all",
+    namespaced,
+    status = "ProgressDBStatus",
+    derive = "PartialEq",
+    doc = "A database for chat threads.",
+    annotation("progressdb.io/schema-revision", "1"),
+    annotation("helm.sh/resource-policy", "keep"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".spec.storage.embedded.size"),
+    printcolumn(name = "Service", type_ = "string", json_path = ".status.service", priority = 1),
+    printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name becomes that of Services and Jobs: at most 40 of a-z, 0-9 and -, beginning with a letter and not ending with -")
+)]
+#[x_kube(
+    validation = Rule::new(
+        "self.suspend || !has(oldSelf.kms) || (has(self.kms) \
+         && has(self.kms.aws) == has(oldSelf.kms.aws) && has(self.kms.vault) == has(oldSelf.kms.vault) \
+         && has(self.kms.http) == has(oldSelf.kms.http) && has(self.kms.embedded) == has(oldSelf.kms.embedded))"
+    ).message("the keys of the data lie with this KMS provider: set suspend: true, move them with `progressdb kms migrate` or remove them with `progressdb decrypt`, and only then change kms")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressDBSpec {
+    /// Image of the server with a tag or a digest. A change stops the server, and starts the new image on the same data.
+    #[schemars(length(min = 1, max = 512), pattern(r"^\S+$"))]
+    #[x_kube(
+        validation = Rule::new("self.matches(':[A-Za-z0-9_][A-Za-z0-9_.-]*$') || self.matches('@sha256:[0-9a-f]{64}$')")
+            .message("an image needs a tag or a digest, as in registry/progressdb:0.3.0, so that it is known what runs"),
+        validation = Rule::new("self.contains('@') || !self.endsWith(':latest')")
+            .message("latest is another image tomorrow: name a version or a digest")
+    )]
+    pub image: String,
+    /// When the node pulls the image. Unset: if it has none of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Secrets with the registry's credentials, in the same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Where the data lies.
+    pub storage: Storage,
+    /// Settings of the server, as in its YAML file: see docs/configuration.md. Those that the operator sets itself (addresses, data directory, keys, drain, KMS) are refused; the others are judged by the image itself before anything changes.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "settings")]
+    pub settings: Map<String, Value>,
+    /// Keys that clients present. Unset: the operator makes them once and keeps them in the Secret NAME-api-keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<ApiKeys>,
+    /// Who wraps the keys that seal what users write. Unset: data is stored plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms: Option<Kms>,
+    /// The Service that clients use, on port 8080.
+    #[serde(default)]
+    pub service: Service,
+    /// CPU and memory of the server. Set storage.memory in settings to about half of the memory limit.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Where the pod may run, relative to nodes and other pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Taints of nodes that the pod tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+    /// How the pod spreads over the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Priority class of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object_name")]
+    pub priority_class_name: Option<String>,
+    /// More annotations of the pod. A change restarts it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(
+        validation = Rule::new("self.all(key, !key.startsWith('progressdb.io/'))")
+            .message("annotations under progressdb.io/ belong to the operator")
+    )]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// More labels of the pod. A change restarts it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    #[x_kube(
+        validation = Rule::new("self.all(key, !key.startsWith('progressdb.io/') && !key.startsWith('app.kubernetes.io/'))")
+            .message("labels under progressdb.io/ and app.kubernetes.io/ belong to the operator: Services find the pod by them")
+    )]
+    pub pod_labels: BTreeMap<String, String>,
+    /// How the server goes down. The pod's grace period is the sum of both and 15 seconds.
+    #[serde(default)]
+    pub drain: Drain,
+    /// What Prometheus learns of, where its operator is installed.
+    #[serde(default)]
+    pub monitoring: Monitoring,
+    /// Who may reach the pod, and what the pod may reach.
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+    /// Stop the server and keep everything else.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What becomes of the data when this resource is deleted; may be changed even then.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// When the node pulls the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// Each time a pod starts.
+    Always,
+    /// If the node has none of this name.
+    IfNotPresent,
+    /// The image must be there.
+    Never,
+}
+
+/// Where the data lies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// One instance with its own volume.
+    pub embedded: EmbeddedStorage,
+}
+
+/// One instance with its own volume.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "has(self.storageClassName) == has(oldSelf.storageClassName) \
+         && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+    ).message("a volume keeps its storage class: make another ProgressDB and move the data")
+)]
+pub struct EmbeddedStorage {
+    /// Size of the volume. It can grow if the storage class allows it, and never shrinks.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(
+        validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+            .message("a size is a quantity above 0, as in 10Gi"),
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
+            .message("a volume can grow and never shrinks: make another ProgressDB and move the data")
+    )]
+    pub size: String,
+    /// Storage class of the volume. Unset: the cluster's default when the volume is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object_name")]
+    pub storage_class_name: Option<String>,
+}
+
+/// Keys that clients present.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeys {
+    /// Secret with any of the entries backend, frontend, signing and admin; each has one key a line. A change restarts the pod.
+    #[schemars(schema_with = "object_name")]
+    pub secret_name: String,
+}
+
+/// CPU and memory, as requests and limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What the node sets aside.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// What the pod gets at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "quantities")]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+impl Resources {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty()
+    }
+}
+
+/// How the server goes down.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// How long it serves on, as not ready, before it takes no more connections: for load balancers outside the cluster. A single instance has nowhere to send its clients, so this is downtime.
+    #[serde(default = "no_hold")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("at most 1h, as in 10s"))]
+    pub hold: String,
+    /// How long requests under way then have to finish.
+    #[serde(default = "drain_timeout")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("at most 1h, as in 45s"))]
+    pub timeout: String,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { hold: no_hold(), timeout: drain_timeout() }
+    }
+}
+
+fn no_hold() -> String {
+    "0s".into()
+}
+
+fn drain_timeout() -> String {
+    "45s".into()
+}
+
+/// What Prometheus learns of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Monitoring {
+    /// Make a ServiceMonitor where that kind exists.
+    pub service_monitor: bool,
+    /// Make a PrometheusRule with alarms where that kind exists.
+    pub prometheus_rule: bool,
+}
+
+impl Default for Monitoring {
+    fn default() -> Self {
+        Self { service_monitor: true, prometheus_rule: true }
+    }
+}
+
+/// What becomes of the data when the resource is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// The claim and the key Secret stay.
+    #[default]
+    Retain,
+    /// A VolumeSnapshot is made first, then the claim goes; the key Secret stays.
+    Snapshot,
+    /// The claim and the generated key Secret go.
+    Delete,
+}
+
+/// The document that is installed into a cluster.
+pub fn definition() -> CustomResourceDefinition {
+    let mut crd = ProgressDB::crd();
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        *schema = serde_json::to_value(&*schema)
+            .map(without_nullable)
+            .and_then(serde_json::from_value)
+            .expect("a schema without `nullable` is a schema");
+    }
+    crd
+}
+
+/// A field that is null then counts as not written, and `has()` in a rule means what it says.
+fn without_nullable(mut schema: Value) -> Value {
+    match &mut schema {
+        Value::Object(fields) => {
+            fields.retain(|name, value| name != "nullable" || !value.is_boolean());
+            fields.values_mut().for_each(|value| *value = without_nullable(value.take()));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_nullable(item.take())),
+        _ => {}
+    }
+    schema
+}
+
+fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+    })
+}
+
+fn settings(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// What a label may be is said here and not in a rule: the API server counts what a rule may cost at the longest values.
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        },
+    })
+}
+
+fn quantities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "x-kubernetes-int-or-string": true },
+    })
+}
+
+#[cfg(test)]
+mod tests;

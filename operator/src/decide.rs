@@ -1,0 +1,290 @@
+//! What follows from what was seen: pure, without a client, a clock or chance.
+//!
+//! The order of the acts is the order in which they are written, and at most one of them cannot be undone. Nothing that
+//! runs is touched before what it would become has been checked: Secrets are there, the new image accepts the settings,
+//! the KMS wraps and unwraps. What cannot be known holds everything as it is.
+
+mod act;
+mod checks;
+pub mod conditions;
+mod deletion;
+mod judge;
+mod pods;
+mod roll;
+mod wanted;
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+pub use self::act::Act;
+use self::{
+    conditions::{About, Finding},
+    wanted::Wanted,
+};
+use crate::{
+    crd::{DeletionPolicy, KmsStatus, ProgressDBStatus},
+    drift,
+    kind::Kind,
+    observe::{Live, Observed, image_id},
+};
+
+/// Keeps a resource until its data was dealt with.
+pub const FINALIZER: &str = "progressdb.io/data";
+
+/// When nothing calls earlier.
+const AGAIN: Duration = Duration::from_secs(600);
+/// When something is awaited that no watch tells of.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What is to be told and done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The whole status.
+    pub status: ProgressDBStatus,
+    /// The writes, in their order.
+    pub acts: Vec<Act>,
+    /// When to look again, if nothing changes before.
+    pub again: Duration,
+}
+
+/// What is found about each part.
+#[derive(Clone, Debug)]
+pub(crate) struct Findings {
+    /// The settings and what they name.
+    pub(crate) configuration: Finding,
+    /// The volume.
+    pub(crate) storage: Finding,
+    /// The KMS; `None` without one.
+    pub(crate) keys: Option<Finding>,
+    /// The server.
+    pub(crate) server: Finding,
+    /// Whether the server that should run is another one than the one that does.
+    pub(crate) is_behind: bool,
+    /// What is in the way of everything.
+    pub(crate) blocked: Option<Finding>,
+    /// What the API server refuses.
+    pub(crate) refused: Option<Finding>,
+}
+
+/// Decides what to do about a resource.
+pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
+    if seen.resource.metadata.deletion_timestamp.is_some() {
+        return deletion::decide(seen, now);
+    }
+    let mut acts = Vec::new();
+    acts.extend(finalizers(seen));
+    if let Some(blocked) = judge::name_conflicts(seen) {
+        return held(seen, acts, blocked, now);
+    }
+    let wanted = match Wanted::build(seen) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            let findings = Findings { configuration: problem, ..Findings::before_anything(seen, now) };
+            return finish(seen, findings, acts, now);
+        }
+    };
+    acts.extend(judge::unwanted(seen, &wanted));
+    acts.extend(wanted.always.iter().filter_map(|object| apply_if_needed(seen, object)));
+    if let Some(keys) = wanted.api_keys.as_ref().filter(|_| !judge::has_keys(seen)) {
+        acts.push(Act::CreateKeys(keys.clone()));
+    }
+    let storage = judge::storage(seen, &wanted, &mut acts);
+    let secrets = judge::secrets(seen);
+    let configuration = secrets.0.unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
+    let keys =
+        wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
+    let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && judge::has_volume(seen);
+    let is_behind = roll::roll(seen, &wanted, may_start, &mut acts);
+    let server = judge::server(seen, now);
+    finish(
+        seen,
+        Findings { configuration, storage, keys, server, is_behind, blocked: None, refused: judge::refusal(seen) },
+        acts,
+        now,
+    )
+}
+
+impl Findings {
+    fn before_anything(seen: &Observed, now: Timestamp) -> Self {
+        let unknown = || Finding::unknown("NotChecked", "nothing was checked yet");
+        Self {
+            configuration: unknown(),
+            storage: unknown(),
+            keys: seen.resource.spec.kms.as_ref().map(|_| unknown()),
+            server: judge::server(seen, now),
+            is_behind: true,
+            blocked: None,
+            refused: judge::refusal(seen),
+        }
+    }
+}
+
+fn held(seen: &Observed, acts: Vec<Act>, blocked: Finding, now: Timestamp) -> Decision {
+    let findings = Findings { blocked: Some(blocked), ..Findings::before_anything(seen, now) };
+    finish(seen, findings, acts, now)
+}
+
+/// The finalizer is there exactly as long as deletion has something to do.
+fn finalizers(seen: &Observed) -> Option<Act> {
+    let has = seen.resource.metadata.finalizers.clone().unwrap_or_default();
+    let mut wants: Vec<String> = has.iter().filter(|name| *name != FINALIZER).cloned().collect();
+    if seen.resource.spec.deletion_policy != DeletionPolicy::Retain {
+        wants.push(FINALIZER.to_owned());
+    }
+    let same = has.len() == wants.len() && has.iter().all(|name| wants.contains(name));
+    (!same).then_some(Act::SetFinalizers(wants))
+}
+
+/// Applies an object if it is not there or not as it should be.
+pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Act> {
+    let kind = Kind::of(object)?;
+    let name = object.pointer("/metadata/name")?.as_str()?;
+    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else {
+        return Some(Act::Apply(object.clone()));
+    };
+    let marked = drift::marked(object.clone());
+    if drift::stands(&live.0, &marked) {
+        return None;
+    }
+    Some(Act::Apply(with_uid(object, live)))
+}
+
+fn with_uid(object: &serde_json::Value, live: &Live) -> serde_json::Value {
+    let mut object = object.clone();
+    object["metadata"]["uid"] = live.uid().into();
+    object
+}
+
+/// The status, and when to look again.
+fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -> Decision {
+    let again = if seen.secrets.is_empty() && !findings.waits() && seen.answer_is_known() { AGAIN } else { SOON };
+    Decision { status: status(seen, &findings, &acts, now), acts, again }
+}
+
+impl Findings {
+    fn waits(&self) -> bool {
+        let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)];
+        let all_hold = parts.into_iter().flatten().all(Finding::holds);
+        !all_hold || self.blocked.is_some() || self.refused.is_some()
+    }
+
+    /// The first thing that somebody must mend.
+    fn stalled(&self) -> Option<&Finding> {
+        let needs_hands = |finding: &&Finding| finding.fails();
+        let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref()];
+        let server = Some(&self.server).filter(|server| !judge::PASSING.contains(&server.reason) && server.fails());
+        self.blocked
+            .as_ref()
+            .or(self.refused.as_ref())
+            .or_else(|| parts.into_iter().flatten().find(needs_hands))
+            .or(server)
+    }
+}
+
+fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) -> ProgressDBStatus {
+    let resource = &seen.resource;
+    let old = resource.status.clone().unwrap_or_default();
+    let is_suspended = resource.spec.suspend;
+    let works = !acts.is_empty() || findings.waits() || findings.is_behind;
+    let stalled = findings.stalled();
+    let ready = ready(findings, is_suspended);
+    let mut written = vec![
+        (About::Ready, ready.clone()),
+        (About::Available, findings.server.clone()),
+        (About::ConfigurationValid, findings.configuration.clone()),
+        (About::StorageReady, findings.storage.clone()),
+        (About::Suspended, suspended(is_suspended)),
+        (
+            About::Stalled,
+            match stalled {
+                Some(finding) => Finding::yes(finding.reason, finding.message.clone()),
+                None => Finding::no("NothingInTheWay", "nothing needs a hand"),
+            },
+        ),
+        (
+            About::Reconciling,
+            match works && stalled.is_none() && !(is_suspended && seen.pod().is_none() && acts.is_empty()) {
+                true => Finding::yes("Working", ready.message.clone()),
+                false => Finding::no("Settled", "there is nothing to do"),
+            },
+        ),
+    ];
+    written.extend(findings.keys.clone().map(|finding| (About::KeyManagementReady, finding)));
+    let generation = resource.metadata.generation;
+    let pod = seen.pod().filter(|pod| !pod.is_deleted());
+    let set = seen.stateful_set();
+    let image_id = pod.and_then(image_id).map(str::to_owned);
+    // What a former image said is not said of this one.
+    let kept = Some(&old).filter(|old| old.image_id == image_id);
+    ProgressDBStatus {
+        observed_generation: generation,
+        phase: Some(phase(findings, stalled.is_some(), is_suspended).to_owned()),
+        conditions: conditions::write(written, &old.conditions, generation, now),
+        image: set.and_then(|set| set.at("/spec/template/spec/containers/0/image").as_str()).map(str::to_owned),
+        image_id: image_id.clone(),
+        version: seen
+            .answer
+            .as_ref()
+            .map(|answer| answer.version.clone())
+            .or_else(|| kept.and_then(|old| old.version.clone())),
+        data_format: seen.answer.as_ref().map(|answer| answer.format).or_else(|| kept.and_then(|old| old.data_format)),
+        replicas: set.and_then(|set| set.at("/spec/replicas").as_i64()).and_then(|count| i32::try_from(count).ok()),
+        ready_replicas: Some(i32::from(findings.server.holds())),
+        service: Some(wanted::service_address(resource)),
+        claim: seen.claim().map(|claim| claim.name().to_owned()).or(old.claim),
+        kms: findings.keys.as_ref().map(|finding| KmsStatus {
+            provider: wanted::provider(resource),
+            ok: match finding.truth {
+                conditions::Truth::Unknown => None,
+                truth => Some(truth == conditions::Truth::True),
+            },
+            ..KmsStatus::default()
+        }),
+    }
+}
+
+fn ready(findings: &Findings, is_suspended: bool) -> Finding {
+    if let Some(blocked) = findings.blocked.as_ref().or(findings.refused.as_ref()) {
+        return Finding::no(blocked.reason, blocked.message.clone());
+    }
+    if is_suspended {
+        return Finding::no("Suspended", "the server is stopped because spec.suspend is true");
+    }
+    let parts = [Some(&findings.configuration), findings.keys.as_ref(), Some(&findings.storage)];
+    if let Some(finding) = parts.into_iter().flatten().find(|finding| finding.fails()) {
+        return finding.clone();
+    }
+    if findings.is_behind {
+        let parts = [Some(&findings.configuration), findings.keys.as_ref()];
+        let awaited = parts.into_iter().flatten().find(|finding| !finding.holds());
+        let message =
+            awaited.map_or("the server is stopped and started anew".to_owned(), |finding| finding.message.clone());
+        return Finding::no(if findings.server.holds() { "Updating" } else { "Starting" }, message);
+    }
+    findings.server.clone()
+}
+
+fn suspended(is_suspended: bool) -> Finding {
+    match is_suspended {
+        true => Finding::yes("Requested", "spec.suspend is true: set it to false to start the server"),
+        false => Finding::no("NotRequested", "spec.suspend is false"),
+    }
+}
+
+fn phase(findings: &Findings, is_stalled: bool, is_suspended: bool) -> &'static str {
+    match (is_stalled, is_suspended, findings.is_behind, findings.server.holds()) {
+        (true, ..) => "Stalled",
+        (_, true, ..) => "Suspended",
+        (_, _, true, true) => "Updating",
+        (_, _, false, true) => "Running",
+        _ => "Starting",
+    }
+}
+
+impl Observed {
+    /// Whether the status says what the server says of itself.
+    fn answer_is_known(&self) -> bool {
+        let status = self.resource.status.as_ref();
+        self.answer.is_some() || status.is_some_and(|status| status.version.is_some())
+    }
+}

@@ -1,0 +1,78 @@
+//! What can be done, each as one write.
+
+use serde_json::Value;
+
+use crate::kind::Kind;
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Give the resource these finalizers, and no others.
+    SetFinalizers(Vec<String>),
+    /// Apply an object; with a uid only to the object that has it, without one only if nobody else has the name.
+    Apply(Value),
+    /// Make an object that is never changed.
+    Create(Value),
+    /// Make the Secret of the API keys; each empty entry gets a random key, which is known to nobody before.
+    CreateKeys(Value),
+    /// Scale the instance to 0.
+    Stop {
+        /// The StatefulSet.
+        uid: String,
+        /// As it was seen.
+        version: String,
+    },
+    /// Delete an object that can be made again.
+    Delete {
+        /// Of which kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// And no other of this name.
+        uid: String,
+    },
+    /// Delete data for ever, after another look at the resource.
+    Destroy {
+        /// Of which kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// And no other of this name.
+        uid: String,
+    },
+    /// Have a volume outlive its claim.
+    RetainVolume {
+        /// The PersistentVolume.
+        name: String,
+    },
+}
+
+impl Act {
+    /// One word for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SetFinalizers(_) => "set_finalizers",
+            Self::Apply(_) => "apply",
+            Self::Create(_) | Self::CreateKeys(_) => "create",
+            Self::Stop { .. } => "stop",
+            Self::Delete { .. } => "delete",
+            Self::Destroy { .. } => "destroy",
+            Self::RetainVolume { .. } => "retain_volume",
+        }
+    }
+
+    /// What it is done to.
+    pub fn about(&self) -> String {
+        let of = |object: &Value| {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            format!("{} {}", text("/kind"), text("/metadata/name"))
+        };
+        match self {
+            Self::SetFinalizers(finalizers) => finalizers.join(", "),
+            Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
+            Self::Stop { .. } => "StatefulSet".to_owned(),
+            Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } => format!("{} {name}", kind.name()),
+            Self::RetainVolume { name } => format!("PersistentVolume {name}"),
+        }
+    }
+}

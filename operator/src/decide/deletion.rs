@@ -1,0 +1,137 @@
+//! The end of a resource, by its policy, which may change until the end.
+//!
+//! `Retain` has nothing to do: Kubernetes removes what the resource owns, and claim and keys have no owner. Otherwise the
+//! server stops first, then one thing goes in each pass. A last snapshot is proof only when it and its content name each
+//! other. In a namespace that is being deleted no snapshot can be made; then the volume is kept.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    Act, Decision, FINALIZER, SOON,
+    conditions::{self, About, Finding},
+};
+use crate::{
+    crd::{DeletionPolicy, ProgressDBStatus},
+    kind::Kind,
+    objects::{self, names},
+    observe::{Observed, final_snapshot},
+};
+
+/// Decides about a resource that is being deleted.
+pub(super) fn decide(seen: &Observed, now: Timestamp) -> Decision {
+    if !seen.resource.finalizers().iter().any(|name| name == FINALIZER) {
+        let status = seen.resource.status.clone().unwrap_or_default();
+        return Decision { status, acts: Vec::new(), again: SOON };
+    }
+    let (act, finding) = next(seen);
+    Decision { status: status(seen, finding, now), acts: act.into_iter().collect(), again: SOON }
+}
+
+fn next(seen: &Observed) -> (Option<Act>, Finding) {
+    if seen.resource.spec.deletion_policy == DeletionPolicy::Retain {
+        return (Some(let_go(seen)), Finding::unknown("Retained", "the claim and the keys stay"));
+    }
+    if let Some(set) = seen.stateful_set().filter(|set| set.at("/spec/replicas").as_i64() != Some(0)) {
+        let stop = Act::Stop { uid: set.uid().to_owned(), version: set.version().to_owned() };
+        return (Some(stop), Finding::unknown("Stopping", "the server stops before its data goes"));
+    }
+    if seen.pod().is_some() {
+        return (None, Finding::unknown("Stopping", "the server stops before its data goes"));
+    }
+    match seen.resource.spec.deletion_policy {
+        DeletionPolicy::Snapshot => snapshot_then_destroy(seen),
+        _ => destroy(seen, true),
+    }
+}
+
+fn let_go(seen: &Observed) -> Act {
+    let others = seen.resource.finalizers().iter().filter(|name| *name != FINALIZER);
+    Act::SetFinalizers(others.cloned().collect())
+}
+
+fn destroy(seen: &Observed, with_keys: bool) -> (Option<Act>, Finding) {
+    let goes = |kind: Kind, name: &str, uid: &str| Act::Destroy { kind, name: name.to_owned(), uid: uid.to_owned() };
+    if let Some(claim) = seen.claim() {
+        let act = (!claim.is_deleted()).then(|| goes(Kind::Claim, claim.name(), claim.uid()));
+        return (act, Finding::unknown("Deleting", "the claim goes"));
+    }
+    let keys = names::api_keys(&seen.resource.name_any());
+    if let Some(keys) = seen.objects.get(&(Kind::Secret, keys)).filter(|_| with_keys) {
+        let act = (!keys.is_deleted()).then(|| goes(Kind::Secret, keys.name(), keys.uid()));
+        return (act, Finding::unknown("Deleting", "the keys go"));
+    }
+    (Some(let_go(seen)), Finding::unknown("Deleted", "the data is gone"))
+}
+
+fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
+    if seen.claim().is_none() {
+        return destroy(seen, false);
+    }
+    let name = final_snapshot(&seen.resource);
+    let Some(snapshot) = seen.objects.get(&(Kind::VolumeSnapshot, name.clone())) else {
+        if seen.namespace_ends {
+            return keep_volume(seen);
+        }
+        if !seen.has_snapshots {
+            let message = "this cluster has no VolumeSnapshots: install the snapshot controller and its CRDs, or set \
+                           spec.deletionPolicy to Retain or Delete";
+            return (None, Finding::no("NoSnapshots", message));
+        }
+        let create = Act::Create(objects::final_snapshot(&seen.resource, seen.snapshot_class.as_deref()));
+        return (Some(create), Finding::unknown("Snapshot", format!("the snapshot {name} is being made")));
+    };
+    if let Some(error) = snapshot.at("/status/error/message").as_str() {
+        let message = format!("the snapshot {name} fails; it is tried again: {error}");
+        return (None, Finding::no("SnapshotFailed", message));
+    }
+    let content = seen.snapshot_content.as_ref();
+    let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
+    if snapshot.at("/status/readyToUse").as_bool() != Some(true) || !is_bound {
+        if seen.namespace_ends {
+            return keep_volume(seen);
+        }
+        return (None, Finding::unknown("Snapshot", format!("the snapshot {name} is not ready yet")));
+    }
+    destroy(seen, false)
+}
+
+/// Without a snapshot the volume itself is what stays. It is let go only when it was seen to stay.
+fn keep_volume(seen: &Observed) -> (Option<Act>, Finding) {
+    let finding = Finding::unknown("VolumeKept", "the namespace goes, so no snapshot can be made: the volume stays");
+    match &seen.volume {
+        Some(volume) if volume.at("/spec/persistentVolumeReclaimPolicy") != "Retain" => {
+            (Some(Act::RetainVolume { name: volume.name().to_owned() }), finding)
+        }
+        _ => (Some(let_go(seen)), finding),
+    }
+}
+
+fn status(seen: &Observed, finding: Finding, now: Timestamp) -> ProgressDBStatus {
+    let old = seen.resource.status.clone().unwrap_or_default();
+    let generation = seen.resource.metadata.generation;
+    let message = finding.message.clone();
+    let stalled = finding.fails();
+    let findings = vec![
+        (About::Ready, Finding::no("Deleting", message.clone())),
+        (About::Available, super::judge::server(seen, now)),
+        (
+            About::Reconciling,
+            match stalled {
+                true => Finding::no("Stalled", message.clone()),
+                false => Finding::yes(finding.reason, message.clone()),
+            },
+        ),
+        (
+            About::Stalled,
+            match stalled {
+                true => Finding::yes(finding.reason, message),
+                false => Finding::no("NothingInTheWay", "nothing needs a hand"),
+            },
+        ),
+    ];
+    let mut conditions = conditions::write(findings, &old.conditions, generation, now);
+    let others = old.conditions.iter().filter(|known| !conditions.iter().any(|new| new.type_ == known.type_));
+    conditions.extend(others.cloned().collect::<Vec<_>>());
+    ProgressDBStatus { observed_generation: generation, phase: Some("Deleting".to_owned()), conditions, ..old }
+}

@@ -1,0 +1,226 @@
+//! What is found about each part, and what is to be done for it.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{
+    Act, apply_if_needed,
+    checks::Check,
+    conditions::{About, Finding},
+    pods,
+    wanted::Wanted,
+};
+use crate::{
+    drift,
+    kind::Kind,
+    objects::names,
+    observe::{Class, Observed, complaint, needs},
+};
+
+/// Reasons of a server that does not serve yet and will by itself.
+pub(super) const PASSING: [&str; 5] = ["Stopped", "Starting", "NotReady", "Stopping", "Suspended"];
+
+/// A check of settings says the same again; only the cluster can have been at fault.
+const RETRY_CONFIGURATION: SignedDuration = SignedDuration::from_secs(300);
+/// A KMS may come back any minute.
+const RETRY_KEYS: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the API server does not let us do.
+pub(super) fn refusal(seen: &Observed) -> Option<Finding> {
+    let refusal = seen.refusal.as_ref()?;
+    Some(Finding::no(
+        "ApiRefuses",
+        format!("the cluster does not allow what is needed; it is tried every minute: {refusal}"),
+    ))
+}
+
+/// Whether all names are ours.
+pub(super) fn name_conflicts(seen: &Observed) -> Option<Finding> {
+    let resource = &seen.resource;
+    if let Some((kind, name)) = seen.taken.first() {
+        let kind = kind.name();
+        let message =
+            format!("the {kind} {name} belongs to somebody else: delete it, or give this ProgressDB another name");
+        return Some(Finding::no("NameTaken", message));
+    }
+    let uid = resource.metadata.uid.as_deref();
+    let former = seen
+        .objects
+        .iter()
+        .find(|((kind, _), live)| !matches!(kind, Kind::Pod) && live.owner().is_some() && live.owner() != uid);
+    former.map(|((kind, name), _)| {
+        let message =
+            format!("the {} {name} belongs to a former ProgressDB of this name and is about to go", kind.name());
+        Finding::unknown("FormerObjects", message)
+    })
+}
+
+/// Whether the Secret with the generated keys is there.
+pub(super) fn has_keys(seen: &Observed) -> bool {
+    seen.objects.contains_key(&(Kind::Secret, names::api_keys(&seen.resource.name_any())))
+}
+
+/// What the resource no longer asks for, of kinds that hold no data.
+pub(super) fn unwanted(seen: &Observed, wanted: &Wanted) -> Vec<Act> {
+    const KINDS: [Kind; 3] = [Kind::NetworkPolicy, Kind::ServiceMonitor, Kind::PrometheusRule];
+    let is_wanted = |kind: Kind| wanted.always.iter().any(|object| Kind::of(object) == Some(kind));
+    let former =
+        seen.objects.iter().filter(|((kind, _), live)| KINDS.contains(kind) && !is_wanted(*kind) && !live.is_deleted());
+    former
+        .map(|((kind, name), live)| Act::Delete { kind: *kind, name: name.clone(), uid: live.uid().to_owned() })
+        .collect()
+}
+
+/// The volume: made once, grown, and never made again in place of one that was lost.
+pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+    let Some(claim) = seen.claim() else {
+        let had = seen.resource.status.as_ref().and_then(|status| status.claim.as_ref());
+        if let Some(had) = had {
+            let message = format!(
+                "the claim {had} with the data is gone, and an empty one would hide that: restore it under this name, or \
+                 delete this ProgressDB and make it anew to begin with an empty database"
+            );
+            return Finding::no("ClaimLost", message);
+        }
+        acts.push(Act::Apply(wanted.claim.clone()));
+        return Finding::unknown("Creating", "the claim is being made");
+    };
+    if claim.is_deleted() {
+        let message = format!(
+            "somebody deleted the claim {}, and the data goes when its pod stops: save the data now; Kubernetes cannot take \
+             a deletion back",
+            claim.name()
+        );
+        return Finding::no("ClaimDeleted", message);
+    }
+    match claim.at("/status/phase").as_str() {
+        Some("Bound") => grow(seen, wanted, acts),
+        Some("Lost") => {
+            Finding::no("VolumeLost", format!("the volume of the claim {} is gone: restore it", claim.name()))
+        }
+        _ => match &seen.storage_class {
+            Some(Class::Missing(class)) => Finding::no(
+                "StorageClassMissing",
+                format!("there is no storage class {class}: make it; the class of a claim cannot be changed"),
+            ),
+            _ => Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
+        },
+    }
+}
+
+fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+    let claim = seen.claim().map(|claim| claim.0.clone()).unwrap_or_default();
+    let size = |pointer: &str| claim.pointer(pointer).and_then(drift::quantity).unwrap_or(0.0);
+    if seen.wants_to_grow() {
+        if let Some(Class::Found { name, grows: false }) = &seen.storage_class {
+            let message = format!(
+                "volumes of the storage class {name} cannot grow: set allowVolumeExpansion: true in it if its driver can, or \
+                 set spec.storage.embedded.size back"
+            );
+            return Finding::no("CannotGrow", message);
+        }
+        acts.extend(apply_if_needed(seen, &wanted.claim));
+        return Finding::unknown("Growing", "the volume is asked to grow");
+    }
+    acts.extend(apply_if_needed(seen, &wanted.claim));
+    if size("/status/capacity/storage") < size("/spec/resources/requests/storage") {
+        let message = if pending_resize(&claim) {
+            "the volume has grown, its file system grows when the pod starts again: delete the pod when that suits you"
+        } else {
+            "the volume grows"
+        };
+        return Finding::unknown("Growing", message);
+    }
+    Finding::yes("Bound", "the volume is there")
+}
+
+fn pending_resize(claim: &Value) -> bool {
+    let conditions = claim.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "FileSystemResizePending")
+}
+
+/// Whether a server would find its data.
+pub(super) fn has_volume(seen: &Observed) -> bool {
+    seen.claim().is_some_and(|claim| !claim.is_deleted())
+}
+
+/// What is wrong with Secrets: of clients' keys, and of the KMS.
+pub(super) fn secrets(seen: &Observed) -> (Option<Finding>, Option<Finding>) {
+    let complaint = |for_kms: bool| {
+        needs(&seen.resource.spec).into_iter().filter(|need| need.is_for_kms == for_kms).find_map(|need| {
+            let (reason, message) = complaint(&need, seen.secrets.get(&need.secret)?)?;
+            Some(Finding::no(reason, message))
+        })
+    };
+    (complaint(false), complaint(true))
+}
+
+/// Whether the image accepts the settings, in its own words.
+pub(super) fn configuration(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
+    match checked(seen, &wanted.config_check, RETRY_CONFIGURATION, acts, now) {
+        Check::Passed => Finding::yes("Accepted", "the image accepts the settings"),
+        Check::Failed { message, .. } => {
+            Finding::no("SettingsRefused", format!("the image refuses the settings: correct spec.settings: {message}"))
+        }
+        Check::Running(Some((reason, message))) => Finding::no(reason, message),
+        Check::Absent | Check::Running(None) => found_before(seen, About::ConfigurationValid, "SettingsRefused")
+            .unwrap_or_else(|| Finding::unknown("Checking", "the image checks the settings")),
+    }
+}
+
+/// Whether the KMS wraps and unwraps for the instance's own identity, in the provider's words.
+pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
+    match checked(seen, check, RETRY_KEYS, acts, now) {
+        Check::Passed => Finding::yes("Answered", "the KMS wrapped and unwrapped a key"),
+        Check::Failed { message, .. } => Finding::no(
+            "KmsFailed",
+            format!("the KMS does not wrap and unwrap; it is asked again every minute: {message}"),
+        ),
+        Check::Running(Some((reason, message))) => Finding::no(reason, message),
+        Check::Absent | Check::Running(None) => found_before(seen, About::KeyManagementReady, "KmsFailed")
+            .unwrap_or_else(|| Finding::unknown("Checking", "the KMS is asked to wrap and unwrap a key")),
+    }
+}
+
+/// The failure that the status tells, while the same is asked again: it stands until there is another answer.
+fn found_before(seen: &Observed, about: About, reason: &'static str) -> Option<Finding> {
+    let told = seen.resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == about.name())?;
+    let is_of_this = told.reason == reason && told.observed_generation == seen.resource.metadata.generation;
+    is_of_this.then(|| Finding::no(reason, told.message.clone()))
+}
+
+/// Sees to it that the check is made once, again after a failure, and that former ones go.
+fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<Act>, now: Timestamp) -> Check {
+    let name = job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
+    let former = seen.objects.iter().filter(|((kind, other), live)| {
+        *kind == Kind::Job
+            && other != name
+            && other.rsplit_once('-').is_some_and(|(other, _)| other == stem)
+            && !live.is_deleted()
+    });
+    acts.extend(former.map(|((_, other), live)| delete_job(other, live.uid())));
+    let check = Check::of(seen, name, retry, now);
+    match (&check, seen.job(name)) {
+        (Check::Absent, None) => acts.push(Act::Create(job.clone())),
+        (Check::Failed { retry_at, .. }, Some(live)) if *retry_at <= now => acts.push(delete_job(name, live.uid())),
+        _ => {}
+    }
+    check
+}
+
+fn delete_job(name: &str, uid: &str) -> Act {
+    Act::Delete { kind: Kind::Job, name: name.to_owned(), uid: uid.to_owned() }
+}
+
+/// The server as its pod shows it.
+pub(super) fn server(seen: &Observed, now: Timestamp) -> Finding {
+    match seen.pod() {
+        Some(pod) => pods::judge(pod, seen.node.as_ref(), now),
+        None if seen.resource.spec.suspend => {
+            Finding::no("Suspended", "the server is stopped because spec.suspend is true")
+        }
+        None => Finding::no("Stopped", "the server does not run"),
+    }
+}

@@ -1,0 +1,44 @@
+//! From the server that runs to the one that should: stop, wait until the pod is gone, start.
+//!
+//! What decides is an annotation of the pod template, the hash of all that a restart is for. A template that differs in
+//! anything else is written and restarts nothing, because the StatefulSet replaces pods only when they are deleted.
+
+use serde_json::Value;
+
+use super::wanted::Wanted;
+use super::{Act, apply_if_needed};
+use crate::{objects::labels::ROLL, observe::Observed};
+
+/// Brings the StatefulSet nearer to what it should be; says whether it is not yet.
+pub(super) fn roll(seen: &Observed, wanted: &Wanted, may_start: bool, acts: &mut Vec<Act>) -> bool {
+    let is_suspended = seen.resource.spec.suspend;
+    let Some(set) = seen.stateful_set() else {
+        if may_start && !is_suspended {
+            start(seen, wanted, acts);
+        }
+        return !is_suspended;
+    };
+    let roll = set.at("/spec/template/metadata/annotations").get(ROLL).and_then(Value::as_str);
+    let is_current = roll == Some(&wanted.roll);
+    let runs = set.at("/spec/replicas").as_i64() != Some(0);
+    let must_stop = is_suspended || (!is_current && may_start);
+    if must_stop && runs {
+        acts.push(Act::Stop { uid: set.uid().to_owned(), version: set.version().to_owned() });
+        return !is_suspended;
+    }
+    if is_suspended {
+        return false;
+    }
+    let has_stopped = seen.pod().is_none() && set.at("/status/replicas").as_i64().unwrap_or(0) == 0;
+    if may_start && (is_current || has_stopped) {
+        start(seen, wanted, acts);
+    }
+    let pod_roll = seen.pod().and_then(|pod| pod.annotation(ROLL));
+    !is_current || !runs || pod_roll.is_some_and(|roll| roll != wanted.roll)
+}
+
+/// The settings first, then what reads them.
+fn start(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) {
+    acts.extend(apply_if_needed(seen, &wanted.config_map));
+    acts.extend(apply_if_needed(seen, &wanted.stateful_set));
+}

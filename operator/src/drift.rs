@@ -1,0 +1,133 @@
+//! Whether an object is as it should be, without asking the API server.
+//!
+//! It is if we wrote this very text before, which an annotation with its hash tells, and if everything in it still
+//! stands. What others added, and what the API server filled in, does not count.
+
+use serde_json::{Map, Value};
+
+use crate::objects::hash;
+
+/// Holds the hash of what the operator last applied.
+pub const APPLIED: &str = "progressdb.io/applied";
+
+/// What is sent to be applied: the object with the hash of itself.
+pub fn marked(mut desired: Value) -> Value {
+    let hash = hash(desired.to_string().as_bytes());
+    let metadata = desired.as_object_mut().map(|object| object.entry("metadata").or_insert_with(|| Map::new().into()));
+    let annotations = metadata
+        .and_then(Value::as_object_mut)
+        .map(|metadata| metadata.entry("annotations").or_insert_with(|| Map::new().into()));
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.insert(APPLIED.to_owned(), hash.into());
+    }
+    desired
+}
+
+/// Whether everything in `desired` stands in `live`.
+pub fn stands(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(name, value)| match live.get(name) {
+            Some(found) if name == "limits" || name == "requests" => same_quantities(found, value),
+            Some(found) => stands(found, value),
+            None => is_nothing(value),
+        }),
+        (Value::Array(live), Value::Array(desired)) => stand_in_order(live, desired) || stand_by_name(live, desired),
+        _ => live == desired,
+    }
+}
+
+/// The API server drops what is empty.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_nothing),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+fn stand_in_order(live: &[Value], desired: &[Value]) -> bool {
+    live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| stands(live, desired))
+}
+
+/// In lists with names, and in those of owners and finalizers, others may have items of their own.
+fn stand_by_name(live: &[Value], desired: &[Value]) -> bool {
+    let key = |item: &Value| ["name", "uid"].iter().any(|key| item.get(key).is_some()) || item.is_string();
+    desired.iter().all(|item| key(item) && live.iter().any(|found| stands(found, item)))
+}
+
+/// Quantities are equal as numbers: the API server writes `1000m` as `1`.
+fn same_quantities(live: &Value, desired: &Value) -> bool {
+    let (Value::Object(live), Value::Object(desired)) = (live, desired) else { return live == desired };
+    desired.iter().all(|(name, value)| {
+        let found = live.get(name);
+        found == Some(value)
+            || found.and_then(quantity).zip(quantity(value)).is_some_and(|(a, b)| (a - b).abs() < 1e-9 * a.abs())
+    })
+}
+
+/// A quantity as a number: digits with a decimal or binary suffix.
+pub fn quantity(value: &Value) -> Option<f64> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.as_f64()?.to_string(),
+    };
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(end);
+    let factor = match suffix {
+        "" => 1.0,
+        "n" => 1e-9,
+        "u" => 1e-6,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "Pi" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    Some(digits.parse::<f64>().ok()? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_others_add_does_not_count_and_what_they_change_does() {
+        let desired = json!({ "spec": { "ports": [{ "name": "http", "port": 8080 }], "empty": {} } });
+        let filled = json!({ "spec": { "ports": [{ "name": "http", "port": 8080, "nodePort": 30000 }], "clusterIP": "10.0.0.1" } });
+        let changed = json!({ "spec": { "ports": [{ "name": "http", "port": 8081 }] } });
+        assert_eq!((stands(&filled, &desired), stands(&changed, &desired)), (true, false));
+    }
+
+    #[test]
+    fn an_item_that_others_put_into_a_list_with_names_does_not_count() {
+        let desired = json!([{ "name": "server", "image": "a" }]);
+        let injected = json!([{ "name": "proxy", "image": "b" }, { "name": "server", "image": "a" }]);
+        assert!(stands(&injected, &desired));
+        assert!(!stands(&json!([{ "name": "proxy" }]), &desired));
+    }
+
+    #[test]
+    fn quantities_are_compared_as_numbers() {
+        let desired = json!({ "requests": { "cpu": "1000m", "memory": "1Gi" } });
+        assert!(stands(&json!({ "requests": { "cpu": "1", "memory": "1024Mi" } }), &desired));
+        assert!(!stands(&json!({ "requests": { "cpu": "2", "memory": "1Gi" } }), &desired));
+    }
+
+    #[test]
+    fn the_mark_changes_with_the_text() {
+        let mark = |size: u32| marked(json!({ "spec": { "size": size } }))["metadata"]["annotations"][APPLIED].clone();
+        assert_eq!(mark(1), mark(1));
+        assert_ne!(mark(1), mark(2));
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a pass over a resource ended early, by what is to be done about it.
+//!
+//! None of these is a verdict about the database: a pass that ends here is repeated, and what it had done stays done.
+
+use kube::core::Status;
+
+/// Why a pass ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another operator leads, or the lease could not be renewed in time: nothing may be written.
+    #[error("this operator does not lead: nothing was written")]
+    NotLeading,
+    /// What was seen is no longer so: look again.
+    #[error("{doing}: the cluster has moved on: {message}")]
+    Stale {
+        /// What was being done.
+        doing: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server will say the same again until somebody changes something.
+    #[error("{doing}: the API server refuses: {message}")]
+    Refused {
+        /// What was being done.
+        doing: String,
+        /// The API server's words.
+        message: String,
+    },
+    /// No answer, or one that means "later".
+    #[error("{doing}: no answer from the API server")]
+    Unavailable {
+        /// What was being done.
+        doing: String,
+        /// Why there is none.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Error {
+    /// What an answer of the API server means for the one who was `doing` something.
+    pub fn new(doing: impl Into<String>, error: kube::Error) -> Self {
+        let doing = doing.into();
+        match error {
+            kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
+                Self::Stale { doing, message: status.message }
+            }
+            // What is to be made goes with its namespace: whoever deletes that has decided.
+            kube::Error::Api(status) if ends_with_its_namespace(&status) => {
+                Self::Stale { doing, message: status.message }
+            }
+            kube::Error::Api(status) if is_final(&status) => Self::Refused { doing, message: status.message },
+            source => Self::Unavailable { doing, source: Box::new(source) },
+        }
+    }
+
+    /// One word for a metric's label.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotLeading => "not_leading",
+            Self::Stale { .. } => "stale",
+            Self::Refused { .. } => "refused",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
+}
+
+fn ends_with_its_namespace(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// Asking again changes nothing: the request is wrong, or not allowed.
+fn is_final(status: &Status) -> bool {
+    matches!(status.code, 400 | 401 | 403 | 405 | 413 | 415 | 422)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_sorted_by_what_can_be_done_about_it() {
+        let kind = |code: u16, reason: &str| {
+            let status = Status::failure("no", reason).with_code(code).boxed();
+            Error::new("trying", kube::Error::Api(status)).kind()
+        };
+        let answers = [
+            (409, "Conflict"),
+            (409, "AlreadyExists"),
+            (404, "NotFound"),
+            (403, "Forbidden"),
+            (422, "Invalid"),
+            (429, "TooManyRequests"),
+            (500, "InternalError"),
+        ];
+        let kinds = answers.map(|(code, reason)| kind(code, reason));
+        assert_eq!(kinds, ["stale", "stale", "stale", "refused", "refused", "unavailable", "unavailable"]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_no_verdict() {
+        let lost = kube::Error::Service("connection reset".into());
+        assert_eq!(Error::new("trying", lost).kind(), "unavailable");
+    }
+}

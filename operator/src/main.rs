@@ -1,0 +1,154 @@
+//! Reads the command line, connects, leads and works until a signal. Called `kubectl-progressdb` it is the plugin.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client, ResourceExt};
+use progressdb_operator::{
+    args::{Args, PLUGIN, PluginArgs},
+    ask,
+    clock::Clock,
+    controller::{self, Context},
+    crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
+    lease::{Candidate, Leadership},
+    observe::{Cache, over_http},
+    plugin, telemetry,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// The name of the Lease.
+const LEASE: &str = "progressdb-operator";
+/// The CRD that must be there.
+const CRD: &str = "progressdbs.progressdb.io";
+
+fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let is_plugin = Path::new(&called).file_stem().is_some_and(|name| name == PLUGIN);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = if is_plugin {
+        runtime.block_on(plugin::run(PluginArgs::parse(), &mut std::io::stdout()))
+    } else {
+        runtime.block_on(operate(Args::parse()))
+    };
+    // A pass that is under way is not waited for: it can be repeated.
+    runtime.shutdown_background();
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn operate(args: Args) -> anyhow::Result<()> {
+    if let Some(address) = &args.probe {
+        return probe(address).await;
+    }
+    telemetry::install_logs(&args.log_level, args.log_format);
+    telemetry::install_metrics();
+    let client = Client::try_default().await.context("connecting to the API server")?;
+    let (unready, readiness) = watch::channel(Some("starting".to_owned()));
+    let (stopping, stop) = watch::channel(false);
+    tokio::spawn(stop_on_signal(stopping));
+    tokio::select! {
+        served = telemetry::serve(args.listen, readiness) => served.context("serving health and metrics"),
+        worked = work(client, &args, unready, stop) => worked,
+    }
+}
+
+/// What `helm test` does: the image holds no other client.
+async fn probe(address: &str) -> anyhow::Result<()> {
+    let response = ask::readiness(address).await.with_context(|| format!("asking {address}"))?;
+    let (is_ready, words) = ask::parts(&response).context("that is no answer of an operator")?;
+    std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes())?;
+    anyhow::ensure!(is_ready, "the operator is not ready");
+    Ok(())
+}
+
+async fn work(
+    client: Client,
+    args: &Args,
+    unready: watch::Sender<Option<String>>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = crd_is_new_enough(&client, &unready) => {}
+        () = stopped(stop.clone()) => return Ok(()),
+    }
+    unready.send_replace(None);
+    let (candidate, mut leadership) = match (&args.lease_namespace, &args.identity) {
+        (Some(namespace), Some(identity)) => {
+            let (candidate, leadership) = Candidate::new(client.clone(), namespace, LEASE, identity, Clock::System);
+            (Some(candidate), leadership)
+        }
+        _ => (None, Leadership::alone()),
+    };
+    let candidacy = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            if let Some(candidate) = candidate {
+                candidate.run(stopped(stop)).await;
+            }
+        }
+    });
+    tokio::select! {
+        () = leadership.gained() => {}
+        () = stopped(stop.clone()) => return Ok(candidacy.await?),
+    }
+    let cache = Arc::new(Cache::default());
+    let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, over_http());
+    let passes = controller::run(client, args.namespace.as_deref(), Arc::new(context), stopped(stop.clone()));
+    tokio::select! {
+        () = passes => Ok(candidacy.await?),
+        () = leadership.lost(), if !*stop.borrow() => anyhow::bail!("the lease was lost: another operator may lead now"),
+    }
+}
+
+/// Returns once the cluster has a CRD that this operator can work with; until then it says what is wrong.
+async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<String>>) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    loop {
+        let problem = match crds.get_opt(CRD).await {
+            Ok(Some(crd)) => {
+                let revision =
+                    crd.annotations().get(SCHEMA_REVISION_ANNOTATION).and_then(|text| text.parse::<u32>().ok());
+                match revision.unwrap_or(0) {
+                    revision if revision >= SCHEMA_REVISION => return,
+                    revision => format!(
+                        "the CRD {CRD} has revision {revision} and this operator needs {SCHEMA_REVISION}: \
+                         upgrade the chart progressdb-crds"
+                    ),
+                }
+            }
+            Ok(None) => format!("the CRD {CRD} is missing: install the chart progressdb-crds"),
+            Err(error) => format!("the CRD {CRD} cannot be read: {error}"),
+        };
+        tracing::error!(event = "crd.unusable", problem, "waiting");
+        unready.send_replace(Some(problem));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+async fn stop_on_signal(stopping: watch::Sender<bool>) {
+    let mut terminate = signal(SignalKind::terminate()).expect("a process can listen for SIGTERM");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    stopping.send_replace(true);
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Without a sender nobody can stop us any more.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

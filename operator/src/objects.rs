@@ -1,0 +1,89 @@
+//! What should be in the cluster for one resource: pure functions from the resource, and what was seen of its Secrets, to
+//! objects as they are applied. They read nothing and know no time; files under `tests/golden/` hold what they make.
+//!
+//! ```text
+//! Service NAME ──────────► pod of StatefulSet NAME ──► claim NAME-data-0        /data
+//! Service NAME-headless ─►   runs as ServiceAccount NAME or one that was named
+//!                            ├─ ConfigMap NAME-config                           /etc/progressdb
+//!                            └─ Secrets: NAME-api-keys, those of the KMS        /run/secrets/progressdb
+//! Jobs NAME-config-check-…, NAME-kms-check-…: the same without the claim, before anything depends on the outcome
+//! ```
+//!
+//! Everything has the labels of its instance. Everything but the claim, the key Secret and snapshots is owned by the
+//! resource, and goes with it.
+
+mod access;
+mod claim;
+pub mod config;
+mod job;
+pub mod labels;
+mod monitoring;
+pub mod names;
+mod network;
+mod pod;
+mod service;
+mod statefulset;
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+
+pub use access::{api_keys, service_account};
+pub use claim::{claim, final_snapshot};
+pub use config::config_map;
+pub use job::{config_check, kms_check};
+pub use monitoring::{prometheus_rule, service_monitor};
+pub use network::network_policy;
+pub use pod::{api_key_secret, roll};
+pub use service::{client_service, headless_service};
+pub use statefulset::stateful_set;
+
+use crate::crd::ProgressDB;
+
+/// The port of the API.
+pub const API_PORT: u16 = 8080;
+/// The port of health and metrics.
+pub const MANAGEMENT_PORT: u16 = 9090;
+
+/// What objects are built from.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The resource, as the API server stored it.
+    pub resource: &'a ProgressDB,
+    /// Entries of the Secret with the API keys that hold something, of [`config::KEY_ENTRIES`].
+    pub key_entries: &'a [&'a str],
+    /// The entry `role-id` of the Secret for Vault's AppRole, if the resource names one.
+    pub role_id: Option<&'a str>,
+    /// A fingerprint of those entries of all Secrets that the server reads only when it starts.
+    pub read_at_start: &'a str,
+    /// A fingerprint of all entries of the KMS' Secrets.
+    pub kms_secrets: &'a str,
+}
+
+impl Inputs<'_> {
+    fn name(&self) -> String {
+        self.resource.name_any()
+    }
+}
+
+/// Sixteen hexadecimal digits of a SHA-256.
+pub fn hash(bytes: &[u8]) -> String {
+    hex::encode(&digest::digest(&digest::SHA256, bytes).as_ref()[..8])
+}
+
+/// Metadata of an object that goes with the resource.
+fn owned(resource: &ProgressDB, name: &str, labels: BTreeMap<String, String>) -> Value {
+    let mut metadata = kept(resource, name, labels);
+    metadata["ownerReferences"] = json!([resource.controller_owner_ref(&())]);
+    metadata
+}
+
+/// Metadata of an object that outlives the resource.
+fn kept(resource: &ProgressDB, name: &str, labels: BTreeMap<String, String>) -> Value {
+    json!({ "name": name, "namespace": resource.namespace(), "labels": labels })
+}
+
+#[cfg(test)]
+mod tests;

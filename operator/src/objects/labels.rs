@@ -1,0 +1,54 @@
+//! Labels and annotations, by which everything is found again when status is lost.
+
+use std::collections::BTreeMap;
+
+/// What it is: always `progressdb`.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// The resource that it belongs to.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Who made it: always the operator.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// `server` or `job`; Services select the former.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Annotation of the pod template: a server runs as it should if its pod has the same value.
+pub const ROLL: &str = "progressdb.io/roll";
+/// Annotation of a Job's pod, which finds its settings there.
+pub const SETTINGS: &str = "progressdb.io/settings";
+
+/// What an object does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// It serves, or is there for what serves.
+    Server,
+    /// It checks.
+    Job,
+}
+
+impl Component {
+    /// As the label says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// The labels of an object of this instance.
+pub fn of(instance: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = selector(instance, component);
+    labels.insert(MANAGED_BY.into(), crate::MANAGER.into());
+    labels
+}
+
+/// The labels by which pods are selected; they never change.
+pub fn selector(instance: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = everything(instance);
+    labels.insert(COMPONENT.into(), component.as_str().into());
+    labels
+}
+
+/// The labels that servers and Jobs of an instance share.
+pub fn everything(instance: &str) -> BTreeMap<String, String> {
+    [(NAME, "progressdb"), (INSTANCE, instance)].map(|(label, value)| (label.into(), value.into())).into()
+}

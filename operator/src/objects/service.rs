@@ -1,0 +1,44 @@
+//! Services: one for clients, and one that gives the pod a name and is scraped.
+
+use serde_json::{Value, json};
+
+use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, names, owned, pod};
+
+/// The Service that clients use.
+pub fn client_service(inputs: &Inputs<'_>) -> Value {
+    let (name, wanted) = (inputs.name(), &inputs.resource.spec.service);
+    let mut metadata = pod::object(owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)));
+    pod::set(&mut metadata, "annotations", json!(wanted.annotations));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {
+            "type": wanted.kind.as_str(),
+            "selector": labels::selector(&name, labels::Component::Server),
+            "ports": [port("http", API_PORT)],
+        },
+    })
+}
+
+/// The Service of the StatefulSet: it names the pod whether or not it is ready.
+pub fn headless_service(inputs: &Inputs<'_>) -> Value {
+    let name = inputs.name();
+    let labels = labels::of(&name, labels::Component::Server);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owned(inputs.resource, &names::headless_service(&name), labels),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "publishNotReadyAddresses": true,
+            "selector": labels::selector(&name, labels::Component::Server),
+            "ports": [port("http", API_PORT), port("management", MANAGEMENT_PORT)],
+        },
+    })
+}
+
+fn port(name: &str, port: u16) -> Value {
+    json!({ "name": name, "port": port, "targetPort": name, "protocol": "TCP" })
+}

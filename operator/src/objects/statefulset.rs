@@ -1,0 +1,98 @@
+//! The StatefulSet: one replica on one claim. It has no claim templates, because the controller would make an empty claim
+//! whenever the name is missing; and it never replaces a pod by itself.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::{Inputs, labels, names, owned, pod};
+use crate::crd::Drain;
+
+/// From the end of the drain to the end of the process: the store is flushed.
+const FLUSH: SignedDuration = SignedDuration::from_secs(15);
+
+/// The instance, with `replicas` 1, or 0 while it is stopped.
+pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
+    let (name, spec) = (inputs.name(), &inputs.resource.spec);
+    let own = labels::of(&name, labels::Component::Server);
+    let annotations = spec.pod_annotations.clone().into_iter().chain([(labels::ROLL.to_owned(), pod::roll(inputs))]);
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": owned(inputs.resource, &name, own.clone()),
+        "spec": {
+            "serviceName": names::headless_service(&name),
+            "replicas": replicas,
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": { "type": "OnDelete" },
+            "revisionHistoryLimit": 2,
+            "selector": { "matchLabels": labels::selector(&name, labels::Component::Server) },
+            "template": {
+                "metadata": {
+                    "annotations": annotations.collect::<std::collections::BTreeMap<_, _>>(),
+                    "labels": pod::labels_over(&spec.pod_labels, own),
+                },
+                "spec": pod_spec(inputs),
+            },
+        },
+    })
+}
+
+fn pod_spec(inputs: &Inputs<'_>) -> Value {
+    let (name, spec) = (inputs.name(), &inputs.resource.spec);
+    let config = json!({ "name": "config", "configMap": { "name": names::config_map(&name) } });
+    let mut pod = pod::spec(inputs, config);
+    if let Some(Value::Array(volumes)) = pod.get_mut("volumes") {
+        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": names::claim(&name) } }));
+    }
+    pod.insert("terminationGracePeriodSeconds".into(), json!(grace_period(&spec.drain)));
+    pod::set(&mut pod, "topologySpreadConstraints", json!(spec.topology_spread_constraints));
+    pod.insert("containers".into(), json!([server(inputs)]));
+    Value::Object(pod)
+}
+
+fn server(inputs: &Inputs<'_>) -> Value {
+    let mut server = pod::container(inputs, "server", &["serve", "--config", &pod::config_path()]);
+    if let Some(Value::Array(mounts)) = server.get_mut("volumeMounts") {
+        mounts.push(json!({ "name": "data", "mountPath": "/data" }));
+    }
+    let ports = [("http", super::API_PORT), ("management", super::MANAGEMENT_PORT)];
+    server.insert(
+        "ports".into(),
+        ports.map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).into(),
+    );
+    server.insert("startupProbe".into(), probe("/healthz", 1, 120));
+    server.insert("livenessProbe".into(), probe("/healthz", 10, 6));
+    server.insert("readinessProbe".into(), probe("/readyz", 2, 2));
+    pod::set(&mut server, "resources", json!(inputs.resource.spec.resources));
+    Value::Object(server)
+}
+
+fn probe(path: &str, every_seconds: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": "management", "scheme": "HTTP" },
+        "periodSeconds": every_seconds,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    })
+}
+
+/// Whole seconds that the pod has to end: the drain and the flush. What is no duration, which the API server lets
+/// nobody write, counts as nothing.
+fn grace_period(drain: &Drain) -> i64 {
+    let parse = |text: &str| text.parse::<SignedDuration>().unwrap_or_default();
+    let sum = parse(&drain.hold) + parse(&drain.timeout) + FLUSH;
+    sum.as_secs() + i64::from(sum.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pod_has_as_long_to_end_as_the_server_takes() {
+        let seconds = |hold: &str, timeout: &str| grace_period(&Drain { hold: hold.into(), timeout: timeout.into() });
+        assert_eq!(seconds("0s", "45s"), 60);
+        assert_eq!(seconds("10s", "1m30s"), 115);
+        assert_eq!(seconds("1500ms", "1h"), 3617);
+    }
+}

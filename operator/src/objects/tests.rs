@@ -1,0 +1,213 @@
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    batch::v1::Job,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::*;
+use crate::golden;
+
+const GENERATED: [&str; 4] = config::KEY_ENTRIES;
+
+fn resource(spec: Value) -> ProgressDB {
+    let mut whole = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let metadata = json!({ "name": "chat", "namespace": "default", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff" });
+    serde_json::from_value(json!({
+        "apiVersion": "progressdb.io/v1alpha1", "kind": "ProgressDB", "metadata": metadata, "spec": whole,
+    }))
+    .unwrap()
+}
+
+fn inputs(resource: &ProgressDB) -> Inputs<'_> {
+    Inputs { resource, key_entries: &GENERATED, role_id: None, read_at_start: "a", kms_secrets: "b" }
+}
+
+/// Everything that is made for a resource, in the order in which it is applied.
+fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
+    let made = [
+        Some(config_check(inputs)),
+        kms_check(inputs),
+        service_account(inputs),
+        api_keys(inputs),
+        Some(config_map(inputs)),
+        Some(claim(inputs)),
+        Some(headless_service(inputs)),
+        Some(client_service(inputs)),
+        network_policy(inputs),
+        Some(stateful_set(inputs, 1)),
+        service_monitor(inputs),
+        prometheus_rule(inputs),
+    ];
+    made.into_iter().flatten().collect()
+}
+
+/// An object as Kubernetes' own types understand it: a misspelled field is lost on the way.
+fn understood(object: &Value) -> Value {
+    fn through<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
+        serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+    }
+    match object["kind"].as_str().unwrap() {
+        "StatefulSet" => through::<StatefulSet>(object),
+        "Job" => through::<Job>(object),
+        "ConfigMap" => through::<ConfigMap>(object),
+        "PersistentVolumeClaim" => through::<PersistentVolumeClaim>(object),
+        "Secret" => through::<Secret>(object),
+        "Service" => through::<Service>(object),
+        "ServiceAccount" => through::<ServiceAccount>(object),
+        "NetworkPolicy" => through::<NetworkPolicy>(object),
+        _ => object.clone(),
+    }
+}
+
+#[test]
+fn the_objects_of_every_example_are_the_committed_ones() {
+    for file in golden::list("examples") {
+        let mut resource: ProgressDB = serde_saphyr::from_str(&golden::read(&format!("examples/{file}"))).expect(&file);
+        resource.metadata.uid = Some("6f9619ff-8b86-4d01-b42d-00cf4fc964ff".into());
+        let vault = resource.spec.kms.as_ref().and_then(|kms| kms.vault.as_ref());
+        let role_id = vault.and_then(|vault| vault.auth.app_role_secret_name.as_ref()).map(|_| "role");
+        let objects = everything(&Inputs { role_id, ..inputs(&resource) });
+        let text: Vec<String> = objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect();
+        golden::check(&format!("operator/tests/golden/{file}"), &text.join("---\n"));
+    }
+}
+
+#[test]
+fn kubernetes_understands_every_field() {
+    for file in golden::list("examples") {
+        let mut resource: ProgressDB = serde_saphyr::from_str(&golden::read(&format!("examples/{file}"))).expect(&file);
+        resource.metadata.uid = Some("6f9619ff-8b86-4d01-b42d-00cf4fc964ff".into());
+        for object in everything(&inputs(&resource)) {
+            assert_eq!(understood(&object), object, "{file}");
+        }
+    }
+}
+
+#[test]
+fn everything_carries_the_labels_and_the_data_has_no_owner() {
+    let resource = resource(json!({ "kms": { "embedded": { "secretName": "key" } } }));
+    let inputs = inputs(&resource);
+    let mut outlives = Vec::new();
+    for object in everything(&inputs).into_iter().chain([final_snapshot(&resource, None)]) {
+        let metadata = &object["metadata"];
+        assert_eq!(metadata["labels"][labels::INSTANCE], "chat", "{object}");
+        assert_eq!(metadata["labels"][labels::MANAGED_BY], crate::MANAGER, "{object}");
+        if metadata["ownerReferences"].is_null() {
+            outlives.push(metadata["name"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(outlives, ["chat-api-keys", "chat-data-0", "chat-final-6f9619ff"]);
+}
+
+#[test]
+fn no_service_selects_a_job() {
+    let resource = resource(json!({}));
+    let inputs = inputs(&resource);
+    let job = config_check(&inputs)["spec"]["template"]["metadata"]["labels"].clone();
+    for service in [client_service(&inputs), headless_service(&inputs)] {
+        let selector = service["spec"]["selector"].as_object().unwrap();
+        assert!(selector.iter().any(|(label, value)| job.get(label) != Some(value)), "{service}");
+    }
+}
+
+#[test]
+fn labels_of_people_never_hide_ours() {
+    let mut resource = resource(json!({}));
+    resource.spec.pod_labels = [(labels::INSTANCE.to_owned(), "other".to_owned())].into();
+    let template = &stateful_set(&inputs(&resource), 1)["spec"]["template"];
+    assert_eq!(template["metadata"]["labels"][labels::INSTANCE], "chat");
+}
+
+#[test]
+fn settings_of_the_operator_are_refused_by_name() {
+    let refused = |settings: Value| config::refused(&resource(json!({ "settings": settings })).spec);
+    assert_eq!(refused(json!({ "server": { "max_payload_size": "1MiB" }, "logging": null })), [""; 0]);
+    assert_eq!(
+        refused(json!({ "server": { "port": 1, "api_keys": { "backend": ["key"] } }, "drain": {}, "logging": "json" })),
+        [
+            "spec.settings.server.port is set by the operator: remove it",
+            "spec.settings.server.api_keys is set by the operator: use spec.apiKeys",
+            "spec.settings.drain is set by the operator: use spec.drain",
+            "spec.settings.logging is a section: write settings below it",
+        ]
+    );
+    assert_eq!(
+        refused(json!({ "encryption": { "epoch_age": "24h", "kms": { "master_key_hex": "00", "grace": "2h" } } })),
+        ["spec.settings.encryption.kms.master_key_hex is set by the operator: use spec.kms"]
+    );
+}
+
+#[test]
+fn the_key_name_is_free_only_where_the_resource_has_no_field_for_it() {
+    let refused = |kms: Value| {
+        let settings = json!({ "encryption": { "kms": { "key_id": "mine" } } });
+        config::refused(&resource(json!({ "settings": settings, "kms": kms })).spec).len()
+    };
+    assert_eq!(refused(json!({ "http": { "url": "http://kms" } })), 0);
+    assert_eq!(refused(json!({ "aws": { "keyId": "alias/a" } })), 1);
+}
+
+#[test]
+fn settings_survive_as_they_were_written() {
+    let hostile = json!({ "a": "yes", "b": "0123", "c": "x: y # z", "d": "two\nlines", "e": "", "f": null, "g": [1, "1"], "h": "🦀" });
+    let resource = resource(json!({ "settings": { "other": hostile } }));
+    let read: Value = serde_saphyr::from_str(&config::render(&inputs(&resource))).unwrap();
+    assert_eq!(read["other"], hostile);
+    assert_eq!(read["server"]["port"], 8080);
+    assert_eq!(read["logging"]["format"], "json");
+}
+
+#[test]
+fn only_what_the_server_must_read_again_rolls_it() {
+    let base = resource(json!({}));
+    let rolls = |spec: Value| roll(&inputs(&resource(spec))) != roll(&inputs(&base));
+    for spec in [
+        json!({ "image": "a:2" }),
+        json!({ "settings": { "storage": { "reserve": "1GiB" } } }),
+        json!({ "drain": { "timeout": "1m" } }),
+        json!({ "podLabels": { "a": "b" } }),
+        json!({ "kms": { "embedded": { "secretName": "key" } } }),
+        json!({ "resources": { "limits": { "memory": "1Gi" } } }),
+    ] {
+        assert!(rolls(spec.clone()), "{spec}");
+    }
+    for spec in [
+        json!({ "storage": { "embedded": { "size": "2Gi" } } }),
+        json!({ "service": { "type": "NodePort" } }),
+        json!({ "networkPolicy": { "enabled": false } }),
+        json!({ "monitoring": { "serviceMonitor": false } }),
+        json!({ "deletionPolicy": "Delete", "suspend": true, "imagePullPolicy": "Always" }),
+    ] {
+        assert!(!rolls(spec.clone()), "{spec}");
+    }
+    assert_ne!(roll(&Inputs { read_at_start: "other", ..inputs(&base) }), roll(&inputs(&base)));
+    assert_eq!(roll(&Inputs { kms_secrets: "rotated", ..inputs(&base) }), roll(&inputs(&base)));
+}
+
+#[test]
+fn a_job_is_another_one_when_what_it_tries_is() {
+    let base = resource(json!({ "kms": { "embedded": { "secretName": "key" } } }));
+    let name = |job: Value| job["metadata"]["name"].as_str().unwrap().to_owned();
+    let tries = |inputs: &Inputs<'_>| (name(config_check(inputs)), name(kms_check(inputs).unwrap()));
+    let (config, kms) = tries(&inputs(&base));
+    assert_eq!(tries(&inputs(&base)), (config.clone(), kms.clone()));
+    let (same, other) = tries(&Inputs { kms_secrets: "rotated", ..inputs(&base) });
+    assert_eq!((same == config, other == kms), (true, false));
+    let (other, same) = tries(&Inputs { read_at_start: "other", ..inputs(&base) });
+    assert_eq!((other == config, same == kms), (false, true));
+}
+
+#[test]
+fn no_object_holds_a_secret() {
+    let resource = resource(
+        json!({ "kms": { "vault": { "address": "https://vault", "auth": { "appRoleSecretName": "role" } } } }),
+    );
+    let keys = api_keys(&inputs(&resource)).unwrap();
+    let entries: Vec<&Value> = keys["stringData"].as_object().unwrap().values().collect();
+    assert_eq!(entries, [""; 4]);
+    let text = config::render(&Inputs { role_id: Some("role"), ..inputs(&resource) });
+    assert!(text.contains("secret_id_file: ") && !text.contains("secret_id: "), "{text}");
+}

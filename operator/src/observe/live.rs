@@ -1,0 +1,140 @@
+//! An object as the cluster has it.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::kind::Kind;
+
+/// An object as the cluster has it, without what nobody here reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live(pub Value);
+
+impl Live {
+    /// What to address it by, and not by its name alone, when it must be this one.
+    pub fn uid(&self) -> &str {
+        self.metadata("uid").as_str().unwrap_or_default()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata("name").as_str().unwrap_or_default()
+    }
+
+    /// Its version as text.
+    pub fn version(&self) -> &str {
+        self.metadata("resourceVersion").as_str().unwrap_or_default()
+    }
+
+    /// When it is, or was, to be gone; `None` if nobody deleted it.
+    pub fn deleted_at(&self) -> Option<Timestamp> {
+        self.metadata("deletionTimestamp").as_str()?.parse().ok()
+    }
+
+    /// Whether somebody deleted it.
+    pub fn is_deleted(&self) -> bool {
+        !self.metadata("deletionTimestamp").is_null()
+    }
+
+    /// The label of this name.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.metadata("labels")[name].as_str()
+    }
+
+    /// The annotation of this name.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.metadata("annotations")[name].as_str()
+    }
+
+    /// The uid of the controller that owns it.
+    pub fn owner(&self) -> Option<&str> {
+        self.metadata("ownerReferences").as_array()?.iter().find_map(|owner| owner["uid"].as_str())
+    }
+
+    /// The value at a JSON pointer; null if there is none.
+    pub fn at(&self, pointer: &str) -> &Value {
+        self.0.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    /// The condition of this type: status, reason and message.
+    pub fn condition(&self, kind: &str) -> Option<(&str, &str, &str)> {
+        let conditions = self.at("/status/conditions").as_array()?;
+        let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
+        let text = |name: &str| condition[name].as_str().unwrap_or_default();
+        Some((text("status"), text("reason"), text("message")))
+    }
+
+    fn metadata(&self, name: &str) -> &Value {
+        self.0.get("metadata").and_then(|metadata| metadata.get(name)).unwrap_or(&Value::Null)
+    }
+}
+
+/// Leaves of an object only what the operator reads, so that memory grows slowly with the cluster.
+pub(super) fn prune(kind: Kind, object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        metadata.remove("creationTimestamp");
+    }
+    match kind {
+        Kind::Pod => {
+            keep(object, "spec", &["nodeName"]);
+            keep(object, "status", &["phase", "podIP", "reason", "conditions", "containerStatuses"]);
+            if let Some(labels) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+                labels.retain(|name, _| name.starts_with("progressdb.io/"));
+            }
+        }
+        Kind::Job => keep(object, "spec", &[]),
+        Kind::Service | Kind::NetworkPolicy | Kind::ServiceMonitor | Kind::PrometheusRule => {
+            keep(object, "status", &[])
+        }
+        Kind::Secret => {
+            keep(object, "data", &[]);
+            keep(object, "stringData", &[]);
+        }
+        _ => {}
+    }
+}
+
+fn keep(object: &mut Value, part: &str, names: &[&str]) {
+    let empty = match object.get_mut(part).and_then(Value::as_object_mut) {
+        Some(part) => {
+            part.retain(|name, _| names.contains(&name.as_str()));
+            part.is_empty()
+        }
+        None => return,
+    };
+    if empty {
+        object.as_object_mut().map(|object: &mut Map<String, Value>| object.remove(part));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_kept() {
+        let mut secret = json!({ "metadata": { "name": "a", "managedFields": [1] }, "data": { "token": "c2VjcmV0" } });
+        prune(Kind::Secret, &mut secret);
+        assert_eq!(secret, json!({ "metadata": { "name": "a" } }));
+    }
+
+    #[test]
+    fn of_a_pod_only_its_state_is_kept() {
+        let mut pod = json!({
+            "metadata": { "name": "a", "annotations": { "progressdb.io/roll": "1", "other": "2" } },
+            "spec": { "nodeName": "n", "containers": [{ "name": "server" }] },
+            "status": { "phase": "Running", "hostIP": "10.0.0.1" },
+        });
+        prune(Kind::Pod, &mut pod);
+        assert_eq!(
+            pod,
+            json!({
+                "metadata": { "name": "a", "annotations": { "progressdb.io/roll": "1" } },
+                "spec": { "nodeName": "n" },
+                "status": { "phase": "Running" },
+            })
+        );
+    }
+}

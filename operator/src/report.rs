@@ -1,0 +1,155 @@
+//! Tells what was decided: one Event for each transition, then the status.
+//!
+//! The name of an Event follows from the transition it tells of, so that a pass that is repeated tells it once. The
+//! status is written at the version that was read: whoever decided on something older decides again.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use crate::{
+    MANAGER,
+    apply::Writer,
+    crd::{ProgressDB, ProgressDBStatus},
+    error::Error,
+    objects::hash,
+    telemetry,
+};
+
+impl Writer {
+    /// Writes the status if it is another one; returns the resource as it then is.
+    pub async fn report(
+        &self,
+        resource: &ProgressDB,
+        status: &ProgressDBStatus,
+        now: Timestamp,
+    ) -> Result<Option<ProgressDB>, Error> {
+        if resource.status.as_ref() == Some(status) {
+            return Ok(None);
+        }
+        let old = resource.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        for event in transitions(resource, old, &status.conditions, now) {
+            self.tell(resource, &event).await?;
+        }
+        self.check()?;
+        telemetry::record_write("status");
+        let name = resource.name_any();
+        let patch = json!({
+            "apiVersion": ProgressDB::api_version(&()),
+            "kind": ProgressDB::kind(&()),
+            "metadata": { "uid": resource.uid(), "resourceVersion": resource.resource_version() },
+            "status": status,
+        });
+        let resources: Api<ProgressDB> =
+            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let written = resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await;
+        written.map(Some).map_err(|error| Error::new(format!("writing the status of {name}"), error))
+    }
+
+    async fn tell(&self, resource: &ProgressDB, event: &Event) -> Result<(), Error> {
+        self.check()?;
+        telemetry::record_write("event");
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match events.create(&params, event).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            // A namespace that is being deleted takes no Events.
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(()),
+            Err(error) => Err(Error::new("writing an event", error)),
+        }
+    }
+}
+
+/// An Event for each condition that changed its status or its reason.
+fn transitions(resource: &ProgressDB, old: &[Condition], new: &[Condition], now: Timestamp) -> Vec<Event> {
+    new.iter()
+        .filter_map(|condition| {
+            let before = old.iter().find(|before| before.type_ == condition.type_);
+            let is_news = match before {
+                Some(before) => (&before.status, &before.reason) != (&condition.status, &condition.reason),
+                None => condition.status == "True",
+            };
+            is_news.then(|| event(resource, before, condition, now))
+        })
+        .collect()
+}
+
+fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
+    let (name, namespace) = (resource.name_any(), resource.namespace());
+    let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
+    let what = format!("{:?} {} {:?} {} {}", resource.uid(), condition.type_, from, condition.status, condition.reason);
+    let is_abnormal = ["Reconciling", "Stalled", "Suspended"].contains(&condition.type_.as_str());
+    let is_bad = if is_abnormal {
+        condition.type_ == "Stalled" && condition.status == "True"
+    } else {
+        condition.status == "False"
+    };
+    let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{}", hash(what.as_bytes()))),
+            namespace: namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some(ProgressDB::api_version(&()).into_owned()),
+            kind: Some(ProgressDB::kind(&()).into_owned()),
+            name: Some(name),
+            namespace,
+            uid: resource.uid(),
+            resource_version: resource.resource_version(),
+            field_path: None,
+        },
+        type_: Some(if is_bad { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(condition.reason.clone()),
+        // Events take at most 1 024 bytes.
+        message: Some(format!("{}: {}", condition.type_, condition.message).chars().take(250).collect()),
+        source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
+        reporting_component: Some(MANAGER.to_owned()),
+        first_timestamp: Some(time.clone()),
+        last_timestamp: Some(time),
+        count: Some(1),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(kind: &str, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: kind.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: "why".into(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }
+    }
+
+    fn told(old: &[Condition], new: &[Condition]) -> Vec<(String, String)> {
+        let spec =
+            serde_json::from_value(json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } })).unwrap();
+        let events = transitions(&ProgressDB::new("db", spec), old, new, Timestamp::UNIX_EPOCH);
+        events.into_iter().map(|event| (event.type_.unwrap(), event.message.unwrap())).collect()
+    }
+
+    #[test]
+    fn a_transition_is_told_and_a_repetition_is_not() {
+        let starting = [condition("Ready", "False", "Starting"), condition("Stalled", "False", "AllWell")];
+        let serving = [condition("Ready", "True", "Serving"), condition("Stalled", "False", "AllWell")];
+        assert_eq!(told(&[], &starting), []);
+        assert_eq!(told(&starting, &serving), [("Normal".into(), "Ready: why".into())]);
+        assert_eq!(told(&serving, &serving), []);
+        assert_eq!(told(&serving, &starting), [("Warning".into(), "Ready: why".into())]);
+    }
+}

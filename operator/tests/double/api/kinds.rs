@@ -1,0 +1,91 @@
+//! The kinds that the double serves, and what sets them apart.
+
+/// One kind of object.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub namespaced: bool,
+    /// Whether `status` can be written only through its own subresource.
+    pub status: bool,
+    /// Whether `metadata.generation` counts the changes of `spec`.
+    pub generation: bool,
+}
+
+const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version, kind, plural, namespaced: true, status: false, generation: false }
+}
+
+const fn with_status(mut kind: Kind) -> Kind {
+    kind.status = true;
+    kind
+}
+
+const fn with_generation(mut kind: Kind) -> Kind {
+    kind.generation = true;
+    kind
+}
+
+const fn of_the_cluster(mut kind: Kind) -> Kind {
+    kind.namespaced = false;
+    kind
+}
+
+static KINDS: [Kind; 24] = [
+    with_generation(with_status(kind("progressdb.io", "v1alpha1", "ProgressDB", "progressdbs"))),
+    with_generation(with_status(kind("apps", "v1", "StatefulSet", "statefulsets"))),
+    with_generation(with_status(kind("batch", "v1", "Job", "jobs"))),
+    with_generation(kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")),
+    with_status(kind("", "v1", "Pod", "pods")),
+    with_status(kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")),
+    with_status(kind("", "v1", "Service", "services")),
+    kind("", "v1", "ConfigMap", "configmaps"),
+    kind("", "v1", "Secret", "secrets"),
+    kind("", "v1", "ServiceAccount", "serviceaccounts"),
+    kind("", "v1", "Event", "events"),
+    kind("events.k8s.io", "v1", "Event", "events"),
+    kind("coordination.k8s.io", "v1", "Lease", "leases"),
+    kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    with_generation(kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors")),
+    with_generation(kind("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules")),
+    with_generation(with_status(kind("snapshot.storage.k8s.io", "v1", "VolumeSnapshot", "volumesnapshots"))),
+    of_the_cluster(with_status(kind(
+        "snapshot.storage.k8s.io",
+        "v1",
+        "VolumeSnapshotContent",
+        "volumesnapshotcontents",
+    ))),
+    of_the_cluster(with_status(kind("", "v1", "Namespace", "namespaces"))),
+    of_the_cluster(with_status(kind("", "v1", "Node", "nodes"))),
+    of_the_cluster(with_status(kind("", "v1", "PersistentVolume", "persistentvolumes"))),
+    of_the_cluster(kind("storage.k8s.io", "v1", "StorageClass", "storageclasses")),
+    of_the_cluster(kind("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass", "volumesnapshotclasses")),
+    of_the_cluster(with_generation(with_status(kind(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+    )))),
+];
+
+/// The kind with this plural in this group.
+pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
+}
+
+/// The kind of this name outside the group of newer events.
+///
+/// # Panics
+/// If the double does not know it.
+pub fn named(name: &str) -> &'static Kind {
+    KINDS.iter().find(|kind| kind.kind == name).unwrap_or_else(|| panic!("the double knows no {name}"))
+}
+
+impl Kind {
+    /// As `apiVersion` names it.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}

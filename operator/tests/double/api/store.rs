@@ -1,0 +1,381 @@
+//! The objects of the double, their versions and their history.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::{
+    fields::{self, Managers},
+    kinds::{self, Kind},
+};
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    pub kind: &'static Kind,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kinds::named(kind), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// What happened to an object, and how it looked afterwards, or last.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub version: u64,
+    pub what: &'static str,
+    pub key: Key,
+    pub object: Arc<Value>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+pub fn refuse(code: u16, reason: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal { code, reason, message: message.into() }
+}
+
+/// Everything that the double knows. A clone is another world with the same past.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<Key, (Arc<Value>, Arc<Managers>)>,
+    history: Vec<Change>,
+    version: u64,
+    uids: u64,
+    /// Watches that begin before this version are told that it is gone.
+    pub compacted: u64,
+    seconds: i64,
+}
+
+impl Store {
+    /// The double's clock.
+    pub fn now(&self) -> Timestamp {
+        "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(self.seconds)
+    }
+
+    pub fn advance(&mut self, seconds: i64) {
+        self.seconds += seconds;
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Value> {
+        self.objects.get(key).map(|(object, _)| &**object)
+    }
+
+    pub fn managers(&self, key: &Key) -> Option<&Managers> {
+        self.objects.get(key).map(|(_, managers)| &**managers)
+    }
+
+    /// All objects of a kind, in one namespace or in all.
+    pub fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<&Value> {
+        let wanted = |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| key.namespace == namespace);
+        self.objects.iter().filter(|(key, _)| wanted(key)).map(|(_, (object, _))| &**object).collect()
+    }
+
+    /// All objects of the kind of this name, to be worked on while the store changes.
+    pub fn all(&self, kind: &str) -> Vec<Arc<Value>> {
+        let kind = kinds::named(kind);
+        self.objects.iter().filter(|(key, _)| key.kind == kind).map(|(_, (object, _))| Arc::clone(object)).collect()
+    }
+
+    pub fn keys(&self) -> Vec<Key> {
+        self.objects.keys().cloned().collect()
+    }
+
+    pub fn changes_since(&self, version: u64) -> &[Change] {
+        let start = self.history.partition_point(|change| change.version <= version);
+        &self.history[start..]
+    }
+
+    /// The objects as they were at `version`.
+    pub fn at(&self, version: u64) -> BTreeMap<Key, Arc<Value>> {
+        let mut objects = BTreeMap::new();
+        for change in self.history.iter().take_while(|change| change.version <= version) {
+            match change.what {
+                "DELETED" => objects.remove(&change.key),
+                _ => objects.insert(change.key.clone(), Arc::clone(&change.object)),
+            };
+        }
+        objects
+    }
+
+    /// Forgets all but the last changes; watches that want older ones are told so.
+    pub fn compact(&mut self, keep: usize) {
+        let surplus = self.history.len().saturating_sub(keep);
+        if let Some(last) = self.history.drain(..surplus).next_back() {
+            self.compacted = last.version;
+        }
+    }
+
+    /// Makes an object as a POST does.
+    pub fn create(&mut self, key: &Key, object: Value, managers: Managers) -> Result<Value, Refusal> {
+        if self.objects.contains_key(key) {
+            let message = format!("{} \"{}\" already exists", key.kind.plural, key.name);
+            return Err(refuse(409, "AlreadyExists", message));
+        }
+        if key.kind.namespaced && self.is_terminating(&key.namespace) {
+            let message =
+                format!("unable to create new content in namespace {}: it is being terminated", key.namespace);
+            return Err(refuse(403, "Forbidden", message));
+        }
+        let mut object = object;
+        self.uids += 1;
+        let uid = format!("00000000-0000-4000-8000-{:012}", self.uids);
+        let created = self.now().to_string();
+        let metadata = metadata(&mut object);
+        metadata.insert("uid".into(), json!(uid));
+        metadata.insert("name".into(), json!(key.name));
+        metadata.insert("creationTimestamp".into(), json!(created));
+        metadata.insert("generation".into(), json!(1));
+        if key.kind.namespaced {
+            metadata.insert("namespace".into(), json!(key.namespace));
+        }
+        object["apiVersion"] = json!(key.kind.api_version());
+        object["kind"] = json!(key.kind.kind);
+        validate(key, None, &object)?;
+        default(key, &mut object);
+        Ok(self.keep("ADDED", key, object, managers))
+    }
+
+    fn is_terminating(&self, namespace: &str) -> bool {
+        let key = Key::new("Namespace", "", namespace);
+        self.get(&key).is_some_and(|namespace| !namespace["metadata"]["deletionTimestamp"].is_null())
+    }
+
+    /// Replaces an object by what a PUT or a PATCH made of it; nothing happens when it is the same.
+    pub fn update(&mut self, key: &Key, mut object: Value, managers: Managers) -> Result<Value, Refusal> {
+        let (old, _) = self.objects.get(key).ok_or_else(|| not_found(key))?;
+        let old = Arc::clone(old);
+        for fixed in ["uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "name"] {
+            let value = old["metadata"][fixed].clone();
+            let metadata = metadata(&mut object);
+            if value.is_null() {
+                metadata.remove(fixed)
+            } else {
+                metadata.insert(fixed.into(), value)
+            };
+        }
+        default(key, &mut object);
+        if object == *old {
+            if let Some(kept) = self.objects.get_mut(key) {
+                kept.1 = Arc::new(managers);
+            }
+            return Ok(object);
+        }
+        validate(key, Some(&old), &object)?;
+        if key.kind.generation && object["spec"] != old["spec"] {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
+            metadata(&mut object).insert("generation".into(), json!(generation + 1));
+        }
+        if is_deleted(&object) && finalizers(&object).is_empty() && key.kind.kind != "Pod" {
+            return Ok(self.drop(key, object));
+        }
+        Ok(self.keep("MODIFIED", key, object, managers))
+    }
+
+    /// Deletes an object as a DELETE does: at once, or when its last finalizer is gone; a pod when it has ended.
+    pub fn delete(&mut self, key: &Key, preconditions: &Value) -> Result<Value, Refusal> {
+        let (object, managers) = self.objects.get(key).ok_or_else(|| not_found(key))?;
+        let (mut object, managers) = (Value::clone(object), Managers::clone(managers));
+        for (field, what) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let wanted = &preconditions[field];
+            if !wanted.is_null() && *wanted != object["metadata"][field] {
+                let found = &object["metadata"][field];
+                let message =
+                    format!("the {what} in the precondition ({wanted}) does not match the {what} in record ({found})");
+                return Err(refuse(409, "Conflict", message));
+            }
+        }
+        if is_deleted(&object) {
+            return Ok(object);
+        }
+        if key.kind.kind == "Pod" || !finalizers(&object).is_empty() {
+            let grace = object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+            let grace = if key.kind.kind == "Pod" { grace } else { 0 };
+            let at = (self.now() + SignedDuration::from_secs(grace)).to_string();
+            metadata(&mut object).insert("deletionTimestamp".into(), json!(at));
+            return Ok(self.keep("MODIFIED", key, object, managers));
+        }
+        Ok(self.drop(key, object))
+    }
+
+    /// Forgets an object whatever holds it, as the kubelet does with a pod that has ended.
+    pub fn end(&mut self, key: &Key) {
+        if let Some(object) = self.get(key).cloned() {
+            self.drop(key, object);
+        }
+    }
+
+    /// Removes objects all of whose owners are gone; says whether there were any.
+    pub fn collect_garbage(&mut self) -> bool {
+        let alive: HashSet<Option<&str>> =
+            self.objects.values().map(|(object, _)| object["metadata"]["uid"].as_str()).collect();
+        let is_orphan = |object: &Value| {
+            let owners = object["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let is_alone = owners.iter().all(|owner| !alive.contains(&owner["uid"].as_str()));
+            !owners.is_empty() && is_alone && !is_deleted(object)
+        };
+        let orphans: Vec<Key> =
+            self.objects.iter().filter(|(_, (object, _))| is_orphan(object)).map(|(key, _)| key.clone()).collect();
+        for key in &orphans {
+            self.delete(key, &Value::Null).expect("it was there a moment ago");
+        }
+        !orphans.is_empty()
+    }
+
+    fn keep(&mut self, what: &'static str, key: &Key, mut object: Value, managers: Managers) -> Value {
+        self.version += 1;
+        metadata(&mut object).insert("resourceVersion".into(), json!(self.version.to_string()));
+        let kept = Arc::new(object.clone());
+        self.history.push(Change { version: self.version, what, key: key.clone(), object: Arc::clone(&kept) });
+        self.objects.insert(key.clone(), (kept, Arc::new(managers)));
+        object
+    }
+
+    fn drop(&mut self, key: &Key, mut object: Value) -> Value {
+        self.version += 1;
+        metadata(&mut object).insert("resourceVersion".into(), json!(self.version.to_string()));
+        self.objects.remove(key);
+        let last = Arc::new(object.clone());
+        self.history.push(Change { version: self.version, what: "DELETED", key: key.clone(), object: last });
+        object
+    }
+
+    /// Changes an object as a controller of Kubernetes would, without a request.
+    pub fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let (old, managers) = self.objects.get(key).cloned().unwrap_or_else(|| panic!("{key:?} is there"));
+        let mut object = Value::clone(&old);
+        change(&mut object);
+        if object == *old {
+            return;
+        }
+        let mut managers = Managers::clone(&managers);
+        fields::record_update(&mut managers, "kubernetes/Update", &old, &object);
+        self.update(key, object, managers).unwrap_or_else(|refusal| panic!("{key:?}: {refusal:?}"));
+    }
+}
+
+pub fn not_found(key: &Key) -> Refusal {
+    refuse(404, "NotFound", format!("{} \"{}\" not found", key.kind.plural, key.name))
+}
+
+pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    object["metadata"].as_object_mut().expect("it was just made")
+}
+
+pub fn is_deleted(object: &Value) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn finalizers(object: &Value) -> Vec<Value> {
+    object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default()
+}
+
+/// What the API server fills in, as far as our objects meet it.
+fn default(key: &Key, object: &mut Value) {
+    let put = |value: &mut Value, name: &str, default: Value| {
+        if value[name].is_null() {
+            value[name] = default;
+        }
+    };
+    match key.kind.kind {
+        "StatefulSet" => {
+            put(&mut object["spec"], "revisionHistoryLimit", json!(10));
+            let pod = &mut object["spec"]["template"]["spec"];
+            put(pod, "restartPolicy", json!("Always"));
+            put(pod, "dnsPolicy", json!("ClusterFirst"));
+            put(pod, "schedulerName", json!("default-scheduler"));
+        }
+        "Service" => {
+            put(&mut object["spec"], "clusterIP", json!("10.0.0.1"));
+            put(&mut object["spec"], "sessionAffinity", json!("None"));
+            put(&mut object["spec"], "type", json!("ClusterIP"));
+        }
+        "PersistentVolumeClaim" => {
+            put(&mut object["spec"], "volumeMode", json!("Filesystem"));
+            put(&mut object["status"], "phase", json!("Pending"));
+            let class = object["spec"]["storageClassName"].clone();
+            if class.is_null() {
+                object["spec"]["storageClassName"] = json!("standard");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the API server refuses, as far as an operator could try it.
+fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<(), Refusal> {
+    let invalid = |what: &str| {
+        let message = format!("{} \"{}\" is invalid: {what}", key.kind.kind, key.name);
+        Err(refuse(422, "Invalid", message))
+    };
+    if key.name.len() > 63 && key.kind.kind != "ConfigMap" {
+        return invalid("metadata.name: must be no more than 63 characters");
+    }
+    let Some(old) = old else { return Ok(()) };
+    let pruned = |object: &Value, mutable: &[&str]| {
+        let mut spec = object["spec"].clone();
+        if let Some(spec) = spec.as_object_mut() {
+            mutable.iter().for_each(|name| {
+                spec.remove(*name);
+            });
+        }
+        spec
+    };
+    match key.kind.kind {
+        "StatefulSet" => {
+            let mutable =
+                ["replicas", "template", "updateStrategy", "persistentVolumeClaimRetentionPolicy", "ordinals"];
+            if pruned(old, &mutable) != pruned(new, &mutable) {
+                return invalid("spec: updates to fields other than those of the template are forbidden");
+            }
+        }
+        "Job" if pruned(old, &["suspend", "parallelism"]) != pruned(new, &["suspend", "parallelism"]) => {
+            return invalid("spec.template: field is immutable");
+        }
+        "PersistentVolumeClaim" => {
+            let size = |object: &Value| bytes(&object["spec"]["resources"]["requests"]["storage"]);
+            if pruned(old, &["resources", "volumeName"]) != pruned(new, &["resources", "volumeName"]) {
+                return invalid("spec: is immutable after creation except resources.requests");
+            }
+            if size(new) < size(old) {
+                return invalid("spec.resources.requests.storage: field can not be less than status.capacity");
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A quantity of storage in bytes; good for whole numbers of binary units.
+pub fn bytes(quantity: &Value) -> u64 {
+    let text = quantity.as_str().unwrap_or("0");
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let unit = match &text[digits.len()..] {
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1u64 << 40,
+        _ => 1,
+    };
+    digits.parse::<u64>().unwrap_or(0) * unit
+}

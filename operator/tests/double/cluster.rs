@@ -1,0 +1,285 @@
+//! An operator in a cluster, driven pass by pass: no time passes and nothing happens but what the test lets happen.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use futures::FutureExt;
+use kube::runtime::watcher::Event;
+use progressdb_operator::{
+    clock::Clock,
+    controller::Context,
+    crd::ProgressDB,
+    error::Error,
+    kind::Kind,
+    lease::Leadership,
+    observe::{Answer, Ask, Cache},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Key, Server, faults::Faults, store::Store},
+    world::World,
+};
+
+/// Rounds without any change after which only time can change anything.
+const QUIET: usize = 1;
+/// Then so many seconds pass at once: what is remembered for a minute is asked again.
+const LEAP: i64 = 61;
+/// After so many of these in a row without any change nothing will change any more.
+const LEAPS: usize = 1;
+/// More rounds than any scenario takes.
+const MANY: usize = 300;
+
+/// A cluster with one operator.
+pub struct Cluster {
+    pub server: Server,
+    pub world: World,
+    /// The operator sees the world as it was so many passes ago.
+    pub lag: usize,
+    operator: Process,
+    seconds: Arc<AtomicI64>,
+    versions: Vec<u64>,
+}
+
+/// The operator's process: what it knows is gone with it.
+struct Process {
+    context: Context,
+    cache: Arc<Cache>,
+    resources: BTreeMap<Key, Arc<Value>>,
+    seen: Option<u64>,
+}
+
+/// What a server says.
+pub fn answer() -> Ask {
+    Arc::new(|_| async { Some(Answer { version: "0.3.0".into(), format: 1, kms: None }) }.boxed())
+}
+
+impl Process {
+    fn new(server: &Server, seconds: &Arc<AtomicI64>) -> Self {
+        let cache = Arc::new(Cache::default());
+        let clock = Clock::Set(Arc::clone(seconds));
+        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, answer());
+        Self { context, cache, resources: BTreeMap::new(), seen: None }
+    }
+
+    /// Hears what watches tell up to a version; what was heard stays heard.
+    fn hear(&mut self, store: &Store, version: u64) {
+        let version = version.max(self.seen.unwrap_or(0));
+        let kind_of = |key: &Key| Kind::ALL.into_iter().find(|kind| kind.plural() == key.kind.plural);
+        let is_ours =
+            |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "progressdb-operator";
+        let Some(seen) = self.seen.replace(version) else {
+            let objects = store.at(version);
+            for kind in Kind::ALL {
+                self.cache.take(kind, &Event::Init);
+                let ours = objects.iter().filter(|(key, object)| kind_of(key) == Some(kind) && is_ours(object));
+                for (_, object) in ours {
+                    self.cache.take(kind, &Event::InitApply(Value::clone(object)));
+                }
+                self.cache.take(kind, &Event::InitDone);
+            }
+            self.resources = objects.into_iter().filter(|(key, _)| key.kind.kind == "ProgressDB").collect();
+            return;
+        };
+        for change in store.changes_since(seen).iter().take_while(|change| change.version <= version) {
+            let object = Value::clone(&change.object);
+            match (kind_of(&change.key), change.what) {
+                (Some(kind), "DELETED") if is_ours(&object) => self.cache.take(kind, &Event::Delete(object)),
+                (Some(kind), _) if is_ours(&object) => self.cache.take(kind, &Event::Apply(object)),
+                (None, "DELETED") => drop(self.resources.remove(&change.key)),
+                (None, _) if change.key.kind.kind == "ProgressDB" => {
+                    self.resources.insert(change.key.clone(), Arc::clone(&change.object));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster with the same past and an operator that was just started.
+    pub fn fork(&self) -> Self {
+        let (store, version) = self.server.with(|store| (store.clone(), store.version()));
+        let server = Server::with_store(store);
+        let seconds = Arc::new(AtomicI64::new(0));
+        let operator = Process::new(&server, &seconds);
+        let world = self.world.fork(&server);
+        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag] }
+    }
+
+    /// An empty cluster.
+    pub fn new() -> Self {
+        let server = Server::new();
+        let world = World::new(&server);
+        let seconds = Arc::new(AtomicI64::new(0));
+        let operator = Process::new(&server, &seconds);
+        Self { server, world, lag: 0, operator, seconds, versions: Vec::new() }
+    }
+
+    /// Makes a resource with more in its spec than the least.
+    pub fn create(&self, name: &str, more: Value) {
+        let mut spec = json!({ "image": "registry/progressdb:0.3.0", "storage": { "embedded": { "size": "1Gi" } } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let key = Key::new("ProgressDB", "ns", name);
+        self.server.with(|store| store.create(&key, json!({ "spec": spec }), BTreeMap::new()).unwrap());
+    }
+
+    /// Changes a resource as its owner would.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        self.server.with(|store| store.edit(&Key::new("ProgressDB", "ns", name), |object| change(&mut object["spec"])));
+    }
+
+    /// Deletes a resource as its owner would.
+    pub fn delete(&self, name: &str) {
+        self.server.with(|store| store.delete(&Key::new("ProgressDB", "ns", name), &Value::Null).unwrap());
+    }
+
+    /// An object as it is.
+    pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        self.server.with(|store| store.get(&Key::new(kind, "ns", name)).cloned())
+    }
+
+    /// Status, reason and message of a condition.
+    pub fn condition(&self, name: &str, kind: &str) -> (String, String, String) {
+        let resource = self.get("ProgressDB", name).expect("the resource is there");
+        let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+
+    /// The operator dies, and a new one starts that knows nothing.
+    pub fn restart_operator(&mut self) {
+        self.operator = Process::new(&self.server, &self.seconds);
+    }
+
+    /// One pass over every resource that the operator sees.
+    pub async fn pass(&mut self) -> Vec<Error> {
+        let visible = self.visible_version();
+        self.server.with(|store| {
+            self.seconds.store(store.now().as_second(), Ordering::Relaxed);
+            self.operator.hear(store, visible);
+        });
+        let mut errors = Vec::new();
+        for resource in self.operator.resources.values() {
+            let resource: ProgressDB =
+                serde_json::from_value(Value::clone(resource)).expect("the resource fits its type");
+            errors.extend(self.operator.context.pass(Arc::new(resource)).await.err());
+        }
+        errors
+    }
+
+    fn visible_version(&mut self) -> u64 {
+        self.versions.push(self.server.with(|store| store.version()));
+        self.versions[self.versions.len().saturating_sub(1 + self.lag)]
+    }
+
+    /// A pass and a step of the world; says whether anything changed or failed. A process that dies is followed by
+    /// another.
+    async fn round(&mut self) -> bool {
+        let before = self.server.with(|store| store.version());
+        let errors = self.pass().await;
+        if self.server.has_crashed() {
+            self.server.set_faults(Faults::default());
+            self.restart_operator();
+        }
+        self.world.step();
+        !errors.is_empty() || self.server.with(|store| store.version()) != before
+    }
+
+    /// Goes on until nothing changes any more.
+    pub async fn settle(&mut self) {
+        let (mut quiet, mut leaps) = (0, 0);
+        for _ in 0..MANY {
+            if self.round().await {
+                (quiet, leaps) = (0, 0);
+                continue;
+            }
+            quiet += 1;
+            if quiet > QUIET + self.lag {
+                if leaps == LEAPS {
+                    return;
+                }
+                self.server.with(|store| store.advance(LEAP));
+                (quiet, leaps) = (0, leaps + 1);
+            }
+        }
+        panic!("the cluster does not settle: {}", self.latest());
+    }
+
+    /// Goes on until this is so.
+    pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..MANY {
+            if done(self) {
+                return;
+            }
+            self.round().await;
+        }
+        panic!("{what} does not happen: {}", self.latest());
+    }
+
+    /// What goes on, for people.
+    fn latest(&self) -> String {
+        self.server.with(|store| {
+            let changes = store.changes_since(store.version().saturating_sub(12)).iter();
+            let shown = changes.map(|change| {
+                let status = change.object["status"].to_string();
+                format!("\n{} {} {} {status}", change.what, change.key.kind.kind, change.key.name)
+            });
+            shown.collect()
+        })
+    }
+
+    /// Everything that matters of what is there, without what is another each time.
+    pub fn state(&self) -> BTreeMap<String, Value> {
+        self.server.with(|store| {
+            let keys = store.keys().into_iter().filter(|key| key.kind.kind != "Event");
+            keys.map(|key| (format!("{} {}", key.kind.kind, key.name), stable(store.get(&key).unwrap()))).collect()
+        })
+    }
+
+    /// How often an object of this name was made.
+    pub fn times_made(&self, kind: &str, name: &str) -> usize {
+        let key = Key::new(kind, "ns", name);
+        self.made(|made| *made == key)
+    }
+
+    /// How often a check with this in its name was made.
+    pub fn checks_made(&self, part: &str) -> usize {
+        self.made(|made| made.kind.kind == "Job" && made.name.contains(part))
+    }
+
+    fn made(&self, wanted: impl Fn(&Key) -> bool) -> usize {
+        self.server.with(|store| {
+            store.changes_since(0).iter().filter(|change| wanted(&change.key) && change.what == "ADDED").count()
+        })
+    }
+}
+
+fn stable(value: &Value) -> Value {
+    const OTHER_EACH_TIME: [&str; 9] = [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "generation",
+        "observedGeneration",
+        "lastTransitionTime",
+        "completionTime",
+        "stringData",
+        "deletionTimestamp",
+    ];
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(name, _)| !OTHER_EACH_TIME.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), stable(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(stable).collect(),
+        other => other.clone(),
+    }
+}

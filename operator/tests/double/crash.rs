@@ -1,0 +1,179 @@
+//! A crash at every call: each scenario is run once without faults, and then for each of its calls twice, dying before
+//! the call and after its effect, with a cache that is fresh and with one that lags. The end is always the same, and on
+//! the way no rule is broken.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        Key,
+        faults::{Death, Faults},
+    },
+    cluster::Cluster,
+};
+
+/// What somebody does to a cluster in which `db` may already serve.
+struct Scenario {
+    installed: Option<Value>,
+    act: fn(&Cluster),
+    /// How often the pod starts, the installation apart.
+    starts: usize,
+    /// Whether the claim is there at the end.
+    keeps_claim: bool,
+}
+
+async fn begin(scenario: &Scenario, lag: usize) -> Cluster {
+    let mut cluster = Cluster::new();
+    cluster.lag = lag;
+    if let Some(more) = &scenario.installed {
+        cluster.create("db", more.clone());
+        cluster.settle().await;
+        assert_eq!(cluster.condition("db", "Ready").0, "True", "{:#?}", cluster.get("ProgressDB", "db"));
+    }
+    cluster.server.take_calls();
+    cluster
+}
+
+fn check(scenario: &Scenario, cluster: &Cluster, started_before: usize, what: &str) {
+    assert_eq!(cluster.world.broken, Vec::<String>::new(), "{what}");
+    assert_eq!(cluster.times_made("Pod", "db-0") - started_before, scenario.starts, "{what}: starts of the pod");
+    assert_eq!(cluster.times_made("PersistentVolumeClaim", "db-data-0"), 1, "{what}: claims made");
+    assert_eq!(cluster.times_made("Secret", "db-api-keys"), 1, "{what}: keys made");
+    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").is_some(), scenario.keeps_claim, "{what}: the claim");
+}
+
+async fn run(scenario: &Scenario, before: &Cluster, faults: Faults, what: &str) -> (Cluster, usize) {
+    let mut cluster = before.fork();
+    let started = cluster.times_made("Pod", "db-0");
+    (scenario.act)(&cluster);
+    cluster.server.set_faults(faults);
+    cluster.settle().await;
+    let calls = cluster.server.take_calls().len();
+    check(scenario, &cluster, started, what);
+    (cluster, calls)
+}
+
+async fn crash_everywhere(scenario: Scenario) {
+    for lag in [0, 3] {
+        let before = begin(&scenario, lag).await;
+        let (calm, calls) = run(&scenario, &before, Faults::default(), "no fault").await;
+        assert!(calls > 0, "the scenario does something");
+        for call in 0..calls {
+            for death in [Death::Before(call), Death::After(call)] {
+                let what = format!("lag {lag}, {death:?}");
+                let (cluster, _) = run(&scenario, &before, Faults::death(death), &what).await;
+                similar_asserts(&what, &calm, &cluster);
+            }
+            let what = format!("lag {lag}, lost reply {call}");
+            let (cluster, _) = run(&scenario, &before, Faults::default().lose_reply(call), &what).await;
+            similar_asserts(&what, &calm, &cluster);
+        }
+    }
+}
+
+fn similar_asserts(what: &str, calm: &Cluster, cluster: &Cluster) {
+    let (wanted, found) = (calm.state(), cluster.state());
+    let names = |state: &std::collections::BTreeMap<String, Value>| state.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&found), names(&wanted), "{what}");
+    for (name, object) in &wanted {
+        assert_eq!(&found[name], object, "{what}: {name}");
+    }
+}
+
+#[tokio::test]
+async fn an_installation_ends_the_same_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| cluster.create("db", json!({}));
+    crash_everywhere(Scenario { installed: None, act, starts: 1, keeps_claim: true }).await;
+}
+
+#[tokio::test]
+async fn a_change_of_settings_restarts_once_wherever_the_operator_dies() {
+    let act =
+        |cluster: &Cluster| cluster.change("db", |spec| spec["settings"] = json!({ "logging": { "level": "debug" } }));
+    crash_everywhere(Scenario { installed: Some(json!({})), act, starts: 1, keeps_claim: true }).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_image_restarts_once_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| cluster.change("db", |spec| spec["image"] = json!("registry/progressdb:0.3.1"));
+    crash_everywhere(Scenario { installed: Some(json!({})), act, starts: 1, keeps_claim: true }).await;
+}
+
+#[tokio::test]
+async fn a_volume_grows_without_a_restart_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| cluster.change("db", |spec| spec["storage"]["embedded"]["size"] = json!("2Gi"));
+    crash_everywhere(Scenario { installed: Some(json!({})), act, starts: 0, keeps_claim: true }).await;
+}
+
+#[tokio::test]
+async fn a_deletion_retains_the_data_wherever_the_operator_dies() {
+    let mut cluster =
+        begin(&Scenario { installed: Some(json!({})), act: |_| (), starts: 0, keeps_claim: true }, 0).await;
+    cluster.delete("db");
+    cluster.settle().await;
+    // There is no finalizer, so nobody needs the operator, and it does nothing.
+    assert_eq!(cluster.server.take_calls(), Vec::<String>::new());
+    let left: Vec<String> = cluster.state().into_keys().filter(|name| name.contains("db")).collect();
+    assert_eq!(left, ["PersistentVolume pv-db-data-0", "PersistentVolumeClaim db-data-0", "Secret db-api-keys"]);
+}
+
+#[tokio::test]
+async fn a_deletion_deletes_the_data_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| cluster.delete("db");
+    let installed = Some(json!({ "deletionPolicy": "Delete" }));
+    crash_everywhere(Scenario { installed, act, starts: 0, keeps_claim: false }).await;
+}
+
+#[tokio::test]
+async fn a_deletion_leaves_one_snapshot_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| cluster.delete("db");
+    let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
+    crash_everywhere(Scenario { installed, act, starts: 0, keeps_claim: false }).await;
+    let mut cluster = begin(
+        &Scenario { installed: Some(json!({ "deletionPolicy": "Snapshot" })), act, starts: 0, keeps_claim: false },
+        0,
+    )
+    .await;
+    cluster.delete("db");
+    cluster.settle().await;
+    let snapshots: Vec<String> =
+        cluster.state().into_keys().filter(|name| name.starts_with("VolumeSnapshot ")).collect();
+    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
+}
+
+#[tokio::test]
+async fn a_namespace_that_ends_keeps_the_volume_of_a_snapshot_policy() {
+    let mut cluster = begin(
+        &Scenario {
+            installed: Some(json!({ "deletionPolicy": "Snapshot" })),
+            act: |_| (),
+            starts: 0,
+            keeps_claim: true,
+        },
+        0,
+    )
+    .await;
+    cluster.server.with(|store| {
+        let namespace = Key::new("Namespace", "", "ns");
+        store.edit(&namespace, |namespace| namespace["metadata"]["finalizers"] = json!(["kubernetes"]));
+        store.delete(&namespace, &Value::Null).unwrap();
+    });
+    cluster.delete("db");
+    cluster.settle().await;
+    let volume =
+        cluster.server.with(|store| store.get(&Key::new("PersistentVolume", "", "pv-db-data-0")).cloned()).unwrap();
+    assert_eq!(volume["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+    assert_eq!(cluster.get("ProgressDB", "db"), None);
+}
+
+#[tokio::test]
+async fn refusals_of_a_busy_server_change_nothing_but_the_time() {
+    for code in [409, 429, 500] {
+        let act = |cluster: &Cluster| cluster.create("db", json!({}));
+        let scenario = Scenario { installed: None, act, starts: 1, keeps_claim: true };
+        let before = begin(&scenario, 0).await;
+        let (calm, _) = run(&scenario, &before, Faults::default(), "no fault").await;
+        let (cluster, _) = run(&scenario, &before, Faults::default().refuse("", code, 12), &format!("{code}")).await;
+        similar_asserts(&format!("{code}"), &calm, &cluster);
+    }
+}

@@ -1,0 +1,14 @@
+//! The operator against an API server and a cluster in this process: every scenario with a crash at every call, with
+//! caches that lag, with refusals and with replies that are lost.
+#![allow(unreachable_pub, reason = "modules of a suite, not a crate")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod api;
+mod bad_input;
+mod cluster;
+mod crash;
+mod lease;
+mod selftest;
+mod watching;
+mod world;
+mod writes;
