@@ -1,0 +1,7 @@
+//! What disturbs the whole cluster or every database in it: one test after the other.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod cluster;
+mod operator;

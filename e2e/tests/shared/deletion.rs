@@ -1,0 +1,128 @@
+//! What is left of a database when its resource goes, by its policy, and when its whole namespace does.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Database, Namespace, kubectl, wait_for, wait_until};
+
+fn gone(database: &Database<'_>) {
+    wait_until("the resource has gone", || !database.is_there());
+    wait_until("the StatefulSet has gone", || database.namespace.find("statefulset", &database.name).is_none());
+    wait_until("the pod has gone", || database.namespace.find("pod", &database.pod()).is_none());
+}
+
+fn written(database: &Database<'_>) -> String {
+    let client = database.ready().client("ann");
+    let thread = client.create_thread("kept");
+    client.append(&thread, json!("kept"));
+    thread
+}
+
+#[test]
+fn retain_leaves_claim_and_keys_and_a_new_resource_of_the_name_finds_them() {
+    let namespace = Namespace::new("retain");
+    let database = namespace.database("chat", json!({}));
+    let thread = written(&database);
+    let key = database.key("backend");
+    database.delete();
+    gone(&database);
+    assert_eq!(namespace.names("persistentvolumeclaim"), ["chat-data-0"]);
+    assert_eq!(namespace.names("secret"), ["chat-api-keys"]);
+    let database = namespace.database("chat", json!({}));
+    database.ready();
+    assert_eq!(database.key("backend"), key);
+    assert_eq!(database.client("ann").bodies(&thread), [json!("kept")]);
+}
+
+#[test]
+fn snapshot_leaves_one_that_a_claim_can_be_made_of() {
+    let namespace = Namespace::new("snapshot");
+    let database = namespace.database("chat", json!({ "deletionPolicy": "Snapshot" }));
+    let thread = written(&database);
+    database.delete();
+    gone(&database);
+    assert_eq!(namespace.names("persistentvolumeclaim"), [""; 0]);
+    assert_eq!(namespace.names("secret"), ["chat-api-keys"]);
+    let snapshots = namespace.names("volumesnapshot");
+    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
+    assert_eq!(namespace.get("volumesnapshot", &snapshots[0])["status"]["readyToUse"], true);
+    // The claim that the operator would make, made of the snapshot, is taken as it is.
+    namespace.apply(&json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "chat-data-0", "labels": labels() },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
+            "dataSource": { "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshots[0] },
+        },
+    }));
+    let database = namespace.database("chat", json!({}));
+    database.ready();
+    assert_eq!(database.client("ann").bodies(&thread), [json!("kept")]);
+}
+
+fn labels() -> Value {
+    json!({
+        "app.kubernetes.io/name": "progressdb",
+        "app.kubernetes.io/instance": "chat",
+        "app.kubernetes.io/managed-by": "progressdb-operator",
+        "app.kubernetes.io/component": "server",
+    })
+}
+
+#[test]
+fn delete_leaves_nothing() {
+    let namespace = Namespace::new("delete");
+    let database = namespace.database("chat", json!({ "deletionPolicy": "Delete" }));
+    written(&database);
+    let volume = namespace.get("persistentvolumeclaim", &database.claim())["spec"]["volumeName"].clone();
+    database.delete();
+    gone(&database);
+    for kind in ["persistentvolumeclaim", "secret", "volumesnapshot", "job", "configmap", "service"] {
+        wait_until(&format!("no {kind} is left"), || namespace.names(kind).is_empty());
+    }
+    wait_until("the volume has gone", || {
+        kubectl(&["get", "persistentvolume", volume.as_str().unwrap(), "--ignore-not-found"]).is_empty()
+    });
+}
+
+#[test]
+fn a_policy_that_changes_during_the_deletion_counts() {
+    let namespace = Namespace::new("change");
+    let database = namespace.database("chat", json!({ "deletionPolicy": "Delete" }));
+    written(&database);
+    // A finalizer of somebody else holds the resource while its owner thinks again.
+    let add = r#"[{"op":"add","path":"/metadata/finalizers/-","value":"example.com/wait"}]"#;
+    namespace.kubectl(&["patch", "progressdb", "chat", "--type=json", "-p", add]);
+    database.change(json!({ "deletionPolicy": "Retain" }));
+    database.delete();
+    wait_until("only the finalizer of somebody else is left", || {
+        database.get()["metadata"]["finalizers"] == json!(["example.com/wait"])
+    });
+    namespace.kubectl(&["patch", "progressdb", "chat", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    gone(&database);
+    assert_eq!(namespace.names("persistentvolumeclaim"), ["chat-data-0"]);
+}
+
+#[test]
+fn a_namespace_that_goes_takes_all_but_the_volume_of_a_snapshot_policy() {
+    let namespace = Namespace::new("namespace");
+    let keeps = namespace.database("keeps", json!({ "deletionPolicy": "Snapshot" }));
+    let loses = namespace.database("loses", json!({ "deletionPolicy": "Delete" }));
+    let retains = namespace.database("retains", json!({}));
+    let volume = |database: &Database<'_>| {
+        written(database);
+        let claim = namespace.get("persistentvolumeclaim", &database.claim());
+        claim["spec"]["volumeName"].as_str().unwrap().to_owned()
+    };
+    let volumes = [&keeps, &loses, &retains].map(volume);
+    kubectl(&["delete", "namespace", &namespace.name, "--timeout=240s"]);
+    let policy = |volume: &str| {
+        let found = kubectl(&["get", "persistentvolume", volume, "--ignore-not-found", "-o", "json"]);
+        (!found.is_empty()).then(|| serde_json::from_str::<Value>(&found).unwrap())
+    };
+    let kept = wait_for("the volume that is kept is released", || {
+        policy(&volumes[0]).filter(|volume| volume["status"]["phase"] == "Released")
+    });
+    assert_eq!(kept["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+    wait_until("the others have gone", || volumes[1..].iter().all(|volume| policy(volume).is_none()));
+    kubectl(&["delete", "persistentvolume", &volumes[0], "--wait=false"]);
+}

@@ -1,0 +1,90 @@
+//! What happens to a database that serves: pods die, settings and images change, volumes grow. Clients write all along.
+
+use serde_json::json;
+
+use crate::harness::{Namespace, Writers, image, wait_until};
+
+#[test]
+fn a_pod_that_is_killed_loses_nothing_that_was_acknowledged() {
+    let namespace = Namespace::new("killed");
+    let database = namespace.database("chat", json!({}));
+    let writers = Writers::start(database.ready(), 8);
+    for _ in 0..2 {
+        let uid = database.pod_uid();
+        namespace.kubectl(&["delete", "pod", &database.pod(), "--grace-period=0", "--force"]);
+        database.wait_for_other_pod(&uid);
+        writers.wait_for_more(50);
+    }
+    println!("acknowledged and found: {}", writers.check());
+}
+
+#[test]
+fn a_change_of_settings_restarts_once_and_loses_nothing() {
+    let namespace = Namespace::new("settings");
+    let database = namespace.database("chat", json!({}));
+    let writers = Writers::start(database.ready(), 4);
+    let uid = database.pod_uid();
+    database.change(json!({ "settings": { "logging": { "level": "debug" } } }));
+    database.wait_for_other_pod(&uid);
+    database.ready();
+    let second = database.pod_uid();
+    let settings = namespace.get("configmap", "chat-config")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    assert!(settings.contains("debug"), "{settings}");
+    // What is the operator's alone restarts nothing.
+    database.change(json!({ "service": { "annotations": { "example.com/a": "b" } } }));
+    wait_until("the Service has the annotation", || {
+        namespace.get("service", "chat")["metadata"]["annotations"]["example.com/a"] == "b"
+    });
+    database.ready();
+    assert_eq!(database.pod_uid(), second);
+    writers.wait_for_more(50);
+    println!("acknowledged and found: {}", writers.check());
+}
+
+#[test]
+fn another_image_stops_the_server_and_starts_on_the_same_data() {
+    let namespace = Namespace::new("image");
+    let database = namespace.database("chat", json!({}));
+    let writers = Writers::start(database.ready(), 4);
+    let (uid, claim) = (database.pod_uid(), namespace.get("persistentvolumeclaim", &database.claim()));
+    database.change(json!({ "image": image("progressdb:dev-next") }));
+    database.wait_for_other_pod(&uid);
+    database.ready();
+    assert_eq!(database.get()["status"]["image"], image("progressdb:dev-next"));
+    assert_eq!(namespace.get("persistentvolumeclaim", &database.claim())["metadata"]["uid"], claim["metadata"]["uid"]);
+    writers.wait_for_more(50);
+    println!("acknowledged and found: {}", writers.check());
+}
+
+#[test]
+fn a_volume_grows_while_the_server_serves() {
+    let namespace = Namespace::new("grows");
+    let database = namespace.database("chat", json!({}));
+    let writers = Writers::start(database.ready(), 2);
+    let uid = database.pod_uid();
+    database.change(json!({ "storage": { "embedded": { "size": "2Gi" } } }));
+    wait_until("the volume has grown", || {
+        let volume = namespace.get("persistentvolumeclaim", &database.claim())["spec"]["volumeName"].clone();
+        let capacity = ["get", "persistentvolume", volume.as_str().unwrap(), "-o", "jsonpath={.spec.capacity.storage}"];
+        crate::harness::kubectl(&capacity) == "2Gi"
+    });
+    writers.wait_for_more(50);
+    assert_eq!(database.pod_uid(), uid);
+    println!("acknowledged and found: {}", writers.check());
+}
+
+#[test]
+fn a_database_that_is_suspended_keeps_its_data_and_comes_back() {
+    let namespace = Namespace::new("suspend");
+    let database = namespace.database("chat", json!({}));
+    let client = database.ready().client("ann");
+    let thread = client.create_thread("kept");
+    client.append(&thread, json!("kept"));
+    database.change(json!({ "suspend": true }));
+    database.wait_for("Suspended", "True", "Requested");
+    wait_until("the pod has gone", || namespace.find("pod", &database.pod()).is_none());
+    database.wait_for("Ready", "False", "Suspended");
+    database.change(json!({ "suspend": false }));
+    database.ready();
+    assert_eq!(client.bodies(&thread), [json!("kept")]);
+}

@@ -1,0 +1,14 @@
+//! What can be tried beside each other, each test in a namespace of its own.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[path = "../../../server/tests/servers/mod.rs"]
+mod servers;
+
+mod deletion;
+mod kms;
+mod lives;
+mod plugin;
+mod refusals;
+mod rules;
+mod serves;
