@@ -32,6 +32,10 @@ fn next(seen: &Observed) -> (Option<Act>, Finding) {
     if seen.resource.spec.deletion_policy == DeletionPolicy::Retain {
         return (Some(let_go(seen)), Finding::unknown("Retained", "the claim and the keys stay"));
     }
+    // At once: Kubernetes removes the claim as soon as no pod uses it, and a snapshot here would go as well.
+    if let Some(act) = retain_volume(seen).filter(|_| seen.namespace_ends) {
+        return (Some(act), volume_kept());
+    }
     if let Some(set) = seen.stateful_set().filter(|set| set.at("/spec/replicas").as_i64() != Some(0)) {
         let stop = Act::Stop { uid: set.uid().to_owned(), version: set.version().to_owned() };
         return (Some(stop), Finding::unknown("Stopping", "the server stops before its data goes"));
@@ -98,13 +102,18 @@ fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
 
 /// Without a snapshot the volume itself is what stays. It is let go only when it was seen to stay.
 fn keep_volume(seen: &Observed) -> (Option<Act>, Finding) {
-    let finding = Finding::unknown("VolumeKept", "the namespace goes, so no snapshot can be made: the volume stays");
-    match &seen.volume {
-        Some(volume) if volume.at("/spec/persistentVolumeReclaimPolicy") != "Retain" => {
-            (Some(Act::RetainVolume { name: volume.name().to_owned() }), finding)
-        }
-        _ => (Some(let_go(seen)), finding),
-    }
+    (Some(retain_volume(seen).unwrap_or_else(|| let_go(seen))), volume_kept())
+}
+
+/// What has the volume outlive its claim, unless it does already; only the policy Snapshot looks at volumes.
+fn retain_volume(seen: &Observed) -> Option<Act> {
+    let volume = seen.volume.as_ref()?;
+    let outlives = volume.at("/spec/persistentVolumeReclaimPolicy") == "Retain";
+    (!outlives).then(|| Act::RetainVolume { name: volume.name().to_owned() })
+}
+
+fn volume_kept() -> Finding {
+    Finding::unknown("VolumeKept", "the namespace goes, so no snapshot can be made: the volume stays")
 }
 
 fn status(seen: &Observed, finding: Finding, now: Timestamp) -> ProgressDBStatus {
