@@ -33,7 +33,7 @@ test: ## run every test that needs no cluster; the last line counts those that w
 
 torture: ## kill -9 under load, LOOPS=100 times
 	@scripts/setup build test
-	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --package progressdb-server --test durability kill_9 -- --nocapture
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability kill_9 -- --nocapture
 
 check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "captured by the test runner, shown when the test fails")]
 #![allow(clippy::disallowed_methods, reason = "the one place where tests wait, read the clock and the environment")]
 
+mod api;
 mod command;
 mod database;
 mod forward;
@@ -61,13 +62,15 @@ pub fn skip(test: &str, reason: &str) {
 /// Asks again until there is an answer.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let (deadline, mut between) = (Instant::now() + PATIENCE, Duration::from_millis(250));
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(Instant::now() < deadline, "it never came that {what}");
-        pause(Duration::from_millis(250));
+        pause(between);
+        // A look by kubectl costs a tenth of a second of a core, and many tests look at once.
+        between = (between * 5 / 4).min(Duration::from_secs(1));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Database, kubectl, kubectl_with, try_kubectl};
+use super::{Database, api, kubectl, kubectl_with, try_kubectl, wait_for};
 
 pub struct Namespace {
     pub name: String,
@@ -32,8 +32,8 @@ impl Namespace {
     /// An object, or nothing.
     #[track_caller]
     pub fn find(&self, kind: &str, name: &str) -> Option<Value> {
-        let found = self.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "json"]);
-        (!found.is_empty()).then(|| serde_json::from_str(&found).unwrap())
+        let path = format!("{}/{name}", api::path(&self.name, kind));
+        wait_for("the API server answers", || api::get(&path).ok())
     }
 
     /// An object that is there.
@@ -45,9 +45,10 @@ impl Namespace {
     /// The names of all objects of a kind that carry a label of ProgressDB.
     #[track_caller]
     pub fn names(&self, kind: &str) -> Vec<String> {
-        let selector = "app.kubernetes.io/name=progressdb";
-        let names = self.kubectl(&["get", kind, "-l", selector, "-o", "jsonpath={.items[*].metadata.name}"]);
-        names.split_whitespace().map(str::to_owned).collect()
+        let path = format!("{}?labelSelector=app.kubernetes.io%2Fname%3Dprogressdb", api::path(&self.name, kind));
+        let list = wait_for("the API server answers", || api::get(&path).ok().flatten());
+        let items = list["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Applies an object.

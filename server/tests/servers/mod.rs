@@ -10,7 +10,7 @@
 //! [`Provider`] is one of the four, ready to use, with a switch for an outage; tests that are the same for all of them
 //! run over [`providers`]. A server that this machine cannot have skips its tests by name, and fails them under
 //! `CI=true`.
-#![allow(dead_code, reason = "each suite uses its part")]
+#![allow(dead_code, unused_imports, reason = "each suite uses its part")]
 #![allow(unreachable_pub, reason = "a module of each suite, not a crate")]
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait, read the clock and the environment")]

@@ -4,13 +4,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::process::Process;
 use crate::harness::http::{Connection, Request};
-use crate::harness::{finish, variable};
+use crate::harness::variable;
 
 pub const REGION: &str = "eu-central-1";
 
@@ -27,7 +27,7 @@ impl Moto {
             return None;
         };
         let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/serve_aws.py"));
+        command.args(["-c", include_str!("serve_aws.py")]);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let (process, words) = Process::start(command).expect("moto starts");
         Some(Self { addr: words[1].parse().unwrap(), process })
@@ -79,8 +79,8 @@ fn python() -> Option<PathBuf> {
     let python = variable("PROGRESSDB_TEST_PYTHON")
         .map_or_else(|| PathBuf::from(home).join(".cache/progressdb/venv/bin/python"), PathBuf::from);
     let mut probe = Command::new(&python);
-    probe.args(["-c", "import moto.moto_server"]);
-    (python.exists() && finish(probe).code == Some(0)).then_some(python)
+    probe.args(["-c", "import moto.moto_server"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    probe.status().is_ok_and(|status| status.success()).then_some(python)
 }
 
 /// A file of shared credentials.

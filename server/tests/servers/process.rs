@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use crate::harness::GENEROUS;
+/// How long one may take until it listens.
+const TO_START: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
 pub(super) struct Process {
@@ -26,7 +28,7 @@ impl Process {
             let _ = said.send(lines.next());
             lines.for_each(drop);
         });
-        let line = first.recv_timeout(GENEROUS).unwrap_or_else(|_| panic!("{command:?} says nothing"))?.unwrap();
+        let line = first.recv_timeout(TO_START).unwrap_or_else(|_| panic!("{command:?} says nothing"))?.unwrap();
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         assert_eq!(words[0], "listening", "{command:?}: {line}");
         Some((process, words))

@@ -17,7 +17,7 @@ use super::listen::{Call, Listener, Reply};
 pub const KEY: &str = "progressdb";
 
 struct State {
-    token: String,
+    tokens: Vec<String>,
     /// Every version of each key, the newest last.
     keys: BTreeMap<String, Vec<[u8; 32]>>,
     /// Whether replies say which version was used.
@@ -32,7 +32,7 @@ pub struct Service {
 impl Service {
     pub fn start(token: &str) -> Self {
         let keys = BTreeMap::from([(KEY.to_owned(), vec![random()])]);
-        let state = Arc::new(Mutex::new(State { token: token.to_owned(), keys, versions: false }));
+        let state = Arc::new(Mutex::new(State { tokens: vec![token.to_owned()], keys, versions: false }));
         let mine = Arc::clone(&state);
         Self { listener: Listener::start(None, move |call| mine.lock().unwrap().answer(&call)), state }
     }
@@ -43,7 +43,12 @@ impl Service {
 
     /// Accepts another token from now on.
     pub fn accept(&self, token: &str) {
-        self.state.lock().unwrap().token = token.to_owned();
+        self.state.lock().unwrap().tokens = vec![token.to_owned()];
+    }
+
+    /// Accepts one token more from now on.
+    pub fn accept_as_well(&self, token: &str) {
+        self.state.lock().unwrap().tokens.push(token.to_owned());
     }
 
     pub fn delete_key(&self) {
@@ -65,7 +70,8 @@ impl State {
         if call.method == "GET" && call.target == "/healthz" {
             return Reply::text(200, "OK");
         }
-        if call.header("authorization") != Some(&format!("Bearer {}", self.token)) {
+        let token = call.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        if !self.tokens.iter().any(|accepted| token == Some(accepted)) {
             return Reply::text(401, "who are you\n");
         }
         let body = call.json();

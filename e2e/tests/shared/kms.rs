@@ -1,0 +1,241 @@
+//! Key management: each provider of `spec.kms` for the server's own identity, from the canary Job to a rotation. What
+//! plays them runs on this machine, so a cluster of somebody else's skips these tests.
+//!
+//! Providers are tested at the same time: most of a test is waiting for a kubelet, or for the operator's next look.
+
+mod player;
+
+use serde_json::{Value, json};
+
+use self::player::{Identity, Player, SECRET, Way};
+use crate::harness::http::Answer;
+use crate::harness::{Client, Database, Namespace, is_own_cluster, skip, wait_until};
+
+/// Runs `check` with every one of these at once, each in a namespace of its own.
+fn for_every(test: &str, ways: &[Way], check: impl Fn(&mut Player, &Namespace) + Sync) {
+    if !is_own_cluster() {
+        return skip(test, "what plays a KMS runs on this machine, which only pods of a cluster made here reach");
+    }
+    let check = &check;
+    let run = |way: Way| {
+        let namespace = Namespace::new(&format!("kms-{way:?}").to_lowercase());
+        if let Some(mut player) = Player::start(way, test, &namespace) {
+            check(&mut player, &namespace);
+        }
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = ways.iter().map(|way| (way, scope.spawn(move || run(*way)))).collect();
+        let failed = running.into_iter().filter_map(|(way, thread)| thread.join().is_err().then_some(*way));
+        assert_eq!(failed.collect::<Vec<_>>(), [], "the providers that failed");
+    });
+}
+
+/// A database whose KMS is looked after all the time.
+fn database<'a>(player: &Player, namespace: &'a Namespace) -> Database<'a> {
+    let often = json!({ "probe_interval": "1s", "probe_interval_failing": "1s" });
+    namespace.database("chat", json!({ "kms": player.spec(), "settings": { "encryption": { "kms": often } } }))
+}
+
+fn get(client: &Client, target: &str) -> Answer {
+    client.send(&client.request("GET", target))
+}
+
+/// The state of encryption, as the server tells it.
+#[track_caller]
+fn status(client: &Client) -> Value {
+    get(client, "/admin/encryption/status").check_status(200).json()
+}
+
+/// How often this process asked its KMS for an operation and was answered well.
+#[track_caller]
+fn successes(client: &Client, operation: &str) -> f64 {
+    let text = get(client, "/metrics").check_status(200).text();
+    let labels = [format!("operation=\"{operation}\""), "outcome=\"ok\"".to_owned()];
+    let lines = text.lines().filter(|line| line.starts_with("progressdb_kms_calls_total{"));
+    let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// Waits until the server has asked its KMS again, with success.
+#[track_caller]
+fn wait_for_probes(client: &Client) {
+    let before = successes(client, "probe");
+    wait_until("two more probes succeed", || successes(client, "probe") >= before + 2.0);
+}
+
+/// The canary Jobs that are there.
+fn canaries(namespace: &Namespace) -> Vec<Value> {
+    let jobs = namespace.names("job").into_iter().filter(|name| name.starts_with("chat-kms-check-"));
+    jobs.map(|name| namespace.get("job", &name)).collect()
+}
+
+/// What the resource says of its KMS.
+#[track_caller]
+fn check_keys_are_well(database: &Database<'_>, way: Way) {
+    assert_eq!(database.wait_for("KeyManagementReady", "True", "Answered"), "the KMS wrapped and unwrapped a key");
+    assert_eq!(database.get()["status"]["kms"], json!({ "provider": way.provider(), "ok": true }));
+    database.ready();
+    assert_eq!(database.condition("Stalled").unwrap().0, "False");
+}
+
+/// Waits until the resource says what is wrong with its KMS, and that somebody has to mend it.
+#[track_caller]
+fn wait_for_keys_failure(database: &Database<'_>, (reason, words): (&str, &str)) {
+    wait_until(&format!("KeyManagementReady=False because {reason}: {words}"), || {
+        let found = database.condition("KeyManagementReady");
+        found.is_some_and(|(status, why, message)| status == "False" && why == reason && message.contains(words))
+    });
+    let message = database.wait_for("Stalled", "True", reason);
+    assert!(message.contains(words), "{message}");
+    assert_eq!(database.get()["status"]["kms"]["ok"], json!(false));
+}
+
+#[test]
+fn every_provider_seals_what_is_written_and_opens_it_for_the_next_pod() {
+    let test = "every_provider_seals_what_is_written_and_opens_it_for_the_next_pod";
+    for_every(test, &Way::ALL, |player, namespace| {
+        player.give(Identity::First, namespace);
+        let database = database(player, namespace);
+        database.ready();
+        check_keys_are_well(&database, player.way);
+        check_canary_came_first(namespace);
+        let client = database.client("ann");
+        let thread = client.create_thread("sealed");
+        client.append(&thread, json!("hello"));
+
+        let administrator = database.administrator();
+        check_is_sealed_by(&administrator, player.way);
+        let uid = database.pod_uid();
+        namespace.kubectl(&["delete", "pod", &database.pod(), "--grace-period=0", "--force"]);
+        database.wait_for_other_pod(&uid);
+        assert_eq!(client.bodies(&thread), [json!("hello")]);
+        assert_eq!(successes(&administrator, "unwrap"), 1.0, "the KMS is asked for what opens the rest");
+        check_is_sealed_by(&administrator, player.way);
+    });
+}
+
+/// The Job had ended well when the StatefulSet was made.
+fn check_canary_came_first(namespace: &Namespace) {
+    let jobs = canaries(namespace);
+    let ended: Vec<&Value> = jobs.iter().map(|job| &job["status"]["completionTime"]).collect();
+    let made = &namespace.get("statefulset", "chat")["metadata"]["creationTimestamp"];
+    let [Value::String(ended)] = ended[..] else { panic!("one canary should have ended: {jobs:?}") };
+    // Both are RFC 3339 to the second in UTC.
+    assert!(ended.as_str() <= made.as_str().unwrap(), "the canary ended at {ended}, the StatefulSet is from {made}");
+    assert_eq!(jobs[0]["spec"]["template"]["spec"]["serviceAccountName"], "chat", "it is who the server is");
+}
+
+fn check_is_sealed_by(administrator: &Client, way: Way) {
+    let status = status(administrator);
+    assert_eq!((&status["enabled"], &status["all_sealed"]), (&json!(true), &json!(true)), "{status}");
+    assert_eq!(status["kms"]["provider"], way.provider());
+    let wrapped_by = status["epochs"][0]["wrapped_by"].as_str().unwrap();
+    assert!(wrapped_by.starts_with(&format!("{}:", way.provider())), "{status}");
+}
+
+#[test]
+fn missing_and_wrong_credentials_start_nothing_and_heal_by_themselves() {
+    let test = "missing_and_wrong_credentials_start_nothing_and_heal_by_themselves";
+    for_every(test, &Way::ALL, |player, namespace| {
+        let database = database(player, namespace);
+        wait_for_keys_failure(&database, player.way.said_without());
+        check_nothing_started(namespace);
+        player.give(Identity::Wrong, namespace);
+        wait_for_keys_failure(&database, ("KmsFailed", player.way.said_to_wrong()));
+        check_nothing_started(namespace);
+        assert!(canaries(namespace).len() <= 1, "it is asked again, and not by more and more Jobs");
+        player.give(Identity::First, namespace);
+        check_keys_are_well(&database, player.way);
+        let client = database.client("ann");
+        client.append(&client.create_thread("late"), json!("hello"));
+        assert_eq!(database.restarts(), 0);
+    });
+}
+
+/// There is no server, and no pod that is started over and over.
+fn check_nothing_started(namespace: &Namespace) {
+    assert_eq!(namespace.find("statefulset", "chat"), None);
+    let pods: Value = serde_json::from_str(&namespace.kubectl(&["get", "pods", "-o", "json"])).unwrap();
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/component"], "job", "{pod}");
+        let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
+        assert!(restarts.is_null() || *restarts == 0, "{pod}");
+    }
+}
+
+#[test]
+fn wrong_credentials_stop_no_server_that_runs() {
+    let with_secret = [Way::Aws, Way::VaultToken, Way::VaultAppRole, Way::Http, Way::Embedded];
+    for_every("wrong_credentials_stop_no_server_that_runs", &with_secret, |player, namespace| {
+        player.give(Identity::First, namespace);
+        let database = database(player, namespace);
+        let client = database.ready().client("ann");
+        let thread = client.create_thread("runs");
+        let uid = database.pod_uid();
+        player.give(Identity::Wrong, namespace);
+        wait_for_keys_failure(&database, ("KmsFailed", player.way.said_to_wrong()));
+        assert_eq!(database.condition("Available").unwrap().0, "True");
+        client.append(&thread, json!("meanwhile"));
+        namespace.kubectl(&["delete", "secret", SECRET]);
+        wait_for_keys_failure(&database, ("SecretMissing", SECRET));
+        client.append(&thread, json!("without"));
+        player.give(Identity::First, namespace);
+        check_keys_are_well(&database, player.way);
+        client.append(&thread, json!("afterwards"));
+        assert_eq!(client.bodies(&thread), ["meanwhile", "without", "afterwards"].map(Value::from));
+        assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
+    });
+}
+
+#[test]
+fn credentials_that_are_replaced_in_their_secret_are_used_without_a_restart() {
+    let replaced = [Way::Aws, Way::VaultToken, Way::VaultAppRole, Way::Http];
+    let test = "credentials_that_are_replaced_in_their_secret_are_used_without_a_restart";
+    for_every(test, &replaced, |player, namespace| {
+        player.give(Identity::First, namespace);
+        let database = database(player, namespace);
+        let client = database.ready().client("ann");
+        let thread = client.create_thread("kept");
+        client.append(&thread, json!("before"));
+        let (uid, administrator) = (database.pod_uid(), database.administrator());
+        wait_for_probes(&administrator);
+        assert_eq!(player.proofs(0)[1], 0, "nobody is the second one yet");
+
+        player.give(Identity::Second, namespace);
+        wait_until("the server is the second one", || {
+            let calls = player.calls();
+            player.end_sessions();
+            wait_for_probes(&administrator);
+            let [first, second] = player.proofs(calls);
+            first == 0 && second > 0
+        });
+        player.revoke_first();
+        let calls = player.calls();
+        wait_for_probes(&administrator);
+        rotate(&administrator);
+        client.append(&thread, json!("after"));
+        assert_eq!(client.bodies(&thread), [json!("before"), json!("after")]);
+        assert_eq!(player.proofs(calls)[0], 0, "the first one is not used any more");
+        check_keys_are_well(&database, player.way);
+        assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
+        let log = namespace.kubectl(&["logs", &database.pod()]);
+        let denied = |line: &str| line.contains("kms.failing") && line.contains("denies access");
+        assert!(log.contains("kms.wrapped") && !log.lines().any(denied), "{log}");
+    });
+}
+
+/// Has the KMS wrap a new key, and waits until nothing needs the old one.
+#[track_caller]
+fn rotate(administrator: &Client) {
+    let request = administrator.request("POST", "/admin/encryption/rotate");
+    // 503 when the KMS was too slow; nothing has begun then.
+    wait_until("a rotation begins", || {
+        let answer = administrator.send(&request);
+        assert!([202, 503].contains(&answer.status), "{answer}");
+        answer.status == 202
+    });
+    wait_until("everything is at the new epoch", || {
+        let status = status(administrator);
+        status["epochs"].as_array().unwrap().iter().all(|epoch| epoch["epoch"] == 2)
+    });
+}
