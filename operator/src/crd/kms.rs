@@ -1,4 +1,5 @@
 //! `spec.kms`: one provider, and how the server proves to it who it is. Secrets are named here and never held.
+#![allow(rustdoc::bare_urls, reason = "kubectl explain shows these lines as they stand")]
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
