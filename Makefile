@@ -15,6 +15,8 @@ BIN := $(CARGO_TARGET_DIR)/release
 ADDR ?= 127.0.0.1:8080
 DB ?= ./data
 LOOPS ?= 100
+# Suites that `make test` leaves out.
+CLUSTER_TESTS := real shared alone
 
 .PHONY: help run test torture check fmt audit bench image e2e demo cluster-up cluster-down
 
@@ -42,7 +44,7 @@ check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/check-charts
 	@git grep --untracked -lE '^#!/usr/bin/env bash' | xargs shellcheck
 	@scripts/deny check bans licenses sources
-	@$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --release --workspace --all-targets $(addprefix --test ,$(CLUSTER_TESTS)) -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --release --workspace --no-deps --document-private-items
 
 fmt: ## format the code

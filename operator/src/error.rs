@@ -45,10 +45,7 @@ impl Error {
             kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() || status.is_not_found() => {
                 Self::Stale { doing, message: status.message }
             }
-            // What is to be made goes with its namespace: whoever deletes that has decided.
-            kube::Error::Api(status) if ends_with_its_namespace(&status) => {
-                Self::Stale { doing, message: status.message }
-            }
+            kube::Error::Api(status) if is_about_the_past(&status) => Self::Stale { doing, message: status.message },
             kube::Error::Api(status) if is_final(&status) => Self::Refused { doing, message: status.message },
             source => Self::Unavailable { doing, source: Box::new(source) },
         }
@@ -65,9 +62,11 @@ impl Error {
     }
 }
 
-fn ends_with_its_namespace(status: &Status) -> bool {
+/// It was meant for an object that another has replaced, which a patch is told as a field that cannot change; or what is
+/// to be made goes with its namespace, and whoever deletes that has decided.
+fn is_about_the_past(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating" || cause.field == "metadata.uid")
 }
 
 /// Asking again changes nothing: the request is wrong, or not allowed.

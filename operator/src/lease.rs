@@ -2,10 +2,12 @@
 //!
 //! Whoever leads knows until when it surely does, and every write asks that first. It counts from the moment before the
 //! renewal was sent and stops earlier than others may take over, so two never write at one time as long as their clocks
-//! run equally fast. Nobody compares wall clocks: others watch how long the Lease has not changed.
+//! run equally fast. Others watch how long the Lease has not changed, and believe a clock only when it has not been renewed
+//! for twice as long: else operators that end before they have watched for long enough would leave it to nobody.
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -20,6 +22,8 @@ use crate::{MANAGER, clock::Clock, error::Error};
 
 /// A Lease that nobody renewed for this long may be taken.
 const DURATION: Duration = Duration::from_secs(15);
+/// A Lease that by our clock was not renewed for this long was not, even if clocks differ by [`DURATION`].
+const LONG_SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// The leader stops this long after its last renewal.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks at the Lease.
@@ -143,6 +147,10 @@ impl Candidate {
     fn may_take(&mut self, lease: &Lease) -> bool {
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         if holder.is_empty() || holder == self.identity {
+            return true;
+        }
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+        if renewed.is_some_and(|renewed| self.clock.now().duration_since(renewed.0) > LONG_SILENCE) {
             return true;
         }
         let version = lease.metadata.resource_version.clone().unwrap_or_default();

@@ -25,7 +25,7 @@ fn a_kubelet_that_starts_anew_restarts_no_database() {
     writers.wait_for_more(200);
     cluster_script("part", &["start", "kubelet"]);
     writers.wait_for_more(200);
-    wait_until("the node is ready again", || node_is_ready());
+    wait_until("the node is ready again", node_is_ready);
     database.ready();
     assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
     println!("acknowledged and found: {}", writers.check());
@@ -64,14 +64,14 @@ fn a_node_that_is_drained_gives_its_database_back_when_it_returns() {
     let writers = Writers::start(database.ready(), 4);
     let (uid, node) = (database.pod_uid(), node());
     kubectl(&["cordon", &node]);
-    let mine = format!("app.kubernetes.io/instance=chat,app.kubernetes.io/name=progressdb");
+    let mine = "app.kubernetes.io/instance=chat,app.kubernetes.io/name=progressdb";
     kubectl(&[
         "drain",
         &node,
         "--ignore-daemonsets",
         "--delete-emptydir-data",
         "--pod-selector",
-        &mine,
+        mine,
         "--timeout=180s",
     ]);
     let message = database.wait_for("Stalled", "True", "Unschedulable");

@@ -40,7 +40,7 @@ impl Killer {
 impl Drop for Killer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = self.thread.take().unwrap().join();
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
         operator_is_ready();
     }
 }

@@ -1,4 +1,5 @@
 //! What can be tried beside each other, each test in a namespace of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../harness/mod.rs"]
 mod harness;

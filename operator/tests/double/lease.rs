@@ -37,6 +37,21 @@ async fn one_leads_and_the_other_follows_only_after_silence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_after_a_long_silence_need_not_watch() {
+    let server = Server::new();
+    let late = |seconds| {
+        let clock = Clock::Set(Arc::new(AtomicI64::new(seconds)));
+        Candidate::new(server.client(), "ns", "operator", "late", clock)
+    };
+    candidate(&server, "a").0.step().await.unwrap();
+    let ((mut b, b_leads), (mut c, c_leads)) = (late(30), late(31));
+    b.step().await.unwrap();
+    assert!(!b_leads.holds());
+    c.step().await.unwrap();
+    assert!(c_leads.holds());
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_renews_keeps_leading() {
     let server = Server::new();
     let seconds = Arc::new(AtomicI64::new(0));

@@ -8,7 +8,17 @@ mod bad_input;
 mod cluster;
 mod crash;
 mod lease;
-mod selftest;
+mod rules;
 mod watching;
 mod world;
 mod writes;
+
+/// The double, as a place where the rules are tried.
+async fn place() -> rules::Place {
+    let server = api::Server::new();
+    let objects = kube::Api::namespaced(server.client(), "ns");
+    let settle = move || {
+        server.with(|store| store.collect_garbage());
+    };
+    rules::Place { objects, settle: Box::new(settle) }
+}

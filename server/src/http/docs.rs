@@ -123,7 +123,7 @@ fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
             statuses.push(412);
         }
     }
-    if path == "/admin/jobs/purge" {
+    if path == "/admin/jobs/purge" || (path.starts_with("/admin/encryption/") && method != "get") {
         statuses.extend([409, 507]);
     }
     statuses
@@ -150,7 +150,7 @@ fn error_response(status: u16) -> Response {
         403 => ("Not for this caller", "access_denied", "access denied: not thread owner or participant"),
         404 => ("Deleted, or never there", "thread_not_found", "thread not found"),
         408 => ("The body did not arrive in time", "body_timeout", "request body did not arrive in time"),
-        409 => ("Retention is disabled", "retention_disabled", "retention is disabled"),
+        409 => ("What it works on is disabled", "retention_disabled", "retention is disabled"),
         412 => ("Changed since it was read: see `ETag`", "precondition_failed", "precondition failed"),
         413 => ("The body is too large", "payload_too_large", "payload too large (maximum 102400 bytes)"),
         422 => ("The idempotency key belongs to another request", "idempotency_mismatch", "idempotency key reused"),

@@ -194,7 +194,13 @@ fn parse_query(query: &str) -> Vec<(String, String)> {
 fn respond(answer: Result<Value, Refusal>) -> Response<Body> {
     let (code, body) = match answer {
         Ok(object) => (200, object),
-        Err(Refusal { code, reason, message }) => (code, status_of(code, reason, &message)),
+        Err(Refusal { code, reason, message, field }) => {
+            let mut status = status_of(code, reason, &message);
+            if let Some(field) = field {
+                status["details"] = json!({ "causes": [{ "reason": "FieldValueInvalid", "field": field }] });
+            }
+            (code, status)
+        }
     };
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(code).expect("we only use real codes");

@@ -187,6 +187,7 @@ fn check_version(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal>
     Err(refuse(409, "Conflict", message))
 }
 
+/// An update is refused by its precondition.
 fn check_uid(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
     if wanted.is_null() || *wanted == live["metadata"]["uid"] {
         return Ok(());
@@ -195,6 +196,14 @@ fn check_uid(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
     let message =
         format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found} ({})", key.name);
     Err(refuse(409, "Conflict", message))
+}
+
+/// A patch is applied first, and what comes out is found invalid.
+fn check_patched_uid(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
+    check_uid(key, live, wanted).map_err(|_| {
+        let message = format!("{} is invalid: metadata.uid: Invalid value: {wanted}: field is immutable", key.name);
+        Refusal { field: Some("metadata.uid"), ..refuse(422, "Invalid", message) }
+    })
 }
 
 /// Takes from `new` what this endpoint may write, and the rest from `live`.
@@ -224,7 +233,7 @@ fn replace(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
 fn merge(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     let key = call.key();
     let live = store.get(&key).cloned().ok_or_else(|| not_found(&key))?;
-    check_uid(&key, &live, &call.body["metadata"]["uid"])?;
+    check_patched_uid(&key, &live, &call.body["metadata"]["uid"])?;
     check_version(&key, &live, &call.body["metadata"]["resourceVersion"])?;
     let mut new = live.clone();
     merge_into(&mut new, &call.body);
@@ -306,7 +315,7 @@ fn apply(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
         let managers = [(manager(call, "Apply"), fields::leaves(&applied))].into();
         return store.create(&key, applied, managers);
     };
-    check_uid(&key, &live, &wanted["uid"])?;
+    check_patched_uid(&key, &live, &wanted["uid"])?;
     check_version(&key, &live, &wanted["resourceVersion"])?;
     let managers = store.managers(&key).cloned().unwrap_or_default();
     let force = call.parameter("force") == Some("true");

@@ -42,10 +42,12 @@ pub struct Refusal {
     pub code: u16,
     pub reason: &'static str,
     pub message: String,
+    /// Which field is to blame.
+    pub field: Option<&'static str>,
 }
 
 pub fn refuse(code: u16, reason: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal { code, reason, message: message.into() }
+    Refusal { code, reason, message: message.into(), field: None }
 }
 
 /// Everything that the double knows. A clone is another world with the same past.

@@ -1,0 +1,146 @@
+//! What the operator relies on in an API server. The double is held to it, and by `tests/real.rs` so is a real one.
+
+use std::time::Duration;
+
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+/// Where the rules are tried: a namespace without ConfigMaps of these names.
+pub struct Place {
+    pub objects: Api<ConfigMap>,
+    /// Has the server do what it does by itself in time.
+    pub settle: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Place {
+    async fn apply(&self, manager: &str, data: Value, force: bool) -> Result<Value, u16> {
+        let params = PatchParams::apply(manager);
+        let params = if force { params.force() } else { params };
+        let patch = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": data });
+        match self.objects.patch("a", &params, &Patch::Apply(&patch)).await {
+            Ok(object) => Ok(json!(object.data.unwrap_or_default())),
+            Err(kube::Error::Api(status)) => Err(status.code),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    async fn version(&self) -> Option<String> {
+        self.objects.get("a").await.unwrap().resource_version()
+    }
+
+    async fn create(&self, object: Value) -> ConfigMap {
+        let object = serde_json::from_value(object).unwrap();
+        self.objects.create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Waits until the object has gone.
+    async fn wait_for_the_end_of(&self, name: &str) {
+        for _ in 0..600 {
+            (self.settle)();
+            if self.objects.get_opt(name).await.unwrap().is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{name} is still there");
+    }
+}
+
+fn is_conflict<T>(result: Result<T, kube::Error>) -> bool {
+    matches!(result, Err(kube::Error::Api(status)) if status.is_conflict())
+}
+
+/// The code of a refusal, and the field that is to blame.
+fn blamed(result: Result<ConfigMap, kube::Error>) -> Option<(u16, String)> {
+    let Err(kube::Error::Api(status)) = result else { return None };
+    let field = status.details.as_ref()?.causes.first()?.field.clone();
+    Some((status.code, field))
+}
+
+#[tokio::test]
+async fn what_a_manager_no_longer_applies_goes_and_what_others_have_stays() {
+    let place = crate::place().await;
+    place.apply("a", json!({ "x": "1", "y": "1" }), false).await.unwrap();
+    place.apply("b", json!({ "y": "1", "z": "1" }), false).await.unwrap();
+    assert_eq!(place.apply("a", json!({ "w": "1" }), false).await, Ok(json!({ "w": "1", "y": "1", "z": "1" })));
+}
+
+#[tokio::test]
+async fn a_value_of_another_manager_is_a_conflict_until_force() {
+    let place = crate::place().await;
+    place.apply("a", json!({ "x": "1" }), false).await.unwrap();
+    assert_eq!(place.apply("b", json!({ "x": "2" }), false).await, Err(409));
+    assert_eq!(place.apply("b", json!({ "x": "2" }), true).await, Ok(json!({ "x": "2" })));
+    // It was b's from then on.
+    assert_eq!(place.apply("a", json!({}), false).await, Ok(json!({ "x": "2" })));
+}
+
+#[tokio::test]
+async fn applying_the_same_again_makes_no_version() {
+    let place = crate::place().await;
+    place.apply("a", json!({ "x": "1" }), false).await.unwrap();
+    let before = place.version().await;
+    place.apply("a", json!({ "x": "1" }), false).await.unwrap();
+    assert_eq!(place.version().await, before);
+}
+
+#[tokio::test]
+async fn an_update_of_an_old_version_is_a_conflict() {
+    let place = crate::place().await;
+    place.apply("a", json!({ "x": "1" }), false).await.unwrap();
+    let old = place.objects.get("a").await.unwrap();
+    place.apply("a", json!({ "x": "2" }), false).await.unwrap();
+    assert!(is_conflict(place.objects.replace("a", &PostParams::default(), &old).await));
+}
+
+#[tokio::test]
+async fn a_write_meant_for_another_object_is_refused() {
+    let place = crate::place().await;
+    place.apply("a", json!({}), false).await.unwrap();
+    let preconditions = Preconditions { uid: Some("another".into()), resource_version: None };
+    let params = DeleteParams::default().preconditions(preconditions);
+    assert!(is_conflict(place.objects.delete("a", &params).await));
+    let patch =
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a", "uid": "another" }, "data": {} });
+    let params = PatchParams::apply("a").force();
+    let applied = place.objects.patch("a", &params, &Patch::Apply(&patch)).await;
+    assert_eq!(blamed(applied), Some((422, "metadata.uid".to_owned())));
+    let patch = json!({ "metadata": { "uid": "another" } });
+    let merged = place.objects.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    assert_eq!(blamed(merged), Some((422, "metadata.uid".to_owned())));
+}
+
+#[tokio::test]
+async fn a_name_is_given_once() {
+    let place = crate::place().await;
+    let object = json!({ "metadata": { "name": "a" } });
+    place.create(object.clone()).await;
+    let again = place.objects.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await;
+    assert!(matches!(again, Err(kube::Error::Api(status)) if status.is_already_exists()));
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns() {
+    let place = crate::place().await;
+    let owner = place.create(json!({ "metadata": { "name": "owner", "finalizers": ["example.com/f"] } })).await;
+    let reference = OwnerReference {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        name: "owner".into(),
+        uid: owner.uid().unwrap(),
+        ..OwnerReference::default()
+    };
+    place.create(json!({ "metadata": { "name": "owned", "ownerReferences": [reference] } })).await;
+    place.objects.delete("owner", &DeleteParams::background()).await.unwrap();
+    (place.settle)();
+    assert!(place.objects.get("owner").await.unwrap().metadata.deletion_timestamp.is_some());
+    place.objects.get("owned").await.unwrap();
+    let patch = json!({ "metadata": { "finalizers": null } });
+    place.objects.patch("owner", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    place.wait_for_the_end_of("owner").await;
+    place.wait_for_the_end_of("owned").await;
+}
