@@ -62,6 +62,11 @@ impl Writer {
         Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource())
     }
 
+    /// The resources beside this one, and itself.
+    pub(crate) fn resources(&self, resource: &ProgressDB) -> Api<ProgressDB> {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+
     /// Server-side apply. What exists must be the object that was seen; what does not is made without force, so that
     /// nobody's object is taken who made it a moment ago.
     async fn apply_object(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {
@@ -79,8 +84,7 @@ impl Writer {
         let (kind, name) = identify(object);
         let failed = |error| Error::new(format!("creating {} {name}", kind.name()), error);
         let object: DynamicObject = serde_json::from_value(object.clone()).expect("every object of ours has metadata");
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        self.keep(kind, self.api(resource, kind).create(&params, &object).await.map_err(failed)?);
+        self.keep(kind, self.api(resource, kind).create(&creation(), &object).await.map_err(failed)?);
         Ok(())
     }
 
@@ -88,8 +92,7 @@ impl Writer {
     async fn stop(&self, resource: &ProgressDB, uid: &str, version: &str) -> Result<(), Error> {
         let name = resource.name_any();
         let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "spec": { "replicas": 0 } });
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &params, &Patch::Merge(&patch)).await;
+        let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
         self.keep(Kind::StatefulSet, stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
         Ok(())
     }
@@ -107,9 +110,11 @@ impl Writer {
     /// Whether the resource is still being deleted, under the policy that was decided on.
     async fn look_again(&self, resource: &ProgressDB) -> Result<(), Error> {
         let name = resource.name_any();
-        let resources: Api<ProgressDB> =
-            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let live = resources.get(&name).await.map_err(|error| Error::new(format!("looking at {name} again"), error))?;
+        let live = self
+            .resources(resource)
+            .get(&name)
+            .await
+            .map_err(|error| Error::new(format!("looking at {name} again"), error))?;
         let agrees = live.uid() == resource.uid()
             && live.meta().deletion_timestamp.is_some()
             && live.spec.deletion_policy == resource.spec.deletion_policy;
@@ -127,24 +132,30 @@ impl Writer {
         let patch = json!({ "metadata": {
             "uid": resource.uid(), "resourceVersion": resource.resource_version(), "finalizers": finalizers,
         } });
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let resources: Api<ProgressDB> =
-            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let written = resources.patch(&name, &params, &Patch::Merge(&patch)).await;
+        let written = self.resources(resource).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
         written.map_err(|error| Error::new(format!("setting the finalizers of {name}"), error))
     }
 
     async fn retain_volume(&self, name: &str) -> Result<(), Error> {
         let volumes: Api<k8s_openapi::api::core::v1::PersistentVolume> = Api::all(self.client.clone());
         let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Retain" } });
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let kept = volumes.patch(name, &params, &Patch::Merge(&patch)).await;
+        let kept = volumes.patch(name, &as_manager(), &Patch::Merge(&patch)).await;
         kept.map(drop).map_err(|error| Error::new(format!("keeping the volume {name}"), error))
     }
 
     fn keep(&self, kind: Kind, object: DynamicObject) {
         self.cache.absorb(kind, &serde_json::to_value(object).expect("an object is JSON"));
     }
+}
+
+/// For a patch of some fields, which the operator then owns.
+fn as_manager() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// For an object that the operator makes, and then owns.
+pub(crate) fn creation() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
 fn identify(object: &Value) -> (Kind, String) {

@@ -10,14 +10,15 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
 
 use crate::{
     MANAGER,
-    apply::Writer,
+    apply::{Writer, creation},
     crd::{ProgressDB, ProgressDBStatus},
+    decide::conditions::About,
     error::Error,
     objects::hash,
     telemetry,
@@ -47,9 +48,8 @@ impl Writer {
             "metadata": { "uid": resource.uid(), "resourceVersion": resource.resource_version() },
             "status": status,
         });
-        let resources: Api<ProgressDB> =
-            Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let written = resources.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await;
+        let params = PatchParams::apply(MANAGER).force();
+        let written = self.resources(resource).patch_status(&name, &params, &Patch::Apply(&patch)).await;
         written.map(Some).map_err(|error| Error::new(format!("writing the status of {name}"), error))
     }
 
@@ -57,8 +57,7 @@ impl Writer {
         self.check()?;
         telemetry::record_write("event");
         let events: Api<Event> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match events.create(&params, event).await {
+        match events.create(&creation(), event).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
             // A namespace that is being deleted takes no Events.
@@ -86,9 +85,9 @@ fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Conditio
     let (name, namespace) = (resource.name_any(), resource.namespace());
     let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
     let what = format!("{:?} {} {:?} {} {}", resource.uid(), condition.type_, from, condition.status, condition.reason);
-    let is_abnormal = ["Reconciling", "Stalled", "Suspended"].contains(&condition.type_.as_str());
+    let is_abnormal = About::ABNORMAL.iter().any(|about| about.name() == condition.type_);
     let is_bad = if is_abnormal {
-        condition.type_ == "Stalled" && condition.status == "True"
+        condition.type_ == About::Stalled.name() && condition.status == "True"
     } else {
         condition.status == "False"
     };

@@ -44,10 +44,8 @@ impl About {
         }
     }
 
-    /// Whether it is bad news when it is true.
-    pub fn is_abnormal(self) -> bool {
-        matches!(self, Self::Reconciling | Self::Stalled | Self::Suspended)
-    }
+    /// Those that are false when all is well.
+    pub const ABNORMAL: [Self; 3] = [Self::Reconciling, Self::Stalled, Self::Suspended];
 }
 
 /// Whether it is so.

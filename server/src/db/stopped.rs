@@ -16,7 +16,6 @@ use crate::model::ThreadId;
 use crate::rows::{EpochKey, Row as _};
 use crate::store::{Commit, Direction, Op, Outcome, Row, Side, Store};
 
-const PARTITIONS_A_PAGE: usize = 256;
 const ROWS_A_COMMIT: usize = 500;
 /// The most rows that a report names.
 const MOST_NAMED: usize = 1_000;
@@ -160,18 +159,9 @@ impl Db {
         let sealing = vec![Op::Delete(Key::Store(StoreRow::Sealing))];
         self.commit_plain(Partition::Store, sealing, Vec::new()).await?;
         let (mut values, mut after) = (0, None);
-        for kind in [PartitionKind::Thread, PartitionKind::User] {
-            loop {
-                let page = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
-                let page = page.map_err(Error::Store)?;
-                after = page.last().copied();
-                if after.is_none() {
-                    break;
-                }
-                for partition in page {
-                    values += self.decrypt_partition(partition).await?;
-                }
-            }
+        while let Some(partition) = next_partition(&self.0.store, after).await? {
+            after = Some(partition);
+            values += self.decrypt_partition(partition).await?;
         }
         let secret = Op::Put(Key::Store(StoreRow::Secret), unseal_secret(&self.0.store, crypt).await?);
         let epochs = list_epochs(&self.0.store).await?;

@@ -8,7 +8,6 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body;
 use super::call::{Call, Query};
 use super::error::Error;
 use super::health::metrics_text;
@@ -247,9 +246,7 @@ pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
     responses((status = 200, description = "Done", body = PurgeReply)),
 )]
 pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
-    let bytes = call.read(body).await?;
-    let PurgeRequest { dry_run } =
-        if bytes.is_empty() { PurgeRequest::default() } else { body::parse(&bytes, "invalid request")? };
+    let PurgeRequest { dry_run } = call.options(body).await?;
     let purged = call.db()?.purge(dry_run).await?;
     tracing::info!(event = "admin.purge", dry_run, threads = purged.threads, messages = purged.messages);
     let reply = PurgeReply {

@@ -12,9 +12,11 @@ use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 
 use super::App;
 use super::auth::{Access, user_header};
+use super::body;
 use super::error::Error;
 use super::payload::{self, Payload};
 use crate::db::{Caller, Db, Idempotency, WriteOptions};
@@ -160,6 +162,12 @@ impl Call {
     /// The whole `body` of this request, within the limits.
     pub(super) async fn read(&self, body: Body) -> Result<Payload, Error> {
         payload::read(body, self.headers.contains_key(header::EXPECT), self.app.limits()).await
+    }
+
+    /// Options in the body, or the defaults if there is none.
+    pub(super) async fn options<T: Default + DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
+        let bytes = self.read(body).await?;
+        if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes, "invalid request") }
     }
 }
 

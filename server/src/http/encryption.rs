@@ -162,7 +162,7 @@ pub(super) struct RotateReply {
     responses((status = 202, description = "Begun", body = RotateReply)),
 )]
 pub(super) async fn rotate(call: Call, body: Body) -> Result<Response, Error> {
-    let RotateRequest { dry_run } = optional(&call, body).await?;
+    let RotateRequest { dry_run } = call.options(body).await?;
     let db = call.db()?;
     let reply = if dry_run {
         let counted = db.count_unsealed().await?;
@@ -299,12 +299,6 @@ async fn compact_everything(db: &Db) -> Result<Vec<String>, Error> {
     let checkpoints = db.checkpoints();
     db.compact(Compaction::Everything).await?;
     Ok(checkpoints)
-}
-
-/// The body, or the default if there is none.
-async fn optional<T: Default + serde::de::DeserializeOwned>(call: &Call, body: Body) -> Result<T, Error> {
-    let bytes = call.read(body).await?;
-    if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes, "invalid request") }
 }
 
 fn display<S: Serializer>(thread: &ThreadId, serializer: S) -> Result<S::Ok, S::Error> {
