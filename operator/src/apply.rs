@@ -46,6 +46,12 @@ impl Writer {
                     self.look_again(resource).await?;
                     self.delete(resource, *kind, name, uid).await?;
                 }
+                Act::ReleaseClaim { name, uid, version, finalizers } => {
+                    let patch = json!({ "metadata": {
+                        "uid": uid, "resourceVersion": version, "finalizers": finalizers,
+                    } });
+                    self.release_claim(resource, name, &patch).await?;
+                }
                 Act::RetainVolume { name } => self.retain_volume(name).await?,
             }
         }
@@ -134,6 +140,12 @@ impl Writer {
         } });
         let written = self.resources(resource).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
         written.map_err(|error| Error::new(format!("setting the finalizers of {name}"), error))
+    }
+
+    async fn release_claim(&self, resource: &ProgressDB, name: &str, patch: &Value) -> Result<(), Error> {
+        // The answer may be its last words, so it is not kept: the watch tells what became of it.
+        let released = self.api(resource, Kind::Claim).patch(name, &as_manager(), &Patch::Merge(patch)).await;
+        released.map(drop).map_err(|error| Error::new(format!("releasing the claim {name}"), error))
     }
 
     async fn retain_volume(&self, name: &str) -> Result<(), Error> {

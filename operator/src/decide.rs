@@ -25,11 +25,9 @@ use crate::{
     crd::{DeletionPolicy, KmsStatus, ProgressDBStatus},
     drift,
     kind::Kind,
+    objects::labels::FINALIZER,
     observe::{Live, Observed, image_id},
 };
-
-/// Keeps a resource until its data was dealt with.
-pub const FINALIZER: &str = "progressdb.io/data";
 
 /// When nothing calls earlier.
 const AGAIN: Duration = Duration::from_secs(600);
@@ -124,11 +122,11 @@ fn held(seen: &Observed, acts: Vec<Act>, blocked: Finding, now: Timestamp) -> De
     finish(seen, findings, acts, now)
 }
 
-/// The finalizer is there exactly as long as deletion has something to do.
+/// The finalizer is there exactly as long as deletion has something to do: with the data, or to let go of the claim.
 fn finalizers(seen: &Observed) -> Option<Act> {
     let has = seen.resource.metadata.finalizers.clone().unwrap_or_default();
     let mut wants: Vec<String> = has.iter().filter(|name| *name != FINALIZER).cloned().collect();
-    if seen.resource.spec.deletion_policy != DeletionPolicy::Retain {
+    if seen.resource.spec.deletion_policy != DeletionPolicy::Retain || deletion::release_claim(seen).is_some() {
         wants.push(FINALIZER.to_owned());
     }
     let same = has.len() == wants.len() && has.iter().all(|name| wants.contains(name));

@@ -141,6 +141,25 @@ fn without_the_operator_databases_serve_and_nothing_of_them_goes() {
 }
 
 #[test]
+fn a_namespace_that_goes_without_an_operator_waits_for_one_that_keeps_the_volume() {
+    let namespace = Namespace::new("operator-late");
+    let database = namespace.database("chat", json!({ "deletionPolicy": "Snapshot" }));
+    database.ready();
+    let volume = database.volume();
+    let without = Without::operator();
+    kubectl(&["delete", "namespace", &namespace.name, "--wait=false"]);
+    wait_until("the pod has gone", || namespace.find("pod", &database.pod()).is_none());
+    wait_until("the claim waits", || {
+        let claim = namespace.get("persistentvolumeclaim", &database.claim());
+        claim["metadata"]["finalizers"] == json!(["progressdb.io/data"])
+            && !claim["metadata"]["deletionTimestamp"].is_null()
+    });
+    drop(without);
+    volume.check_kept();
+    kubectl(&["wait", "--for=delete", "namespace", &namespace.name, "--timeout=240s"]);
+}
+
+#[test]
 fn the_crds_outlive_their_chart_and_an_operator_refuses_older_ones() {
     let namespace = Namespace::new("crds");
     let database = namespace.database("chat", json!({}));

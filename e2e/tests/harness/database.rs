@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::forward::{Forward, reaches};
 use super::http::{Answer, Connection, Request};
-use super::{Namespace, image, wait_for, wait_until};
+use super::{Namespace, api, image, kubectl, wait_for, wait_until};
 
 pub struct Database<'a> {
     pub namespace: &'a Namespace,
@@ -85,6 +85,13 @@ impl<'a> Database<'a> {
         format!("{}-data-0", self.name)
     }
 
+    /// The volume under its claim.
+    #[track_caller]
+    pub fn volume(&self) -> Volume {
+        let claim = self.namespace.get("persistentvolumeclaim", &self.claim());
+        Volume(claim["spec"]["volumeName"].as_str().unwrap().to_owned())
+    }
+
     #[track_caller]
     pub fn pod_uid(&self) -> String {
         self.namespace.get("pod", &self.pod())["metadata"]["uid"].as_str().unwrap().to_owned()
@@ -134,6 +141,29 @@ impl<'a> Database<'a> {
             format!("{}:8080", service["spec"]["clusterIP"].as_str().unwrap()).parse().unwrap();
         let forward = (!reaches(cluster_ip)).then(|| Forward::new(&self.namespace.name, &self.name));
         Client { service: cluster_ip, forward, key: self.key(role), user: user.to_owned() }
+    }
+}
+
+/// A volume, which no namespace has and which may outlive its claim.
+pub struct Volume(String);
+
+impl Volume {
+    /// The PersistentVolume, as long as there is one.
+    #[track_caller]
+    pub fn find(&self) -> Option<Value> {
+        let path = format!("/api/v1/persistentvolumes/{}", self.0);
+        wait_for("the API server answers", || api::get(&path).ok())
+    }
+
+    /// Waits until its claim has gone, and deletes it when it was seen to outlive that.
+    #[track_caller]
+    pub fn check_kept(&self) {
+        let kept = wait_for("the volume that is kept is released", || {
+            let volume = self.find().unwrap_or_else(|| panic!("the volume {} went with its claim", self.0));
+            (volume["status"]["phase"] == "Released").then_some(volume)
+        });
+        assert_eq!(kept["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+        kubectl(&["delete", "persistentvolume", &self.0, "--wait=false"]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Namespace, kubectl, wait_for, wait_until};
+use crate::harness::{Database, Namespace, kubectl, wait_until};
 
 fn gone(database: &Database<'_>) {
     wait_until("the resource has gone", || !database.is_there());
@@ -73,15 +73,13 @@ fn delete_leaves_nothing() {
     let namespace = Namespace::new("delete");
     let database = namespace.database("chat", json!({ "deletionPolicy": "Delete" }));
     written(&database);
-    let volume = namespace.get("persistentvolumeclaim", &database.claim())["spec"]["volumeName"].clone();
+    let volume = database.volume();
     database.delete();
     gone(&database);
     for kind in ["persistentvolumeclaim", "secret", "volumesnapshot", "job", "configmap", "service"] {
         wait_until(&format!("no {kind} is left"), || namespace.names(kind).is_empty());
     }
-    wait_until("the volume has gone", || {
-        kubectl(&["get", "persistentvolume", volume.as_str().unwrap(), "--ignore-not-found"]).is_empty()
-    });
+    wait_until("the volume has gone", || volume.find().is_none());
 }
 
 #[test]
@@ -108,21 +106,11 @@ fn a_namespace_that_goes_takes_all_but_the_volume_of_a_snapshot_policy() {
     let keeps = namespace.database("keeps", json!({ "deletionPolicy": "Snapshot" }));
     let loses = namespace.database("loses", json!({ "deletionPolicy": "Delete" }));
     let retains = namespace.database("retains", json!({}));
-    let volume = |database: &Database<'_>| {
+    let [kept, lost, retained] = [&keeps, &loses, &retains].map(|database| {
         written(database);
-        let claim = namespace.get("persistentvolumeclaim", &database.claim());
-        claim["spec"]["volumeName"].as_str().unwrap().to_owned()
-    };
-    let volumes = [&keeps, &loses, &retains].map(volume);
-    kubectl(&["delete", "namespace", &namespace.name, "--timeout=240s"]);
-    let policy = |volume: &str| {
-        let found = kubectl(&["get", "persistentvolume", volume, "--ignore-not-found", "-o", "json"]);
-        (!found.is_empty()).then(|| serde_json::from_str::<Value>(&found).unwrap())
-    };
-    let kept = wait_for("the volume that is kept is released", || {
-        policy(&volumes[0]).filter(|volume| volume["status"]["phase"] == "Released")
+        database.volume()
     });
-    assert_eq!(kept["spec"]["persistentVolumeReclaimPolicy"], "Retain");
-    wait_until("the others have gone", || volumes[1..].iter().all(|volume| policy(volume).is_none()));
-    kubectl(&["delete", "persistentvolume", &volumes[0], "--wait=false"]);
+    kubectl(&["delete", "namespace", &namespace.name, "--timeout=240s"]);
+    kept.check_kept();
+    wait_until("the others have gone", || [&lost, &retained].iter().all(|volume| volume.find().is_none()));
 }

@@ -64,9 +64,7 @@ fn a_volume_grows_while_the_server_serves() {
     let uid = database.pod_uid();
     database.change(json!({ "storage": { "embedded": { "size": "2Gi" } } }));
     wait_until("the volume has grown", || {
-        let volume = namespace.get("persistentvolumeclaim", &database.claim())["spec"]["volumeName"].clone();
-        let capacity = ["get", "persistentvolume", volume.as_str().unwrap(), "-o", "jsonpath={.spec.capacity.storage}"];
-        crate::harness::kubectl(&capacity) == "2Gi"
+        database.volume().find().is_some_and(|volume| volume["spec"]["capacity"]["storage"] == "2Gi")
     });
     writers.wait_for_more(50);
     assert_eq!(database.pod_uid(), uid);

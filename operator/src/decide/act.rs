@@ -40,6 +40,17 @@ pub enum Act {
         /// And no other of this name.
         uid: String,
     },
+    /// No longer keep a claim from going.
+    ReleaseClaim {
+        /// Its name.
+        name: String,
+        /// And no other of this name.
+        uid: String,
+        /// As it was seen.
+        version: String,
+        /// Who still keeps it.
+        finalizers: Vec<String>,
+    },
     /// Have a volume outlive its claim.
     RetainVolume {
         /// The PersistentVolume.
@@ -57,6 +68,7 @@ impl Act {
             Self::Stop { .. } => "stop",
             Self::Delete { .. } => "delete",
             Self::Destroy { .. } => "destroy",
+            Self::ReleaseClaim { .. } => "release_claim",
             Self::RetainVolume { .. } => "retain_volume",
         }
     }
@@ -72,6 +84,7 @@ impl Act {
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
             Self::Stop { .. } => "StatefulSet".to_owned(),
             Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } => format!("{} {name}", kind.name()),
+            Self::ReleaseClaim { name, .. } => format!("{} {name}", Kind::Claim.name()),
             Self::RetainVolume { name } => format!("PersistentVolume {name}"),
         }
     }

@@ -2,19 +2,19 @@
 //!
 //! `Retain` has nothing to do: Kubernetes removes what the resource owns, and claim and keys have no owner. Otherwise the
 //! server stops first, then one thing goes in each pass. A last snapshot is proof only when it and its content name each
-//! other. In a namespace that is being deleted no snapshot can be made; then the volume is kept.
+//! other. None can be made in a namespace that is being deleted, or of a claim that is; then the volume is kept.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    Act, Decision, FINALIZER, SOON,
+    Act, Decision, SOON,
     conditions::{self, About, Finding},
 };
 use crate::{
     crd::{DeletionPolicy, ProgressDBStatus},
     kind::Kind,
-    objects::{self, names},
+    objects::{self, labels::FINALIZER, names},
     observe::{Observed, final_snapshot},
 };
 
@@ -32,7 +32,7 @@ fn next(seen: &Observed) -> (Option<Act>, Finding) {
     if seen.resource.spec.deletion_policy == DeletionPolicy::Retain {
         return (Some(let_go(seen)), Finding::unknown("Retained", "the claim and the keys stay"));
     }
-    // At once: Kubernetes removes the claim as soon as no pod uses it, and a snapshot here would go as well.
+    // At once: a snapshot in this namespace would go with it, also one that is ready.
     if let Some(act) = retain_volume(seen).filter(|_| seen.namespace_ends) {
         return (Some(act), volume_kept());
     }
@@ -49,15 +49,35 @@ fn next(seen: &Observed) -> (Option<Act>, Finding) {
     }
 }
 
+/// The claim first: nobody would be left to do it.
 fn let_go(seen: &Observed) -> Act {
+    release_claim(seen).unwrap_or_else(|| release_resource(seen))
+}
+
+fn release_resource(seen: &Observed) -> Act {
     let others = seen.resource.finalizers().iter().filter(|name| *name != FINALIZER);
     Act::SetFinalizers(others.cloned().collect())
+}
+
+/// What lets the claim go, if the operator holds it.
+pub(super) fn release_claim(seen: &Observed) -> Option<Act> {
+    let claim = seen.claim()?;
+    let (ours, finalizers): (Vec<_>, Vec<_>) = claim.finalizers().into_iter().partition(|name| name == FINALIZER);
+    (!ours.is_empty()).then(|| Act::ReleaseClaim {
+        name: claim.name().to_owned(),
+        uid: claim.uid().to_owned(),
+        version: claim.version().to_owned(),
+        finalizers,
+    })
 }
 
 fn destroy(seen: &Observed, with_keys: bool) -> (Option<Act>, Finding) {
     let goes = |kind: Kind, name: &str, uid: &str| Act::Destroy { kind, name: name.to_owned(), uid: uid.to_owned() };
     if let Some(claim) = seen.claim() {
-        let act = (!claim.is_deleted()).then(|| goes(Kind::Claim, claim.name(), claim.uid()));
+        let act = match claim.is_deleted() {
+            true => release_claim(seen),
+            false => Some(goes(Kind::Claim, claim.name(), claim.uid())),
+        };
         return (act, Finding::unknown("Deleting", "the claim goes"));
     }
     let keys = names::api_keys(&seen.resource.name_any());
@@ -69,12 +89,11 @@ fn destroy(seen: &Observed, with_keys: bool) -> (Option<Act>, Finding) {
 }
 
 fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
-    if seen.claim().is_none() {
-        return destroy(seen, false);
-    }
+    let Some(claim) = seen.claim() else { return destroy(seen, false) };
+    let is_too_late = seen.namespace_ends || claim.is_deleted();
     let name = final_snapshot(&seen.resource);
     let Some(snapshot) = seen.objects.get(&(Kind::VolumeSnapshot, name.clone())) else {
-        if seen.namespace_ends {
+        if is_too_late {
             return keep_volume(seen);
         }
         if !seen.has_snapshots {
@@ -85,14 +104,14 @@ fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
         let create = Act::Create(objects::final_snapshot(&seen.resource, seen.snapshot_class.as_deref()));
         return (Some(create), Finding::unknown("Snapshot", format!("the snapshot {name} is being made")));
     };
-    if let Some(error) = snapshot.at("/status/error/message").as_str() {
+    if let Some(error) = snapshot.at("/status/error/message").as_str().filter(|_| !is_too_late) {
         let message = format!("the snapshot {name} fails; it is tried again: {error}");
         return (None, Finding::no("SnapshotFailed", message));
     }
     let content = seen.snapshot_content.as_ref();
     let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
     if snapshot.at("/status/readyToUse").as_bool() != Some(true) || !is_bound {
-        if seen.namespace_ends {
+        if is_too_late {
             return keep_volume(seen);
         }
         return (None, Finding::unknown("Snapshot", format!("the snapshot {name} is not ready yet")));
@@ -113,7 +132,7 @@ fn retain_volume(seen: &Observed) -> Option<Act> {
 }
 
 fn volume_kept() -> Finding {
-    Finding::unknown("VolumeKept", "the namespace goes, so no snapshot can be made: the volume stays")
+    Finding::unknown("VolumeKept", "there is no snapshot of what is being deleted: the volume stays")
 }
 
 fn status(seen: &Observed, finding: Finding, now: Timestamp) -> ProgressDBStatus {

@@ -8,10 +8,11 @@ use super::{
     Act, apply_if_needed,
     checks::Check,
     conditions::{About, Finding},
-    pods,
+    deletion, pods,
     wanted::Wanted,
 };
 use crate::{
+    crd::DeletionPolicy,
     drift,
     kind::Kind,
     objects::names,
@@ -87,11 +88,17 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> 
         return Finding::unknown("Creating", "the claim is being made");
     };
     if claim.is_deleted() {
-        let message = format!(
-            "somebody deleted the claim {}, and the data goes when its pod stops: save the data now; Kubernetes cannot take \
-             a deletion back",
-            claim.name()
-        );
+        let release = deletion::release_claim(seen);
+        let what_next = match seen.resource.spec.deletion_policy {
+            DeletionPolicy::Snapshot if release.is_some() => "delete this ProgressDB, and its volume is kept",
+            _ => {
+                acts.extend(release);
+                "save the data now, which goes when its pod stops"
+            }
+        };
+        let name = claim.name();
+        let message =
+            format!("somebody deleted the claim {name}, and Kubernetes cannot take a deletion back: {what_next}");
         return Finding::no("ClaimDeleted", message);
     }
     match claim.at("/status/phase").as_str() {

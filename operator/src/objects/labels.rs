@@ -15,6 +15,9 @@ pub const ROLL: &str = "progressdb.io/roll";
 /// Annotation of a Job's pod, which finds its settings there.
 pub const SETTINGS: &str = "progressdb.io/settings";
 
+/// Finalizer of a resource and of its claim: they stay until the operator has dealt with the data.
+pub const FINALIZER: &str = "progressdb.io/data";
+
 /// What an object does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {

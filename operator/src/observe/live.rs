@@ -50,6 +50,12 @@ impl Live {
         self.metadata("ownerReferences").as_array()?.iter().find_map(|owner| owner["uid"].as_str())
     }
 
+    /// Who keeps it from going when it is deleted.
+    pub fn finalizers(&self) -> Vec<String> {
+        let names = self.metadata("finalizers").as_array().into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
     /// The value at a JSON pointer; null if there is none.
     pub fn at(&self, pointer: &str) -> &Value {
         self.0.pointer(pointer).unwrap_or(&Value::Null)

@@ -141,29 +141,109 @@ async fn a_deletion_leaves_one_snapshot_wherever_the_operator_dies() {
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
 }
 
-#[tokio::test]
-async fn a_namespace_that_ends_keeps_the_volume_of_a_snapshot_policy() {
-    let mut cluster = begin(
-        &Scenario {
-            installed: Some(json!({ "deletionPolicy": "Snapshot" })),
-            act: |_| (),
-            starts: 0,
-            keeps_claim: true,
-        },
-        0,
-    )
-    .await;
+/// Deletes the namespace and, as Kubernetes does, everything in it, while the operator looks elsewhere.
+fn end_namespace(cluster: &Cluster) {
     cluster.server.with(|store| {
         let namespace = Key::new("Namespace", "", "ns");
         store.edit(&namespace, |namespace| namespace["metadata"]["finalizers"] = json!(["kubernetes"]));
         store.delete(&namespace, &Value::Null).unwrap();
+        let inside: Vec<Key> = store.keys().into_iter().filter(|key| key.namespace == "ns").collect();
+        for key in inside {
+            store.delete(&key, &Value::Null).unwrap();
+            if key.kind.kind == "Pod" {
+                store.end(&key);
+            }
+        }
     });
+}
+
+fn volume(cluster: &Cluster) -> Option<Value> {
+    cluster.server.with(|store| store.get(&Key::new("PersistentVolume", "", "pv-db-data-0")).cloned())
+}
+
+#[tokio::test]
+async fn a_namespace_that_ends_keeps_the_volume_of_a_snapshot_policy_wherever_the_operator_dies() {
+    let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
+    let scenario = Scenario { installed, act: end_namespace, starts: 0, keeps_claim: false };
+    let before = begin(&scenario, 0).await;
+    let (cluster, _) = run(&scenario, &before, Faults::default(), "no fault").await;
+    assert_eq!(volume(&cluster).expect("it is kept")["status"]["phase"], "Released");
+    let inside: Vec<Key> =
+        cluster.server.with(|store| store.keys().into_iter().filter(|key| key.namespace == "ns").collect());
+    assert_eq!(inside, Vec::<Key>::new());
+    crash_everywhere(scenario).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_somebody_deleted_keeps_its_volume_under_a_snapshot_policy() {
+    let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
+    let mut cluster = begin(&Scenario { installed, act: |_| (), starts: 0, keeps_claim: true }, 0).await;
+    cluster.server.with(|store| store.delete(&claim(), &Value::Null).unwrap());
+    cluster.settle().await;
+    let (_, reason, message) = cluster.condition("db", "Stalled");
+    assert_eq!(reason, "ClaimDeleted");
+    assert!(message.ends_with("delete this ProgressDB, and its volume is kept"), "{message}");
     cluster.delete("db");
     cluster.settle().await;
-    let volume =
-        cluster.server.with(|store| store.get(&Key::new("PersistentVolume", "", "pv-db-data-0")).cloned()).unwrap();
-    assert_eq!(volume["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+    assert_eq!((cluster.get("ProgressDB", "db"), cluster.get("PersistentVolumeClaim", "db-data-0")), (None, None));
+    assert_eq!(volume(&cluster).expect("it is kept")["status"]["phase"], "Released");
+}
+
+#[tokio::test]
+async fn a_claim_is_held_as_long_as_the_policy_is_snapshot() {
+    let holds = |cluster: &Cluster| {
+        let claim = cluster.get("PersistentVolumeClaim", "db-data-0").unwrap();
+        claim["metadata"]["finalizers"].as_array().is_some_and(|names| names.contains(&json!("progressdb.io/data")))
+    };
+    let mut cluster =
+        begin(&Scenario { installed: Some(json!({})), act: |_| (), starts: 0, keeps_claim: true }, 0).await;
+    let mut seen = vec![holds(&cluster)];
+    for policy in ["Snapshot", "Delete", "Snapshot", "Retain"] {
+        cluster.change("db", |spec| spec["deletionPolicy"] = json!(policy));
+        cluster.settle().await;
+        seen.push(holds(&cluster));
+    }
+    assert_eq!(seen, [false, true, false, true, false]);
+    // Somebody deletes it, and the policy changes only then.
+    cluster.change("db", |spec| spec["deletionPolicy"] = json!("Snapshot"));
+    cluster.settle().await;
+    cluster.server.with(|store| store.delete(&claim(), &Value::Null).unwrap());
+    cluster.change("db", |spec| spec["deletionPolicy"] = json!("Retain"));
+    cluster.settle().await;
+    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0"), None);
+}
+
+#[tokio::test]
+async fn a_deletion_that_becomes_one_that_retains_lets_go_of_the_claim_wherever_the_operator_dies() {
+    let act = |cluster: &Cluster| {
+        cluster.delete("db");
+        cluster.change("db", |spec| spec["deletionPolicy"] = json!("Retain"));
+    };
+    let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
+    let scenario = Scenario { installed, act, starts: 0, keeps_claim: true };
+    let (cluster, _) = run(&scenario, &begin(&scenario, 0).await, Faults::default(), "no fault").await;
+    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").unwrap()["metadata"]["finalizers"], json!([]));
+    crash_everywhere(scenario).await;
+}
+
+#[tokio::test]
+async fn a_resource_that_goes_before_its_claim_was_let_go_of_waits_for_that() {
+    let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
+    let mut cluster = begin(&Scenario { installed, act: |_| (), starts: 0, keeps_claim: true }, 0).await;
+    cluster.server.set_faults(Faults::default().refuse("PATCH persistentvolumeclaims", 500, 5));
+    cluster.change("db", |spec| spec["deletionPolicy"] = json!("Retain"));
+    let was_refused = |cluster: &Cluster| {
+        cluster.server.take_calls().iter().any(|call| call == "PATCH persistentvolumeclaims/db-data-0")
+    };
+    cluster.until("an attempt to let go of the claim", was_refused).await;
+    cluster.delete("db");
+    cluster.settle().await;
     assert_eq!(cluster.get("ProgressDB", "db"), None);
+    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").unwrap()["metadata"]["finalizers"], json!([]));
+}
+
+fn claim() -> Key {
+    Key::new("PersistentVolumeClaim", "ns", "db-data-0")
 }
 
 #[tokio::test]

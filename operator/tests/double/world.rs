@@ -67,6 +67,7 @@ impl World {
             store.advance(1);
             store.collect_garbage();
             bind_claims(store);
+            reclaim_volumes(store);
             snapshot_volumes(store);
             run_stateful_sets(store);
             self.run_jobs(store);
@@ -237,12 +238,28 @@ fn bind_claims(store: &mut Store) {
     }
 }
 
-/// Cuts snapshots of claims that exist, at once.
+/// Deletes volumes whose claim is gone, or releases those that are to be kept.
+fn reclaim_volumes(store: &mut Store) {
+    let claims = store.all("PersistentVolumeClaim");
+    for volume in store.all("PersistentVolume") {
+        let uid = &volume["spec"]["claimRef"]["uid"];
+        if claims.iter().any(|claim| claim["metadata"]["uid"] == *uid) {
+            continue;
+        }
+        let key = Key::new("PersistentVolume", "", &text(&volume, "/metadata/name"));
+        match volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain" {
+            true => store.edit(&key, |volume| volume["status"] = json!({ "phase": "Released" })),
+            false => drop(store.delete(&key, &Value::Null).expect("it is there")),
+        }
+    }
+}
+
+/// Cuts snapshots of claims that exist and are not being deleted, at once.
 fn snapshot_volumes(store: &mut Store) {
     for snapshot in store.all("VolumeSnapshot") {
         let claim =
             key_of("PersistentVolumeClaim", &snapshot, &text(&snapshot, "/spec/source/persistentVolumeClaimName"));
-        if !snapshot["status"].is_null() || store.get(&claim).is_none() {
+        if !snapshot["status"].is_null() || store.get(&claim).is_none_or(is_deleted) {
             continue;
         }
         let name = text(&snapshot, "/metadata/name");
