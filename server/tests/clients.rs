@@ -9,23 +9,7 @@ mod harness;
 use std::path::PathBuf;
 use std::process::Command;
 
-use harness::{ADMIN_KEY, BACKEND_KEY, Server, Setup, finish, skip, variable};
-
-/// The Python with both packages, if there is one.
-fn python(test: &str) -> Option<PathBuf> {
-    let home = variable("HOME").unwrap_or_default();
-    let python = variable("PROGRESSDB_TEST_PYTHON")
-        .map_or_else(|| PathBuf::from(home).join(".cache/progressdb/venv/bin/python"), PathBuf::from);
-    let mut probe = Command::new(&python);
-    probe.args(["-c", "import progressdb, schemathesis"]);
-    if python.exists() && finish(probe).code == Some(0) {
-        return Some(python);
-    }
-    let reason = format!("{} has no progressdb and schemathesis; type: make test", python.display());
-    assert!(variable("CI").as_deref() != Some("true"), "{reason}");
-    skip(test, &reason);
-    None
-}
+use harness::{ADMIN_KEY, BACKEND_KEY, Server, Setup, finish, python};
 
 fn command(python: &PathBuf, setup: &Setup) -> Command {
     let mut command = Command::new(python);
@@ -35,7 +19,7 @@ fn command(python: &PathBuf, setup: &Setup) -> Command {
 
 #[test]
 fn the_released_python_client_works_unmodified() {
-    let Some(python) = python("the_released_python_client_works_unmodified") else { return };
+    let Some(python) = python("the_released_python_client_works_unmodified", "progressdb") else { return };
     let setup = Setup::new();
     let server = setup.start();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python_client.py");
@@ -64,7 +48,7 @@ fn check_api(python: &PathBuf, setup: &Setup, server: &Server, arguments: &[&str
 
 #[test]
 fn generated_requests_get_answers_that_the_openapi_allows() {
-    let Some(python) = python("generated_requests_get_answers_that_the_openapi_allows") else { return };
+    let Some(python) = python("generated_requests_get_answers_that_the_openapi_allows", "schemathesis") else { return };
     let setup = Setup::new();
     let server = setup.start();
     let backend = format!("Authorization: Bearer {BACKEND_KEY}");

@@ -4,8 +4,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::variable;
-
 /// Runs a command; what it printed, or what it said when it failed.
 pub fn run(command: &mut Command, input: Option<&str>) -> Result<String, String> {
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
@@ -60,10 +58,4 @@ pub fn cluster_script(name: &str, arguments: &[&str]) -> String {
 /// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-/// The Python that has the released client.
-pub fn python() -> Command {
-    let home = variable("HOME").unwrap_or_default();
-    Command::new(variable("PROGRESSDB_TEST_PYTHON").unwrap_or(format!("{home}/.cache/progressdb/venv/bin/python")))
 }

@@ -11,6 +11,8 @@
 mod api;
 mod command;
 mod database;
+#[path = "../../../server/tests/harness/environment.rs"]
+mod environment;
 mod forward;
 #[path = "../../../server/tests/harness/http.rs"]
 pub mod http;
@@ -20,8 +22,9 @@ mod writers;
 
 use std::time::{Duration, Instant};
 
-pub use command::{cluster_script, helm, kubectl, kubectl_with, plugin, python, root, run, try_kubectl};
+pub use command::{cluster_script, helm, kubectl, kubectl_with, plugin, root, run, try_kubectl};
 pub use database::{Client, Database};
+pub use environment::{missing, python, skip, variable};
 pub use namespace::Namespace;
 pub use relay::Relay;
 pub use writers::Writers;
@@ -44,19 +47,9 @@ pub fn image(name: &str) -> String {
     format!("{}{name}", variable("E2E_IMAGE_PREFIX").unwrap_or_else(|| "localhost/".to_owned()))
 }
 
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 /// Whether the cluster is the one of `make cluster-up`, whose parts tests may stop.
 pub fn is_own_cluster() -> bool {
     variable("E2E_OWN_CLUSTER").is_some()
-}
-
-/// Says that `test` cannot run here.
-pub fn skip(test: &str, reason: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
 /// Asks again until there is an answer.

@@ -9,12 +9,12 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(clippy::disallowed_methods, reason = "the one place where tests wait, read the clock and the environment")]
 
+mod environment;
 pub mod http;
 mod pump;
 mod random;
 mod user;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
+pub use environment::{missing, python, skip, variable};
 use http::{Answer, Request};
 use pump::{Pump, pump};
 pub use random::Random;
@@ -337,16 +338,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         pause();
     }
-}
-
-/// Says by name that a test could not run here. Not captured by the test runner, so that a log shows and counts it.
-pub fn skip(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
-}
-
-/// An environment variable of the test run.
-pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Time that something took.

@@ -31,8 +31,6 @@ use std::path::Path;
 pub use provider::{Provider, providers};
 pub use settings::Settings;
 
-use crate::harness::{skip, variable};
-
 /// A directory of the test's own.
 pub fn directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("kms-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
@@ -46,11 +44,4 @@ pub fn secret_file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> S
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::rename(&new, &path).unwrap();
     path.to_str().unwrap().to_owned()
-}
-
-/// Says that `test` cannot run without a server, and what to type.
-fn missing(test: &str, what: &str) {
-    let reason = format!("{what}; type: make test");
-    assert!(variable("CI").as_deref() != Some("true"), "{reason}");
-    skip(test, &reason);
 }

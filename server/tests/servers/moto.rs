@@ -3,14 +3,13 @@
 //! It forgets its keys when it ends, and enforces neither key states nor credentials.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::process::Process;
 use crate::harness::http::{Connection, Request};
-use crate::harness::variable;
+use crate::harness::python;
 
 pub const REGION: &str = "eu-central-1";
 
@@ -22,11 +21,7 @@ pub struct Moto {
 impl Moto {
     /// `None` where there is none; `test` is then skipped.
     pub fn start(test: &str) -> Option<Self> {
-        let Some(python) = python() else {
-            super::missing(test, "there is no Python with moto");
-            return None;
-        };
-        let mut command = Command::new(python);
+        let mut command = Command::new(python(test, "moto.moto_server")?);
         command.args(["-c", include_str!("serve_aws.py")]);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let (process, words) = Process::start(command).expect("moto starts");
@@ -72,15 +67,6 @@ impl Moto {
     pub fn kill(&mut self) {
         self.process.kill();
     }
-}
-
-fn python() -> Option<PathBuf> {
-    let home = variable("HOME").unwrap_or_default();
-    let python = variable("PROGRESSDB_TEST_PYTHON")
-        .map_or_else(|| PathBuf::from(home).join(".cache/progressdb/venv/bin/python"), PathBuf::from);
-    let mut probe = Command::new(&python);
-    probe.args(["-c", "import moto.moto_server"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    probe.status().is_ok_and(|status| status.success()).then_some(python)
 }
 
 /// A file of shared credentials.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::process::Process;
 use crate::harness::http::{Answer, Connection, Request};
-use crate::harness::variable;
+use crate::harness::{missing, variable};
 
 /// The transit key that exists from the start.
 pub const KEY: &str = "progressdb";
@@ -31,7 +31,7 @@ impl Vault {
     /// With transit, [`KEY`] and [`POLICY`] under its name; `None` where there is no Vault, and `test` is then skipped.
     pub fn start(test: &str) -> Option<Self> {
         let Some(binary) = binary() else {
-            super::missing(test, "there is no Vault in ~/.cache/progressdb/bin");
+            missing(test, "there is no Vault in ~/.cache/progressdb/bin");
             return None;
         };
         // Another process may take the port in between; then Vault ends and gets another one.

@@ -1,0 +1,40 @@
+//! What a test needs of the machine, and what becomes of one that does not find it.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// An environment variable of the test run.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Says by name that a test could not run here. Not captured by the test runner, so that a log shows and counts it.
+pub fn skip(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// The same of what `make test` sets up, which CI may not go without.
+#[track_caller]
+pub fn missing(test: &str, what: &str) {
+    let reason = format!("{what}; type: make test");
+    assert!(variable("CI").as_deref() != Some("true"), "{reason}");
+    skip(test, &reason);
+}
+
+/// The Python of the virtual environment that `make test` sets up, if that has what `test` imports.
+#[track_caller]
+pub fn python(test: &str, import: &str) -> Option<PathBuf> {
+    let python = variable("PROGRESSDB_TEST_PYTHON").map_or_else(
+        || PathBuf::from(variable("HOME").unwrap_or_default()).join(".cache/progressdb/venv/bin/python"),
+        PathBuf::from,
+    );
+    let mut probe = Command::new(&python);
+    probe.args(["-c", &format!("import {import}")]);
+    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if probe.status().is_ok_and(|status| status.success()) {
+        return Some(python);
+    }
+    missing(test, &format!("{} has no {import}", python.display()));
+    None
+}
