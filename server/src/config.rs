@@ -68,6 +68,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// What is logged.
     pub log: Log,
+    /// The collector that traces are sent to.
+    pub collector: Option<String>,
 }
 
 /// A token bucket for each API key and user.

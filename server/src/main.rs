@@ -102,7 +102,8 @@ fn load(args: &Args) -> Loaded {
 }
 
 fn run_server(loaded: Loaded) -> Result<(), Failure> {
-    telemetry::install_logs(&loaded.log);
+    let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_deref());
+    let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
     log_warnings(&loaded.warnings);
     let config = loaded.config?;
     telemetry::install_metrics();

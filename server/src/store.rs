@@ -17,6 +17,8 @@ pub(crate) mod memory;
 mod options;
 mod rocks;
 
+use tracing::{Instrument as _, Span};
+
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
 pub use rocks::{Rocks, Settings};
@@ -195,8 +197,14 @@ impl Store {
 
     /// Commits; when this returns [`Outcome::Committed`], the change is on disk and visible to every read.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        let rows = commit.ops.len() + commit.sides.len();
+        // A part of what a request waits for, and of nothing else.
+        let span = match Span::current().is_none() {
+            true => Span::none(),
+            false => tracing::info_span!("commit", otel.kind = "internal", progressdb.rows = rows),
+        };
         match self {
-            Self::Rocks(rocks) => rocks.commit(commit).await,
+            Self::Rocks(rocks) => rocks.commit(commit).instrument(span).await,
             #[cfg(test)]
             Self::Memory(memory) => memory.commit(commit),
         }

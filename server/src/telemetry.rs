@@ -1,15 +1,21 @@
-//! Logs and metrics: what is installed once for the process, and how metrics become text.
+//! Logs, traces and metrics: what is installed once for the process, and how metrics become text.
 //!
-//! Logs go to stderr, one line an event, as text or JSON. Metrics are kept in memory and rendered when somebody asks;
-//! this module opens no socket. What is measured, the modules that do the work say.
+//! Logs go to stderr, one line an event, as text or JSON. Traces go to a collector, if there is one. Metrics are kept in
+//! memory and rendered when somebody asks. What is measured, the modules that do the work say.
 
 mod process;
+pub mod traces;
 
 use std::{backtrace::Backtrace, panic, sync::OnceLock};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use self::traces::Traces;
 use crate::config::{Log, LogFormat};
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -25,17 +31,31 @@ const GROUP_SIZES: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 
 /// Starts logging, and logs panics. The first call of the process counts, later ones do nothing.
 pub fn install_logs(log: &Log) {
+    install_logs_and_traces(log, None);
+}
+
+/// The same; what it returns sends traces to `collector` until it is dropped.
+pub fn install_logs_and_traces(log: &Log, collector: Option<&str>) -> Option<Traces> {
+    let traces = collector.map(Traces::start).transpose();
     // What is audited is said at every level. Libraries tell who they log in as where we tell what happened.
     let level = format!("{},audit=info,aws_config=warn,aws_runtime=warn", log.level.to_string().to_lowercase());
     let filter = EnvFilter::builder().parse_lossy(log.directives.as_deref().unwrap_or(&level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match log.format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match log.format {
+        LogFormat::Text => lines.with_ansi(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    if installed.is_ok() {
+    // One list of layers that all have filters: then what no layer wants costs nothing.
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![lines.with_filter(filter.and(events)).boxed()];
+    layers.extend(traces.as_ref().ok().and_then(Option::as_ref).map(Traces::layer));
+    if tracing_subscriber::registry().with(layers).try_init().is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
+    traces.unwrap_or_else(|error| {
+        tracing::error!(event = "traces.off", %error, "no traces are sent: correct the OTEL_* variables");
+        None
+    })
 }
 
 /// One line like every event: texts are escaped, a backtrace too, which is there if `RUST_BACKTRACE` asks for it.

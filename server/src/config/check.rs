@@ -66,6 +66,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
         },
         encryption,
         log: log.clone(),
+        collector: values.optional_text("telemetry.otlp_endpoint"),
     };
     checker.check_keys(&config);
     checker.check_limits(&config);

@@ -18,6 +18,8 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// Names of variables, after the prefix, beside the one that follows from the key and wins.
     pub(crate) aliases: &'static [&'static str],
+    /// A variable that other programs use as well, without the prefix; the weakest.
+    pub(crate) shared: Option<&'static str>,
     /// The flag that sets it.
     pub(crate) flag: Option<&'static str>,
     /// What becomes of it.
@@ -42,6 +44,7 @@ impl Setting {
         std::iter::once(derived.as_str())
             .chain(self.aliases.iter().copied())
             .map(|name| format!("{PREFIX}{name}"))
+            .chain(self.shared.map(str::to_owned))
             .collect()
     }
 
@@ -51,15 +54,19 @@ impl Setting {
     }
 
     const fn new(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
-        Self { key, kind, default, aliases: &[], flag: None, effect: Effect::Active, doc }
+        Self { key, kind, default, aliases: &[], shared: None, flag: None, effect: Effect::Active, doc }
     }
 
     const fn no_effect(key: &'static str, doc: &'static str) -> Self {
-        Self { key, kind: Kind::Anything, default: "", aliases: &[], flag: None, effect: Effect::None, doc }
+        Self { effect: Effect::None, ..Self::new(key, Kind::Anything, "", doc) }
     }
 
     const fn aliases(self, aliases: &'static [&'static str]) -> Self {
         Self { aliases, ..self }
+    }
+
+    const fn shared(self, name: &'static str) -> Self {
+        Self { shared: Some(name), ..self }
     }
 
     const fn flag(self, flag: &'static str) -> Self {
@@ -239,6 +246,14 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "One line an event, for people or for machines.",
     )
     .aliases(&["LOG_FORMAT"]),
+    Setting::new(
+        "telemetry.otlp_endpoint",
+        Kind::Url,
+        "",
+        "The OpenTelemetry collector that traces are sent to, by OTLP over HTTP, such as `http://collector:4318`. Unset: \
+         nowhere. `OTEL_EXPORTER_OTLP_ENDPOINT` sets it as well.",
+    )
+    .shared("OTEL_EXPORTER_OTLP_ENDPOINT"),
     Setting::new("encryption.enabled", Kind::Bool, "false", "Seal what users write, under keys that a KMS wraps."),
     Setting::no_effect("encryption.fields", "Fields to encrypt; here whole values are."),
     Setting::new(

@@ -172,6 +172,18 @@ fn every_variable_of_the_table_is_read() {
 }
 
 #[test]
+fn a_collector_is_named_by_opentelemetrys_own_variable_as_well() {
+    let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
+    let ours = ("PROGRESSDB_TELEMETRY_OTLP_ENDPOINT", "https://ours:4318");
+    assert_eq!(Given::nothing().config().collector, None);
+    assert_eq!(Given::nothing().environment([standard]).config().collector.as_deref(), Some(standard.1));
+    assert_eq!(Given::nothing().environment([standard, ours]).config().collector.as_deref(), Some(ours.1));
+    Given::nothing().environment([("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")]).refused(&[
+        "telemetry.otlp_endpoint: collector:4318 from OTEL_EXPORTER_OTLP_ENDPOINT is not allowed: want an http or https URL",
+    ]);
+}
+
+#[test]
 fn addresses_are_read_in_every_form() {
     let check = |addr: &str, listen: &str| {
         let flags = Flags { addr: Some(addr.to_owned()), ..Flags::default() };

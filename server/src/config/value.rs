@@ -8,6 +8,8 @@ use std::{net::IpAddr, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
+use crate::crypt::kms::is_url;
+
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "********";
 
@@ -20,6 +22,8 @@ pub(crate) enum Kind {
     Host,
     /// `HOST:PORT`, `:PORT` for all interfaces.
     HostPort,
+    /// An http or https URL.
+    Url,
     /// True or false.
     Bool,
     /// A whole number between two bounds, both allowed.
@@ -80,6 +84,7 @@ impl Kind {
             Kind::HostPort => {
                 parse_host_port(text(raw)?).map(|_| Value::Text(text(raw).unwrap_or_default().to_owned()))
             }
+            Kind::Url => text(raw).filter(|text| is_url(text)).map(|text| Value::Text(text.to_owned())),
             Kind::Bool => parse_bool(raw).map(Value::Bool),
             Kind::Integer(low, high) => within(parse_integer(raw)?, low, high).map(Value::Integer),
             Kind::Number(low, high) => within(parse_number(raw)?, low, high).map(Value::Number),
@@ -112,6 +117,7 @@ impl Kind {
             Kind::Text => "text, not empty".to_owned(),
             Kind::Host => "an IP address or localhost".to_owned(),
             Kind::HostPort => "HOST:PORT with an IP address or localhost, or :PORT for all interfaces".to_owned(),
+            Kind::Url => "an http or https URL".to_owned(),
             Kind::Bool => "true or false".to_owned(),
             Kind::Integer(low, high) => format!("{low}-{high}"),
             Kind::Number(low, high) => format!("a number from {low} to {high}"),

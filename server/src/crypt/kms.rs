@@ -25,6 +25,7 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::rand;
 
+pub(crate) use self::rest::is_url;
 use self::{
     aws::Aws,
     guard::{Guard, Policy},

@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::App;
 use super::auth::{Access, Role, user_header};
@@ -18,6 +20,7 @@ use super::error::{Error, Internal};
 use super::limits::Allowance;
 use super::listen::Peer;
 use crate::model::UserId;
+use crate::telemetry::traces;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -28,18 +31,23 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let observation = app.observer().begin(matched.as_ref().map(MatchedPath::as_str), &method);
     let id = app.request_ids().of(request.headers());
+    let span = trace(&request, observation.route(), &id);
     let cors = app.cors().judge(request.headers());
     let mut allowance = None;
     let mut response = match admit(&app, &request, observation.started(), &mut allowance) {
         Ok(Some(access)) => {
             request.extensions_mut().insert(access);
-            next.run(request).await
+            next.run(request).instrument(span.clone()).await
         }
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     };
     let status = response.status();
     observation.answered(status);
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("error.type", status.as_str()).record("otel.status_code", "ERROR");
+    }
     if let Some(Internal(error)) = response.extensions_mut().remove() {
         let id = String::from_utf8_lossy(id.as_bytes());
         tracing::error!(event = "http.internal_error", request_id = %id, route = observation.route(), error);
@@ -59,6 +67,28 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         allowance.write(headers);
     }
     response
+}
+
+/// The span of a request. Probes and documentation have none: they would be most of what is sent.
+fn trace(request: &Request, route: &str, id: &HeaderValue) -> Span {
+    if is_public(request.uri().path()) {
+        return Span::none();
+    }
+    let method = request.method();
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = %method,
+        http.route = route,
+        url.scheme = "http",
+        http.response.status_code = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+        progressdb.request_id = id.to_str().unwrap_or_default(),
+    );
+    traces::join(&span, request.headers());
+    span
 }
 
 /// Gives replies of the management listener their request id; it knows no keys.

@@ -47,6 +47,16 @@ fn sizes() {
 }
 
 #[test]
+fn urls() {
+    for good in ["http://collector:4318", "https://[::1]/otlp/"] {
+        check(Kind::Url, json!(good), Some(Value::Text(good.to_owned())));
+    }
+    for bad in ["collector:4318", "http://", "ftp://collector", "", "/v1/traces"] {
+        check(Kind::Url, json!(bad), None);
+    }
+}
+
+#[test]
 fn durations() {
     let all = Kind::Duration(Duration::ZERO, Duration::MAX);
     let good = [

@@ -10,6 +10,7 @@ use std::{
 };
 
 use aws_lc_rs::rand;
+use tracing::Instrument as _;
 
 use self::{breaker::Breaker, bucket::Bucket};
 use super::{Error, ProviderKind};
@@ -124,11 +125,22 @@ impl Guard {
         attempt: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let (provider, start) = (self.provider.as_str(), monotonic());
-        let result = match tokio::time::timeout(self.policy.timeout, attempt).await {
+        let span = tracing::info_span!(
+            "kms",
+            otel.name = format_args!("kms {operation}"),
+            otel.kind = "client",
+            progressdb.kms.provider = provider,
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let result = match tokio::time::timeout(self.policy.timeout, attempt).instrument(span.clone()).await {
             Ok(result) => result,
             Err(_) => Err(Error::unavailable(format!("no answer within {:?}", self.policy.timeout))),
         };
         let outcome = result.as_ref().err().map_or("ok", Error::code);
+        if result.is_err() {
+            span.record("error.type", outcome).record("otel.status_code", "ERROR");
+        }
         metrics::counter!("progressdb_kms_calls_total", "provider" => provider, "operation" => operation,
             "outcome" => outcome)
         .increment(1);

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{Error, files};
+use crate::telemetry::traces;
 
 /// No reply of a KMS is longer.
 const MOST_BYTES: usize = 1 << 20;
@@ -45,7 +46,7 @@ impl Rest {
     pub(crate) fn new(endpoint: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
         let address = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         let base = address.trim_end_matches('/').to_owned();
-        if !reqwest::Url::parse(&base).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+        if !is_url(&base) {
             return Err(Error::Settings(format!(
                 "the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL"
             )));
@@ -82,7 +83,7 @@ pub(crate) async fn send<T: DeserializeOwned>(
     words_of: fn(&[u8]) -> Option<String>,
 ) -> Result<T, Failure> {
     let lost = |error: reqwest::Error| Failure::Error(Error::unavailable(with_causes(&error.without_url())));
-    let mut response = request.send().await.map_err(lost)?;
+    let mut response = request.headers(traces::headers()).send().await.map_err(lost)?;
     let (status, retry_after) = (response.status(), retry_after(&response));
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -132,6 +133,11 @@ impl Failure {
             Self::Refused(refusal) => meaning(refusal),
         }
     }
+}
+
+/// Whether it is an http or https URL with a host.
+pub(crate) fn is_url(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// Bytes as text for JSON.

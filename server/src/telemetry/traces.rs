@@ -1,0 +1,123 @@
+//! Traces: what a request waited for, sent to an OpenTelemetry collector by OTLP over HTTP if one is configured.
+//!
+//! Spans are those that this crate makes with `tracing`; without a collector none is made. Their attributes are those of
+//! the semantic conventions, except paths: neither ids of threads and users nor anything that a user wrote is sent.
+//! Sampling, batches, headers and the name of the service are what the `OTEL_*` variables say, which the libraries read.
+//!
+//! | Span | Kind | Attributes beside those of HTTP |
+//! |---|---|---|
+//! | `METHOD ROUTE` | server | `progressdb.request_id` |
+//! | `commit` | internal | `progressdb.rows` |
+//! | `kms OPERATION` | client | `progressdb.kms.provider`, `error.type` |
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{Key, KeyValue};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::{Layer, Registry};
+
+/// A collector that is gone does not hold up the end of the process for longer.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Spans on their way to a collector. What waits is sent when it is dropped.
+#[derive(Debug)]
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Sends to the collector at this URL, from a thread of its own.
+    pub(super) fn start(collector: &str) -> Result<Self, ExporterBuildError> {
+        let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
+        let exporter = Outspoken { exporter, fails: AtomicBool::new(false) };
+        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
+    }
+
+    /// What turns this crate's spans, and nobody else's, into those that are sent.
+    pub(super) fn layer(&self) -> Box<dyn Layer<Registry> + Send + Sync> {
+        let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("progressdb_server"));
+        tracing_opentelemetry::layer()
+            .with_tracer(self.0.tracer("progressdb"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
+            .boxed()
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown_with_timeout(FAREWELL) {
+            tracing::debug!(event = "traces.unsent", %error);
+        }
+    }
+}
+
+/// Who sends: `progressdb`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name it.
+fn resource() -> Resource {
+    let said = Resource::builder().build();
+    let name = said.get(&Key::new("service.name")).map(|name| name.to_string());
+    let name = name.filter(|name| !name.starts_with("unknown_service")).unwrap_or_else(|| "progressdb".to_owned());
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    Resource::builder().with_service_name(name).with_attribute(version).build()
+}
+
+/// Makes a span part of the trace that the headers of a request name, if they name one.
+pub fn join(span: &Span, headers: &HeaderMap) {
+    if !span.is_disabled() {
+        // It fails only for a span that nobody sends.
+        let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
+    }
+}
+
+/// The headers that name the current trace to a service that is called; empty without one.
+pub fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(&mut headers));
+    headers
+}
+
+/// Says once that the collector takes no spans, and once that it does again.
+#[derive(Debug)]
+struct Outspoken<E> {
+    exporter: E,
+    fails: AtomicBool,
+}
+
+impl<E: SpanExporter> SpanExporter for Outspoken<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        match &result {
+            Err(error) if !self.fails.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(event = "traces.lost", %error, "the collector takes no spans; they are dropped");
+            }
+            Ok(()) if self.fails.swap(false, Ordering::Relaxed) => {
+                tracing::info!(event = "traces.resumed", "the collector takes spans again");
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
