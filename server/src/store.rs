@@ -197,7 +197,8 @@ impl Store {
 
     /// Commits; when this returns [`Outcome::Committed`], the change is on disk and visible to every read.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
-        let rows = commit.ops.len() + commit.sides.len();
+        // An attribute has only this type of numbers.
+        let rows = i64::try_from(commit.ops.len() + commit.sides.len()).unwrap_or(i64::MAX);
         // A part of what a request waits for, and of nothing else.
         let span = match Span::current().is_none() {
             true => Span::none(),

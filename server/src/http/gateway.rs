@@ -44,7 +44,7 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     };
     let status = response.status();
     observation.answered(status);
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("error.type", status.as_str()).record("otel.status_code", "ERROR");
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as wire;
 use prost::Message as _;
+use serde_json::{Value, json};
 
 use crate::harness::wait_until;
 use crate::servers::listen::{Call, Listener, Reply};
@@ -21,9 +22,9 @@ pub(crate) struct Span {
     /// Empty if nothing is above it.
     pub(crate) parent: String,
     pub(crate) failed: bool,
-    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) attributes: BTreeMap<String, Value>,
     /// Of the one who sent it.
-    pub(crate) resource: BTreeMap<String, String>,
+    pub(crate) resource: BTreeMap<String, Value>,
 }
 
 #[derive(Default)]
@@ -108,11 +109,11 @@ impl Received {
     }
 }
 
-fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
-        Some(Value::StringValue(text)) => text.clone(),
-        Some(Value::IntValue(number)) => number.to_string(),
-        other => format!("{other:?}"),
+fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, Value> {
+    let value = |pair: &KeyValue| match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => json!(text),
+        Some(any_value::Value::IntValue(number)) => json!(number),
+        other => json!(format!("{other:?}")),
     };
-    pairs.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
+    pairs.iter().map(|pair| (pair.key.clone(), value(pair))).collect()
 }
