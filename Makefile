@@ -25,7 +25,7 @@ help: ## list the targets
 
 run: ## build and start a database on 127.0.0.1:8080 with its data in ./data (ADDR=, DB=, ARGS=)
 	@scripts/setup build
-	@$(CARGO) build --release --package progressdb-server
+	@$(CARGO) build --release --workspace --bin progressdb
 	@exec $(BIN)/progressdb serve --addr $(ADDR) --db $(DB) $(ARGS)
 
 test: ## run every test that needs no cluster; the last line counts those that were skipped
