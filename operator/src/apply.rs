@@ -47,9 +47,7 @@ impl Writer {
                     self.delete(resource, *kind, name, uid).await?;
                 }
                 Act::ReleaseClaim { name, uid, version, finalizers } => {
-                    let patch = json!({ "metadata": {
-                        "uid": uid, "resourceVersion": version, "finalizers": finalizers,
-                    } });
+                    let patch = with_finalizers(Some(uid), Some(version), finalizers);
                     self.release_claim(resource, name, &patch).await?;
                 }
                 Act::RetainVolume { name } => self.retain_volume(name).await?,
@@ -135,9 +133,8 @@ impl Writer {
 
     async fn set_finalizers(&self, resource: &ProgressDB, finalizers: &[String]) -> Result<ProgressDB, Error> {
         let name = resource.name_any();
-        let patch = json!({ "metadata": {
-            "uid": resource.uid(), "resourceVersion": resource.resource_version(), "finalizers": finalizers,
-        } });
+        let (uid, version) = (resource.uid(), resource.resource_version());
+        let patch = with_finalizers(uid.as_deref(), version.as_deref(), finalizers);
         let written = self.resources(resource).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
         written.map_err(|error| Error::new(format!("setting the finalizers of {name}"), error))
     }
@@ -158,6 +155,11 @@ impl Writer {
     fn keep(&self, kind: Kind, object: DynamicObject) {
         self.cache.absorb(kind, &serde_json::to_value(object).expect("an object is JSON"));
     }
+}
+
+/// Replaces the finalizers of an object that is still as it was seen.
+fn with_finalizers(uid: Option<&str>, version: Option<&str>, finalizers: &[String]) -> Value {
+    json!({ "metadata": { "uid": uid, "resourceVersion": version, "finalizers": finalizers } })
 }
 
 /// For a patch of some fields, which the operator then owns.

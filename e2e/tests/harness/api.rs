@@ -9,6 +9,7 @@ use std::sync::{OnceLock, mpsc};
 use serde_json::Value;
 
 use super::http::{Connection, Request};
+use super::wait_for;
 
 /// What the API server has at a path; `None` if there is nothing, and an error if it does not say.
 pub fn get(path: &str) -> Result<Option<Value>, String> {
@@ -20,6 +21,12 @@ pub fn get(path: &str) -> Result<Option<Value>, String> {
         500.. => Err(answer.to_string()),
         _ => panic!("{path}: {answer}"),
     }
+}
+
+/// The object at a path, as soon as the API server says whether there is one.
+#[track_caller]
+pub fn find(path: &str) -> Option<Value> {
+    wait_for("the API server answers", || get(path).ok())
 }
 
 /// Where the API has the objects of a kind, as kubectl names it.

@@ -151,8 +151,7 @@ impl Volume {
     /// The PersistentVolume, as long as there is one.
     #[track_caller]
     pub fn find(&self) -> Option<Value> {
-        let path = format!("/api/v1/persistentvolumes/{}", self.0);
-        wait_for("the API server answers", || api::get(&path).ok())
+        api::find(&format!("/api/v1/persistentvolumes/{}", self.0))
     }
 
     /// Waits until its claim has gone, and deletes it when it was seen to outlive that.

@@ -32,8 +32,7 @@ impl Namespace {
     /// An object, or nothing.
     #[track_caller]
     pub fn find(&self, kind: &str, name: &str) -> Option<Value> {
-        let path = format!("{}/{name}", api::path(&self.name, kind));
-        wait_for("the API server answers", || api::get(&path).ok())
+        api::find(&format!("{}/{name}", api::path(&self.name, kind)))
     }
 
     /// An object that is there.

@@ -15,7 +15,7 @@ use crate::{
     crd::{DeletionPolicy, ProgressDBStatus},
     kind::Kind,
     objects::{self, labels::FINALIZER, names},
-    observe::{Observed, final_snapshot},
+    observe::{Live, Observed, final_snapshot},
 };
 
 /// Decides about a resource that is being deleted.
@@ -90,12 +90,14 @@ fn destroy(seen: &Observed, with_keys: bool) -> (Option<Act>, Finding) {
 
 fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
     let Some(claim) = seen.claim() else { return destroy(seen, false) };
-    let is_too_late = seen.namespace_ends || claim.is_deleted();
     let name = final_snapshot(&seen.resource);
-    let Some(snapshot) = seen.objects.get(&(Kind::VolumeSnapshot, name.clone())) else {
-        if is_too_late {
-            return keep_volume(seen);
-        }
+    let snapshot = seen.objects.get(&(Kind::VolumeSnapshot, name.clone()));
+    let is_proof = snapshot.is_some_and(|snapshot| is_ready_and_bound(snapshot, seen.snapshot_content.as_ref()));
+    // Too late for another snapshot, or for one that is not ready.
+    if seen.namespace_ends || claim.is_deleted() {
+        return if is_proof { destroy(seen, false) } else { keep_volume(seen) };
+    }
+    let Some(snapshot) = snapshot else {
         if !seen.has_snapshots {
             let message = "this cluster has no VolumeSnapshots: install the snapshot controller and its CRDs, or set \
                            spec.deletionPolicy to Retain or Delete";
@@ -104,19 +106,20 @@ fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
         let create = Act::Create(objects::final_snapshot(&seen.resource, seen.snapshot_class.as_deref()));
         return (Some(create), Finding::unknown("Snapshot", format!("the snapshot {name} is being made")));
     };
-    if let Some(error) = snapshot.at("/status/error/message").as_str().filter(|_| !is_too_late) {
+    if let Some(error) = snapshot.at("/status/error/message").as_str() {
         let message = format!("the snapshot {name} fails; it is tried again: {error}");
         return (None, Finding::no("SnapshotFailed", message));
     }
-    let content = seen.snapshot_content.as_ref();
-    let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
-    if snapshot.at("/status/readyToUse").as_bool() != Some(true) || !is_bound {
-        if is_too_late {
-            return keep_volume(seen);
-        }
+    if !is_proof {
         return (None, Finding::unknown("Snapshot", format!("the snapshot {name} is not ready yet")));
     }
     destroy(seen, false)
+}
+
+/// Whether a snapshot can be restored: its content is there, and is its own.
+fn is_ready_and_bound(snapshot: &Live, content: Option<&Live>) -> bool {
+    let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
+    is_bound && snapshot.at("/status/readyToUse").as_bool() == Some(true)
 }
 
 /// Without a snapshot the volume itself is what stays. It is let go only when it was seen to stay.

@@ -72,8 +72,14 @@ impl Collector {
     /// Waits for a span of this name and trace.
     #[track_caller]
     pub(crate) fn wait_for(&self, name: &str, trace: &str) -> Span {
-        let find = || self.spans().into_iter().find(|span| span.name == name && span.trace == trace);
-        wait_until(&format!("the span {name} arrives"), || find().is_some());
+        self.wait_for_one(name, |span| span.name == name && span.trace == trace)
+    }
+
+    /// Waits for a span of which this is so.
+    #[track_caller]
+    pub(crate) fn wait_for_one(&self, what: &str, wanted: impl Fn(&Span) -> bool) -> Span {
+        let find = || self.spans().into_iter().find(&wanted);
+        wait_until(&format!("the span {what} arrives"), || find().is_some());
         find().unwrap()
     }
 

@@ -63,8 +63,7 @@ fn a_request_is_a_span_in_the_trace_of_its_caller() {
     let missing = ann.send(&traced(ann.request("GET", &messages("no-such-thread-71d0b6"))));
     assert!(missing.status >= 400, "{missing}");
     let refused = |span: &Span| span.attributes.get("http.response.status_code") == Some(&json!(missing.status));
-    wait_until("the refusal arrives", || collector.spans().iter().any(refused));
-    let refused = collector.spans().into_iter().find(refused).unwrap();
+    let refused = collector.wait_for_one("of the refusal", refused);
     assert!(!refused.failed && refused.name.starts_with("GET /frontend/v1/threads/{"), "{refused:?}");
 
     let log = server.log();
@@ -113,15 +112,10 @@ fn a_call_of_the_kms_is_a_span_and_names_the_trace_to_it() {
     provider.go_away();
     let answer = server.send(&traced(rotate));
     assert_eq!(answer.status, 503, "{answer}");
-    wait_until("the failure arrives", || collector.spans().iter().any(|span| span.failed && span.name == "kms wrap"));
-    let failed = collector.spans().into_iter().find(|span| span.failed && span.name == "kms wrap").unwrap();
+    let failed = collector.wait_for_one("of the failed call", |span| span.failed && span.name == "kms wrap");
     assert_eq!(failed.attributes, map(json!({ "progressdb.kms.provider": "http", "error.type": "unavailable" })));
-    wait_until("the request's arrives", || {
-        collector
-            .spans()
-            .iter()
-            .any(|span| span.failed && span.attributes.get("error.type").is_some_and(|t| t == "503"))
-    });
+    collector
+        .wait_for_one("of its request", |span| span.failed && span.attributes.get("error.type") == Some(&json!("503")));
 }
 
 #[test]
