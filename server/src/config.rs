@@ -44,7 +44,7 @@ pub struct Config {
     pub development: bool,
     /// The largest request body.
     pub max_payload_bytes: usize,
-    /// Connections beyond this are not accepted until others close.
+    /// Connections beyond this wait until others close; the limit of open files may allow fewer.
     pub max_connections: usize,
     /// Request bodies that are held in memory at one time, all together.
     pub max_body_memory_bytes: usize,

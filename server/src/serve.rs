@@ -5,6 +5,7 @@
 //! second signal ends the process at once. A store that fails a write ends the process with an error.
 
 mod development;
+mod open_files;
 pub mod stopped;
 mod tasks;
 
@@ -23,11 +24,12 @@ use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::db::{self, Db, EpochError, OpenError};
 use crate::format::{self, Birth, Directory};
-use crate::http::listen::{Drained, Settings};
+use crate::http::listen::Drained;
 use crate::http::{self, App, listen};
 use crate::rows::FORMATS_READ;
 use crate::store::{self, Rocks, Store};
 
+use self::open_files::OpenFiles;
 pub use crate::format::Error;
 
 /// The exit code after a second signal.
@@ -37,9 +39,8 @@ const IMPATIENT: i32 = 130;
 pub async fn run(mut config: Config) -> Result<(), Error> {
     // Before anything that takes time: a stop that comes while the store opens must not kill the process.
     let mut signals = Signals::new()?;
-    if let Err(error) = format::raise_open_files_limit() {
-        tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
-    }
+    let open_files = OpenFiles::of_process(&config)?;
+    open_files.log(config.max_connections);
     let crypt = open_kms(&config)?;
     let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
     if config.development {
@@ -47,11 +48,14 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     }
     let app = App::new(&config);
     let (stop, stopping) = watch::channel(false);
-    let (main, address) = listen_on(config.listen, "main", http::router(app.clone()), &config, &stopping).await?;
+    let settings = |name, connections| listen::Settings::new(name, connections, &config);
+    let (router, main) = (http::router(app.clone()), settings("main", open_files.connections));
+    let (main, address) = listen_on(config.listen, router, main, &stopping).await?;
     let management = match config.management {
         Some(address) => {
             let router = http::management_router(app.clone());
-            Some(listen_on(address, "management", router, &config, &stopping).await?.0)
+            let management = settings("management", open_files.management);
+            Some(listen_on(address, router, management, &stopping).await?.0)
         }
         None => None,
     };
@@ -101,16 +105,15 @@ fn birth() -> Birth {
 
 async fn listen_on(
     address: std::net::SocketAddr,
-    name: &'static str,
     router: axum::Router,
-    config: &Config,
+    settings: listen::Settings,
     stopping: &watch::Receiver<bool>,
 ) -> Result<(JoinHandle<Drained>, std::net::SocketAddr), Error> {
     let failed = |error| Error::io(format!("cannot listen on {address}: choose another with --addr"), error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(event = "server.listening", listener = name, addr = %address);
-    let serving = listen::serve(listener, router, Settings::new(name, config), stopping.clone());
+    tracing::info!(event = "server.listening", listener = settings.name, addr = %address);
+    let serving = listen::serve(listener, router, settings, stopping.clone());
     Ok((tokio::spawn(serving), address))
 }
 
@@ -121,9 +124,9 @@ async fn open(
     crypt: Option<Arc<Crypt>>,
     app: &App,
 ) -> Result<(Rocks, Db), Error> {
-    let storage = config.storage;
+    let settings = store_settings(&directory, config, false)?;
     let opened = tokio::task::spawn_blocking(move || {
-        let rocks = open_rocks(&directory, &storage, false)?;
+        let rocks = open_rocks(&directory, settings)?;
         Ok::<_, Error>((rocks, directory))
     });
     let rocks;
@@ -192,14 +195,18 @@ fn open_kms(config: &Config) -> Result<Option<Arc<Crypt>>, Error> {
     Ok(Some(Arc::new(Crypt::new(kms, config.encryption.key_cache))))
 }
 
-fn open_rocks(directory: &Directory, storage: &config::Storage, read_only: bool) -> Result<Rocks, Error> {
-    let path = directory.store_path();
-    if !Rocks::unknown_families(&path).is_empty() {
+fn store_settings(directory: &Directory, config: &Config, read_only: bool) -> Result<store::Settings, Error> {
+    let config::Storage { memory_bytes, reserve_bytes, .. } = config.storage;
+    let max_tables = OpenFiles::of_process(config)?.tables;
+    Ok(store::Settings { path: directory.store_path(), memory_bytes, reserve_bytes, max_tables, read_only })
+}
+
+fn open_rocks(directory: &Directory, settings: store::Settings) -> Result<Rocks, Error> {
+    let path = &settings.path;
+    if !Rocks::unknown_families(path).is_empty() {
         let newest = FORMATS_READ[1];
         return Err(Error::TooNew { what: "store format", found: newest + 1, newest });
     }
-    let settings =
-        store::Settings { path, memory_bytes: storage.memory_bytes, reserve_bytes: storage.reserve_bytes, read_only };
     Rocks::open(settings).map_err(|error| match error {
         store::Error::Read(what) if what.starts_with("Corruption") => {
             Error::Damaged { path: directory.path().to_owned(), what }

@@ -116,7 +116,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.max_connections",
         Kind::Integer(1, 1_000_000),
         "10000",
-        "Connections beyond this wait until others close.",
+        "Connections beyond this wait until others close. Fewer if the limit of open files allows no more: `progressdb_http_connections_limit`.",
     ),
     Setting::new(
         "server.max_body_memory",
@@ -214,7 +214,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "storage.allow_volatile_fs",
         Kind::Bool,
         "false",
-        "Accept tmpfs, ramfs, NFS, SMB and FUSE, where acknowledged writes may be lost. For tests.",
+        "Accept tmpfs, ramfs, NFS, SMB, FUSE, 9p and the like, where acknowledged writes may be lost. For tests.",
     )
     .flag("--allow-volatile-fs"),
     Setting::new(

@@ -90,11 +90,17 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Raises the soft limit of open files to the hard one; answers the limit now, none if there is none.
-pub fn raise_open_files_limit() -> io::Result<Option<u64>> {
+/// Raises the soft limit of open files to the hard one, if the system lets it; answers the limit now, none if there is
+/// none.
+pub fn raise_open_files_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(limit.maximum)
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
+            limit.current
+        }
+    }
 }
 
 /// Leaves nothing of this process in a core file, and nothing for another of the same user to read out of it.
@@ -153,8 +159,8 @@ mod tests {
 
     #[test]
     fn the_limit_of_open_files_is_raised_to_the_hard_one() {
-        raise_open_files_limit().unwrap();
+        let raised = raise_open_files_limit();
         let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
+        assert_eq!((limit.current, raised), (limit.maximum, limit.maximum));
     }
 }

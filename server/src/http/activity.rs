@@ -15,6 +15,11 @@ use tokio::time::Instant;
 
 use super::listen::Settings;
 
+/// How long a connection may rest that others wait for.
+const WANTED: Duration = Duration::from_secs(5);
+/// The same of one that has never been used.
+const WANTED_UNUSED: Duration = Duration::from_secs(1);
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -53,11 +58,15 @@ impl Activity {
         }
     }
 
-    /// When the connection has been slow for too long.
-    pub(super) fn deadline(&self) -> Instant {
-        let since = self.opened + Duration::from_micros(self.since_us.load(Ordering::Relaxed));
+    /// When the connection has been slow for too long; sooner if it is `wanted` for others.
+    pub(super) fn deadline(&self, wanted: bool) -> Instant {
+        let since_us = self.since_us.load(Ordering::Relaxed);
+        let since = self.opened + Duration::from_micros(since_us);
+        let idle = self.settings.idle_timeout;
         match self.phase() {
-            Phase::Idle => since + self.settings.idle_timeout,
+            Phase::Idle if wanted && since_us == 0 => since + idle.min(WANTED_UNUSED),
+            Phase::Idle if wanted => since + idle.min(WANTED),
+            Phase::Idle => since + idle,
             Phase::Headers => since + self.settings.header_timeout,
             Phase::Busy => Instant::now() + self.settings.idle_timeout.max(Duration::from_secs(1)),
         }

@@ -1,12 +1,12 @@
 //! Connections: accept, serve HTTP/1.1, time out, drain.
 //!
 //! A connection at rest closes after the idle timeout, one in the middle of its headers after the header timeout; bodies
-//! are timed where they are read. Beyond the connection limit nothing is accepted until a connection closes. A stop
-//! ends the accepting, lets every request in flight finish within the drain timeout, and aborts the rest.
+//! are timed where they are read. Beyond the connection limit nothing is served until a connection closes, and those
+//! at rest close within seconds while somebody waits, so that idle clients cannot keep others out. A stop ends the accepting, lets every request in flight finish within the drain timeout, and aborts the rest.
 //!
 //! Errors of the HTTP framing itself (400, 414, 431) are answered by hyper and have no body.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -54,11 +54,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of the listener called `name`.
-    pub fn new(name: &'static str, config: &Config) -> Self {
+    /// The settings of the listener called `name`, which takes this many connections at one time.
+    pub fn new(name: &'static str, max_connections: usize, config: &Config) -> Self {
         Self {
             name,
-            max_connections: config.max_connections,
+            max_connections,
             header_timeout: config.timeouts.header,
             idle_timeout: config.timeouts.idle,
             drain_timeout: config.drain.timeout,
@@ -75,6 +75,7 @@ pub struct Drained {
 
 struct Metrics {
     connections: Gauge,
+    limit: Gauge,
     accepted: Counter,
     limited: Counter,
     headers_late: Counter,
@@ -83,6 +84,10 @@ struct Metrics {
 impl Metrics {
     fn new(listener: &'static str) -> Self {
         metrics::describe_gauge!("progressdb_http_connections", "Open connections.");
+        metrics::describe_gauge!(
+            "progressdb_http_connections_limit",
+            "Connections that are served at one time: as configured, or what the limit of open files allows."
+        );
         metrics::describe_counter!("progressdb_http_connections_accepted_total", "Connections accepted.");
         metrics::describe_counter!(
             "progressdb_http_connections_limited_total",
@@ -94,6 +99,7 @@ impl Metrics {
         );
         Self {
             connections: metrics::gauge!("progressdb_http_connections", "listener" => listener),
+            limit: metrics::gauge!("progressdb_http_connections_limit", "listener" => listener),
             accepted: metrics::counter!("progressdb_http_connections_accepted_total", "listener" => listener),
             limited: metrics::counter!("progressdb_http_connections_limited_total", "listener" => listener),
             headers_late: metrics::counter!("progressdb_http_header_timeouts_total", "listener" => listener),
@@ -105,20 +111,23 @@ impl Metrics {
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stop: watch::Receiver<bool>) -> Drained {
     let metrics = Arc::new(Metrics::new(settings.name));
     let slots = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    metrics.limit.set(settings.max_connections as f64);
+    let crowded = watch::Sender::new(false);
     let mut connections = JoinSet::new();
     let mut stopping = pin!(stopped(stop.clone()));
     loop {
         let (slot, stream, peer) = tokio::select! {
             biased;
             () = &mut stopping => break,
-            accepted = accept(&listener, &slots, &metrics) => accepted,
+            accepted = accept(&listener, &slots, &crowded, &metrics) => accepted,
         };
         while connections.try_join_next().is_some() {}
         metrics.accepted.increment(1);
         let (router, stop, metrics) = (router.clone(), stop.clone(), metrics.clone());
+        let crowded = crowded.subscribe();
         connections.spawn(async move {
             let _open = Open::new(&metrics.connections, slot);
-            if serve_connection(stream, peer, router, settings, stop).await == End::HeadersLate {
+            if serve_connection(stream, peer, router, settings, stop, crowded).await == End::HeadersLate {
                 metrics.headers_late.increment(1);
             }
         });
@@ -136,25 +145,38 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A slot, then a connection for it.
+/// A connection, then a slot for it. `crowded` is true while it waits for the slot.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
+    crowded: &watch::Sender<bool>,
     metrics: &Metrics,
 ) -> (Option<OwnedSemaphorePermit>, TcpStream, SocketAddr) {
-    if slots.available_permits() == 0 {
-        metrics.limited.increment(1);
-    }
-    let slot = slots.clone().acquire_owned().await.ok();
-    loop {
+    let (stream, peer) = loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (slot, stream, peer),
+            Ok(accepted) => break accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(event = "http.accept_failed", %error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
+    };
+    if let Ok(slot) = slots.clone().try_acquire_owned() {
+        return (Some(slot), stream, peer);
+    }
+    metrics.limited.increment(1);
+    crowded.send_replace(true);
+    let slot = slots.clone().acquire_owned().await.ok();
+    crowded.send_replace(false);
+    (slot, stream, peer)
+}
+
+/// Until somebody waits for a slot.
+async fn wanted(mut crowded: watch::Receiver<bool>) {
+    // Nobody accepts any more: nobody waits.
+    if crowded.wait_for(|crowded| *crowded).await.is_err() {
+        pending::<()>().await;
     }
 }
 
@@ -196,6 +218,7 @@ async fn serve_connection(
     router: Router,
     settings: Settings,
     stop: watch::Receiver<bool>,
+    crowded: watch::Receiver<bool>,
 ) -> End {
     // Replies are written whole; waiting to fill a packet only adds latency. Failing means that the peer is gone.
     let _ = stream.set_nodelay(true);
@@ -220,7 +243,9 @@ async fn serve_connection(
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(Watched { stream, activity: activity.clone() }), service);
     let mut connection = pin!(connection);
-    let mut timer = pin!(sleep_until(activity.deadline()));
+    let mut timer = pin!(sleep_until(activity.deadline(false)));
+    let mut wanting = pin!(wanted(crowded.clone()));
+    let mut is_wanted = false;
     let mut stopping = pin!(stopped(stop));
     let mut draining = false;
     poll_fn(|context| {
@@ -234,13 +259,18 @@ async fn serve_connection(
                 return Poll::Ready(End::Closed);
             }
         }
+        is_wanted = is_wanted || wanting.as_mut().poll(context).is_ready();
         // Deadlines mostly move away, request by request; the timer follows only when it fires or must fire sooner.
-        let deadline = activity.deadline();
+        let deadline = activity.deadline(is_wanted);
         if deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
         }
         while timer.as_mut().poll(context).is_ready() {
-            let deadline = activity.deadline();
+            if is_wanted && !*crowded.borrow() {
+                wanting.set(wanted(crowded.clone()));
+                is_wanted = wanting.as_mut().poll(context).is_ready();
+            }
+            let deadline = activity.deadline(is_wanted);
             if deadline <= Instant::now() {
                 let slow = activity.phase() == Phase::Headers;
                 return Poll::Ready(if slow { End::HeadersLate } else { End::Closed });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Error, birth, database_settings, open_error, open_kms, open_rocks, with_cause};
+use super::{Error, birth, database_settings, open_error, open_kms, open_rocks, store_settings, with_cause};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
@@ -15,7 +15,7 @@ use crate::store::{Rocks, Store};
 /// What a stopped store says of itself; changes nothing.
 pub fn inspect(config: &Config) -> Result<Value, Error> {
     let directory = Directory::open_existing(&config.db_path)?;
-    let rocks = open_rocks(&directory, &config.storage, true)?;
+    let rocks = open_rocks(&directory, store_settings(&directory, config, true)?)?;
     let inspected = runtime()?.block_on(Db::inspect(&Store::Rocks(rocks)));
     inspected.map_err(|error| open_error(&directory, error))
 }
@@ -24,7 +24,7 @@ pub fn inspect(config: &Config) -> Result<Value, Error> {
 pub fn verify_keys(config: &Config) -> Result<KeyReport, Error> {
     let crypt = needed_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
-    let store = Store::Rocks(open_rocks(&directory, &config.storage, true)?);
+    let store = Store::Rocks(open_rocks(&directory, store_settings(&directory, config, true)?)?);
     let report = runtime()?.block_on(db::verify_keys(&store, &crypt, directory.database_id()));
     report.map_err(|error| Error::io("the store could not be read", error))
 }
@@ -59,7 +59,7 @@ fn open_for_change(config: &Config) -> Result<(Directory, Rocks), Error> {
     // Without this a mistyped directory would be made into a store.
     drop(Directory::open_existing(&config.db_path)?);
     let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
-    let rocks = open_rocks(&directory, &config.storage, false)?;
+    let rocks = open_rocks(&directory, store_settings(&directory, config, false)?)?;
     Ok((directory, rocks))
 }
 

@@ -206,7 +206,7 @@ on_every_engine!(
 );
 
 fn settings(path: &std::path::Path) -> Settings {
-    Settings { path: path.join("store"), memory_bytes: 64 << 20, reserve_bytes: 0, read_only: false }
+    Settings { path: path.join("store"), memory_bytes: 64 << 20, reserve_bytes: 0, max_tables: 64, read_only: false }
 }
 
 fn open(path: &std::path::Path) -> Rocks {

@@ -30,6 +30,8 @@ pub struct Settings {
     /// Commits are refused while less than this is free on the disk.
     pub reserve_bytes: u64,
     /// Change nothing on disk; commits are refused.
+    /// Tables that may be open at one time.
+    pub max_tables: u64,
     pub read_only: bool,
 }
 
@@ -53,7 +55,7 @@ impl Rocks {
         let failed = |error: rocksdb::Error| Error::Read(error.into_string());
         let memory = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
         let cache = Cache::new_lru_cache(memory);
-        let options = database_options(memory, &cache);
+        let options = database_options(memory, settings.max_tables, &cache);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, memory, &cache)));
         let db = if settings.read_only {

@@ -7,5 +7,6 @@ mod harness;
 
 mod bodies;
 mod framing;
+mod open_files;
 mod slow;
 mod victim;
