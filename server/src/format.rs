@@ -4,6 +4,7 @@
 //! <db>/PROGRESSDB   marker, one JSON line: name, layout, database id, state, created
 //! <db>/lock         held by flock for the life of the process, outside what a restore swaps, never deleted
 //! <db>/store/       RocksDB
+//! <db>/wal.json     the newest log of the store, while it is needed: see `store/logs.rs`
 //! <db>/tmp/         emptied at every start
 //! ```
 //! A [`Directory`] is an opened and locked one: nobody else has it, it is ours, it is of a layout that this version

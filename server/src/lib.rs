@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod crypt;
 pub mod db;
+mod files;
 pub mod format;
 pub mod http;
 pub mod keys;

@@ -207,11 +207,16 @@ fn open_rocks(directory: &Directory, settings: store::Settings) -> Result<Rocks,
         let newest = FORMATS_READ[1];
         return Err(Error::TooNew { what: "store format", found: newest + 1, newest });
     }
-    Rocks::open(settings).map_err(|error| match error {
-        store::Error::Read(what) if what.starts_with("Corruption") => {
+    let incomplete = |what| Error::LogMissing { path: directory.path().to_owned(), what };
+    if let Some(what) = Rocks::missing_log(path) {
+        return Err(incomplete(what));
+    }
+    Rocks::open(settings).map_err(|error| match (Rocks::missing_log_of(&error), error) {
+        (Some(what), _) => incomplete(what),
+        (None, store::Error::Read(what)) if what.starts_with("Corruption") => {
             Error::Damaged { path: directory.path().to_owned(), what }
         }
-        error => Error::io(format!("cannot open the store in {}", directory.path().display()), error),
+        (None, error) => Error::io(format!("cannot open the store in {}", directory.path().display()), error),
     })
 }
 

@@ -12,6 +12,7 @@ mod committer;
 #[cfg(test)]
 mod contract;
 mod family;
+mod logs;
 #[cfg(test)]
 pub(crate) mod memory;
 mod options;

@@ -35,6 +35,17 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// Files of the write-ahead log are gone, and acknowledged writes with them.
+    #[error(
+        "{} is incomplete: {what}, and with it writes that were acknowledged; put the log back, copy the database again with all files of store/, or restore a backup",
+        .path.display()
+    )]
+    LogMissing {
+        /// The data directory.
+        path: PathBuf,
+        /// Which file, and what is wrong with it.
+        what: String,
+    },
     /// A newer version wrote here.
     #[error("{what} {found} is too new: this version reads up to {newest}; start the version that wrote it")]
     TooNew {
@@ -96,7 +107,7 @@ impl Error {
         match self {
             Error::Io { .. } => 1,
             Error::Missing { .. } => 5,
-            Error::NotOurs { .. } | Error::Damaged { .. } => 7,
+            Error::NotOurs { .. } | Error::Damaged { .. } | Error::LogMissing { .. } => 7,
             Error::StoreInUse { .. } => 75,
             Error::TooNew { .. } | Error::UpgradeThrough { .. } | Error::UnsupportedFs { .. } => 78,
             Error::Keys { .. } | Error::Config(_) => 78,
@@ -127,3 +138,4 @@ impl Error {
 fn show_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
 }
+            Error::LogMissing { .. } => "startup.log_missing",

@@ -1,15 +1,11 @@
 //! The marker file: one JSON line that says whose directory it is.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Birth, Error, sync_directory};
+use super::{Birth, Error};
+use crate::files;
 
 /// The directory layout that this version reads and writes.
 pub const LAYOUT: u32 = 1;
@@ -86,13 +82,7 @@ impl Marker {
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
         let (tmp, name) = (path.join(MARKER_TMP), path.join(MARKER));
         let line = serde_json::to_string(self).map_err(|error| Error::io("cannot encode the marker", error))?;
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-            writeln!(file, "{line}")?;
-            file.sync_all()?;
-            fs::rename(&tmp, &name)
-        };
-        write().map_err(|error| Error::io(format!("cannot write {}", name.display()), error))?;
-        sync_directory(path)
+        let written = files::replace(&name, &tmp, format!("{line}\n").as_bytes());
+        written.map_err(|error| Error::io(format!("cannot write {}", name.display()), error))
     }
 }

@@ -1,9 +1,8 @@
 //! A server without any configuration: keys of its own making, on loopback only.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use aws_lc_rs::rand;
@@ -11,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ApiKeys;
+use crate::files;
 use crate::format::{Directory, Error};
 
 const FILE: &str = "dev-keys.json";
@@ -39,11 +39,7 @@ pub(super) fn keys(directory: &Directory) -> Result<ApiKeys, Error> {
 
 fn create(directory: &Directory, path: &Path) -> io::Result<Keys> {
     let keys = Keys { backend: key("sk")?, frontend: key("pk")?, admin: key("admin")?, signing: key("sign")? };
-    let half_written = directory.tmp_path().join(FILE);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half_written)?;
-    file.write_all(serde_json::to_string_pretty(&keys)?.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(half_written, path)?;
+    files::replace(path, &directory.tmp_path().join(FILE), serde_json::to_string_pretty(&keys)?.as_bytes())?;
     Ok(keys)
 }
 

@@ -287,7 +287,7 @@ impl Writer {
         let mut sync = WriteOptions::default();
         sync.set_sync(true);
         if !batch.is_empty()
-            && let Err(error) = self.inner.db.write_opt(batch, &sync)
+            && let Err(error) = self.inner.db.write_opt(batch, &sync).and_then(|()| self.inner.follow_log())
         {
             let reason = error.into_string();
             for (answer, _) in answers {

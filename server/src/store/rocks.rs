@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::committer::{Committer, HeadCache};
 use super::family::Family;
+use super::logs::{self, Followed, Logs};
 use super::options::{database_options, family_options};
 use super::{Commit, Compaction, Direction, Error, Outcome, Room, Row, SCAN_BYTES, Scan};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
@@ -29,9 +30,9 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Commits are refused while less than this is free on the disk.
     pub reserve_bytes: u64,
-    /// Change nothing on disk; commits are refused.
     /// Tables that may be open at one time.
     pub max_tables: u64,
+    /// Change nothing on disk; commits are refused.
     pub read_only: bool,
 }
 
@@ -45,6 +46,7 @@ pub struct Rocks {
 pub(super) struct Inner {
     pub(super) db: DB,
     pub(super) heads: HeadCache,
+    logs: Logs,
     cache: Cache,
     settings: Settings,
 }
@@ -66,7 +68,8 @@ impl Rocks {
         .map_err(failed)?;
         let heads = HeadCache::new(settings.memory_bytes / 8);
         let read_only = settings.read_only;
-        let inner = Arc::new(Inner { db, heads, cache, settings });
+        let logs = Logs::new(&settings.path);
+        let inner = Arc::new(Inner { db, heads, logs, cache, settings });
         let committer = (!read_only).then(|| Arc::new(Committer::start(inner.clone())));
         Ok(Self { inner, committer })
     }
@@ -75,6 +78,19 @@ impl Rocks {
     pub fn unknown_families(path: &std::path::Path) -> Vec<String> {
         let names = DB::list_cf(&Options::default(), path).unwrap_or_default();
         names.into_iter().filter(|name| Family::ALL.iter().all(|family| family.name() != name)).collect()
+    }
+
+    /// Which file of the write-ahead log is gone from the store at `path`, and with it commits. Ask before opening it.
+    pub fn missing_log(path: &std::path::Path) -> Option<String> {
+        logs::missing(path)
+    }
+
+    /// The same from the failure of an [`Rocks::open`].
+    pub fn missing_log_of(error: &Error) -> Option<String> {
+        match error {
+            Error::Read(complaint) => logs::missing_by_manifest(complaint),
+            _ => None,
+        }
     }
 
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
@@ -127,7 +143,8 @@ impl Rocks {
         if committer.failed() {
             return Ok(());
         }
-        self.inner.flush().map_err(|error| Error::Stopped(error.into_string()))
+        self.inner.flush().map_err(|error| Error::Stopped(error.into_string()))?;
+        self.inner.logs.forget().map_err(|error| Error::Stopped(error.to_string()))
     }
 
     /// Rewrites files until nothing that was removed is left in them.
@@ -197,6 +214,19 @@ impl Inner {
         let families = Family::ALL.map(|family| self.family(family));
         let families: Vec<&Arc<BoundColumnFamily<'_>>> = families.iter().collect();
         self.db.flush_cfs_opt(&families, &FlushOptions::default())
+    }
+
+    /// Keeps the record of the newest log; what a log held that somebody removed goes to files of its own. Call it
+    /// between a write and its acknowledgement.
+    pub(super) fn follow_log(&self) -> Result<(), rocksdb::Error> {
+        if self.logs.follow() == Followed::Fine {
+            return Ok(());
+        }
+        tracing::error!(event = "store.log_removed", path = %self.settings.path.display(),
+            "somebody removed the write-ahead log of the running server; what only it held is flushed now");
+        self.flush()?;
+        self.logs.follow();
+        Ok(())
     }
 
     fn compact(&self, compaction: Compaction) -> Result<(), Error> {

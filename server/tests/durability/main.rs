@@ -9,5 +9,6 @@ mod harness;
 
 mod directories;
 mod load;
+mod logs;
 mod stop;
 mod torture;

@@ -1,0 +1,29 @@
+//! Small files that are replaced as a whole: after a crash the old content or the new one is there, never a part.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Writes `content` to `path` by way of `tmp`, on the same file system, for its owner only. It is on disk on return.
+pub(crate) fn replace(path: &Path, tmp: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(tmp)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(tmp, path)?;
+    sync_directory_of(path)
+}
+
+/// Removes a file, if it is there, for good.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_directory_of(path)),
+    }
+}
+
+/// Makes the names in the directory that holds `path` last.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

@@ -1,0 +1,262 @@
+//! What is known of the write-ahead log outside of RocksDB, so that a log that is gone is noticed.
+//!
+//! RocksDB notes in its manifest which logs are complete, and opens without none of those that it still needs. Of the
+//! newest log, the one that the writes acknowledged last are in, it has no note: where that file is gone it starts
+//! without a word. So a file beside the store names the newest log as long as it may hold what nothing else holds:
+//!
+//! ```text
+//! <db>/wal.json   {"manifest":"MANIFEST-000005","log":12,"bytes":4096}
+//! ```
+//!
+//! It is written before the first commit in a log is acknowledged, and removed when an orderly stop has flushed
+//! everything. Opening the store makes another manifest and flushes what the logs held, which ends the meaning of the
+//! file; so it says nothing about a store of another manifest, such as one that an older version has opened since. Logs
+//! are only ever followed by higher ones, so with the manifest named there is always a log of that number or above.
+//!
+//! Not noticed: a newest log cut off behind `bytes`, which looks like what a crash leaves, and the loss of both files.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+const RECORD: &str = "wal.json";
+const RECORD_TMP: &str = "wal.json.tmp";
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// What `CURRENT` named.
+    manifest: String,
+    /// The number of the newest log.
+    log: u64,
+    /// The length that it had reached.
+    bytes: u64,
+}
+
+/// Says which log of the store at `store` is gone or cut short, if one is; touches nothing.
+pub(super) fn missing(store: &Path) -> Option<String> {
+    let record = read_record(store)?;
+    if current_manifest(store).ok()? != record.manifest {
+        return None;
+    }
+    let name = name_of(record.log);
+    match newest_log(store).ok()? {
+        Some((number, _)) if number > record.log => None,
+        Some((number, bytes)) if number == record.log => (bytes < record.bytes)
+            .then(|| format!("store/{name} has {bytes} bytes of at least {} that were written", record.bytes)),
+        _ => Some(format!("store/{name} is missing")),
+    }
+}
+
+/// The same from RocksDB's own complaint about a log that its manifest names.
+pub(super) fn missing_by_manifest(complaint: &str) -> Option<String> {
+    let number_behind = |text: &str| {
+        let rest = &complaint[complaint.find(text)? + text.len()..];
+        rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+    };
+    let gone = number_behind("Missing WAL with log number: ").map(|log| format!("store/{} is missing", name_of(log)));
+    gone.or_else(|| {
+        number_behind("Size mismatch: WAL (log number: ").map(|log| format!("store/{} is cut short", name_of(log)))
+    })
+}
+
+fn name_of(log: u64) -> String {
+    format!("{log:06}.log")
+}
+
+fn record_path(store: &Path) -> PathBuf {
+    store.with_file_name(RECORD)
+}
+
+fn read_record(store: &Path) -> Option<Record> {
+    let path = record_path(store);
+    match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+        Ok(Ok(record)) => Some(record),
+        Ok(Err(_)) => {
+            tracing::warn!(event = "store.log_unknown", path = %path.display(),
+                "cannot be understood: a log that is gone would not be noticed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn current_manifest(store: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(store.join("CURRENT"))?.trim().to_owned())
+}
+
+/// The highest log and its length.
+fn newest_log(store: &Path) -> io::Result<Option<(u64, u64)>> {
+    let mut newest = None;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|name| name.strip_suffix(".log")?.parse::<u64>().ok());
+        if let Some(number) = number.filter(|number| newest.is_none_or(|newest| *number > newest)) {
+            newest = Some(number);
+        }
+    }
+    let Some(number) = newest else { return Ok(None) };
+    Ok(Some((number, fs::metadata(store.join(name_of(number)))?.len())))
+}
+
+/// Follows the newest log of an open store.
+pub(super) struct Logs {
+    store: PathBuf,
+    newest: Mutex<Newest>,
+}
+
+#[derive(Default)]
+struct Newest {
+    /// The log that is being written, once it has been seen.
+    file: Option<File>,
+    log: u64,
+    bytes: u64,
+    /// The record names it.
+    recorded: bool,
+    /// The record could not be written, which was said.
+    failing: bool,
+}
+
+/// What became of the newest log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// Nothing that matters.
+    Fine,
+    /// Somebody removed it: what it held is in memory only.
+    Removed,
+}
+
+impl Logs {
+    /// Of the store at `store`, which was just opened.
+    pub(super) fn new(store: &Path) -> Self {
+        Self { store: store.to_owned(), newest: Mutex::default() }
+    }
+
+    /// Call it when a commit is in the log and before it is acknowledged. One look at an open file, but for the first
+    /// commit in a log: that one waits until the record is on disk.
+    pub(super) fn follow(&self) -> Followed {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = newest.file.as_ref().and_then(|file| file.metadata().ok());
+        let is_there = now.as_ref().is_some_and(|now| now.nlink() > 0);
+        let length = now.as_ref().map_or(0, Metadata::len);
+        // A commit makes its log longer: where this one is not, there is a newer one.
+        if newest.recorded && is_there && length > newest.bytes {
+            newest.bytes = length;
+            return Followed::Fine;
+        }
+        match self.find_and_record(&mut newest) {
+            Ok(true) => newest.failing = false,
+            Ok(false) => return Followed::Removed,
+            // Without a record a loss would not be noticed, but nothing is lost by that.
+            Err(error) if !newest.failing => {
+                newest.failing = true;
+                tracing::warn!(event = "store.log_unrecorded", %error, "a log that is removed would not be noticed");
+            }
+            Err(_) => {}
+        }
+        Followed::Fine
+    }
+
+    /// False if the newest log that there is is older than the one that was written.
+    fn find_and_record(&self, newest: &mut Newest) -> io::Result<bool> {
+        newest.recorded = false;
+        let (log, bytes) = match newest_log(&self.store)? {
+            Some(found) if found.0 >= newest.log => found,
+            _ => return Ok(false),
+        };
+        newest.file = Some(File::open(self.store.join(name_of(log)))?);
+        (newest.log, newest.bytes) = (log, bytes);
+        let record = Record { manifest: current_manifest(&self.store)?, log, bytes };
+        let path = record_path(&self.store);
+        files::replace(&path, &path.with_file_name(RECORD_TMP), serde_json::to_string(&record)?.as_bytes())?;
+        newest.recorded = true;
+        Ok(true)
+    }
+
+    /// Everything is flushed and nothing more is written: no log is needed any more.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        files::remove(&record_path(&self.store))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store directory of these files, beside a record.
+    fn store(manifest: &str, logs: &[(u64, usize)], record: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        fs::create_dir(&store).unwrap();
+        fs::write(store.join("CURRENT"), format!("{manifest}\n")).unwrap();
+        for (log, bytes) in logs {
+            fs::write(store.join(name_of(*log)), vec![1; *bytes]).unwrap();
+        }
+        fs::write(record_path(&store), record).unwrap();
+        directory
+    }
+
+    #[track_caller]
+    fn check(manifest: &str, logs: &[(u64, usize)], said: Option<&str>) {
+        let directory = store(manifest, logs, r#"{"manifest":"MANIFEST-000005","log":12,"bytes":100}"#);
+        assert_eq!(missing(&directory.path().join("store")).as_deref(), said);
+    }
+
+    #[test]
+    fn only_a_log_that_was_needed_is_missed() {
+        let same = "MANIFEST-000005";
+        check(same, &[(12, 100)], None);
+        check(same, &[(12, 5_000)], None);
+        check(same, &[(12, 99)], Some("store/000012.log has 99 bytes of at least 100 that were written"));
+        check(same, &[], Some("store/000012.log is missing"));
+        check(same, &[(11, 900)], Some("store/000012.log is missing"));
+        // It was flushed: its successor is there.
+        check(same, &[(14, 0)], None);
+        // Somebody opened the store since, and found what was there then.
+        check("MANIFEST-000015", &[], None);
+    }
+
+    #[test]
+    fn the_complaints_of_rocksdb_are_understood() {
+        let gone = missing_by_manifest("Corruption: Missing WAL with log number: 8.");
+        assert_eq!(gone.as_deref(), Some("store/000008.log is missing"));
+        let short = "Corruption: Size mismatch: WAL (log number: 31) in MANIFEST is 9 bytes , but actually is 1 bytes";
+        assert_eq!(missing_by_manifest(short).as_deref(), Some("store/000031.log is cut short"));
+        assert_eq!(missing_by_manifest("Corruption: block checksum mismatch"), None);
+    }
+
+    #[test]
+    fn a_record_follows_the_newest_log_and_ends_with_a_stop() {
+        let directory = store("MANIFEST-000005", &[(4, 10)], "nonsense");
+        let path = directory.path().join("store");
+        let logs = Logs::new(&path);
+        let record = || read_record(&path).map(|record| (record.log, record.bytes));
+        let append = |log: u64, bytes: usize| {
+            let name = path.join(name_of(log));
+            let before = fs::read(&name).unwrap_or_default();
+            // In place: another file of that name would be a log that somebody removed.
+            let mut file = fs::OpenOptions::new().append(true).create(true).open(name).unwrap();
+            io::Write::write_all(&mut file, &vec![1; bytes]).unwrap();
+            before.len() + bytes
+        };
+        assert_eq!(logs.follow(), Followed::Fine);
+        assert_eq!(record(), Some((4, 10)));
+        append(4, 10);
+        assert_eq!((logs.follow(), record()), (Followed::Fine, Some((4, 10))), "written once a log");
+        append(7, 30);
+        assert_eq!((logs.follow(), record()), (Followed::Fine, Some((7, 30))));
+        fs::remove_file(path.join(name_of(7))).unwrap();
+        assert_eq!((logs.follow(), record()), (Followed::Removed, Some((7, 30))), "still missed by the next start");
+        append(9, 5);
+        assert_eq!((logs.follow(), record()), (Followed::Fine, Some((9, 5))));
+        logs.forget().unwrap();
+        assert_eq!(record(), None);
+        logs.forget().unwrap();
+    }
+}
