@@ -40,7 +40,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served without a key, if anywhere.
     pub management: Option<SocketAddr>,
-    /// No API keys are configured and the address is a loopback one: `serve` makes keys of its own.
+    /// No keys are configured, and the address is a loopback one or was given by a flag: `serve` makes keys of its own.
     pub development: bool,
     /// The largest request body.
     pub max_payload_bytes: usize,

@@ -36,7 +36,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let log = values.log(environment);
     let config = Config {
         db_path: PathBuf::from(values.text("server.db_path")),
-        development: keys.is_empty() && listen.ip().is_loopback(),
+        development: keys.is_empty() && checker.may_make_keys(listen),
         listen,
         management: values.host_port("server.management_address"),
         max_payload_bytes: values.bytes("server.max_payload_size"),
@@ -142,7 +142,7 @@ impl Checker {
         keys
     }
 
-    /// Without API keys only this machine may connect, unless told otherwise, which [`Checker::check_keys`] refuses.
+    /// Without API keys only this machine may connect, unless told otherwise, which [`Checker::check_keys`] judges.
     fn listen(&mut self, keys: &ApiKeys) -> SocketAddr {
         let host = match self.values.get("server.address") {
             (Value::Text(text), _) => parse_host(text).expect("read as a host before"),
@@ -154,6 +154,12 @@ impl Checker {
         SocketAddr::new(host, self.values.integer("server.port") as u16)
     }
 
+    /// On this machine, or where somebody typed another address in so many words. A file or the environment may be a
+    /// container's, where nobody reads what the start says.
+    fn may_make_keys(&self, listen: SocketAddr) -> bool {
+        listen.ip().is_loopback() || matches!(self.values.get("server.address").1, Source::Flag(_))
+    }
+
     fn check_keys(&mut self, config: &Config) {
         // Keys that were refused are not missing.
         if self.problems.iter().any(|problem| problem.key.starts_with("server.api_keys")) {
@@ -161,10 +167,10 @@ impl Checker {
         }
         let keys = &config.keys;
         let any = "at least one key in server.api_keys.backend, frontend or admin, or in their _file settings";
-        if !keys.has_api_keys() && !config.listen.ip().is_loopback() {
+        if !keys.has_api_keys() && !self.may_make_keys(config.listen) {
             let source = self.values.get("server.address").1.clone();
             let what = format!("none are set, but the address is {} from {source}", config.listen.ip());
-            let allowed = format!("{any}, or 127.0.0.1 to try the server without");
+            let allowed = format!("{any}, or 127.0.0.1 to try the server without, or the address as --addr");
             self.problems.push(Problem::new("server.api_keys", None, &source, &what, &allowed));
         } else if !keys.has_api_keys() && !keys.signing.is_empty() {
             let source = self.values.get("server.api_keys.signing").1.clone();

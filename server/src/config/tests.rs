@@ -78,7 +78,7 @@ fn exposed(keys: &[SecretString]) -> Vec<&str> {
 }
 
 const KEYS: &str = "server: {api_keys: {backend: [sk_a], signing: [sign_a]}}";
-const NO_KEYS: &str = "server.api_keys: none are set, but the address is 0.0.0.0 from ADDRESS_SOURCE: want at least one key in server.api_keys.backend, frontend or admin, or in their _file settings, or 127.0.0.1 to try the server without";
+const NO_KEYS: &str = "server.api_keys: none are set, but the address is 0.0.0.0 from ADDRESS_SOURCE: want at least one key in server.api_keys.backend, frontend or admin, or in their _file settings, or 127.0.0.1 to try the server without, or the address as --addr";
 
 #[test]
 fn nothing_at_all_is_development_on_loopback() {

@@ -1,4 +1,4 @@
-//! A server without any configuration: keys of its own making, on loopback only.
+//! A server without configured keys: it makes its own, and says how to try them.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -49,16 +49,37 @@ fn key(prefix: &str) -> io::Result<String> {
     Ok(format!("{prefix}_{}", hex::encode(bytes)))
 }
 
-/// What to try, on standard output.
+/// What to try, on standard output; and a warning where others can reach the port.
 pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
     let backend = keys.backend.first().map_or("", |key| key.expose_secret());
-    let welcome = format!(
-        "ProgressDB serves {db} on http://{address} with keys of its own ({db}/{FILE}). Try:\n\n  \
-         curl -s http://{address}/frontend/v1/threads -H 'Authorization: Bearer {backend}' -H 'X-User-ID: ann' \
+    let here = reachable(address);
+    let mut welcome = format!(
+        "ProgressDB serves {db} on http://{here} with keys of its own ({db}/{FILE}). Try:\n\n  \
+         curl -s http://{here}/frontend/v1/threads -H 'Authorization: Bearer {backend}' -H 'X-User-ID: ann' \
          -d '{{\"title\":\"Hello\"}}'\n\n\
-         The API is described at http://{address}/docs.\n",
+         The API is described at http://{here}/docs.\n",
         db = db.display(),
     );
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            event = "server.open_to_others",
+            addr = %address,
+            "the port is open beyond this machine in plain HTTP, with generated keys: anybody on the way can read \
+             both; use --addr 127.0.0.1:{} for this machine alone, or configure keys and put a TLS proxy in front",
+            address.port()
+        );
+        welcome.push_str("WARNING: the port is open beyond this machine, in plain HTTP.\n");
+    }
     // Nobody reads it where standard output is closed.
     let _ = io::stdout().write_all(welcome.as_bytes());
+}
+
+/// Where this machine reaches a server that listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

@@ -155,9 +155,16 @@ fn what_cannot_be_read_as_a_file_is_refused() {
 }
 
 #[test]
-fn an_address_beyond_loopback_needs_keys() {
+fn an_address_beyond_loopback_from_a_file_or_the_environment_needs_keys() {
     let setup = Setup::new();
-    let mut command = program(&["serve", "--addr", "0.0.0.0:0", "--db"], setup.root());
-    command.arg(setup.db());
-    finish(command).check_code(78).check_says(&["server.api_keys"]);
+    let file = write(setup.root(), "address.yaml", "server:\n  address: 0.0.0.0\n  port: 0\n");
+    let mut from_file = program(&["serve", "--config", &file, "--db"], setup.root());
+    from_file.arg(setup.db());
+    finish(from_file).check_code(78).check_says(&["server.api_keys", "address.yaml", "--addr"]);
+    for (name, value) in [("PROGRESSDB_SERVER_ADDRESS", "0.0.0.0"), ("PROGRESSDB_ADDR", ":0")] {
+        let mut from_variable = program(&["serve", "--db"], setup.root());
+        from_variable.arg(setup.db()).env(name, value);
+        finish(from_variable).check_code(78).check_says(&["server.api_keys", name]);
+    }
+    assert!(!setup.db().exists(), "a refused start made a data directory");
 }

@@ -28,11 +28,17 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn a_network_address_needs_keys() {
+fn a_network_address_needs_keys_unless_a_flag_names_it() {
     Given::yaml("server: {address: 0.0.0.0}").refused(&[&NO_KEYS.replace("ADDRESS_SOURCE", "DIR/config.yaml")]);
-    Given::nothing()
-        .flags(Flags { addr: Some(":8080".to_owned()), ..Flags::default() })
-        .refused(&[&NO_KEYS.replace("ADDRESS_SOURCE", "--addr")]);
+    for name in ["PROGRESSDB_ADDR", "PROGRESSDB_SERVER_ADDRESS"] {
+        let given = Given::nothing().environment([(name, "0.0.0.0")]);
+        given.refused(&[&NO_KEYS.replace("ADDRESS_SOURCE", name)]);
+    }
+    let flags = Flags { addr: Some(":8080".to_owned()), ..Flags::default() };
+    let config = Given::yaml("server: {address: 127.0.0.1}").flags(flags).config();
+    assert_eq!((config.development, config.listen), (true, "0.0.0.0:8080".parse().unwrap()));
+    let config = Given::yaml(KEYS).flags(Flags { addr: Some(":8080".to_owned()), ..Flags::default() }).config();
+    assert!(!config.development, "keys that are configured are not replaced");
 }
 
 #[test]
