@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <db>/PROGRESSDB   marker, one JSON line: name, layout, database id, state, created
-//! <db>/lock         held by flock for the life of the process, outside what a restore swaps, never deleted
+//! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
 //! <db>/store/       RocksDB
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/logs.rs`
 //! <db>/tmp/         emptied at every start
@@ -11,7 +11,8 @@
 //! reads, and its file system keeps what it was told to sync. A directory that is not ours is left exactly as it was.
 //!
 //! Creation survives a crash at any step: the marker says `creating` until the caller has made the store and calls
-//! [`Directory::mark_ready`]; nothing can have been acknowledged before that, so the next start begins again.
+//! [`Directory::mark_ready`]; nothing can have been acknowledged before that, so the next start begins again. One that is
+//! given up before, because the start is refused, leaves nothing: see [`Directory`]'s `Drop`.
 //! The format of the rows in the store is not checked here.
 
 mod error;
@@ -22,7 +23,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -50,34 +51,75 @@ pub struct Birth {
     pub created_ns: u64,
 }
 
+/// What a creation that is given up takes back; the lock last.
+const PARTS: [&str; 8] = [STORE, TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
+
 /// A data directory that is ours alone while this lives.
+///
+/// Dropped before [`Directory::mark_ready`], a new one is removed again, with the directories that were made for it.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     marker: Marker,
     /// Closing it gives the lock back.
     _lock: File,
+    /// Goes when the database goes that it was made for.
+    made: Made,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.is_new() {
+            self.made.keep();
+            return;
+        }
+        for part in PARTS.map(|part| self.path.join(part)) {
+            // What cannot be removed is what a crash would have left.
+            let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
+        }
+    }
+}
+
+/// Directories that were made, outermost first; removed again, where they are empty, when this is dropped.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = fs::remove_dir(path);
+        }
+    }
 }
 
 impl Directory {
     /// Opens the directory to serve from it. One that is missing or empty is made into a new database.
     pub fn open(path: &Path, birth: Birth, allow_volatile_fs: bool) -> Result<Self, Error> {
-        create_directory(path)?;
-        refuse_foreign(path)?;
+        // What is refused is refused before anything is made.
+        if path.is_dir() {
+            refuse_foreign(path)?;
+        }
         filesystem::check(path, allow_volatile_fs)?;
+        let made = create_directory(path)?;
         let lock = lock(path)?;
         // Read again under the lock: another process may have been faster.
         let marker = match Marker::read(path)? {
             Some(marker) => marker,
             None => Marker::create(path, birth)?,
         };
-        let directory = Self { path: path.to_owned(), marker, _lock: lock };
+        let directory = Self { path: path.to_owned(), marker, _lock: lock, made };
         match directory.marker.state {
             State::Creating => remove_if_there(&directory.store_path())?,
             State::Ready => check_store(path)?,
         }
         remove_if_there(&directory.tmp_path())?;
-        create_directory(&directory.tmp_path())?;
+        create_directory(&directory.tmp_path())?.keep();
         filesystem::self_test(&directory.tmp_path())?;
         Ok(directory)
     }
@@ -97,7 +139,7 @@ impl Directory {
         let lock = lock(path)?;
         let marker = Marker::read(path)?.ok_or_else(|| Error::Missing { path: path.to_owned() })?;
         check_store(path)?;
-        Ok(Self { path: path.to_owned(), marker, _lock: lock })
+        Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default() })
     }
 
     /// Whether the store is still to be made, after which [`Directory::mark_ready`] must be called.
@@ -135,19 +177,32 @@ impl Directory {
     }
 }
 
-/// Creates the directory for its owner only, and what leads to it.
-fn create_directory(path: &Path) -> Result<(), Error> {
+/// Creates the directory for its owner only, and what leads to it. The answer removes them again, unless they are kept.
+fn create_directory(path: &Path) -> Result<Made, Error> {
     let failed = |error| Error::io(format!("cannot create {}", path.display()), error);
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(metadata) if metadata.is_dir() => return Ok(Made::default()),
         Ok(_) => return Err(Error::not_ours(path, "it is not a directory")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
     }
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let mut missing: Vec<_> = path.ancestors().take_while(missing).collect();
+    missing.reverse();
+    let mut made = Made::default();
+    for step in missing {
+        // What leads to it may be meant for others as well.
+        let mode = if step == path { 0o700 } else { 0o777 };
+        match DirBuilder::new().mode(mode).create(step) {
+            Ok(()) => made.0.push(step.to_owned()),
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(failed)?;
-    DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed)?;
-    sync_directory(parent)
+    sync_directory(parent)?;
+    Ok(made)
 }
 
 /// Refuses what is not ours before anything is written to it.
@@ -193,6 +248,8 @@ fn lock(path: &Path) -> Result<File, Error> {
         .open(&name)
         .map_err(failed)?;
     match file.try_lock() {
+        // The holder gave its creation up, and the file with it: this lock holds nobody off.
+        Ok(()) if !is_same_file(&file, &name) => self::lock(path),
         Ok(()) => {
             // Only a hint for people: on a full disk the lock holds all the same.
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -205,6 +262,11 @@ fn lock(path: &Path) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
 }
 
 /// RocksDB would make a new, empty store where `CURRENT` is gone; that must not pass for ours.

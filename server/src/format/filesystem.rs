@@ -37,7 +37,8 @@ fn judge(magic: u32) -> Verdict {
 }
 
 pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
-    let stat = rustix::fs::statfs(path).map_err(|error| {
+    let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    let stat = rustix::fs::statfs(there).map_err(|error| {
         Error::io(format!("cannot find the file system of {}", path.display()), io::Error::from(error))
     })?;
     // Wider on some platforms, but every magic number has 32 bits.
@@ -61,6 +62,7 @@ pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
 pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
     let (before, after) = (directory.join("self-test.tmp"), directory.join("self-test"));
     let text = "progressdb";
+/// Judges the file system that `path` is on, or would be if it is still to be made.
     let run = || {
         let mut file = File::create(&before)?;
         file.write_all(text.as_bytes())?;

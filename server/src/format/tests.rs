@@ -85,12 +85,35 @@ fn a_ready_directory_keeps_its_identity() {
 fn a_creation_that_crashed_begins_again() {
     let db = Db::new();
     let directory = db.open().unwrap();
-    fs::create_dir(directory.store_path()).unwrap();
-    fs::write(directory.store_path().join("000001.log"), "half").unwrap();
+    let marker = fs::read_to_string(db.path().join(MARKER)).unwrap();
     drop(directory);
+    db.write(MARKER, &marker);
+    db.write("store/000001.log", "half");
     let directory = db.open().unwrap();
     assert!(directory.is_new());
     assert!(!directory.store_path().exists());
+}
+
+#[test]
+fn a_creation_that_is_given_up_leaves_nothing_that_was_not_there() {
+    let db = Db::new();
+    let nested = db.path().join("a/b");
+    let directory = Directory::open(&nested, BIRTH, true).unwrap();
+    make_store(&directory.store_path());
+    drop(directory);
+    assert!(!db.path().exists());
+    fs::create_dir_all(db.path().join("lost+found")).unwrap();
+    drop(db.open().unwrap());
+    assert_eq!(db.names(), ["lost+found"]);
+}
+
+#[test]
+fn a_lock_whose_file_is_gone_holds_nobody_off() {
+    let db = Db::new().ready();
+    let held = db.open().unwrap();
+    assert!(is_same_file(&held._lock, &db.path().join(LOCK)));
+    fs::remove_file(db.path().join(LOCK)).unwrap();
+    assert!(!is_same_file(&held._lock, &db.path().join(LOCK)));
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn memory_file_systems_are_refused_with_78_unless_allowed() {
     let db = directory.path().join("database");
     let refused = Setup::with_db(&db).refused_start();
     refused.check_code(78).check_says(&["startup.unsupported_filesystem", "tmpfs", "--allow-volatile-fs"]);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "a refused start left something");
 
     let setup = Setup::with_db(&db).set("storage.reserve", "1MiB");
     let allowed = setup.argument("--allow-volatile-fs");
@@ -147,4 +148,47 @@ fn a_directory_that_cannot_be_written_is_refused() {
     let refused = setup.refused_start();
     assert!([Some(1), Some(78)].contains(&refused.code), "{refused:?}");
     refused.check_says(&["/proc/progressdb"]);
+}
+
+/// Whatever a new database is refused for, there is nothing afterwards that was not there before.
+#[test]
+fn a_refused_start_of_a_new_database_leaves_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let no_key = Setup::new().set("encryption.enabled", true);
+    let refusals = [
+        ("a taken port", 1, Setup::new().set("server.port", port)),
+        ("a reserve larger than the disk", 1, Setup::new().set("storage.reserve", "1TiB")),
+        ("no master key", 78, no_key.set("encryption.kms.master_key_file", "/nowhere/master.key")),
+    ];
+    for (name, code, setup) in refusals {
+        setup.refused_start().check_code(code);
+        let left: Vec<String> = snapshot(setup.root()).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(left, [setup.config_file().display().to_string()], "{name}");
+    }
+    let shallow = Setup::new().set("server.port", port);
+    let deep = shallow.root().join("a/b/c");
+    let deep = Setup::with_db(&deep).set("server.port", port);
+    deep.refused_start().check_code(1);
+    assert!(!shallow.root().join("a").exists(), "the directories that led there are still there");
+    // One that was there before stays, empty.
+    fs::create_dir(shallow.db()).unwrap();
+    shallow.refused_start().check_code(1);
+    assert_eq!(fs::read_dir(shallow.db()).unwrap().count(), 0);
+    // And the refusal did not spoil it.
+    drop(taken);
+    shallow.set("server.port", 0).start().user("user1").create_thread("kept");
+}
+
+#[test]
+fn a_refused_start_of_a_database_that_is_there_takes_nothing_away() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.user("user1").create_thread("kept");
+    server.stop().check_code(0);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = Setup::with_db(setup.db()).set("server.port", port);
+    refused.refused_start().check_code(1);
+    assert_eq!(setup.start().user("user1").thread_keys("").len(), 1);
 }
