@@ -15,27 +15,53 @@ use super::Error;
 enum Verdict {
     /// Nothing bad.
     Fine,
-    /// It may be what a container throws away.
-    Doubtful(&'static str),
+    /// Its kind, and what to know of it.
+    Doubtful(&'static str, &'static str),
     /// Gone with the machine, or beyond the reach of fsync and flock.
     Volatile(&'static str),
 }
 
-/// By the magic number that statfs reports.
+const CONTAINER: &str = "if this is a container's own layer, the data goes with the container: mount a volume";
+const CLUSTER: &str = "whether it keeps what was synced, and locks across machines, is up to its configuration";
+const SIMPLE: &str =
+    "it has no journal and no owners of files: a power cut can damage it, and everybody reads the keys";
+
+/// By the magic number that statfs reports, as in linux/magic.h and in the sources of what is not in the kernel.
 fn judge(magic: u32) -> Verdict {
     match magic {
         0x0102_1994 => Verdict::Volatile("tmpfs"),
         0x8584_58f6 => Verdict::Volatile("ramfs"),
+        0x9584_58f6 => Verdict::Volatile("hugetlbfs"),
         0x0000_6969 => Verdict::Volatile("NFS"),
         0x0000_517b => Verdict::Volatile("SMB"),
         0xff53_4d42 => Verdict::Volatile("CIFS"),
         0xfe53_4d42 => Verdict::Volatile("SMB2"),
-        0x6573_5546 => Verdict::Volatile("FUSE"),
-        0x794c_7630 => Verdict::Doubtful("overlayfs"),
+        0x5346_414f | 0x6b41_4653 => Verdict::Volatile("AFS"),
+        0x7375_7245 => Verdict::Volatile("Coda"),
+        0x0000_564c => Verdict::Volatile("NCP"),
+        // virtiofs, sshfs, s3fs and many more report this.
+        0x6573_5546 => Verdict::Volatile("FUSE or virtiofs"),
+        // What WSL 2 and virtual machines show of their host, such as /mnt/c.
+        0x0102_1997 => Verdict::Volatile("9p, a directory of the host"),
+        0x5346_4846 => Verdict::Volatile("wslfs, a directory of Windows"),
+        0x786f_4256 => Verdict::Volatile("vboxsf, a directory of the host"),
+        0xbacb_acbc => Verdict::Volatile("vmhgfs, a directory of the host"),
+        0x7c7c_6673 => Verdict::Volatile("prl_fs, a directory of the host"),
+        0x794c_7630 => Verdict::Doubtful("overlayfs", CONTAINER),
+        0x6175_6673 => Verdict::Doubtful("aufs", CONTAINER),
+        0x00c3_6400 => Verdict::Doubtful("Ceph", CLUSTER),
+        0x0bd0_0bd0 => Verdict::Doubtful("Lustre", CLUSTER),
+        0x4750_4653 => Verdict::Doubtful("GPFS", CLUSTER),
+        0x1983_0326 => Verdict::Doubtful("BeeGFS", CLUSTER),
+        0x7461_636f => Verdict::Doubtful("OCFS2", CLUSTER),
+        0x0116_1970 => Verdict::Doubtful("GFS2", CLUSTER),
+        0x0000_4d44 => Verdict::Doubtful("FAT", SIMPLE),
+        0x2011_bab0 => Verdict::Doubtful("exFAT", SIMPLE),
         _ => Verdict::Fine,
     }
 }
 
+/// Judges the file system that `path` is on, or would be if it is still to be made.
 pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statfs(there).map_err(|error| {
@@ -44,9 +70,8 @@ pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
     // Wider on some platforms, but every magic number has 32 bits.
     match judge(stat.f_type as u32) {
         Verdict::Fine => Ok(()),
-        Verdict::Doubtful(kind) => {
-            tracing::warn!(event = "startup.doubtful_filesystem", kind, path = %path.display(),
-                "if this is a container's own layer, the data goes with the container: mount a volume");
+        Verdict::Doubtful(kind, why) => {
+            tracing::warn!(event = "startup.doubtful_filesystem", kind, path = %path.display(), "{why}");
             Ok(())
         }
         Verdict::Volatile(kind) if allow_volatile_fs => {
@@ -62,7 +87,6 @@ pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
 pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
     let (before, after) = (directory.join("self-test.tmp"), directory.join("self-test"));
     let text = "progressdb";
-/// Judges the file system that `path` is on, or would be if it is still to be made.
     let run = || {
         let mut file = File::create(&before)?;
         file.write_all(text.as_bytes())?;
@@ -117,11 +141,28 @@ mod tests {
 
     #[test]
     fn volatile_file_systems_are_known_by_their_numbers() {
-        let volatile = [0x0102_1994, 0x8584_58f6, 0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546];
+        // tmpfs, ramfs, NFS, SMB, CIFS, SMB2, FUSE and virtiofs, 9p, wslfs, vboxsf, vmhgfs, AFS
+        let volatile = [
+            0x0102_1994,
+            0x8584_58f6,
+            0x6969,
+            0x517b,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x6573_5546,
+            0x0102_1997,
+            0x5346_4846,
+            0x786f_4256,
+            0xbacb_acbc,
+            0x5346_414f,
+        ];
         for magic in volatile {
             assert!(matches!(judge(magic), Verdict::Volatile(_)), "{magic:#x}");
         }
-        assert_eq!(judge(0x794c_7630), Verdict::Doubtful("overlayfs"));
+        // overlayfs, Ceph, FAT
+        for magic in [0x794c_7630, 0x00c3_6400, 0x4d44] {
+            assert!(matches!(judge(magic), Verdict::Doubtful(..)), "{magic:#x}");
+        }
         // ext4, xfs, btrfs, zfs
         for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1] {
             assert_eq!(judge(magic), Verdict::Fine, "{magic:#x}");
