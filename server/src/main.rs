@@ -75,7 +75,7 @@ fn main() -> ExitCode {
                 reasons.replace('\n', "; ")
             );
             for reason in reasons.lines() {
-                eprintln!("error: {reason}");
+                complain(&format!("error: {reason}"));
             }
             ExitCode::from(failure.exit_code())
         }
@@ -234,18 +234,26 @@ fn version(as_json: bool) -> String {
     format!("progressdb {version} ({commit}), reads store formats {}-{}, writes {writes}", reads[0], reads[1])
 }
 
-/// A closed pipe behind us is an error, not a panic.
+/// A reader that has seen enough and left, such as `head`, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{text}").map_err(Failure::from)
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(Failure::from),
+    }
+}
+
+/// Where nobody reads standard error, nobody can be told.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn print_warnings(warnings: &[Warning]) {
     let (odd, no_effect) = sort_warnings(warnings);
     for warning in odd {
-        eprintln!("warning: {}", warning.message);
+        complain(&format!("warning: {}", warning.message));
     }
     if let Some(keys) = no_effect {
-        eprintln!("warning: accepted, without effect: {keys}");
+        complain(&format!("warning: accepted, without effect: {keys}"));
     }
 }
 

@@ -1,5 +1,8 @@
 //! The commands that start nothing.
 
+use std::io::PipeWriter;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::harness::http::Request;
@@ -81,4 +84,37 @@ fn a_stopped_store_is_inspected_and_not_changed() {
     assert_eq!(server.send(&Request::get("/readyz")).json()["sequence"], sequence);
     server.kill();
     setup.run(&["inspect", "--json"]).check_code(0).check_says(&["\"sequence\":4"]);
+}
+
+/// A pipe whose reader has left.
+fn left() -> PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+/// `progressdb ... | head`: the reader leaves, and that is no failure of ours, on whichever stream.
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let setup = Setup::new().set("nobody.knows", "this");
+    setup.start().stop().check_code(0);
+    let lines = [&["openapi"][..], &["config"], &["config", "check"], &["version"], &["inspect"], &["--help"]];
+    for words in lines.into_iter().chain([&["config", "check", "--json"][..], &["kms", "--help"]]) {
+        let mut command = setup.command(words);
+        let child = command.stdin(Stdio::null()).stdout(left()).stderr(Stdio::piped()).spawn().unwrap();
+        let finished = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&finished.stderr);
+        assert_eq!(finished.status.code(), Some(0), "{words:?}: {said}");
+        assert!(!said.contains("error") && !said.contains("panic"), "{words:?}: {said}");
+
+        let status = command.stdout(left()).stderr(left()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{words:?} with both streams closed");
+    }
+    // A verdict stays a verdict.
+    let wrong = Setup::new().set("server.port", 70_000);
+    let status = wrong.command(&["config", "check", "--json"]).stdout(left()).stderr(left()).status().unwrap();
+    assert_eq!(status.code(), Some(78));
+    // A disk without space is no reader that left.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = setup.command(&["openapi"]).stdout(full).output().unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).contains("cannot write the output"));
 }
