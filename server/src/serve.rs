@@ -87,9 +87,9 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
     tasks.abort();
     let closed = tokio::task::spawn_blocking(move || rocks.close()).await;
     match (failed, closed) {
-        (Some(reason), _) => Err(Error::io("the store stopped: a write failed", reason)),
-        (None, Ok(Err(error))) => Err(Error::io("the store could not be flushed", error)),
-        (None, Err(error)) => Err(Error::io("the store could not be closed", error)),
+        (Some(reason), _) => Err(Error::stopped("the store stopped: a write failed", reason)),
+        (None, Ok(Err(error))) => Err(Error::stopped("the store could not be flushed", error)),
+        (None, Err(error)) => Err(Error::stopped("the store could not be closed", error)),
         (None, Ok(Ok(()))) => {
             tracing::info!(event = "server.stopped");
             Ok(())

@@ -8,65 +8,41 @@ mod harness;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use harness::disk::Disk;
 use harness::http::{Connection, Request};
-use harness::{Server, Setup, THREADS, messages, skip, thread, wait_until};
+use harness::{Server, Setup, THREADS, messages, temporary_directory, thread, wait_until};
 
 const MIB: u64 = 1 << 20;
+/// An error of the file system turns it read-only.
+const OPTIONS: &str = "errors=remount-ro";
 
-/// A small ext4 file system; unmounted when dropped.
+/// A small ext4 file system.
 struct SmallDisk {
-    at: PathBuf,
-    _image: tempfile::TempDir,
+    disk: Disk,
+    _directory: tempfile::TempDir,
 }
 
 impl SmallDisk {
     /// `None` where it cannot be made.
     fn mount(test: &str, size: u64) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            skip(test, "not root, so no file system can be mounted");
-            return None;
-        }
-        let directory = tempfile::Builder::new().prefix("disk-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (image, at) = (directory.path().join("image"), directory.path().join("mounted"));
-        File::create(&image).unwrap().set_len(size).unwrap();
-        fs::create_dir(&at).unwrap();
-        let paths = [&image, &at].map(|path| path.to_str().unwrap());
-        for command in
-            [&["mkfs.ext4", "-q", "-F", "-m", "0", paths[0]][..], &["mount", "-o", "loop", paths[0], paths[1]]]
-        {
-            let mut run = Command::new(command[0]);
-            run.args(&command[1..]);
-            let Ok(output) = run.output() else {
-                skip(test, &format!("{} is not installed", command[0]));
-                return None;
-            };
-            if !output.status.success() {
-                skip(test, &format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
-                return None;
-            }
-        }
-        Some(Self { at, _image: directory })
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.at).unwrap();
-        stat.f_bavail * stat.f_frsize
+        let directory = temporary_directory();
+        let disk = Disk::make(test, directory.path(), size, &["mkfs.ext4", "-q", "-F", "-m", "0"], OPTIONS)?;
+        Some(Self { disk, _directory: directory })
     }
 
     fn filler(&self) -> PathBuf {
-        self.at.join("filler")
+        self.disk.at.join("filler")
     }
 
     /// Leaves at most `left` bytes free. Real bytes: a hole would take nothing.
     fn fill(&self, left: u64) {
         let mut file = File::options().create(true).append(true).open(self.filler()).unwrap();
         let mut chunk = 1 << 20;
-        while self.free() > left && chunk >= 4096 {
-            if self.free().saturating_sub(left) < chunk as u64 || file.write_all(&vec![7; chunk]).is_err() {
+        while self.disk.free() > left && chunk >= 4096 {
+            if self.disk.free().saturating_sub(left) < chunk as u64 || file.write_all(&vec![7; chunk]).is_err() {
                 chunk /= 2;
             }
         }
@@ -79,15 +55,8 @@ impl SmallDisk {
     }
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a server that a failing test left behind must not keep it mounted. Frees the loop device too.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
-    }
-}
-
 fn setup(disk: &SmallDisk, reserve: &str) -> Setup {
-    let setup = Setup::with_db(&disk.at.join("database")).set("storage.reserve", reserve);
+    let setup = Setup::with_db(&disk.disk.at.join("database")).set("storage.reserve", reserve);
     setup.set("storage.memory", "16MiB").set("server.max_payload_size", "2MiB")
 }
 
@@ -315,4 +284,32 @@ fn reads_go_on_when_the_last_byte_is_gone() {
     assert_eq!(known.append(&server, &t, 300), 202);
     known.check(&server, &t);
     server.stop().check_code(0);
+}
+
+/// A disk that fails turns its file system read-only; nothing more is acknowledged, and what was is there again with it.
+#[test]
+fn a_disk_that_turns_read_only_ends_the_server_with_an_event_of_its_own() {
+    let Some(disk) = SmallDisk::mount("a_disk_that_turns_read_only", 96 * MIB) else { return };
+    let setup = setup(&disk, "16MiB");
+    let server = setup.start();
+    let t = server.user("user1").create_thread("kept");
+    let mut known = Known::default();
+    for _ in 0..20 {
+        assert_eq!(known.append(&server, &t, 300), 202);
+    }
+    fs::write(format!("/sys/fs/ext4/{}/trigger_fs_error", disk.disk.device()), "a test").unwrap();
+    assert_ne!(known.append(&server, &t, 300), 202);
+    let finished = server.wait();
+    finished.check_code(1).check_says(&["event=\"store.stopped\"", "event=\"server.failed\""]);
+    assert!(!finished.said().contains("startup."), "it had started: {}", finished.said());
+
+    let SmallDisk { disk, _directory } = disk;
+    let (image, at) = (disk.image.clone(), disk.at.clone());
+    drop(disk);
+    let again = Disk::mount(&image, &at, OPTIONS).unwrap();
+    let server = setup.start();
+    known.settle(&server, &t, 300);
+    known.check(&server, &t);
+    server.stop().check_code(0);
+    drop(again);
 }

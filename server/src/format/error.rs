@@ -1,4 +1,4 @@
-//! Why a server does not start, and with which exit code.
+//! Why a server does not start, or had to stop, and with which exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,18 @@ pub enum Error {
     /// The configuration does not fit what was found.
     #[error("{0}")]
     Config(String),
-    /// The system or the storage engine failed.
+    /// What had started failed: the server, or a command at work on a stopped store.
+    #[error("{what}")]
+    Failed {
+        /// The `event` of its log line.
+        event: &'static str,
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The system or the storage engine failed before anything had started.
     #[error("{what}")]
     Io {
         /// What was tried.
@@ -102,10 +113,20 @@ impl Error {
         Self::Io { what: what.into(), source: source.into() }
     }
 
+    /// A server that ran had to stop.
+    pub fn stopped(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed { event: "server.failed", what: what.into(), source: source.into() }
+    }
+
+    /// A command that works on a stopped store could not end its work.
+    pub fn command(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed { event: "command.failed", what: what.into(), source: source.into() }
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Io { .. } => 1,
+            Error::Io { .. } | Error::Failed { .. } => 1,
             Error::Missing { .. } => 5,
             Error::NotOurs { .. } | Error::Damaged { .. } | Error::LogMissing { .. } => 7,
             Error::StoreInUse { .. } => 75,
@@ -122,10 +143,12 @@ impl Error {
             Error::TooNew { .. } => "startup.schema_version_too_new",
             Error::UpgradeThrough { .. } => "startup.schema_version_too_old",
             Error::Damaged { .. } => "startup.store_corrupt",
+            Error::LogMissing { .. } => "startup.log_missing",
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
             Error::Keys { .. } => "startup.keys_unusable",
             Error::Config(_) => "startup.config_invalid",
+            Error::Failed { event, .. } => event,
             Error::Io { .. } => "startup.failed",
         }
     }
@@ -138,4 +161,3 @@ impl Error {
 fn show_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
 }
-            Error::LogMissing { .. } => "startup.log_missing",

@@ -26,7 +26,7 @@ pub fn verify_keys(config: &Config) -> Result<KeyReport, Error> {
     let directory = Directory::open_existing(&config.db_path)?;
     let store = Store::Rocks(open_rocks(&directory, store_settings(&directory, config, true)?)?);
     let report = runtime()?.block_on(db::verify_keys(&store, &crypt, directory.database_id()));
-    report.map_err(|error| Error::io("the store could not be read", error))
+    report.map_err(|error| Error::command("the store could not be read", error))
 }
 
 /// Has every epoch key wrapped by another KMS in place of the configured one. Can be interrupted and started again.
@@ -49,7 +49,7 @@ pub fn decrypt(config: &Config) -> Result<Value, Error> {
         let opened =
             Db::open(Store::Rocks(rocks.clone()), directory.database_id(), database_settings(config), Some(crypt));
         let db = opened.await.map_err(|error| open_error(&directory, error))?;
-        db.decrypt().await.map_err(|error| Error::io("decryption stopped: start it again", error))
+        db.decrypt().await.map_err(|error| Error::command("decryption stopped: start it again", error))
     });
     close(&rocks)?;
     Ok(json!({ "values": decrypted? }))
@@ -64,7 +64,7 @@ fn open_for_change(config: &Config) -> Result<(Directory, Rocks), Error> {
 }
 
 fn close(rocks: &Rocks) -> Result<(), Error> {
-    rocks.close().map_err(|error| Error::io("the store could not be flushed", error))
+    rocks.close().map_err(|error| Error::command("the store could not be flushed", error))
 }
 
 fn needed_kms(config: &Config) -> Result<Arc<Crypt>, Error> {

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(clippy::disallowed_methods, reason = "the one place where tests wait, read the clock and the environment")]
 
+pub mod disk;
 mod environment;
 pub mod http;
 mod pump;
@@ -347,7 +348,8 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (result, start.elapsed())
 }
 
-fn temporary_directory() -> tempfile::TempDir {
+/// A directory of a test, on a real disk.
+pub fn temporary_directory() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("progressdb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 

@@ -1,0 +1,74 @@
+//! A file system of the test's own, in a file: to fill it, break it, or copy it. Takes root and a loop device.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::environment::{missing, skip};
+
+/// A mounted image. Unmounted when dropped, also when the test fails, which frees the loop device too.
+pub struct Disk {
+    pub at: PathBuf,
+    pub image: PathBuf,
+}
+
+impl Disk {
+    /// A new file system of this size, made by `mkfs` with its words. `None`, said by name, where it cannot be had.
+    pub fn make(test: &str, directory: &Path, size: u64, mkfs: &[&str], options: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skip(test, "not root, so no file system can be mounted");
+            return None;
+        }
+        let (image, at) = (directory.join("image"), directory.join("mounted"));
+        fs::create_dir_all(directory).unwrap();
+        File::create(&image).unwrap().set_len(size).unwrap();
+        let mut make = Command::new(mkfs[0]);
+        let Ok(made) = make.args(&mkfs[1..]).arg(&image).output() else {
+            missing(test, &format!("{} is not installed", mkfs[0]));
+            return None;
+        };
+        assert!(made.status.success(), "{mkfs:?}: {}", String::from_utf8_lossy(&made.stderr));
+        match Self::mount(&image, &at, options) {
+            Ok(disk) => Some(disk),
+            Err(reason) => {
+                skip(test, &reason);
+                None
+            }
+        }
+    }
+
+    /// Mounts an image that holds a file system. The error says what the system has against it.
+    pub fn mount(image: &Path, at: &Path, options: &str) -> Result<Self, String> {
+        fs::create_dir_all(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("loop,{options}")]).args([image, at]);
+        match mount.output() {
+            Ok(output) if output.status.success() => Ok(Self { at: at.to_owned(), image: image.to_owned() }),
+            Ok(output) => Err(format!("{mount:?}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+            Err(error) => Err(format!("mount: {error}")),
+        }
+    }
+
+    /// The name of its loop device, such as `loop3`.
+    pub fn device(&self) -> String {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let at = self.at.to_str().unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(at)).unwrap();
+        line.split(' ').next().unwrap().trim_start_matches("/dev/").to_owned()
+    }
+
+    pub fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.at).unwrap();
+        stat.f_bavail * stat.f_frsize
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.at).output().is_ok_and(|output| output.status.success());
+        if !unmounted {
+            // A server that a failing test left behind must not keep it mounted.
+            let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+        }
+    }
+}
