@@ -10,5 +10,6 @@ mod harness;
 mod directories;
 mod load;
 mod logs;
+mod power_cut;
 mod stop;
 mod torture;
