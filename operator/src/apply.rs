@@ -38,6 +38,9 @@ impl Writer {
             match act {
                 Act::SetFinalizers(finalizers) => written = Some(self.set_finalizers(resource, finalizers).await?),
                 Act::Apply(object) => self.apply_object(resource, object).await?,
+                Act::Correct { kind, name, uid, version, patch } => {
+                    self.correct(resource, *kind, name, (uid, version), patch).await?;
+                }
                 Act::Create(object) => self.create(resource, object).await?,
                 Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
                 Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
@@ -81,6 +84,22 @@ impl Writer {
         let applied =
             self.api(resource, kind).patch(&name, &params, &Patch::Apply(&drift::marked(object.clone()))).await;
         self.keep(kind, applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?);
+        Ok(())
+    }
+
+    /// Replaces a part of an object that is still as it was seen.
+    async fn correct(
+        &self,
+        resource: &ProgressDB,
+        kind: Kind,
+        name: &str,
+        (uid, version): (&str, &str),
+        patch: &Value,
+    ) -> Result<(), Error> {
+        let mut patch = patch.clone();
+        patch["metadata"] = json!({ "uid": uid, "resourceVersion": version });
+        let corrected = self.api(resource, kind).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
+        self.keep(kind, corrected.map_err(|error| Error::new(format!("correcting {} {name}", kind.name()), error))?);
         Ok(())
     }
 

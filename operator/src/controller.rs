@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},

@@ -102,6 +102,14 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     )
 }
 
+/// Whether the KMS is to be tried in a way in which it was not tried yet.
+pub fn awaits_kms_check(seen: &Observed) -> bool {
+    let name = |job: serde_json::Value| job.pointer("/metadata/name")?.as_str().map(str::to_owned);
+    let wanted = seen.resource.spec.kms.as_ref().and_then(|_| Wanted::build(seen).ok());
+    let check = wanted.and_then(|wanted| wanted.kms_check).and_then(name);
+    check.is_some_and(|check| seen.job(&check).is_none())
+}
+
 impl Findings {
     fn before_anything(seen: &Observed, now: Timestamp) -> Self {
         let unknown = || Finding::unknown("NotChecked", "nothing was checked yet");
@@ -143,6 +151,10 @@ pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Op
     let marked = drift::marked(object.clone());
     if drift::stands(&live.0, &marked) {
         return None;
+    }
+    if let Some(patch) = drift::correction(&live.0, object) {
+        let (uid, version) = (live.uid().to_owned(), live.version().to_owned());
+        return Some(Act::Correct { kind, name: name.to_owned(), uid, version, patch });
     }
     Some(Act::Apply(with_uid(object, live)))
 }
@@ -218,7 +230,7 @@ fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) ->
         observed_generation: generation,
         phase: Some(phase(findings, stalled.is_some(), is_suspended).to_owned()),
         conditions: conditions::write(written, &old.conditions, generation, now),
-        image: set.and_then(|set| set.at("/spec/template/spec/containers/0/image").as_str()).map(str::to_owned),
+        image: set.and_then(|set| set.template_container(SERVER)["image"].as_str()).map(str::to_owned),
         image_id: image_id.clone(),
         version: seen
             .answer

@@ -1,11 +1,15 @@
 //! Whether an object is as it should be, without asking the API server.
 //!
 //! It is if we wrote this very text before, which an annotation with its hash tells, and if everything in it still
-//! stands. What others added, and what the API server filled in, does not count.
+//! stands. What others added, and what the API server filled in, does not count, but where an addition changes what is
+//! meant: in selectors, in the ports of a Service, in lists of words such as arguments.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::objects::hash;
+
+/// Where one more entry selects something else, or nothing.
+const SELECTORS: [&str; 5] = ["selector", "matchLabels", "podSelector", "namespaceSelector", "nodeSelector"];
 
 /// Holds the hash of what the operator last applied.
 pub const APPLIED: &str = "progressdb.io/applied";
@@ -50,9 +54,9 @@ fn stand_in_order(live: &[Value], desired: &[Value]) -> bool {
     live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| stands(live, desired))
 }
 
-/// In lists with names, and in those of owners and finalizers, others may have items of their own.
+/// In lists with names, and in those of owners, others may have items of their own.
 fn stand_by_name(live: &[Value], desired: &[Value]) -> bool {
-    let key = |item: &Value| ["name", "uid"].iter().any(|key| item.get(key).is_some()) || item.is_string();
+    let key = |item: &Value| ["name", "uid"].iter().any(|key| item.get(key).is_some());
     desired.iter().all(|item| key(item) && live.iter().any(|found| stands(found, item)))
 }
 
@@ -115,6 +119,27 @@ mod tests {
         let injected = json!([{ "name": "proxy", "image": "b" }, { "name": "server", "image": "a" }]);
         assert!(stands(&injected, &desired));
         assert!(!stands(&json!([{ "name": "proxy" }]), &desired));
+    }
+
+    #[test]
+    fn an_addition_that_changes_the_meaning_counts() {
+        let selector = json!({ "spec": { "selector": { "app": "a" } } });
+        assert!(!stands(&json!({ "spec": { "selector": { "app": "a", "more": "b" } } }), &selector));
+        let ports = json!({ "spec": { "ports": [{ "name": "http", "port": 8080 }] } });
+        let added = json!([{ "name": "http", "port": 8080 }, { "name": "b", "port": 1 }]);
+        assert!(!stands(&json!({ "spec": { "ports": added } }), &ports));
+        assert!(!stands(&json!({ "args": ["serve", "--loud"] }), &json!({ "args": ["serve"] })));
+        assert!(stands(&json!({ "finalizers": ["a", "b"] }), &json!({ "finalizers": ["a"] })));
+    }
+
+    #[test]
+    fn a_port_with_another_number_is_taken_back_and_keeps_the_port_of_the_nodes() {
+        let desired = json!({ "kind": "Service", "spec": { "ports": [{ "name": "http", "port": 8080 }] } });
+        let edited = json!({ "spec": { "ports": [{ "name": "http", "port": 80, "nodePort": 30000 }] } });
+        let patch = correction(&edited, &desired).unwrap();
+        assert_eq!(patch["spec"]["ports"], json!([{ "name": "http", "port": 8080, "nodePort": 30000 }]));
+        let retargeted = json!({ "spec": { "ports": [{ "name": "http", "port": 8080, "targetPort": 1 }] } });
+        assert_eq!(correction(&retargeted, &desired), None);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub use statefulset::stateful_set;
 
 use crate::crd::ProgressDB;
 
+/// The container of the server in its pod.
+pub const SERVER: &str = "server";
 /// The port of the API.
 pub const API_PORT: u16 = 8080;
 /// The port of health and metrics.

@@ -8,6 +8,7 @@
 mod answer;
 mod cache;
 mod live;
+mod owner;
 mod packed;
 mod secrets;
 mod watches;
@@ -33,6 +34,7 @@ pub use self::{
     answer::{Answer, Ask, over_http},
     cache::Cache,
     live::Live,
+    owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
 };
 use crate::{
@@ -40,7 +42,7 @@ use crate::{
     crd::{DeletionPolicy, ProgressDB},
     error::Error,
     kind::Kind,
-    objects::{labels, names},
+    objects::{SERVER, labels, names},
 };
 
 /// What was asked for by name is good for this long.
@@ -54,7 +56,7 @@ pub struct Observed {
     /// The objects of the instance that are ours.
     pub objects: BTreeMap<(Kind, String), Live>,
     /// Names that we need and that others have.
-    pub taken: Vec<(Kind, String)>,
+    pub taken: Vec<Taken>,
     /// Whether the cluster has this optional kind.
     pub has_monitors: bool,
     /// Whether the cluster can make snapshots.
@@ -108,6 +110,7 @@ type About = (&'static str, String, String);
 enum Fact {
     Secret(SecretSeen),
     Class(Class),
+    KmsKey,
 }
 
 impl Observer {
@@ -148,13 +151,14 @@ impl Observer {
         seen.storage_class = self.storage_class(&seen, now).await?;
         seen.node = self.node(&seen, now).await?;
         seen.answer = self.answer(&seen).await;
+        self.observe_keys(&mut seen, now).await?;
         Ok(seen)
     }
 
     /// Looks who has the names that we need and have not got.
     async fn observe_names(&self, seen: &mut Observed) -> Result<(), Error> {
         let namespace = seen.resource.namespace().unwrap_or_default();
-        for (kind, name) in expected(&seen.resource) {
+        for (kind, name) in expected(seen) {
             let is_known = !kind.is_optional() || self.cache.knows(kind);
             if !is_known || seen.objects.contains_key(&(kind, name.clone())) {
                 continue;
@@ -166,7 +170,7 @@ impl Observer {
                     self.cache.absorb(kind, &live.0);
                     seen.objects.insert((kind, name), live);
                 }
-                Some(_) => seen.taken.push((kind, name)),
+                Some(live) => seen.taken.push(Taken { whose: owner::whose(kind, &live), kind, name }),
             }
         }
         Ok(())
@@ -278,7 +282,7 @@ impl Observer {
         (self.ask)(address).await
     }
 
-    fn recall(&self, key: &About, now: Timestamp) -> Option<Fact> {
+    fn recall(&self, key: &About, period: SignedDuration, now: Timestamp) -> Option<Fact> {
         let remembered = self.remembered.lock().expect("nobody panics while holding it");
         remembered.get(key).filter(|(at, _)| now.duration_since(*at) < REMEMBERED).map(|(_, fact)| fact.clone())
     }
@@ -290,9 +294,11 @@ impl Observer {
     }
 }
 
-/// The names that the resource needs.
-fn expected(resource: &ProgressDB) -> Vec<(Kind, String)> {
+/// The names that the resource needs. A pod is looked for last, when its StatefulSet is known.
+fn expected(seen: &Observed) -> Vec<(Kind, String)> {
+    let resource = &seen.resource;
     let (name, spec) = (resource.name_any(), &resource.spec);
+    let is_stopped = spec.suspend || seen.stateful_set().is_some_and(|set| set.at("/spec/replicas") == 0);
     let aws = spec.kms.as_ref().and_then(|kms| kms.aws.as_ref());
     let named_account =
         aws.and_then(|aws| aws.credentials.as_ref()).and_then(|given| given.service_account_name.as_ref());
@@ -303,16 +309,13 @@ fn expected(resource: &ProgressDB) -> Vec<(Kind, String)> {
         (Kind::Service, Some(names::headless_service(&name))),
         (Kind::ConfigMap, Some(names::config_map(&name))),
         (Kind::Secret, spec.api_keys.is_none().then(|| names::api_keys(&name))),
-        (Kind::ServiceAccount, named_account.is_none().then(|| name.clone())),
+        (Kind::ServiceAccount, named_account.is_none().then(|| names::service_account(&name))),
         (Kind::NetworkPolicy, spec.network_policy.enabled.then(|| name.clone())),
         (Kind::ServiceMonitor, spec.monitoring.service_monitor.then(|| name.clone())),
         (Kind::PrometheusRule, spec.monitoring.prometheus_rule.then(|| name.clone())),
+        (Kind::Pod, (!is_stopped).then(|| names::pod(&name))),
     ];
     names.into_iter().filter_map(|(kind, name)| Some((kind, name?))).collect()
-}
-
-fn is_ours(live: &Live, instance: &str) -> bool {
-    live.label(labels::INSTANCE) == Some(instance) && live.label(labels::MANAGED_BY) == Some(MANAGER)
 }
 
 /// The name of the snapshot that is left when the resource goes.
@@ -320,9 +323,9 @@ pub fn final_snapshot(resource: &ProgressDB) -> String {
     names::final_snapshot(&resource.name_any(), resource.uid().as_deref().unwrap_or_default())
 }
 
-/// What the node says the first container of a pod runs.
+/// What the node says that the server of a pod runs.
 pub fn image_id(pod: &Live) -> Option<&str> {
-    pod.at("/status/containerStatuses/0/imageID").as_str().filter(|id| !id.is_empty())
+    pod.container(SERVER)["imageID"].as_str().filter(|id| !id.is_empty())
 }
 
 impl Observed {
@@ -342,7 +345,7 @@ impl Observed {
 
     /// Its pod.
     pub fn pod(&self) -> Option<&Live> {
-        self.object(Kind::Pod, &format!("{}-0", self.resource.name_any()))
+        self.object(Kind::Pod, &names::pod(&self.resource.name_any()))
     }
 
     /// The Job of this name.

@@ -76,7 +76,7 @@ fn transitions(resource: &ProgressDB, old: &[Condition], new: &[Condition], now:
                 Some(before) => (&before.status, &before.reason) != (&condition.status, &condition.reason),
                 None => condition.status == "True",
             };
-            is_news.then(|| event(resource, before, condition, now))
+            is_news.then(|| transition(resource, before, condition, now))
         })
         .collect()
 }

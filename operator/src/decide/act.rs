@@ -11,6 +11,19 @@ pub enum Act {
     SetFinalizers(Vec<String>),
     /// Apply an object; with a uid only to the object that has it, without one only if nobody else has the name.
     Apply(Value),
+    /// Take an edit back that applying would not: a part of the object is replaced as a whole.
+    Correct {
+        /// Of which kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// And no other of this name.
+        uid: String,
+        /// As it was seen.
+        version: String,
+        /// What is replaced.
+        patch: Value,
+    },
     /// Make an object that is never changed.
     Create(Value),
     /// Make the Secret of the API keys; each empty entry gets a random key, which is known to nobody before.
@@ -64,6 +77,7 @@ impl Act {
         match self {
             Self::SetFinalizers(_) => "set_finalizers",
             Self::Apply(_) => "apply",
+            Self::Correct { .. } => "correct",
             Self::Create(_) | Self::CreateKeys(_) => "create",
             Self::Stop { .. } => "stop",
             Self::Delete { .. } => "delete",
@@ -83,7 +97,9 @@ impl Act {
             Self::SetFinalizers(finalizers) => finalizers.join(", "),
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
             Self::Stop { .. } => "StatefulSet".to_owned(),
-            Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } => format!("{} {name}", kind.name()),
+            Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } | Self::Correct { kind, name, .. } => {
+                format!("{} {name}", kind.name())
+            }
             Self::ReleaseClaim { name, .. } => format!("{} {name}", Kind::Claim.name()),
             Self::RetainVolume { name } => format!("PersistentVolume {name}"),
         }

@@ -26,7 +26,14 @@ pub(super) enum Check {
 
 impl Check {
     /// What the Job of this name found.
-    pub(super) fn of(seen: &Observed, name: &str, retry_after: SignedDuration, now: Timestamp) -> Self {
+    /// Its pod is judged by the container of the check: others may have been put into it.
+    pub(super) fn of(
+        seen: &Observed,
+        name: &str,
+        container: &str,
+        retry_after: SignedDuration,
+        now: Timestamp,
+    ) -> Self {
         let Some(job) = seen.job(name).filter(|job| !job.is_deleted()) else { return Self::Absent };
         let pod = seen.pod_of_job(job);
         let ended = |kind: &str| job.condition(kind).is_some_and(|(status, ..)| status == "True");
@@ -34,12 +41,13 @@ impl Check {
             return Self::Passed;
         }
         if ended("Failed") {
-            let message =
-                pod.and_then(words).or_else(|| job.condition("Failed").map(|(_, _, message)| message.to_owned()));
+            let message = pod
+                .and_then(|pod| words(pod, container))
+                .or_else(|| job.condition("Failed").map(|(_, _, message)| message.to_owned()));
             let retry_at = ended_at(job).unwrap_or(now) + retry_after;
             return Self::Failed { message: message.unwrap_or_default(), retry_at };
         }
-        Self::Running(pod.and_then(pods::obstacle))
+        Self::Running(pod.and_then(|pod| pods::obstacle(pod, container)))
     }
 }
 
@@ -49,8 +57,12 @@ fn ended_at(job: &Live) -> Option<Timestamp> {
 }
 
 /// What the program said last: the errors of its JSON line if there is one, else its last line.
-fn words(pod: &Live) -> Option<String> {
-    let text = pod.at("/status/containerStatuses/0/state/terminated/message").as_str()?;
+fn words(pod: &Live, container: &str) -> Option<String> {
+    let ended = &pod.container(container)["state"]["terminated"];
+    if let Some(out_of_memory) = pods::out_of_memory(ended) {
+        return Some(out_of_memory);
+    }
+    let text = ended["message"].as_str()?;
     let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
     let from_json = lines().find_map(|line| serde_json::from_str::<Value>(line).ok().and_then(|said| messages(&said)));
     from_json.or_else(|| lines().next().map(str::to_owned))
@@ -72,9 +84,10 @@ mod tests {
     use super::*;
 
     fn said(message: &str) -> Option<String> {
-        words(&Live(
-            json!({ "status": { "containerStatuses": [{ "state": { "terminated": { "message": message } } }] } }),
-        ))
+        let said =
+            |name: &str, message: &str| json!({ "name": name, "state": { "terminated": { "message": message } } });
+        let statuses = [said("a-sidecar", "not of interest"), said("config-check", message)];
+        words(&Live(json!({ "status": { "containerStatuses": statuses } })), "config-check")
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Act, apply_if_needed,
@@ -12,11 +12,12 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
+    MANAGER,
     crd::DeletionPolicy,
     drift,
     kind::Kind,
-    objects::names,
-    observe::{Class, Observed, complaint, needs},
+    objects::{labels, names},
+    observe::{Class, Observed, Taken, complaint, needs},
 };
 
 /// Reasons of a server that does not serve yet and will by itself.
@@ -26,6 +27,9 @@ pub(super) const PASSING: [&str; 5] = ["Stopped", "Starting", "NotReady", "Stopp
 const RETRY_CONFIGURATION: SignedDuration = SignedDuration::from_secs(300);
 /// A KMS may come back any minute.
 const RETRY_KEYS: SignedDuration = SignedDuration::from_secs(60);
+/// A server that takes requests answers at once, unless the network keeps the operator from it: then the KMS is tried
+/// without the keys of the data.
+const WAIT_FOR_WRAPPED_KEYS: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the API server does not let us do.
 pub(super) fn refusal(seen: &Observed) -> Option<Finding> {
@@ -39,17 +43,14 @@ pub(super) fn refusal(seen: &Observed) -> Option<Finding> {
 /// Whether all names are ours.
 pub(super) fn name_conflicts(seen: &Observed) -> Option<Finding> {
     let resource = &seen.resource;
-    if let Some((kind, name)) = seen.taken.first() {
-        let kind = kind.name();
-        let message =
-            format!("the {kind} {name} belongs to somebody else: delete it, or give this ProgressDB another name");
-        return Some(Finding::no("NameTaken", message));
+    if let Some(taken) = seen.taken.first() {
+        return Some(Finding::no("NameTaken", name_taken(taken, &resource.name_any())));
     }
-    let uid = resource.metadata.uid.as_deref();
+    let uid = resource.metadata.uid.as_deref().unwrap_or_default();
     let former = seen
         .objects
         .iter()
-        .find(|((kind, _), live)| !matches!(kind, Kind::Pod) && live.owner().is_some() && live.owner() != uid);
+        .find(|((kind, _), live)| !matches!(kind, Kind::Pod) && live.owner().is_some() && !live.is_owned_by(uid));
     former.map(|((kind, name), _)| {
         let message =
             format!("the {} {name} belongs to a former ProgressDB of this name and is about to go", kind.name());
@@ -57,9 +58,46 @@ pub(super) fn name_conflicts(seen: &Observed) -> Option<Finding> {
     })
 }
 
+/// Whose a name is, and the ways out. None of them is to delete: it may be somebody's data.
+fn name_taken(taken: &Taken, resource: &str) -> String {
+    let Taken { kind, name, whose } = taken;
+    let way_out = match kind {
+        Kind::Claim | Kind::Secret => format!(
+            "if it is of this database, give it the labels {}={resource} and {}={MANAGER}; else make this database under \
+             another name",
+            labels::INSTANCE,
+            labels::MANAGED_BY,
+        ),
+        Kind::Pod => format!(
+            "if it is the server, give it back the labels {}; else have it made under another name",
+            labels::selector(resource, labels::Component::Server)
+                .iter()
+                .map(|(label, value)| format!("{label}={value}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        _ => "make one of the two under another name".to_owned(),
+    };
+    format!("the {} {name}, whose name this ProgressDB needs, {whose}: {way_out}", kind.name())
+}
+
 /// Whether the Secret with the generated keys is there.
 pub(super) fn has_keys(seen: &Observed) -> bool {
     seen.objects.contains_key(&(Kind::Secret, names::api_keys(&seen.resource.name_any())))
+}
+
+/// Gives an object, of which nothing else is ever changed, its labels back.
+pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Act> {
+    let kind = Kind::of(object)?;
+    let name = object.pointer("/metadata/name")?.as_str()?;
+    let live = seen.objects.get(&(kind, name.to_owned())).filter(|live| !live.is_deleted())?;
+    let labels = object.pointer("/metadata/labels")?;
+    if drift::stands(live.at("/metadata/labels"), labels) {
+        return None;
+    }
+    let metadata =
+        json!({ "name": name, "namespace": object["metadata"]["namespace"], "uid": live.uid(), "labels": labels });
+    Some(Act::Apply(json!({ "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata })))
 }
 
 /// What the resource no longer asks for, of kinds that hold no data.
@@ -106,13 +144,18 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> 
         Some("Lost") => {
             Finding::no("VolumeLost", format!("the volume of the claim {} is gone: restore it", claim.name()))
         }
-        _ => match &seen.storage_class {
-            Some(Class::Missing(class)) => Finding::no(
-                "StorageClassMissing",
-                format!("there is no storage class {class}: make it; the class of a claim cannot be changed"),
-            ),
-            _ => Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
-        },
+        _ => not_bound(seen, wanted, acts),
+    }
+}
+
+fn not_bound(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+    acts.extend(labels_back(seen, &wanted.claim));
+    match &seen.storage_class {
+        Some(Class::Missing(class)) => Finding::no(
+            "StorageClassMissing",
+            format!("there is no storage class {class}: make it; the class of a claim cannot be changed"),
+        ),
+        _ => Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
     }
 }
 
@@ -208,7 +251,8 @@ fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<A
             && !live.is_deleted()
     });
     acts.extend(former.map(|((_, other), live)| delete_job(other, live.uid())));
-    let check = Check::of(seen, name, retry, now);
+    let container = job.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default();
+    let check = Check::of(seen, name, container, retry, now);
     match (&check, seen.job(name)) {
         (Check::Absent, None) => acts.push(Act::Create(job.clone())),
         (Check::Failed { retry_at, .. }, Some(live)) if *retry_at <= now => acts.push(delete_job(name, live.uid())),

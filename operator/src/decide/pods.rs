@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
+use serde_json::Value;
+
 use super::conditions::Finding;
-use crate::observe::Live;
+use crate::{objects::SERVER, observe::Live};
 
 /// Whether the server takes requests, and why not.
 pub(super) fn judge(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
@@ -11,18 +13,43 @@ pub(super) fn judge(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -
         return judge_ending(pod, node, now);
     }
     if pod.condition("Ready").is_some_and(|(status, ..)| status == "True") {
-        return Finding::yes("Serving", "the server takes requests");
+        return Finding::yes("Serving", with_last_end(pod, "the server takes requests"));
     }
-    if let Some((reason, message)) = obstacle(pod) {
+    if let Some((reason, message)) = obstacle(pod, SERVER) {
         return Finding::no(reason, message);
     }
-    match pod.at("/status/containerStatuses/0/state/running").is_null() {
-        true => Finding::no("Starting", "the pod starts"),
-        false => Finding::no(
-            "NotReady",
-            "the server runs and does not take requests: it may be opening its data or waiting for the KMS; see its log",
-        ),
+    let server = pod.container(SERVER);
+    if server["state"]["running"].is_null() {
+        return Finding::no("Starting", with_last_end(pod, "the pod starts"));
     }
+    if let Some(other) = waiting_for(pod).filter(|_| server["ready"] == true) {
+        let message = format!("the server is ready, and the container {other} beside it is not: see its log");
+        return Finding::no("NotReady", message);
+    }
+    let message =
+        "the server runs and does not take requests: it may be opening its data or waiting for the KMS; see its log";
+    Finding::no("NotReady", with_last_end(pod, message))
+}
+
+/// Another container than the server's that is not ready, which keeps the pod from being so.
+fn waiting_for(pod: &Live) -> Option<&str> {
+    let containers = pod.at("/status/containerStatuses").as_array()?;
+    containers.iter().find(|container| container["ready"] == false)?["name"].as_str()
+}
+
+/// That the server ran out of memory is said for as long as its pod lives: it will again.
+fn with_last_end(pod: &Live, message: &str) -> String {
+    match out_of_memory(&pod.container(SERVER)["lastState"]["terminated"]) {
+        Some(words) => format!("{message}; before, {words}"),
+        None => message.to_owned(),
+    }
+}
+
+/// What to do about a container that the kernel ended for want of memory; `None` if it ended otherwise.
+pub(super) fn out_of_memory(ended: &Value) -> Option<String> {
+    let message = "it took more memory than its limit allows and was ended (OOMKilled): raise \
+                   spec.resources.limits.memory, or lower storage.memory in spec.settings to about half of it";
+    (ended["reason"] == "OOMKilled").then(|| message.to_owned())
 }
 
 /// A pod that ends is waited for. Nobody forces it: on a node that cannot be seen it may still write.
@@ -40,11 +67,11 @@ fn judge_ending(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Fi
 }
 
 /// What keeps a pod from running that will not go away by waiting a moment.
-pub(super) fn obstacle(pod: &Live) -> Option<(&'static str, String)> {
+pub(super) fn obstacle(pod: &Live, container: &str) -> Option<(&'static str, String)> {
     if let Some(("False", "Unschedulable", message)) = pod.condition("PodScheduled") {
         return Some(("Unschedulable", format!("no node can take the pod: {message}")));
     }
-    let status = pod.at("/status/containerStatuses/0").clone();
+    let status = pod.container(container);
     let waiting = |name: &str| {
         status.pointer(&format!("/state/waiting/{name}")).and_then(|text| text.as_str()).unwrap_or_default()
     };
@@ -60,13 +87,16 @@ pub(super) fn obstacle(pod: &Live) -> Option<(&'static str, String)> {
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some(("ContainerCannotStart", format!("the container cannot start: {}", waiting("message"))))
         }
-        "CrashLoopBackOff" => Some(("Crashing", format!("the server ends again and again: {}", last_words(&status)))),
+        "CrashLoopBackOff" => Some(("Crashing", format!("the server ends again and again: {}", last_words(status)))),
         _ => None,
     }
 }
 
-fn last_words(status: &serde_json::Value) -> String {
+fn last_words(status: &Value) -> String {
     let ended = &status["lastState"]["terminated"];
+    if let Some(words) = out_of_memory(ended) {
+        return words;
+    }
     let code = ended["exitCode"].as_i64().unwrap_or_default();
     let last = ended["message"].as_str().and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
     format!("exit code {code}: {}", last.unwrap_or("see its log with kubectl logs --previous"))
@@ -87,7 +117,12 @@ mod tests {
     }
 
     fn waiting(reason: &str) -> Value {
-        json!({ "containerStatuses": [{ "state": { "waiting": { "reason": reason } } }] })
+        json!({ "containerStatuses": [of_server(json!({ "state": { "waiting": { "reason": reason } } }))] })
+    }
+
+    fn of_server(mut status: Value) -> Value {
+        status["name"] = SERVER.into();
+        status
     }
 
     #[test]
@@ -98,13 +133,45 @@ mod tests {
             (judged(waiting("ContainerCreating"), None, None), "Starting"),
             (judged(waiting("ErrImagePull"), None, None), "ImagePullFailed"),
             (judged(waiting("CrashLoopBackOff"), None, None), "Crashing"),
-            (judged(json!({ "containerStatuses": [{ "state": { "running": {} } }] }), None, None), "NotReady"),
+            (
+                judged(json!({ "containerStatuses": [of_server(json!({ "state": { "running": {} } }))] }), None, None),
+                "NotReady",
+            ),
             (judged(waiting(""), early, Some(("n".into(), true))), "Stopping"),
             (judged(waiting(""), early, Some(("n".into(), false))), "NodeLost"),
             (judged(waiting(""), Some("1970-01-01T01:00:00Z"), Some(("n".into(), false))), "Stopping"),
         ];
         for (found, wanted) in cases {
             assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn a_container_that_stands_before_the_server_is_not_taken_for_it() {
+        let sidecar =
+            json!({ "name": "a-proxy", "ready": false, "state": { "waiting": { "reason": "ErrImagePull" } } });
+        let server = of_server(json!({ "ready": true, "state": { "running": {} } }));
+        let pod = Live(json!({ "status": { "containerStatuses": [sidecar, server] } }));
+        let found = judge(&pod, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(found.reason, "NotReady");
+        assert!(found.message.contains("the container a-proxy beside it is not"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_server_that_ran_out_of_memory_says_so_in_every_state() {
+        let last = json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } });
+        for (state, ready) in [
+            (json!({ "waiting": { "reason": "CrashLoopBackOff" } }), "False"),
+            (json!({ "running": {} }), "False"),
+            (json!({ "running": {} }), "True"),
+        ] {
+            let pod = Live(json!({ "status": {
+                "conditions": [{ "type": "Ready", "status": ready }],
+                "containerStatuses": [of_server(json!({ "state": state, "lastState": last }))],
+            } }));
+            let found = judge(&pod, None, Timestamp::UNIX_EPOCH);
+            assert!(found.message.contains("OOMKilled"), "{}", found.message);
+            assert!(found.message.contains("spec.resources.limits.memory"), "{}", found.message);
         }
     }
 }

@@ -18,7 +18,11 @@ pub fn service_account(inputs: &Inputs<'_>) -> Option<Value> {
     Some(json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)),
+        "metadata": owned(
+            inputs.resource,
+            &names::service_account(&name),
+            labels::of(&name, labels::Component::Server),
+        ),
         "automountServiceAccountToken": false,
     }))
 }

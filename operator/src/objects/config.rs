@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{Inputs, labels, names, owned, pod};
-use crate::crd::{Kms, ProgressDBSpec};
+use crate::{
+    crd::{Kms, ProgressDBSpec},
+    observe::Live,
+};
 
 /// Entries of a Secret with API keys.
 pub const KEY_ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];

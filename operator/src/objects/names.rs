@@ -1,9 +1,25 @@
 //! The name of everything that is made for a resource. A resource's own name has at most 40 characters, so the longest
 //! of these is a label, and a Job's name is one of its pods.
 
+use crate::kind::Kind;
+
 /// The claim that holds the data.
 pub fn claim(name: &str) -> String {
     format!("{name}-data-0")
+}
+
+/// The pod of the server.
+pub fn pod(name: &str) -> String {
+    format!("{name}-0")
+}
+
+/// The service account of the pods. Every namespace has one called `default`, which is Kubernetes'; no resource has a
+/// name with a dot.
+pub fn service_account(name: &str) -> String {
+    match name {
+        "default" => "default.progressdb".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 /// The Service that gives the pod a name; it is not for clients.
@@ -36,9 +52,38 @@ pub fn final_snapshot(name: &str, uid: &str) -> String {
     format!("{name}-final-{}", uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>())
 }
 
+/// The resource whose name is in that of an object that outlives it; `None` for other names and kinds.
+pub fn instance_of(kind: Kind, name: &str) -> Option<&str> {
+    match kind {
+        Kind::Claim => name.strip_suffix("-data-0"),
+        Kind::Secret => name.strip_suffix("-api-keys"),
+        Kind::VolumeSnapshot => name.rsplit_once("-final-").map(|(instance, _)| instance),
+        _ => None,
+    }
+}
+
+/// Whether a name is one of these, of any kind, for this resource; pods of Jobs have a random end.
+pub fn is_of(instance: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(instance) else { return false };
+    let fixed = ["", "-0", "-data-0", "-headless", "-config", "-api-keys", ".progressdb"];
+    let is_hash = |rest: &str| rest.len() >= 8 && rest.bytes().take(8).all(|byte| byte.is_ascii_hexdigit());
+    let hashed = ["-config-check-", "-kms-check-", "-check-", "-final-"];
+    fixed.contains(&rest) || hashed.iter().any(|stem| rest.strip_prefix(stem).is_some_and(is_hash))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_begin_alike_are_another_s() {
+        for name in ["a", "a-0", "a-data-0", "a-headless", "a-config-check-0123abcd-x7k2p", "a-final-0123abcd"] {
+            assert!(is_of("a", name), "{name}");
+        }
+        for name in ["ab", "a-b", "a-b-0", "a-data", "a-0-0", "a-config-check-0", "a-kms-check-other"] {
+            assert!(!is_of("a", name), "{name}");
+        }
+    }
 
     #[test]
     fn the_longest_name_is_still_a_label() {

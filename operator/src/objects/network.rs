@@ -8,7 +8,7 @@ use crate::crd::Kms;
 /// Where the credentials of a node, and of EKS Pod Identity, are asked for.
 const INSTANCE_METADATA: [&str; 2] = ["169.254.169.254/32", "169.254.170.23/32"];
 
-/// In: the API for whom the resource names, health and metrics for the pods of the cluster. Out: DNS, the KMS and what
+/// In: the API for whom the resource names and for the operator, which tries keys, health and metrics for the pods of the cluster. Out: DNS, the KMS and what
 /// the resource names. `None` if it is not wanted.
 pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
     let (name, wanted) = (inputs.name(), &inputs.resource.spec.network_policy);
@@ -20,6 +20,7 @@ pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
         api["from"] = json!(wanted.allow_from);
     }
     let management = json!({ "from": [{ "namespaceSelector": {} }], "ports": [tcp(MANAGEMENT_PORT)] });
+    let ingress: Vec<Value> = [Some(api), operator, Some(management)].into_iter().flatten().collect();
     let mut egress = vec![json!({ "ports": [{ "port": 53, "protocol": "UDP" }, tcp(53)] })];
     egress.extend(inputs.resource.spec.kms.iter().flat_map(to_kms));
     egress.extend(wanted.egress.iter().map(|rule| json!(rule)));
@@ -30,7 +31,7 @@ pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
         "spec": {
             "podSelector": { "matchLabels": labels::everything(&name) },
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [api, management],
+            "ingress": ingress,
             "egress": egress,
         },
     }))

@@ -136,7 +136,7 @@ fn service_account_name(resource: &ProgressDB) -> String {
     let aws = resource.spec.kms.as_ref().and_then(|kms| kms.aws.as_ref());
     let named =
         aws.and_then(|aws| aws.credentials.as_ref()).and_then(|credentials| credentials.service_account_name.clone());
-    named.or_else(|| resource.metadata.name.clone()).unwrap_or_default()
+    named.unwrap_or_else(|| names::service_account(resource.metadata.name.as_deref().unwrap_or_default()))
 }
 
 /// Volumes with secrets: name, source and where it is mounted. Whole directories, so that a change reaches the server.

@@ -2,6 +2,7 @@
 //! whenever the name is missing; and it never replaces a pod by itself.
 
 use jiff::SignedDuration;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{Inputs, labels, names, owned, pod};
@@ -18,7 +19,7 @@ pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": owned(inputs.resource, &name, own.clone()),
+        "metadata": owned(inputs.resource, &name, labels.clone()),
         "spec": {
             "serviceName": names::headless_service(&name),
             "replicas": replicas,
@@ -29,7 +30,7 @@ pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
             "template": {
                 "metadata": {
                     "annotations": annotations.collect::<std::collections::BTreeMap<_, _>>(),
-                    "labels": pod::labels_over(&spec.pod_labels, own),
+                    "labels": pod::labels_over(&spec.pod_labels, labels),
                 },
                 "spec": pod_spec(inputs),
             },
@@ -51,7 +52,7 @@ fn pod_spec(inputs: &Inputs<'_>) -> Value {
 }
 
 fn server(inputs: &Inputs<'_>) -> Value {
-    let mut server = pod::container(inputs, "server", &["serve", "--config", &pod::config_path()]);
+    let mut server = pod::container(inputs, super::SERVER, &["serve", "--config", &pod::config_path()]);
     if let Some(Value::Array(mounts)) = server.get_mut("volumeMounts") {
         mounts.push(json!({ "name": "data", "mountPath": "/data" }));
     }

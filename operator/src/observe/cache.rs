@@ -13,9 +13,10 @@ use tokio::sync::watch;
 
 use super::{
     live::{Live, prune},
+    owner,
     packed::{Packed, Packer},
 };
-use crate::{crd::ProgressDB, kind::Kind, objects::labels::INSTANCE};
+use crate::{crd::ProgressDB, kind::Kind};
 
 type Instance = (String, String);
 
@@ -137,9 +138,9 @@ impl Cache {
         }
     }
 
-    /// Takes an object as the API server has it; one without our label is not for us.
+    /// Takes an object as the API server has it; one that belongs to no resource is not for us.
     pub fn absorb(&self, kind: Kind, object: &Value) -> Option<(Instance, String)> {
-        let (instance, name) = identify(object)?;
+        let (instance, name) = identify(kind, object)?;
         let live = Live(object.clone());
         let version = live.version().parse().unwrap_or(u64::MAX);
         let text = short_text(kind, live);
@@ -162,7 +163,7 @@ impl Cache {
     }
 
     fn forget(&self, kind: Kind, object: &Value) {
-        let Some((instance, name)) = identify(object) else { return };
+        let Some((instance, name)) = identify(kind, object) else { return };
         let mut contents = self.write();
         let Contents { packer, instances, .. } = &mut *contents;
         let Some(objects) = instances.get_mut(&instance) else { return };
@@ -195,12 +196,10 @@ impl Cache {
     }
 }
 
-/// The instance that an object belongs to by its labels, and the object's name.
-fn identify(object: &Value) -> Option<(Instance, String)> {
-    let metadata = object.get("metadata")?;
-    let instance = metadata.get("labels")?.get(INSTANCE)?.as_str()?;
-    let text = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
-    Some(((text("namespace")?, instance.to_owned()), text("name")?))
+/// The instance that an object belongs to, and the object's name.
+fn identify(kind: Kind, object: &Value) -> Option<(Instance, String)> {
+    let name = object.pointer("/metadata/name")?.as_str()?;
+    Some((owner::instance(kind, object)?, name.to_owned()))
 }
 
 fn short_text(kind: Kind, mut live: Live) -> String {
@@ -217,6 +216,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::objects::labels::INSTANCE;
 
     fn object(uid: &str, version: u64) -> Value {
         json!({ "metadata": {

@@ -61,6 +61,16 @@ impl Live {
         self.0.pointer(pointer).unwrap_or(&Value::Null)
     }
 
+    /// What the node says of the container of this name; others may stand before it. Null if it says nothing.
+    pub fn container(&self, name: &str) -> &Value {
+        named(self.at("/status/containerStatuses"), name)
+    }
+
+    /// What the pod template says of the container of this name; null if it has none.
+    pub fn template_container(&self, name: &str) -> &Value {
+        named(self.at("/spec/template/spec/containers"), name)
+    }
+
     /// The condition of this type: status, reason and message.
     pub fn condition(&self, kind: &str) -> Option<(&str, &str, &str)> {
         let conditions = self.at("/status/conditions").as_array()?;
@@ -72,6 +82,11 @@ impl Live {
     fn metadata(&self, name: &str) -> &Value {
         self.0.get("metadata").and_then(|metadata| metadata.get(name)).unwrap_or(&Value::Null)
     }
+}
+
+fn named<'a>(items: &'a Value, name: &str) -> &'a Value {
+    let found = items.as_array().and_then(|items| items.iter().find(|item| item["name"] == name));
+    found.unwrap_or(&Value::Null)
 }
 
 /// Leaves of an object only what the operator reads, so that memory grows slowly with the cluster.

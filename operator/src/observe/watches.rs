@@ -17,7 +17,7 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Cache;
+use super::{Cache, owner};
 use crate::{MANAGER, crd::ProgressDB, kind::Kind, objects::labels};
 
 /// Between two looks whether the cluster has learnt an optional kind.
@@ -57,7 +57,7 @@ impl Cache {
             ready(match event {
                 Ok(event) => {
                     self.take(kind, &event);
-                    concerned(&event)
+                    concerned(kind, &event)
                 }
                 Err(error) => {
                     tracing::warn!(event = "watch.failed", kind = kind.name(), %error, "trying again");
@@ -84,10 +84,10 @@ async fn served(kind: Kind, client: Client) {
     }
 }
 
-fn concerned(event: &Event<Value>) -> Option<ObjectRef<PartialObjectMeta<ProgressDB>>> {
+fn concerned(kind: Kind, event: &Event<Value>) -> Option<ObjectRef<PartialObjectMeta<ProgressDB>>> {
     let (Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) = event else { return None };
-    let name = object.pointer("/metadata/labels")?.get(labels::INSTANCE)?.as_str()?;
-    Some(ObjectRef::new(name).within(object.pointer("/metadata/namespace")?.as_str()?))
+    let (namespace, name) = owner::instance(kind, object)?;
+    Some(ObjectRef::new(&name).within(&namespace))
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>, resource: &ApiResource) -> Api<K>

@@ -87,12 +87,17 @@ impl Process {
             return;
         };
         for change in store.changes_since(seen).iter().take_while(|change| change.version <= version) {
-            let object = Value::clone(&change.object);
-            match (kind_of(&change.key), change.what) {
-                (Some(kind), "DELETED") if is_ours(&object) => self.cache.take(kind, &Event::Delete(object)),
-                (Some(kind), _) if is_ours(&object) => self.cache.take(kind, &Event::Apply(object)),
-                (None, "DELETED") => drop(self.resources.remove(&change.key)),
-                (None, _) if change.key.kind.kind == "ProgressDB" => {
+            if let Some(kind) = kind_of(&change.key) {
+                match change.for_one_who_follows(is_ours) {
+                    Some(("DELETED", object)) => self.cache.take(kind, &Event::Delete(object)),
+                    Some((_, object)) => self.cache.take(kind, &Event::Apply(object)),
+                    None => {}
+                }
+                continue;
+            }
+            match change.what {
+                "DELETED" => drop(self.resources.remove(&change.key)),
+                _ if change.key.kind.kind == "ProgressDB" => {
                     self.resources.insert(change.key.clone(), Arc::clone(&change.object));
                 }
                 _ => {}

@@ -10,6 +10,7 @@ mod crash;
 mod lease;
 mod rules;
 mod watching;
+mod whose;
 mod world;
 mod writes;
 

@@ -34,6 +34,28 @@ pub struct Change {
     pub what: &'static str,
     pub key: Key,
     pub object: Arc<Value>,
+    /// How it looked before, if it was there.
+    pub before: Option<Arc<Value>>,
+}
+
+impl Change {
+    /// What one hears who follows only some objects: one that comes to be one of them was added, one that no longer is
+    /// was deleted, and is shown as it was.
+    pub fn for_one_who_follows(&self, is_followed: impl Fn(&Value) -> bool) -> Option<(&'static str, Value)> {
+        let version = self.object["metadata"]["resourceVersion"].clone();
+        let before = self.before.as_ref().filter(|before| is_followed(before));
+        match (before, is_followed(&self.object), self.what) {
+            (_, true, "DELETED") => Some(("DELETED", Value::clone(&self.object))),
+            (None, true, _) => Some(("ADDED", Value::clone(&self.object))),
+            (Some(_), true, _) => Some(("MODIFIED", Value::clone(&self.object))),
+            (Some(before), false, _) => {
+                let mut last = Value::clone(before);
+                last["metadata"]["resourceVersion"] = version;
+                Some(("DELETED", last))
+            }
+            (None, false, _) => None,
+        }
+    }
 }
 
 /// Why a request is refused.
@@ -245,7 +267,9 @@ impl Store {
         self.version += 1;
         metadata(&mut object).insert("resourceVersion".into(), json!(self.version.to_string()));
         let kept = Arc::new(object.clone());
-        self.history.push(Change { version: self.version, what, key: key.clone(), object: Arc::clone(&kept) });
+        let before = self.objects.get(key).map(|(before, _)| Arc::clone(before));
+        let change = Change { version: self.version, what, key: key.clone(), object: Arc::clone(&kept), before };
+        self.history.push(change);
         self.objects.insert(key.clone(), (kept, Arc::new(managers)));
         object
     }
@@ -253,9 +277,10 @@ impl Store {
     fn drop(&mut self, key: &Key, mut object: Value) -> Value {
         self.version += 1;
         metadata(&mut object).insert("resourceVersion".into(), json!(self.version.to_string()));
-        self.objects.remove(key);
+        let before = self.objects.remove(key).map(|(before, _)| before);
         let last = Arc::new(object.clone());
-        self.history.push(Change { version: self.version, what: "DELETED", key: key.clone(), object: last });
+        let change = Change { version: self.version, what: "DELETED", key: key.clone(), object: last, before };
+        self.history.push(change);
         object
     }
 
@@ -332,6 +357,13 @@ fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<(), Refusal> 
     };
     if key.name.len() > 63 && key.kind.kind != "ConfigMap" {
         return invalid("metadata.name: must be no more than 63 characters");
+    }
+    if key.kind.kind == "Service" {
+        let ports = new["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: HashSet<Option<&str>> = ports.iter().map(|port| port["name"].as_str()).collect();
+        if names.len() < ports.len() {
+            return invalid("spec.ports: Duplicate value");
+        }
     }
     let Some(old) = old else { return Ok(()) };
     let pruned = |object: &Value, mutable: &[&str]| {

@@ -39,8 +39,9 @@ impl Server {
         let changes = state.store.changes_since(version);
         let lines = changes
             .iter()
-            .filter(|change| std::ptr::eq(change.key.kind, call.kind) && is_selected(call, &change.object))
-            .map(|change| line(change.what, shaped(&state.store, call, &change.object)));
+            .filter(|change| std::ptr::eq(change.key.kind, call.kind))
+            .filter_map(|change| change.for_one_who_follows(|object| is_selected(call, object)))
+            .map(|(what, object)| line(what, shaped(&state.store, call, &object)));
         (lines.collect(), changes.last().map_or(version, |last| last.version))
     }
 }
