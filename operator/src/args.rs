@@ -74,6 +74,11 @@ pub enum PluginCommand {
         /// The resource
         name: String,
     },
+    /// Restart the server, after the same checks as for a change
+    Restart {
+        /// The resource
+        name: String,
+    },
     /// Print the API keys
     Keys {
         /// The resource

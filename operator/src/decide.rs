@@ -10,6 +10,7 @@ pub mod conditions;
 mod deletion;
 mod judge;
 mod pods;
+mod restart;
 mod roll;
 mod wanted;
 

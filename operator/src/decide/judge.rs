@@ -176,7 +176,7 @@ fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
     acts.extend(apply_if_needed(seen, &wanted.claim));
     if size("/status/capacity/storage") < size("/spec/resources/requests/storage") {
         let message = if pending_resize(&claim) {
-            "the volume has grown, its file system grows when the pod starts again: delete the pod when that suits you"
+            "the volume has grown, its file system grows when the server is restarted, when that suits you: kubectl progressdb restart"
         } else {
             "the volume grows"
         };

@@ -1,12 +1,13 @@
 //! From the server that runs to the one that should: stop, wait until the pod is gone, start.
 //!
 //! What decides is an annotation of the pod template, the hash of all that a restart is for. A template that differs in
-//! anything else is written and restarts nothing, because the StatefulSet replaces pods only when they are deleted.
+//! anything else is written and restarts nothing, because the StatefulSet replaces pods only when they are deleted. A
+//! restart that somebody asks for takes the same way.
 
 use serde_json::Value;
 
 use super::wanted::Wanted;
-use super::{Act, apply_if_needed};
+use super::{Act, apply_if_needed, restart};
 use crate::{objects::labels::ROLL, observe::Observed};
 
 /// Brings the StatefulSet nearer to what it should be; says whether it is not yet.
@@ -21,7 +22,8 @@ pub(super) fn roll(seen: &Observed, wanted: &Wanted, may_start: bool, acts: &mut
     let roll = set.at("/spec/template/metadata/annotations").get(ROLL).and_then(Value::as_str);
     let is_current = roll == Some(&wanted.roll);
     let runs = set.at("/spec/replicas").as_i64() != Some(0);
-    let must_stop = is_suspended || (!is_current && may_start);
+    let restarts = restart::is_due(seen);
+    let must_stop = is_suspended || ((!is_current || restarts) && may_start);
     if must_stop && runs {
         acts.push(Act::Stop { uid: set.uid().to_owned(), version: set.version().to_owned() });
         return !is_suspended;
@@ -30,11 +32,11 @@ pub(super) fn roll(seen: &Observed, wanted: &Wanted, may_start: bool, acts: &mut
         return false;
     }
     let has_stopped = seen.pod().is_none() && set.at("/status/replicas").as_i64().unwrap_or(0) == 0;
-    if may_start && (is_current || has_stopped) {
+    if may_start && ((is_current && !restarts) || has_stopped) {
         start(seen, wanted, acts);
     }
     let pod_roll = seen.pod().and_then(|pod| pod.annotation(ROLL));
-    !is_current || !runs || pod_roll.is_some_and(|roll| roll != wanted.roll)
+    !is_current || !runs || restarts || pod_roll.is_some_and(|roll| roll != wanted.roll)
 }
 
 /// The settings first, then what reads them.

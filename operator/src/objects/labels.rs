@@ -15,6 +15,13 @@ pub const ROLL: &str = "progressdb.io/roll";
 /// Annotation of a Job's pod, which finds its settings there.
 pub const SETTINGS: &str = "progressdb.io/settings";
 
+/// Annotation of a Job's pod, which finds the wrapped keys of the store there.
+pub const WRAPPED_KEYS: &str = "progressdb.io/wrapped-keys";
+/// Annotation by which `kubectl rollout restart` asks for a restart: of a pod template, or of the resource.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+/// Annotation of the pod template: the last restart that was asked for on the resource.
+pub const RESTART: &str = "progressdb.io/restarted-at";
+
 /// Finalizer of a resource and of its claim: they stay until the operator has dealt with the data.
 pub const FINALIZER: &str = "progressdb.io/data";
 

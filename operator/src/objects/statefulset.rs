@@ -14,8 +14,11 @@ const FLUSH: SignedDuration = SignedDuration::from_secs(15);
 /// The instance, with `replicas` 1, or 0 while it is stopped.
 pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
     let (name, spec) = (inputs.name(), &inputs.resource.spec);
-    let own = labels::of(&name, labels::Component::Server);
-    let annotations = spec.pod_annotations.clone().into_iter().chain([(labels::ROLL.to_owned(), pod::roll(inputs))]);
+    let labels = labels::of(&name, labels::Component::Server);
+    let asked = inputs.resource.annotations().get(labels::RESTARTED_AT);
+    let restart = asked.map(|at| (labels::RESTART.to_owned(), at.clone()));
+    let own = [(labels::ROLL.to_owned(), pod::roll(inputs))].into_iter().chain(restart);
+    let annotations = spec.pod_annotations.clone().into_iter().chain(own);
     json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::kind::Kind;
+use crate::{kind::Kind, objects::labels::RESTARTED_AT};
 
 /// An object as the cluster has it, without what nobody here reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +100,7 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
             keep(object, "spec", &["nodeName"]);
             keep(object, "status", &["phase", "podIP", "reason", "conditions", "containerStatuses"]);
             if let Some(labels) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-                labels.retain(|name, _| name.starts_with("progressdb.io/"));
+                labels.retain(|name, _| name.starts_with("progressdb.io/") || name == RESTARTED_AT);
             }
         }
         Kind::Job => keep(object, "spec", &[]),

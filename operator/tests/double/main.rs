@@ -8,6 +8,7 @@ mod bad_input;
 mod cluster;
 mod crash;
 mod lease;
+mod restart;
 mod rules;
 mod watching;
 mod whose;
