@@ -1,17 +1,25 @@
-//! One question over HTTP, in plain text within the cluster: readiness, of a server and of an operator.
+//! One question over HTTP, in plain text within the cluster: of a server and of an operator.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, ToSocketAddrs},
 };
 
-/// An answer is a few hundred bytes.
-const LARGEST: u64 = 64 * 1024;
+/// The longest answer that is read: the wrapped keys of some thousand epochs.
+const LARGEST: u64 = 1024 * 1024;
 
 /// The response to `GET /readyz`, whole.
 pub async fn readiness(address: impl ToSocketAddrs) -> std::io::Result<Vec<u8>> {
+    get(address, "/readyz", &[]).await
+}
+
+/// The response to a GET, whole.
+pub async fn get(address: impl ToSocketAddrs, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: progressdb\r\n\r\n").await?;
+    let mut request = format!("GET {path} HTTP/1.0\r\nHost: progressdb\r\n");
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut response = Vec::new();
     stream.take(LARGEST).read_to_end(&mut response).await?;
     Ok(response)
@@ -19,6 +27,11 @@ pub async fn readiness(address: impl ToSocketAddrs) -> std::io::Result<Vec<u8>> 
 
 /// Whether a response is 200, and its body.
 pub fn parts(response: &[u8]) -> Option<(bool, &str)> {
+    status_and_body(response).map(|(status, body)| (status == 200, body))
+}
+
+/// The status of a response, and its body.
+pub fn status_and_body(response: &[u8]) -> Option<(u16, &str)> {
     let (head, body) = std::str::from_utf8(response).ok()?.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1) == Some("200"), body))
+    Some((head.split(' ').nth(1)?.parse().ok()?, body))
 }

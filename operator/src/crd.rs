@@ -21,10 +21,10 @@ use serde_json::{Map, Value};
 
 pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
 pub use network::{NetworkPolicy, Service, ServiceType};
-pub use status::{KmsStatus, ProgressDBStatus};
+pub use status::{ApiKeysStatus, KmsStatus, ProgressDBStatus};
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
-pub const SCHEMA_REVISION: u32 = 1;
+pub const SCHEMA_REVISION: u32 = 2;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
@@ -41,7 +41,7 @@ pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
     status = "ProgressDBStatus",
     derive = "PartialEq",
     doc = "A database for chat threads.",
-    annotation("progressdb.io/schema-revision", "1"),
+    annotation("progressdb.io/schema-revision", "2"),
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -51,7 +51,13 @@ pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("the name becomes that of Services and Jobs: at most 40 of a-z, 0-9 and -, beginning with a letter and not ending with -")
+        .message("the name becomes that of Services and Jobs: at most 40 of a-z, 0-9 and -, beginning with a letter and not ending with -"),
+    validation = Rule::new(
+        "!isQuantity(self.spec.storage.embedded.size) || !isQuantity(oldSelf.spec.storage.embedded.size) \
+         || quantity(self.spec.storage.embedded.size).compareTo(quantity(oldSelf.spec.storage.embedded.size)) >= 0 \
+         || (has(self.status) && has(self.status.size) && isQuantity(self.status.size) \
+         && quantity(self.spec.storage.embedded.size).compareTo(quantity(self.status.size)) >= 0)"
+    ).message("a volume can grow and never shrinks: give no less than status.size, or make another ProgressDB and move the data")
 )]
 #[x_kube(
     validation = Rule::new(
@@ -182,8 +188,8 @@ pub struct EmbeddedStorage {
     #[x_kube(
         validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
             .message("a size is a quantity above 0, as in 10Gi"),
-        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity(oldSelf)) >= 0")
-            .message("a volume can grow and never shrinks: make another ProgressDB and move the data")
+        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Pi')) <= 0")
+            .message("no driver makes a volume above 1Pi")
     )]
     pub size: String,
     /// Storage class of the volume. Unset: the cluster's default when the volume is made.

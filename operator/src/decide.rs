@@ -5,6 +5,7 @@
 //! the KMS wraps and unwraps. What cannot be known holds everything as it is.
 
 mod act;
+mod api_keys;
 mod checks;
 pub mod conditions;
 mod deletion;
@@ -26,14 +27,17 @@ use crate::{
     crd::{DeletionPolicy, KmsStatus, ProgressDBStatus},
     drift,
     kind::Kind,
-    objects::labels::FINALIZER,
-    observe::{Live, Observed, image_id},
+    objects::{SERVER, labels::FINALIZER},
+    observe::{Live, Observed, Verdict, image_id},
 };
 
 /// When nothing calls earlier.
 const AGAIN: Duration = Duration::from_secs(600);
 /// When something is awaited that no watch tells of.
 const SOON: Duration = Duration::from_secs(60);
+
+/// When a file is awaited that the kubelet brings.
+const VERY_SOON: Duration = Duration::from_secs(15);
 
 /// What is to be told and done.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +61,8 @@ pub(crate) struct Findings {
     pub(crate) keys: Option<Finding>,
     /// The server.
     pub(crate) server: Finding,
+    /// That the server does not accept the keys of clients, and whether somebody must do something about it.
+    pub(crate) api_keys: Option<(Finding, bool)>,
     /// Whether the server that should run is another one than the one that does.
     pub(crate) is_behind: bool,
     /// What is in the way of everything.
@@ -87,9 +93,13 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     if let Some(keys) = wanted.api_keys.as_ref().filter(|_| !judge::has_keys(seen)) {
         acts.push(Act::CreateKeys(keys.clone()));
     }
+    acts.extend(wanted.api_keys.as_ref().and_then(|keys| judge::labels_back(seen, keys)));
     let storage = judge::storage(seen, &wanted, &mut acts);
     let secrets = judge::secrets(seen);
-    let configuration = secrets.0.unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
+    let configuration = secrets
+        .0
+        .or_else(|| api_keys::lost(seen))
+        .unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
     let keys =
         wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
     let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && judge::has_volume(seen);
@@ -97,7 +107,16 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     let server = judge::server(seen, now);
     finish(
         seen,
-        Findings { configuration, storage, keys, server, is_behind, blocked: None, refused: judge::refusal(seen) },
+        Findings {
+            configuration,
+            storage,
+            keys,
+            server,
+            api_keys: api_keys::refused(seen).map(|finding| (finding, api_keys::is_overdue(seen, now))),
+            is_behind,
+            blocked: None,
+            refused: judge::refusal(seen),
+        },
         acts,
         now,
     )
@@ -119,6 +138,7 @@ impl Findings {
             storage: unknown(),
             keys: seen.resource.spec.kms.as_ref().map(|_| unknown()),
             server: judge::server(seen, now),
+            api_keys: None,
             is_behind: true,
             blocked: None,
             refused: judge::refusal(seen),
@@ -168,7 +188,12 @@ fn with_uid(object: &serde_json::Value, live: &Live) -> serde_json::Value {
 
 /// The status, and when to look again.
 fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -> Decision {
-    let again = if seen.secrets.is_empty() && !findings.waits() && seen.answer_is_known() { AGAIN } else { SOON };
+    let rests = seen.secrets.is_empty() && !findings.waits() && seen.answer_is_known() && seen.verdict_is_known();
+    let again = match rests {
+        _ if findings.api_keys.is_some() => VERY_SOON,
+        true => AGAIN,
+        false => SOON,
+    };
     Decision { status: status(seen, &findings, &acts, now), acts, again }
 }
 
@@ -189,6 +214,7 @@ impl Findings {
             .or(self.refused.as_ref())
             .or_else(|| parts.into_iter().flatten().find(needs_hands))
             .or(server)
+            .or(self.api_keys.as_ref().filter(|(_, is_overdue)| *is_overdue).map(|(finding, _)| finding))
     }
 }
 
@@ -249,9 +275,14 @@ fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) ->
                 conditions::Truth::Unknown => None,
                 truth => Some(truth == conditions::Truth::True),
             },
-            ..KmsStatus::default()
+            key_id: seen.kms_key.clone().or_else(|| old.kms.and_then(|kms| kms.key_id)),
         }),
     }
+}
+
+/// The size that the claim asks for.
+fn asked_size(seen: &Observed) -> Option<String> {
+    seen.claim()?.at("/spec/resources/requests/storage").as_str().map(str::to_owned)
 }
 
 fn ready(findings: &Findings, is_suspended: bool) -> Finding {
@@ -272,7 +303,8 @@ fn ready(findings: &Findings, is_suspended: bool) -> Finding {
             awaited.map_or("the server is stopped and started anew".to_owned(), |finding| finding.message.clone());
         return Finding::no(if findings.server.holds() { "Updating" } else { "Starting" }, message);
     }
-    findings.server.clone()
+    let refused = findings.api_keys.as_ref().filter(|_| findings.server.holds());
+    refused.map_or_else(|| findings.server.clone(), |(finding, _)| finding.clone())
 }
 
 fn suspended(is_suspended: bool) -> Finding {
@@ -292,10 +324,20 @@ fn phase(findings: &Findings, is_stalled: bool, is_suspended: bool) -> &'static 
     }
 }
 
+/// Whether this is the reason of something that does not last: no need to warn.
+pub fn is_ordinary(reason: &str) -> bool {
+    judge::PASSING.contains(&reason) || ["Updating", "Deleting"].contains(&reason)
+}
+
 impl Observed {
     /// Whether the status says what the server says of itself.
     fn answer_is_known(&self) -> bool {
         let status = self.resource.status.as_ref();
         self.answer.is_some() || status.is_some_and(|status| status.version.is_some())
+    }
+
+    /// Whether the server said something about its keys, if it was asked.
+    fn verdict_is_known(&self) -> bool {
+        self.verdict != Some(Verdict::Unknown)
     }
 }

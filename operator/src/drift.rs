@@ -32,6 +32,11 @@ pub fn stands(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(name, value)| match live.get(name) {
             Some(found) if name == "limits" || name == "requests" => same_quantities(found, value),
+            Some(found) if SELECTORS.contains(&name.as_str()) => same_size(found, value) && stands(found, value),
+            Some(found) if name == "ports" && has_service_ports(value) => {
+                same_size(found, value) && stands(found, value)
+            }
+            Some(Value::Array(found)) if name == "finalizers" => has_all(found, value),
             Some(found) => stands(found, value),
             None => is_nothing(value),
         }),
@@ -58,6 +63,45 @@ fn stand_in_order(live: &[Value], desired: &[Value]) -> bool {
 fn stand_by_name(live: &[Value], desired: &[Value]) -> bool {
     let key = |item: &Value| ["name", "uid"].iter().any(|key| item.get(key).is_some());
     desired.iter().all(|item| key(item) && live.iter().any(|found| stands(found, item)))
+}
+
+/// In a set of words others may have their own.
+fn has_all(live: &[Value], desired: &Value) -> bool {
+    desired.as_array().is_some_and(|desired| desired.iter().all(|item| live.contains(item)))
+}
+
+fn same_size(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => live.len() == desired.len(),
+        (Value::Array(live), Value::Array(desired)) => live.len() == desired.len(),
+        _ => false,
+    }
+}
+
+fn has_service_ports(ports: &Value) -> bool {
+    ports.as_array().is_some_and(|ports| ports.iter().all(|port| port.get("port").is_some()))
+}
+
+/// What takes an edit back that server-side apply cannot: it knows ports of a Service by their numbers, so one with
+/// another number is another port, and stays beside ours. `None` if there is nothing of the kind.
+pub fn correction(live: &Value, desired: &Value) -> Option<Value> {
+    let ports = |object: &Value| object.pointer("/spec/ports").and_then(Value::as_array).cloned();
+    let (found, wanted) = (ports(live)?, ports(desired)?);
+    let identity = |port: &Value| (port["port"].clone(), port["protocol"].as_str().unwrap_or("TCP").to_owned());
+    let is_wanted = |port: &Value| wanted.iter().any(|wanted| identity(wanted) == identity(port));
+    if desired["kind"] != "Service" || found.iter().all(is_wanted) {
+        return None;
+    }
+    let with_node_port = |port: &Value| {
+        let mut port = port.clone();
+        let before = found.iter().find(|found| found["name"] == port["name"]).and_then(|found| found.get("nodePort"));
+        if let Some(node_port) = before {
+            port["nodePort"] = node_port.clone();
+        }
+        port
+    };
+    let ports: Vec<Value> = wanted.iter().map(with_node_port).collect();
+    Some(json!({ "spec": { "ports": ports } }))
 }
 
 /// Quantities are equal as numbers: the API server writes `1000m` as `1`.

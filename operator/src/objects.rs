@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 pub use access::{api_keys, service_account};
 pub use claim::{claim, final_snapshot};
-pub use config::config_map;
+pub use config::{config_map, config_text};
 pub use job::{config_check, kms_check};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
@@ -62,12 +62,25 @@ pub struct Inputs<'a> {
     pub read_at_start: &'a str,
     /// A fingerprint of all entries of the KMS' Secrets.
     pub kms_secrets: &'a str,
+    /// The state of the Secret with generated keys, if it is another one than that which the server accepted.
+    pub changed_keys: Option<&'a str>,
+    /// The wrapped keys of the store that runs, on which its KMS is to be tried.
+    pub wrapped_keys: Option<&'a str>,
+    /// Where the operator lives.
+    pub operator_namespace: Option<&'a str>,
 }
 
 impl Inputs<'_> {
     fn name(&self) -> String {
         self.resource.name_any()
     }
+}
+
+/// The keys of an entry, as the server reads them: one a line, without comments.
+pub fn keys_of(entry: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(entry);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
 }
 
 /// Sixteen hexadecimal digits of a SHA-256.

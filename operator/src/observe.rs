@@ -6,6 +6,7 @@
 //! about to take. No answer is an error and never "it is not there".
 
 mod answer;
+mod asked;
 mod cache;
 mod live;
 mod owner;
@@ -31,7 +32,7 @@ use kube::{
 use serde_json::Value;
 
 pub use self::{
-    answer::{Answer, Ask, over_http},
+    answer::{Answer, Ask, Call, over_http},
     cache::Cache,
     live::Live,
     owner::Taken,
@@ -47,6 +48,9 @@ use crate::{
 
 /// What was asked for by name is good for this long.
 const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Nothing is remembered for longer.
+const LONGEST: SignedDuration = SignedDuration::from_secs(600);
 
 /// Everything that a decision rests on.
 #[derive(Clone, Debug)]
@@ -166,8 +170,11 @@ impl Observer {
             let found = self.get(&kind.api_resource(), Some(&namespace), &name).await?;
             match found {
                 None => {}
-                Some(live) if is_ours(&live, &seen.resource.name_any()) => {
-                    self.cache.absorb(kind, &live.0);
+                Some(live) if owner::is_ours(kind, &live, &seen.resource, seen.stateful_set()) => {
+                    // The watch tells nothing of one that lost our label: it is asked for each time, until it has it again.
+                    if live.label(labels::MANAGED_BY) == Some(MANAGER) {
+                        self.cache.absorb(kind, &live.0);
+                    }
                     seen.objects.insert((kind, name), live);
                 }
                 Some(live) => seen.taken.push(Taken { whose: owner::whose(kind, &live), kind, name }),
@@ -225,7 +232,7 @@ impl Observer {
 
     async fn secret(&self, namespace: &str, name: &str, now: Timestamp) -> Result<SecretSeen, Error> {
         let key = ("secret", namespace.to_owned(), name.to_owned());
-        if let Some(Fact::Secret(seen)) = self.recall(&key, now) {
+        if let Some(Fact::Secret(seen)) = self.recall(&key, REMEMBERED, now) {
             return Ok(seen);
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
@@ -242,7 +249,7 @@ impl Observer {
         let is_settled = claim.at("/status/phase") == "Bound" && !seen.wants_to_grow();
         let Some(name) = claim.at("/spec/storageClassName").as_str().filter(|_| !is_settled) else { return Ok(None) };
         let key = ("class", String::new(), name.to_owned());
-        if let Some(Fact::Class(class)) = self.recall(&key, now) {
+        if let Some(Fact::Class(class)) = self.recall(&key, REMEMBERED, now) {
             return Ok(Some(class));
         }
         let classes: Api<StorageClass> = Api::all(self.client.clone());
@@ -279,17 +286,17 @@ impl Observer {
             return None;
         }
         let address = pod.at("/status/podIP").as_str()?.parse().ok()?;
-        (self.ask)(address).await
+        (self.ask.readiness)(address).await
     }
 
     fn recall(&self, key: &About, period: SignedDuration, now: Timestamp) -> Option<Fact> {
         let remembered = self.remembered.lock().expect("nobody panics while holding it");
-        remembered.get(key).filter(|(at, _)| now.duration_since(*at) < REMEMBERED).map(|(_, fact)| fact.clone())
+        remembered.get(key).filter(|(at, _)| now.duration_since(*at) < period).map(|(_, fact)| fact.clone())
     }
 
     fn remember(&self, key: About, now: Timestamp, fact: Fact) {
         let mut remembered = self.remembered.lock().expect("nobody panics while holding it");
-        remembered.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
+        remembered.retain(|_, (at, _)| now.duration_since(*at) < LONGEST);
         remembered.insert(key, (now, fact));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     MANAGER,
     apply::{Writer, creation},
     crd::{ProgressDB, ProgressDBStatus},
-    decide::conditions::About,
+    decide::{conditions::About, is_ordinary},
     error::Error,
     objects::hash,
     telemetry,
@@ -89,7 +89,7 @@ fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Conditio
     let is_bad = if is_abnormal {
         condition.type_ == About::Stalled.name() && condition.status == "True"
     } else {
-        condition.status == "False"
+        condition.status == "False" && !is_ordinary(&condition.reason)
     };
     let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     Event {

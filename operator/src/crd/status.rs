@@ -45,9 +45,28 @@ pub struct ProgressDBStatus {
     /// The claim that holds the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
+    /// The operator that looks after this: namespace and name of its Lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Size of the volume, as the claim asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub size: Option<String>,
+    /// The keys that clients present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<ApiKeysStatus>,
     /// The KMS, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms: Option<KmsStatus>,
+}
+
+/// The keys that clients present, as the server knows them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApiKeysStatus {
+    /// The metadata.resourceVersion of the Secret when the server accepted every key in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_version: Option<String>,
 }
 
 /// The KMS as it was last seen.

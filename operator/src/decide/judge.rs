@@ -162,11 +162,13 @@ fn not_bound(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
 fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
     let claim = seen.claim().map(|claim| claim.0.clone()).unwrap_or_default();
     let size = |pointer: &str| claim.pointer(pointer).and_then(drift::quantity).unwrap_or(0.0);
+    let asked = claim.pointer("/spec/resources/requests/storage").cloned().unwrap_or_default();
     if seen.wants_to_grow() {
         if let Some(Class::Found { name, grows: false }) = &seen.storage_class {
             let message = format!(
                 "volumes of the storage class {name} cannot grow: set allowVolumeExpansion: true in it if its driver can, or \
-                 set spec.storage.embedded.size back"
+                 set spec.storage.embedded.size back to {}",
+                asked.as_str().unwrap_or_default()
             );
             return Finding::no("CannotGrow", message);
         }
@@ -221,16 +223,31 @@ pub(super) fn configuration(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act
 
 /// Whether the KMS wraps and unwraps for the instance's own identity, in the provider's words.
 pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
+    let name = check.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    if seen.wrapped_keys.is_none() && seen.job(name).is_none() && !is_undecided_for(seen, WAIT_FOR_WRAPPED_KEYS, now) {
+        let message = "the server is asked for the wrapped keys of its data, on which the KMS is to be tried";
+        return found_before(seen, About::KeyManagementReady, "KmsFailed")
+            .unwrap_or_else(|| Finding::unknown("Checking", message));
+    }
     match checked(seen, check, RETRY_KEYS, acts, now) {
         Check::Passed => Finding::yes("Answered", "the KMS wrapped and unwrapped a key"),
         Check::Failed { message, .. } => Finding::no(
             "KmsFailed",
-            format!("the KMS does not wrap and unwrap; it is asked again every minute: {message}"),
+            format!(
+                "what runs is left alone, since it could not start again; the KMS is tried every minute: {message}"
+            ),
         ),
         Check::Running(Some((reason, message))) => Finding::no(reason, message),
         Check::Absent | Check::Running(None) => found_before(seen, About::KeyManagementReady, "KmsFailed")
             .unwrap_or_else(|| Finding::unknown("Checking", "the KMS is asked to wrap and unwrap a key")),
     }
+}
+
+/// Whether nothing has been known of the KMS for so long.
+fn is_undecided_for(seen: &Observed, time: SignedDuration, now: Timestamp) -> bool {
+    let conditions = seen.resource.status.iter().flat_map(|status| &status.conditions);
+    let told = conditions.into_iter().find(|condition| condition.type_ == About::KeyManagementReady.name());
+    told.is_some_and(|told| told.status == "Unknown" && now.duration_since(told.last_transition_time.0) > time)
 }
 
 /// The failure that the status tells, while the same is asked again: it stands until there is another answer.

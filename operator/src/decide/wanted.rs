@@ -9,7 +9,7 @@ use super::conditions::Finding;
 use crate::{
     crd::ProgressDB,
     objects::{self, Inputs, config},
-    observe::{Observed, SecretSeen, fingerprint, needs},
+    observe::{Observed, SecretSeen, Wrapped, fingerprint, needs},
 };
 
 /// Every object that a resource asks for.
@@ -74,6 +74,13 @@ fn key_entries(resource: &ProgressDB, secrets: &BTreeMap<String, SecretSeen>) ->
     let Some(named) = &resource.spec.api_keys else { return config::KEY_ENTRIES.to_vec() };
     let seen = secrets.get(&named.secret_name);
     config::KEY_ENTRIES.into_iter().filter(|entry| seen.is_some_and(|seen| seen.has(entry))).collect()
+}
+
+/// The state of the Secret with generated keys, when somebody changed it and the server has not accepted it yet.
+fn changed_keys(seen: &Observed) -> Option<&str> {
+    let is_generated = seen.resource.spec.api_keys.is_none();
+    let accepted = seen.accepted_keys().filter(|_| is_generated)?;
+    seen.key_secret_version().filter(|version| *version != accepted)
 }
 
 /// Where clients in the cluster reach the server.

@@ -84,6 +84,11 @@ pub fn config_map(inputs: &Inputs<'_>) -> Value {
     })
 }
 
+/// The settings of a ConfigMap of this kind.
+pub fn config_text(config_map: &Live) -> Option<&str> {
+    config_map.at("/data").get(pod::CONFIG_FILE)?.as_str()
+}
+
 fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {
     let spec = &inputs.resource.spec;
     let mut settings: Vec<(String, Value)> = [

@@ -19,6 +19,13 @@ pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
     if !wanted.allow_from.is_empty() {
         api["from"] = json!(wanted.allow_from);
     }
+    let operator = inputs.operator_namespace.filter(|_| !wanted.allow_from.is_empty()).map(|namespace| {
+        let of_operator = json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
+            "podSelector": { "matchLabels": { labels::NAME: crate::MANAGER } },
+        });
+        json!({ "from": [of_operator], "ports": [tcp(API_PORT)] })
+    });
     let management = json!({ "from": [{ "namespaceSelector": {} }], "ports": [tcp(MANAGEMENT_PORT)] });
     let ingress: Vec<Value> = [Some(api), operator, Some(management)].into_iter().flatten().collect();
     let mut egress = vec![json!({ "ports": [{ "port": 53, "protocol": "UDP" }, tcp(53)] })];

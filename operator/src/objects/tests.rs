@@ -22,7 +22,16 @@ fn resource(spec: Value) -> ProgressDB {
 }
 
 fn inputs(resource: &ProgressDB) -> Inputs<'_> {
-    Inputs { resource, key_entries: &GENERATED, role_id: None, read_at_start: "a", kms_secrets: "b" }
+    Inputs {
+        resource,
+        key_entries: &GENERATED,
+        role_id: None,
+        read_at_start: "a",
+        kms_secrets: "b",
+        changed_keys: None,
+        wrapped_keys: None,
+        operator_namespace: None,
+    }
 }
 
 /// Everything that is made for a resource, in the order in which it is applied.

@@ -1,4 +1,4 @@
-//! What a server says of itself: `GET /readyz` on its management port, which needs no key.
+//! What a server says: of itself, by `GET /readyz` on its management port, which needs no key, and to one who has a key.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::ask;
+use crate::{ask, objects::API_PORT};
 
 /// The management port of a container.
 const PORT: u16 = 9090;
@@ -24,14 +24,38 @@ pub struct Answer {
     pub kms: Option<bool>,
 }
 
-/// Asks the server at an address; no answer is `None`.
-pub type Ask = Arc<dyn Fn(IpAddr) -> BoxFuture<'static, Option<Answer>> + Send + Sync>;
+/// A GET of the API with headers, among them a key.
+#[derive(Clone)]
+pub struct Call {
+    /// Path and query.
+    pub path: &'static str,
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// How the server at an address is asked; no answer is `None`.
+#[derive(Clone)]
+pub struct Ask {
+    /// What it says of itself.
+    pub readiness: Arc<dyn Fn(IpAddr) -> BoxFuture<'static, Option<Answer>> + Send + Sync>,
+    /// Status and body of what the API answers.
+    pub api: Arc<dyn Fn(IpAddr, Call) -> BoxFuture<'static, Option<(u16, String)>> + Send + Sync>,
+}
 
 /// Asks over HTTP.
 pub fn over_http() -> Ask {
-    Arc::new(|address| {
-        async move { parse(&timeout(PATIENCE, ask::readiness((address, PORT))).await.ok()?.ok()?) }.boxed()
-    })
+    let readiness =
+        |address| async move { parse(&timeout(PATIENCE, ask::readiness((address, PORT))).await.ok()?.ok()?) }.boxed();
+    let api = |address, call: Call| {
+        async move {
+            let headers: Vec<(&str, &str)> = call.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let asked = ask::get((address, API_PORT), call.path, &headers);
+            let response = timeout(PATIENCE, asked).await.ok()?.ok()?;
+            ask::status_and_body(&response).map(|(status, body)| (status, body.to_owned()))
+        }
+        .boxed()
+    };
+    Ask { readiness: Arc::new(readiness), api: Arc::new(api) }
 }
 
 fn parse(response: &[u8]) -> Option<Answer> {

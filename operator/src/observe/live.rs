@@ -50,6 +50,18 @@ impl Live {
         self.metadata("ownerReferences").as_array()?.iter().find_map(|owner| owner["uid"].as_str())
     }
 
+    /// Whether this is one of its owners.
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        let owners = self.metadata("ownerReferences").as_array().into_iter().flatten();
+        owners.into_iter().any(|owner| owner["uid"] == uid)
+    }
+
+    /// Who wrote fields of it; only known of an object that was asked for by name.
+    pub fn managers(&self) -> impl Iterator<Item = &str> {
+        let entries = self.metadata("managedFields").as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["manager"].as_str())
+    }
+
     /// Who keeps it from going when it is deleted.
     pub fn finalizers(&self) -> Vec<String> {
         let names = self.metadata("finalizers").as_array().into_iter().flatten();

@@ -36,6 +36,8 @@ pub enum SecretSeen {
     Found {
         /// The hash of each entry that is not empty.
         hashes: BTreeMap<String, String>,
+        /// Which state of the Secret this is.
+        version: String,
         /// The entry `role-id`, which is no secret and stands in the settings.
         role_id: Option<String>,
     },
@@ -49,6 +51,7 @@ impl SecretSeen {
         let role_id = secret.data.as_ref().and_then(|data| std::str::from_utf8(&data.get("role-id")?.0).ok());
         Self::Found {
             hashes: entries.map(|(name, value)| (name.clone(), hash(&value.0))).collect(),
+            version: secret.metadata.resource_version.clone().unwrap_or_default(),
             role_id: role_id.map(|text| text.trim().to_owned()),
         }
     }
@@ -56,6 +59,14 @@ impl SecretSeen {
     /// Whether this entry has something in it.
     pub fn has(&self, entry: &str) -> bool {
         matches!(self, Self::Found { hashes, .. } if hashes.contains_key(entry))
+    }
+
+    /// Which state of the Secret this is; `None` if there is none.
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::Found { version, .. } => Some(version),
+            Self::Missing => None,
+        }
     }
 
     /// Vault's name for the server, if this Secret has one.

@@ -17,7 +17,7 @@ use progressdb_operator::{
     error::Error,
     kind::Kind,
     lease::Leadership,
-    observe::{Answer, Ask, Cache},
+    observe::{Answer, Ask, Cache, Call},
 };
 use serde_json::{Value, json};
 
@@ -44,6 +44,8 @@ pub struct Cluster {
     operator: Process,
     seconds: Arc<AtomicI64>,
     versions: Vec<u64>,
+    /// How servers answer.
+    ask: Ask,
 }
 
 /// The operator's process: what it knows is gone with it.
@@ -54,16 +56,25 @@ struct Process {
     seen: Option<u64>,
 }
 
-/// What a server says.
+/// What a server says that accepts every key.
 pub fn answer() -> Ask {
-    Arc::new(|_| async { Some(Answer { version: "0.3.0".into(), format: 1, kms: None }) }.boxed())
+    answer_with(|_| Some((404, "{}".into())))
+}
+
+/// What a server says that answers calls of its API in this way.
+pub fn answer_with(api: impl Fn(Call) -> Option<(u16, String)> + Send + Sync + 'static) -> Ask {
+    let said = || Some(Answer { version: "0.3.0".into(), format: 1, kms: None });
+    Ask {
+        readiness: Arc::new(move |_| async move { said() }.boxed()),
+        api: Arc::new(move |_, call| futures::future::ready(api(call)).boxed()),
+    }
 }
 
 impl Process {
-    fn new(server: &Server, seconds: &Arc<AtomicI64>) -> Self {
+    fn new(server: &Server, seconds: &Arc<AtomicI64>, ask: &Ask) -> Self {
         let cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(seconds));
-        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, answer());
+        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, ask.clone());
         Self { context, cache, resources: BTreeMap::new(), seen: None }
     }
 
@@ -112,18 +123,24 @@ impl Cluster {
         let (store, version) = self.server.with(|store| (store.clone(), store.version()));
         let server = Server::with_store(store);
         let seconds = Arc::new(AtomicI64::new(0));
-        let operator = Process::new(&server, &seconds);
+        let operator = Process::new(&server, &seconds, &self.ask);
         let world = self.world.fork(&server);
-        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag] }
+        let ask = self.ask.clone();
+        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag], ask }
     }
 
     /// An empty cluster.
     pub fn new() -> Self {
+        Self::with_servers(answer())
+    }
+
+    /// An empty cluster, in which servers answer in this way.
+    pub fn with_servers(ask: Ask) -> Self {
         let server = Server::new();
         let world = World::new(&server);
         let seconds = Arc::new(AtomicI64::new(0));
-        let operator = Process::new(&server, &seconds);
-        Self { server, world, lag: 0, operator, seconds, versions: Vec::new() }
+        let operator = Process::new(&server, &seconds, &ask);
+        Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), ask }
     }
 
     /// Makes a resource with more in its spec than the least.
@@ -160,7 +177,7 @@ impl Cluster {
 
     /// The operator dies, and a new one starts that knows nothing.
     pub fn restart_operator(&mut self) {
-        self.operator = Process::new(&self.server, &self.seconds);
+        self.operator = Process::new(&self.server, &self.seconds, &self.ask);
     }
 
     /// One pass over every resource that the operator sees.
@@ -244,7 +261,15 @@ impl Cluster {
     pub fn state(&self) -> BTreeMap<String, Value> {
         self.server.with(|store| {
             let keys = store.keys().into_iter().filter(|key| key.kind.kind != "Event");
-            keys.map(|key| (format!("{} {}", key.kind.kind, key.name), stable(store.get(&key).unwrap()))).collect()
+            let state = keys.map(|key| {
+                let mut object = stable(store.get(&key).unwrap());
+                if key.kind.kind == "Secret" {
+                    // Keys are random.
+                    object.as_object_mut().unwrap().remove("data");
+                }
+                (format!("{} {}", key.kind.kind, key.name), object)
+            });
+            state.collect()
         })
     }
 
@@ -267,7 +292,8 @@ impl Cluster {
 }
 
 fn stable(value: &Value) -> Value {
-    const OTHER_EACH_TIME: [&str; 9] = [
+    const OTHER_EACH_TIME: [&str; 10] = [
+        "acceptedVersion",
         "uid",
         "resourceVersion",
         "creationTimestamp",

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -331,6 +332,13 @@ fn default(key: &Key, object: &mut Value) {
             put(pod, "restartPolicy", json!("Always"));
             put(pod, "dnsPolicy", json!("ClusterFirst"));
             put(pod, "schedulerName", json!("default-scheduler"));
+        }
+        "Secret" => {
+            let texts = object.as_object_mut().and_then(|object| object.remove("stringData"));
+            for (name, text) in texts.as_ref().and_then(Value::as_object).into_iter().flatten() {
+                let bytes = ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
+                object["data"][name] = json!(bytes);
+            }
         }
         "Service" => {
             put(&mut object["spec"], "clusterIP", json!("10.0.0.1"));
