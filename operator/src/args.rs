@@ -17,6 +17,9 @@ pub struct Args {
     /// Where the Lease is by which one operator of several leads [default: none, this one is alone]
     #[arg(long, value_name = "NAMESPACE", requires = "identity")]
     pub lease_namespace: Option<String>,
+    /// The name of that Lease: another one for each installation, or the second never works
+    #[arg(long, value_name = "NAME", default_value = "progressdb-operator")]
+    pub lease: String,
     /// Who this operator is among several: the name of its pod
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,

@@ -4,7 +4,7 @@
 //! pass over a world in which nothing is to be done makes no call.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -30,7 +30,7 @@ use crate::{
     decide::decide,
     error::Error,
     lease::Leadership,
-    observe::{Ask, Cache, Observer},
+    observe::{Ask, Cache, Installation, Observer},
     telemetry,
 };
 
@@ -51,6 +51,8 @@ pub struct Context {
     written: Mutex<HashMap<String, Arc<ProgressDB>>>,
     /// How often in a row passes failed, by uid.
     failures: Mutex<HashMap<String, u32>>,
+    /// Resources that another installation looks after, by uid, and which.
+    left: Mutex<HashSet<(String, String)>>,
 }
 
 impl Context {
@@ -63,7 +65,14 @@ impl Context {
             clock,
             written: Mutex::default(),
             failures: Mutex::default(),
+            left: Mutex::default(),
         }
+    }
+
+    /// Says which installation of the operator this is: there may be others.
+    pub fn of(mut self, installation: Option<Installation>) -> Self {
+        self.observer = self.observer.of(installation);
+        self
     }
 
     /// One pass; says when the next one is due if nothing changes before.
@@ -71,6 +80,10 @@ impl Context {
         self.cache.listed().await;
         let resource = self.newest(resource);
         let now = self.clock.now();
+        if let Some(other) = self.observer.looked_after_by_another(&resource, now).await? {
+            self.leave_alone(&resource, &other, now).await?;
+            return Ok(RETRY.1);
+        }
         let mut seen = self.observer.observe(Arc::clone(&resource), now).await?;
         let decision = decide(&seen, now);
         let resource = self.keep(resource, self.writer.report(&seen.resource, &decision.status, now).await?);
@@ -89,6 +102,21 @@ impl Context {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Says once, in the log and by an Event, that another installation is at work.
+    async fn leave_alone(&self, resource: &ProgressDB, other: &str, now: Timestamp) -> Result<(), Error> {
+        let about = (resource.uid().unwrap_or_default(), other.to_owned());
+        if !self.left.lock().expect("nobody panics while holding it").insert(about) {
+            return Ok(());
+        }
+        tracing::warn!(
+            event = "left.alone",
+            resource = resource.name_any(),
+            operator = other,
+            "another operator works"
+        );
+        self.writer.tell_left_alone(resource, other, now).await
     }
 
     /// The resource as we wrote it last, until the watch shows that or something later.

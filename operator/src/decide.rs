@@ -269,6 +269,9 @@ fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) ->
         ready_replicas: Some(i32::from(findings.server.holds())),
         service: Some(wanted::service_address(resource)),
         claim: seen.claim().map(|claim| claim.name().to_owned()).or(old.claim),
+        size: asked_size(seen).or(old.size),
+        api_keys: api_keys::status(seen),
+        operator: seen.installation.as_ref().map(ToString::to_string).or(old.operator),
         kms: findings.keys.as_ref().map(|finding| KmsStatus {
             provider: wanted::provider(resource),
             ok: match finding.truth {

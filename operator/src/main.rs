@@ -13,7 +13,7 @@ use progressdb_operator::{
     controller::{self, Context},
     crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
     lease::{Candidate, Leadership},
-    observe::{Cache, over_http},
+    observe::{Cache, Installation, over_http},
     plugin, telemetry,
 };
 use tokio::{
@@ -21,8 +21,6 @@ use tokio::{
     sync::watch,
 };
 
-/// The name of the Lease.
-const LEASE: &str = "progressdb-operator";
 /// The CRD that must be there.
 const CRD: &str = "progressdbs.progressdb.io";
 
@@ -86,7 +84,8 @@ async fn work(
     unready.send_replace(None);
     let (candidate, mut leadership) = match (&args.lease_namespace, &args.identity) {
         (Some(namespace), Some(identity)) => {
-            let (candidate, leadership) = Candidate::new(client.clone(), namespace, LEASE, identity, Clock::System);
+            let (candidate, leadership) =
+                Candidate::new(client.clone(), namespace, &args.lease, identity, Clock::System);
             (Some(candidate), leadership)
         }
         _ => (None, Leadership::alone()),
@@ -104,7 +103,8 @@ async fn work(
         () = stopped(stop.clone()) => return Ok(candidacy.await?),
     }
     let cache = Arc::new(Cache::default());
-    let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, over_http());
+    let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, over_http())
+        .of(args.lease_namespace.clone().map(|namespace| Installation { namespace, lease: args.lease.clone() }));
     let passes = controller::run(client, args.namespace.as_deref(), Arc::new(context), stopped(stop.clone()));
     tokio::select! {
         () = passes => Ok(candidacy.await?),

@@ -8,6 +8,8 @@
 mod answer;
 mod asked;
 mod cache;
+mod installation;
+mod keys;
 mod live;
 mod owner;
 mod packed;
@@ -34,6 +36,8 @@ use serde_json::Value;
 pub use self::{
     answer::{Answer, Ask, Call, over_http},
     cache::Cache,
+    installation::Installation,
+    keys::{Verdict, Wrapped},
     live::Live,
     owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
@@ -81,6 +85,16 @@ pub struct Observed {
     pub volume: Option<Live>,
     /// The only snapshot class for the driver of that volume.
     pub snapshot_class: Option<String>,
+    /// The entries of the Secret with generated keys, if the server has not accepted them yet.
+    pub generated_keys: Option<SecretSeen>,
+    /// What the server says of the API keys, if it has not accepted those of the Secret yet.
+    pub verdict: Option<Verdict>,
+    /// The wrapped keys of the store that runs, if a KMS is to be tried on them; no answer is `None`.
+    pub wrapped_keys: Option<Wrapped>,
+    /// By which key the KMS wraps, if the server was asked for it.
+    pub kms_key: Option<String>,
+    /// The installation of the operator that looks; a NetworkPolicy must let it in.
+    pub installation: Option<Installation>,
     /// What the API server refused in this pass, in its words.
     pub refusal: Option<String>,
 }
@@ -104,6 +118,7 @@ pub struct Observer {
     client: Client,
     cache: Arc<Cache>,
     ask: Ask,
+    installation: Option<Installation>,
     remembered: Mutex<HashMap<About, (Timestamp, Fact)>>,
 }
 
@@ -120,7 +135,12 @@ enum Fact {
 impl Observer {
     /// One who reads the cluster through this client and asks servers in this way.
     pub fn new(client: Client, cache: Arc<Cache>, ask: Ask) -> Self {
-        Self { client, cache, ask, remembered: Mutex::default() }
+        Self { client, cache, ask, installation: None, remembered: Mutex::default() }
+    }
+
+    /// Says which installation of the operator it belongs to.
+    pub fn of(self, installation: Option<Installation>) -> Self {
+        Self { installation, ..self }
     }
 
     /// Looks at everything that the decision about this resource needs.
@@ -140,6 +160,11 @@ impl Observer {
             snapshot_content: None,
             volume: None,
             snapshot_class: None,
+            generated_keys: None,
+            verdict: None,
+            wrapped_keys: Some(Wrapped::NotShown),
+            kms_key: None,
+            installation: self.installation.clone(),
             refusal: None,
             resource,
         };

@@ -53,6 +53,16 @@ impl Writer {
         written.map(Some).map_err(|error| Error::new(format!("writing the status of {name}"), error))
     }
 
+    /// Tells that another installation of the operator looks after the resource.
+    pub async fn tell_left_alone(&self, resource: &ProgressDB, other: &str, now: Timestamp) -> Result<(), Error> {
+        let message = format!(
+            "the operator {other} looks after this, and another one that was started for this namespace too leaves it \
+             alone: uninstall one of the two, or give it one namespace (namespaced: true)"
+        );
+        let what = format!("{:?} left to {other}", resource.uid());
+        self.tell(resource, &event(resource, &what, ("Warning", "OperatorsOverlap", &message), now)).await
+    }
+
     async fn tell(&self, resource: &ProgressDB, event: &Event) -> Result<(), Error> {
         self.check()?;
         telemetry::record_write("event");
@@ -81,8 +91,7 @@ fn transitions(resource: &ProgressDB, old: &[Condition], new: &[Condition], now:
         .collect()
 }
 
-fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
-    let (name, namespace) = (resource.name_any(), resource.namespace());
+fn transition(resource: &ProgressDB, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
     let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
     let what = format!("{:?} {} {:?} {} {}", resource.uid(), condition.type_, from, condition.status, condition.reason);
     let is_abnormal = About::ABNORMAL.iter().any(|about| about.name() == condition.type_);
@@ -91,6 +100,15 @@ fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Conditio
     } else {
         condition.status == "False" && !is_ordinary(&condition.reason)
     };
+    let kind = if is_bad { "Warning" } else { "Normal" };
+    // Events take at most 1 024 bytes.
+    let message: String = format!("{}: {}", condition.type_, condition.message).chars().take(250).collect();
+    event(resource, &what, (kind, &condition.reason, &message), now)
+}
+
+/// An Event whose name follows from `what` it tells.
+fn event(resource: &ProgressDB, what: &str, (kind, reason, message): (&str, &str, &str), now: Timestamp) -> Event {
+    let (name, namespace) = (resource.name_any(), resource.namespace());
     let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     Event {
         metadata: ObjectMeta {
@@ -107,10 +125,9 @@ fn event(resource: &ProgressDB, before: Option<&Condition>, condition: &Conditio
             resource_version: resource.resource_version(),
             field_path: None,
         },
-        type_: Some(if is_bad { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(condition.reason.clone()),
-        // Events take at most 1 024 bytes.
-        message: Some(format!("{}: {}", condition.type_, condition.message).chars().take(250).collect()),
+        type_: Some(kind.to_owned()),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
         source: Some(EventSource { component: Some(MANAGER.to_owned()), host: None }),
         reporting_component: Some(MANAGER.to_owned()),
         first_timestamp: Some(time.clone()),
@@ -149,6 +166,17 @@ mod tests {
         assert_eq!(told(&[], &starting), []);
         assert_eq!(told(&starting, &serving), [("Normal".into(), "Ready: why".into())]);
         assert_eq!(told(&serving, &serving), []);
-        assert_eq!(told(&serving, &starting), [("Warning".into(), "Ready: why".into())]);
+        let crashing = [condition("Ready", "False", "Crashing"), starting[1].clone()];
+        assert_eq!(told(&serving, &crashing), [("Warning".into(), "Ready: why".into())]);
+    }
+
+    #[test]
+    fn what_every_start_and_stop_goes_through_is_no_warning() {
+        let serving = [condition("Ready", "True", "Serving"), condition("Available", "True", "Serving")];
+        for reason in ["Updating", "Stopping", "Stopped", "Starting", "NotReady", "Suspended", "Deleting"] {
+            let now = [condition("Ready", "False", reason), condition("Available", "False", reason)];
+            let kinds: Vec<String> = told(&serving, &now).into_iter().map(|(kind, _)| kind).collect();
+            assert_eq!(kinds, ["Normal", "Normal"], "{reason}");
+        }
     }
 }

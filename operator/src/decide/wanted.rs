@@ -50,6 +50,12 @@ impl Wanted {
             role_id: seen.secrets.values().find_map(SecretSeen::role_id),
             read_at_start: &read_at_start,
             kms_secrets: &kms_secrets,
+            changed_keys: changed_keys(seen),
+            wrapped_keys: match &seen.wrapped_keys {
+                Some(Wrapped::Shown(keys)) => Some(keys),
+                _ => None,
+            },
+            operator_namespace: seen.installation.as_ref().map(|installation| installation.namespace.as_str()),
         };
         let mut always = vec![objects::headless_service(&inputs), objects::client_service(&inputs)];
         always.extend(objects::service_account(&inputs));
