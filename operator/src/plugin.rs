@@ -5,20 +5,23 @@
 use std::io::Write;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DynamicObject, ListParams, LogParams},
+    api::{DynamicObject, ListParams, LogParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    args::{PluginArgs, PluginCommand},
+    args::{PLUGIN, PluginArgs, PluginCommand},
+    clock::Clock,
     crd::ProgressDB,
+    decide::conditions::About,
     kind::Kind,
-    objects::{API_PORT, api_key_secret, labels},
+    objects::{API_PORT, api_key_secret, keys_of, labels, names},
 };
 
 /// Lines of a log that a report holds.
@@ -47,6 +50,7 @@ pub async fn execute(
             let report = report(client, namespace, name).await?;
             out.write_all(serde_saphyr::to_string(&report)?.as_bytes()).context("writing")
         }
+        PluginCommand::Restart { name } => restart(client, namespace, name, out).await,
         PluginCommand::Keys { name } => keys(client, namespace, name, out).await,
         PluginCommand::Connect { name, port } => forward(client, namespace, name, *port, out).await,
     }
@@ -110,9 +114,9 @@ async fn report(client: &Client, namespace: &str, name: &str) -> anyhow::Result<
     }
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let events = events.list(&ListParams::default()).await.context("listing events")?;
-    let is_about = |event: &Event| event.involved_object.name.as_deref().is_some_and(|about| about.starts_with(name));
+    let is_about = |event: &Event| is_about(event, name, &objects);
     let events: Vec<Value> = events.iter().filter(|event| is_about(event)).map(without_managed_fields).collect();
-    let pod = format!("{name}-0");
+    let pod = names::pod(name);
     Ok(json!({
         "operator": env!("CARGO_PKG_VERSION"),
         "resource": without_managed_fields(&resource),
@@ -121,6 +125,19 @@ async fn report(client: &Client, namespace: &str, name: &str) -> anyhow::Result<
         "log": log(client, namespace, &pod, false).await,
         "previousLog": log(client, namespace, &pod, true).await,
     }))
+}
+
+/// Whether an Event is about the resource or something of its own; what it had before has gone, and only names are left.
+fn is_about(event: &Event, instance: &str, objects: &[Value]) -> bool {
+    let about = &event.involved_object;
+    let Some(name) = about.name.as_deref() else { return false };
+    let is_there = objects.iter().any(|object| about.uid.is_some() && object["metadata"]["uid"] == json!(about.uid));
+    match about.kind.as_deref() {
+        _ if is_there => true,
+        Some("ProgressDB") => name == instance,
+        Some(_) => names::is_of(instance, name),
+        None => false,
+    }
 }
 
 fn without_managed_fields(object: &impl serde::Serialize) -> Value {
@@ -137,13 +154,27 @@ async fn log(client: &Client, namespace: &str, pod: &str, previous: bool) -> Str
     pods.logs(pod, &params).await.unwrap_or_else(|error| format!("none: {error}"))
 }
 
+/// Asks for a restart as `kubectl rollout restart` does for kinds that it knows.
+async fn restart(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    let resource = get(client, namespace, name).await?;
+    anyhow::ensure!(!resource.spec.suspend, "{name} is stopped: set spec.suspend to false to start it");
+    let at = Timestamp::from_second(Clock::System.now().as_second())?;
+    let patch = json!({ "metadata": { "annotations": { labels::RESTARTED_AT: at.to_string() } } });
+    let resources: Api<ProgressDB> = Api::namespaced(client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(PLUGIN.to_owned()), ..PatchParams::default() };
+    resources.patch(name, &params, &Patch::Merge(&patch)).await.context("asking for the restart")?;
+    let again = format!("kubectl progressdb -n {namespace} status {name}");
+    writeln!(out, "{name} is to restart once its settings and keys are found good: {again}")?;
+    Ok(())
+}
+
 async fn keys(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
     let secret = api_key_secret(&get(client, namespace, name).await?);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = secrets.get_opt(&secret).await.context("reading the Secret")?;
     let found = found.with_context(|| format!("there is no Secret {secret} in the namespace {namespace}"))?;
     for (entry, value) in found.data.into_iter().flatten() {
-        for key in String::from_utf8_lossy(&value.0).lines().map(str::trim).filter(|key| !key.is_empty()) {
+        for key in keys_of(&value.0) {
             writeln!(out, "{entry:<9} {key}")?;
         }
     }
@@ -151,7 +182,12 @@ async fn keys(client: &Client, namespace: &str, name: &str, out: &mut impl Write
 }
 
 async fn forward(client: &Client, namespace: &str, name: &str, port: u16, out: &mut impl Write) -> anyhow::Result<()> {
-    let pod = format!("{}-0", get(client, namespace, name).await?.name_any());
+    let resource = get(client, namespace, name).await?;
+    let pod = names::pod(&resource.name_any());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let found = pods.get_opt(&pod).await.context("looking for the pod")?;
+    let runs = found.is_some_and(|pod| pod.status.is_some_and(|status| status.phase.as_deref() == Some("Running")));
+    anyhow::ensure!(runs, "{}", why_not(&resource));
     let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("listening on port {port}"))?;
     writeln!(out, "http://{} is {name} until Ctrl-C", listener.local_addr()?)?;
     out.flush()?;
@@ -163,6 +199,15 @@ async fn forward(client: &Client, namespace: &str, name: &str, port: u16, out: &
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         tokio::spawn(carry(pods, pod.clone(), connection));
     }
+}
+
+/// Why there is nothing to connect to.
+fn why_not(resource: &ProgressDB) -> String {
+    let name = resource.name_any();
+    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+    let ready = conditions.into_iter().find(|condition| condition.type_ == About::Ready.name());
+    let why = ready.filter(|ready| ready.status != "True").map(|ready| ready.message.as_str());
+    format!("the server of {name} does not run: {}", why.unwrap_or("its pod has not started yet, try again"))
 }
 
 /// Carries one connection; each has its own way, so that one that breaks takes no other with it.

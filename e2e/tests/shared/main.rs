@@ -7,6 +7,7 @@ mod harness;
 mod servers;
 
 mod deletion;
+mod hands;
 mod kms;
 mod lives;
 mod plugin;
