@@ -33,13 +33,17 @@ pub struct Call {
     pub headers: Vec<(&'static str, String)>,
 }
 
+type Later<T> = BoxFuture<'static, Option<T>>;
+type Readiness = dyn Fn(IpAddr) -> Later<Answer> + Send + Sync;
+type Api = dyn Fn(IpAddr, Call) -> Later<(u16, String)> + Send + Sync;
+
 /// How the server at an address is asked; no answer is `None`.
 #[derive(Clone)]
 pub struct Ask {
     /// What it says of itself.
-    pub readiness: Arc<dyn Fn(IpAddr) -> BoxFuture<'static, Option<Answer>> + Send + Sync>,
+    pub readiness: Arc<Readiness>,
     /// Status and body of what the API answers.
-    pub api: Arc<dyn Fn(IpAddr, Call) -> BoxFuture<'static, Option<(u16, String)>> + Send + Sync>,
+    pub api: Arc<Api>,
 }
 
 /// Asks over HTTP.
