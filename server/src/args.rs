@@ -93,6 +93,9 @@ pub enum KmsCommand {
     },
     /// Wrap a random key and unwrap it again, without touching a store: exit code 0, 1 or 78
     Check {
+        /// Also open every key in this file: the answer of `GET /admin/encryption/wrapped-keys`
+        #[arg(long, value_name = "FILE")]
+        wrapped_keys: Option<PathBuf>,
         /// As JSON on one line
         #[arg(long)]
         json: bool,

@@ -34,6 +34,7 @@ mod tests_encryption;
 mod tests_sealed;
 mod threads;
 mod users;
+mod wrapped_keys;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,6 +60,7 @@ pub use rows::{RowPage, RowRequest, RowStore};
 pub use sealing_job::{SealedThread, Visit};
 pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;
+pub use wrapped_keys::WrappedKeys;
 
 /// The database; clones share it.
 #[derive(Clone)]

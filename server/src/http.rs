@@ -27,6 +27,7 @@ mod reply;
 mod respond;
 mod sign;
 mod threads;
+mod wrapped_keys;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,7 @@ use error::Error;
 use gateway::RequestIds;
 use limits::{BodyMemory, RateLimiter};
 use observe::Observer;
+pub use wrapped_keys::parse_wrapped_keys;
 
 /// What all requests share; a cheap clone.
 ///
@@ -171,6 +173,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(encryption::reencrypt))
         .routes(routes!(encryption::encrypt_threads))
         .routes(routes!(encryption::compact))
+        .routes(routes!(wrapped_keys::get_wrapped_keys))
         .routes(routes!(health::get_metrics))
         .routes(routes!(health::get_healthz))
         .routes(routes!(health::get_readyz))

@@ -11,10 +11,14 @@ use std::{
 use clap::Parser;
 use progressdb_server::{
     args::{Args, Command, ConfigCommand, KmsCommand},
-    clock,
     config::{self, Environment, Flags, Loaded, Sources, Warning},
-    crypt::kms::{self, Kms},
-    http, rows, serve, telemetry,
+    crypt::kms,
+    http, rows,
+    serve::{
+        self,
+        kms_check::{self, CheckError},
+    },
+    telemetry,
 };
 use serde_json::json;
 
@@ -27,9 +31,7 @@ enum Failure {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
-    Kms(#[from] kms::Error),
-    #[error("the KMS provider {provider}")]
-    Checked { provider: kms::ProviderKind, source: kms::Error },
+    Check(#[from] CheckError),
     #[error(transparent)]
     Serve(#[from] serve::Error),
     #[error("{0} keys do not open")]
@@ -41,10 +43,8 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Config(_)
-            | Failure::Kms(kms::Error::Settings(_))
-            | Failure::Checked { source: kms::Error::Settings(_), .. } => 78,
-            Failure::Kms(_) | Failure::Checked { .. } | Failure::Verification(_) => 1,
+            Failure::Config(_) | Failure::Check(CheckError::Kms { source: kms::Error::Settings(_), .. }) => 78,
+            Failure::Check(_) | Failure::Verification(_) => 1,
             Failure::Serve(error) => error.exit_code(),
             Failure::Output(_) => 1,
         }
@@ -54,7 +54,7 @@ impl Failure {
     fn event(&self) -> &'static str {
         match self {
             Failure::Config(_) => "startup.config_invalid",
-            Failure::Kms(_) | Failure::Checked { .. } => "kms.failed",
+            Failure::Check(_) => "kms.failed",
             Failure::Serve(error) => error.event(),
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) => "output.failed",
@@ -89,7 +89,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Config { command: Some(ConfigCommand::Check { json, .. }) } => check_config(load(args), *json),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::Version { json } => print(&version(*json)),
-        Command::Kms { command: KmsCommand::Check { json } } => check_kms(load(args), *json),
+        Command::Kms { command: KmsCommand::Check { wrapped_keys, json } } => {
+            check_kms(load(args), wrapped_keys.as_deref(), *json)
+        }
         Command::Kms { command: KmsCommand::Verify { json } } => verify_keys(load(args), *json),
         Command::Kms { command: KmsCommand::Migrate { to } } => migrate_keys(load(args), to),
         Command::Decrypt => decrypt(load(args)),
@@ -149,34 +151,35 @@ fn check_config(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
 }
 
 /// Asks the KMS whether or not encryption is enabled: one checks before one enables it.
-fn check_kms(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
+fn check_kms(loaded: Loaded, wrapped_keys: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     print_warnings(&loaded.warnings);
-    let settings =
-        loaded.config.and_then(|config| config.encryption.kms.ok_or(config::Error(config.encryption.missing)));
-    let provider = settings.as_ref().ok().map(kms::Settings::kind);
-    let start = clock::monotonic();
-    let checked = settings.map_err(Failure::from).and_then(|settings| {
-        let kms = Kms::new(settings)?;
-        Ok(runtime()?.block_on(kms.check())?)
-    });
-    let (milliseconds, name) = (start.elapsed().as_millis() as u64, provider.map(|provider| provider.as_str()));
+    let checked = ask_kms(loaded, wrapped_keys);
     if as_json {
         let report = match &checked {
-            Ok(key_id) => json!({ "ok": true, "provider": name, "key_id": key_id, "milliseconds": milliseconds }),
-            Err(failure) => {
-                let code = if let Failure::Kms(error) = failure { error.code() } else { "settings" };
-                json!({ "ok": false, "provider": name, "error": { "code": code, "message": failure.to_string() } })
-            }
+            Ok(checked) => checked.to_report(),
+            Err(Failure::Check(error)) => error.to_report(),
+            Err(failure) => kms_check::report_of_failure(None, "settings", &with_causes(failure)),
         };
         print(&report.to_string())?;
         return checked.map(|_| ());
     }
-    let key_id = checked.map_err(|failure| match (failure, provider) {
-        (Failure::Kms(source), Some(provider)) => Failure::Checked { provider, source },
-        (failure, _) => failure,
-    })?;
-    let name = name.unwrap_or_default();
-    print(&format!("the KMS provider {name} wrapped and unwrapped a key with {key_id} in {milliseconds} ms"))
+    if let Err(Failure::Check(error)) = &checked {
+        error.to_lines().iter().try_for_each(|line| print(line))?;
+    }
+    print(&checked?.to_text())
+}
+
+fn ask_kms(loaded: Loaded, wrapped_keys: Option<&Path>) -> Result<kms_check::Checked, Failure> {
+    let settings = kms_of(loaded)?;
+    let provider = settings.kind();
+    let wrapped = wrapped_keys.map(kms_check::read_wrapped_keys).transpose();
+    let wrapped = wrapped.map_err(|source| kms_check::CheckError::Kms { provider, source })?;
+    Ok(kms_check::check_kms(settings, wrapped.as_ref())?)
+}
+
+fn kms_of(loaded: Loaded) -> Result<kms::Settings, Failure> {
+    let encryption = loaded.config?.encryption;
+    encryption.kms.ok_or(Failure::Config(config::Error(encryption.missing)))
 }
 
 fn inspect(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
@@ -212,9 +215,7 @@ fn migrate_keys(loaded: Loaded, to: &Path) -> Result<(), Failure> {
     // The environment speaks of the KMS that is in use.
     let flags = Flags { config: Some(to.to_owned()), ..Flags::default() };
     let target = config::load(&Sources { flags, ..Sources::default() });
-    let settings =
-        target.config.and_then(|config| config.encryption.kms.ok_or(config::Error(config.encryption.missing)))?;
-    print(&serve::stopped::migrate_keys(&loaded.config?, settings)?.to_string())
+    print(&serve::stopped::migrate_keys(&loaded.config?, kms_of(target)?)?.to_string())
 }
 
 fn decrypt(loaded: Loaded) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 //! second signal ends the process at once. A store that fails a write ends the process with an error.
 
 mod development;
+pub mod kms_check;
 mod open_files;
 pub mod stopped;
 mod tasks;

@@ -77,7 +77,7 @@ fn epoch_error(error: &EpochError) -> Error {
     Error::Keys { why: with_cause(error) }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Error::io("cannot start the runtime", error))
 }

@@ -34,7 +34,14 @@ fn no_key_is_in_logs_replies_errors_or_files() {
     let key = user.create_thread("t");
     user.append(&key, 1);
     let mut said = Vec::new();
-    for name in ["status", "../keys?limit=1000", "../keys?store=index&limit=1000", "../stats", "../debug/prometheus"] {
+    for name in [
+        "status",
+        "wrapped-keys",
+        "../keys?limit=1000",
+        "../keys?store=index&limit=1000",
+        "../stats",
+        "../debug/prometheus",
+    ] {
         let target = format!("/admin/encryption/{name}").replace("encryption/../", "");
         said.extend(server.admin(&target).check_status(200).body.clone());
     }

@@ -17,6 +17,7 @@ mod rotation;
 mod secrets;
 mod start;
 mod steady;
+mod wrapped_keys;
 
 use std::path::{Path, PathBuf};
 

@@ -33,13 +33,18 @@ fn no_secret_of_the_kms_is_in_the_log_or_in_a_reply() {
             assert!(conversation.try_write());
             said.push(rotate(&server));
             said.push(readiness(&server));
-            for target in ["encryption/status", "keys?limit=1000", "keys?store=index&limit=1000", "keys/k:1?open=true"]
-            {
+            for target in [
+                "encryption/status",
+                "encryption/wrapped-keys",
+                "keys?limit=1000",
+                "keys?store=index&limit=1000",
+                "keys/k:1?open=true",
+            ] {
                 said.push(server.admin(&format!("/admin/{target}")));
             }
             said.push(server.admin("/metrics"));
         }
-        let statuses: Vec<u16> = said.iter().step_by(7).map(|answer| answer.status).collect();
+        let statuses: Vec<u16> = said.iter().step_by(8).map(|answer| answer.status).collect();
         assert_eq!(statuses, [202, 503, 202], "rotations");
         wait_until_sealed(&server, 3);
         let log = server.stop().check_code(0).said();
