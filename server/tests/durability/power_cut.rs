@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::disk::Disk;
 use crate::harness::http::Connection;
@@ -20,6 +20,8 @@ use crate::harness::{Random, Server, Setup, User, message, messages, temporary_d
 
 const WRITERS: usize = 4;
 const GIB: u64 = 1 << 30;
+/// Beside each text, so that logs are followed by others and memtables are flushed during the test.
+const PADDING_BYTES: usize = 4_000;
 
 /// The device that loses its power, and what is around it. Dropped from the top: the inner file system goes first.
 struct Machine {
@@ -87,6 +89,10 @@ fn state(writes: usize) -> Vec<String> {
     texts.into_iter().flatten().collect()
 }
 
+fn body(text: &str) -> Value {
+    json!({ "body": { "id": text, "padding": "x".repeat(PADDING_BYTES) } })
+}
+
 impl Tape {
     fn new(user: &User, title: &str) -> Self {
         let thread = user.create_thread(title);
@@ -108,7 +114,7 @@ impl Tape {
             };
             self.begun.store(n + 1, Ordering::SeqCst);
             let request = user.request(method, &target).header("Idempotency-Key", format!("{}-{n}", self.thread));
-            let key = connection.send(&request.json(&json!({ "body": text }))).unwrap().written();
+            let key = connection.send(&request.json(&body(&text))).unwrap().written();
             if n % 4 < 2 {
                 keys.push(key);
             }
@@ -132,7 +138,7 @@ impl Tape {
             }
             let page = answer.json();
             let texts = page["messages"].as_array().unwrap().iter();
-            found.extend(texts.map(|message| message["body"].as_str().unwrap_or_default().to_owned()));
+            found.extend(texts.map(|message| message["body"]["id"].as_str().unwrap_or_default().to_owned()));
             if page["pagination"]["has_after"] != json!(true) {
                 break;
             }
@@ -154,7 +160,7 @@ impl Tape {
         let user = server.user("writer");
         let request = user.request("POST", &messages(&self.thread));
         let request = request.header("Idempotency-Key", format!("{}-{n}", self.thread));
-        let answer = user.send(&request.json(&json!({ "body": format!("{n}") })));
+        let answer = user.send(&request.json(&body(&format!("{n}"))));
         match answer.header("idempotency-replayed") {
             Some("true") => Ok(()),
             _ => Err(format!("{}: write {n} was done again: {answer}", self.thread)),
