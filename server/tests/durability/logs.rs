@@ -78,13 +78,26 @@ fn a_copy_without_its_logs_is_refused_with_7_until_they_are_back() {
 fn logs_removed_under_a_running_server_that_is_killed_are_missed() {
     let setup = Setup::new();
     let server = setup.start();
-    let t = server.user("user1").create_thread("kept");
+    server.user("user1").create_thread("lost");
     for log in logs(setup.db()) {
         fs::remove_file(log).unwrap();
     }
     server.kill();
     check_refused(&setup, &["is missing"]);
-    let _ = t;
+}
+
+#[test]
+fn logs_removed_under_a_running_server_that_is_stopped_cost_nothing() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let user = server.user("user1");
+    let t = user.create_thread("kept");
+    user.append(&t, 1);
+    for log in logs(setup.db()) {
+        fs::remove_file(log).unwrap();
+    }
+    server.stop().check_code(0);
+    check_messages(&setup.start(), &t, 1);
 }
 
 #[test]
