@@ -6,6 +6,7 @@ mod harness;
 #[path = "../../../server/tests/servers/mod.rs"]
 mod servers;
 
+mod charts;
 mod deletion;
 mod hands;
 mod kms;
