@@ -14,7 +14,6 @@ use std::process;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -111,7 +110,7 @@ async fn listen_on(
     stopping: &watch::Receiver<bool>,
 ) -> Result<(JoinHandle<Drained>, std::net::SocketAddr), Error> {
     let failed = |error| Error::io(format!("cannot listen on {address}: choose another with --addr"), error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(event = "server.listening", listener = settings.name, addr = %address);
     let serving = listen::serve(listener, router, settings, stopping.clone());

@@ -15,7 +15,7 @@ use super::{
     effective::Effective,
     settings::{Effect, SETTINGS},
     sources::Merged,
-    value::{MASK, Value, is_secret, parse_cron, parse_host},
+    value::{ANY_HOST, MASK, Value, is_secret, parse_cron, parse_host},
 };
 
 pub(super) const NOT_ALLOWED: &str = "is not allowed";
@@ -146,7 +146,7 @@ impl Checker {
     fn listen(&mut self, keys: &ApiKeys) -> SocketAddr {
         let host = match self.values.get("server.address") {
             (Value::Text(text), _) => parse_host(text).expect("read as a host before"),
-            _ if keys.has_api_keys() => IpAddr::from([0, 0, 0, 0]),
+            _ if keys.has_api_keys() => ANY_HOST,
             _ => IpAddr::from([127, 0, 0, 1]),
         };
         let (address, _) = self.values.0.get_mut("server.address").expect("in the table");

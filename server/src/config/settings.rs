@@ -91,7 +91,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.address",
         Kind::Host,
         "",
-        "Address of the API. Unset: all IPv4 interfaces when API keys are configured, else 127.0.0.1. `::` for IPv6.",
+        "Address of the API. Unset: `::`, all interfaces with IPv6 and IPv4, when API keys are configured, else 127.0.0.1.",
     )
     .aliases(&["ADDRESS"])
     .flag("--addr"),

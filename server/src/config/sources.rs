@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::{
     Problem, Warning,
     settings::{Effect, PREFIX, SETTINGS, Setting},
+    value::ANY_HOST,
 };
 
 /// Where a value came from; shown in every message about it.
@@ -138,7 +139,7 @@ impl Merged {
     /// `--addr` and its variable give two settings at once. What does not parse is kept whole, to be refused by name.
     fn set_addr(&mut self, addr: &str, source: Source) {
         let (host, port) = addr.rsplit_once(':').unwrap_or((addr, ""));
-        let host = if host.is_empty() { "0.0.0.0" } else { host };
+        let host = if host.is_empty() { ANY_HOST.to_string() } else { host.to_owned() };
         self.set_key("server.address", host.into(), source.clone());
         if addr.contains(':') {
             self.set_key("server.port", port.into(), source);

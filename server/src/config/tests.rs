@@ -191,17 +191,18 @@ fn addresses_are_read_in_every_form() {
         let config = Given::yaml(KEYS).environment([("PROGRESSDB_ADDR", addr)]).config();
         assert_eq!(config.listen, listen.parse().unwrap(), "{addr}");
     };
-    check(":8081", "0.0.0.0:8081");
+    check(":8081", "[::]:8081");
+    check("0.0.0.0:8081", "0.0.0.0:8081");
     check("127.0.0.1:0", "127.0.0.1:0");
     check("localhost:1", "127.0.0.1:1");
     check("[::]:8080", "[::]:8080");
     check("[::1]:65535", "[::1]:65535");
     check("10.0.0.1", "10.0.0.1:8080");
     let listen = |yaml: &str| Given::yaml(yaml).config().listen.to_string();
-    assert_eq!(listen(KEYS), "0.0.0.0:8080");
+    assert_eq!(listen(KEYS), "[::]:8080");
     assert_eq!(listen("server: {address: '::1', port: 0}"), "[::1]:0");
     let config = Given::yaml("server: {management_address: ':9090'}").config();
-    assert_eq!(config.management, Some("0.0.0.0:9090".parse().unwrap()));
+    assert_eq!(config.management, Some("[::]:9090".parse().unwrap()));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Sizes: `100KB` is 1000 bytes each, `100KiB` 1024, a plain number is bytes. Durations as Go writes them: `5ms`,
 //! `250µs`, `1h30m`; a plain number is seconds. Numbers may hold underscores. Lists from text are comma separated.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
@@ -160,6 +163,9 @@ pub(crate) fn is_secret(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// All interfaces: IPv6, and IPv4 with it.
+pub(crate) const ANY_HOST: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// An IP address, also in brackets, or `localhost`.
 pub(crate) fn parse_host(text: &str) -> Option<IpAddr> {
     if text == "localhost" {
@@ -172,7 +178,7 @@ pub(crate) fn parse_host(text: &str) -> Option<IpAddr> {
 pub(crate) fn parse_host_port(text: &str) -> Option<(IpAddr, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let host = match host {
-        "" => IpAddr::from([0, 0, 0, 0]),
+        "" => ANY_HOST,
         _ if host.contains(':') && !host.starts_with('[') => return None,
         _ => parse_host(host)?,
     };

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::http::Request;
-use crate::harness::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, message, messages, thread};
+use crate::harness::http::{Connection, Request};
+use crate::harness::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, message, messages, skip, thread};
 
 #[test]
 fn health_needs_no_key() {
@@ -31,7 +31,7 @@ fn the_management_listener_serves_health_and_metrics() {
     let setup = Setup::new().set("server.management_address", free.to_string());
     let server = setup.start();
     let ask = |target: &str| {
-        let mut connection = crate::harness::http::Connection::open(free).unwrap();
+        let mut connection = Connection::open(free).unwrap();
         connection.send(&Request::get(target)).unwrap()
     };
     ask("/healthz").check_json(200, &json!({ "status": "ok" }));
@@ -42,6 +42,22 @@ fn the_management_listener_serves_health_and_metrics() {
     assert!(metrics.text().contains("# TYPE "), "{metrics}");
     assert!(!metrics.text().contains("secret-"), "{metrics}");
     ask(THREADS).check_status(404);
+}
+
+#[test]
+fn all_interfaces_are_those_of_both_families() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        skip("all_interfaces_are_those_of_both_families", "this machine has no IPv6");
+        return;
+    }
+    let server = Setup::new().set("server.address", "::").set("server.ip_whitelist", json!(["127.0.0.1"])).start();
+    let ask = |host: &str| {
+        let address = format!("{host}:{}", server.addr.port()).parse().unwrap();
+        Connection::open(address).unwrap().send(&Request::get("/healthz")).unwrap()
+    };
+    ask("127.0.0.1").check_json(200, &json!({ "status": "ok" }));
+    // It is reached, and told apart from the address that is allowed.
+    ask("[::1]").check_error(403, "forbidden");
 }
 
 #[test]
