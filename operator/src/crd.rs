@@ -99,6 +99,9 @@ pub struct ProgressDBSpec {
     /// The Service that clients use, on port 8080.
     #[serde(default)]
     pub service: Service,
+    /// The ids that the pods run under. Unset: those of the image, 1000 each. An empty object leaves them to the cluster, as OpenShift wants it. A change restarts the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<SecurityContext>,
     /// CPU and memory of the server. Set storage.memory in settings to about half of the memory limit.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
@@ -227,6 +230,29 @@ impl Resources {
     }
 }
 
+/// The ids that pods run under; what is unset is left to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityContext {
+    /// The user; never root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4_294_967_294_i64))]
+    pub run_as_user: Option<i64>,
+    /// The group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4_294_967_294_i64))]
+    pub run_as_group: Option<i64>,
+    /// The group that the volume belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4_294_967_294_i64))]
+    pub fs_group: Option<i64>,
+}
+
+impl SecurityContext {
+    /// What the image is made for.
+    pub const OF_IMAGE: Self = Self { run_as_user: Some(1000), run_as_group: Some(1000), fs_group: Some(1000) };
+}
+
 /// How the server goes down.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -258,19 +284,33 @@ fn drain_timeout() -> String {
 }
 
 /// What Prometheus learns of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Monitoring {
     /// Make a ServiceMonitor where that kind exists.
+    #[serde(default = "yes")]
     pub service_monitor: bool,
     /// Make a PrometheusRule with alarms where that kind exists.
+    #[serde(default = "yes")]
     pub prometheus_rule: bool,
+    /// Labels of both, by which a Prometheus selects them: kube-prometheus-stack asks for release and the name of its release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    #[x_kube(
+        validation = Rule::new("self.all(key, !key.startsWith('progressdb.io/') && !key.startsWith('app.kubernetes.io/'))")
+            .message("labels of monitors under progressdb.io/ and app.kubernetes.io/ belong to the operator")
+    )]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Default for Monitoring {
     fn default() -> Self {
-        Self { service_monitor: true, prometheus_rule: true }
+        Self { service_monitor: true, prometheus_rule: true, labels: BTreeMap::new() }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What becomes of the data when the resource is deleted.

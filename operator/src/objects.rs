@@ -90,13 +90,20 @@ pub fn hash(bytes: &[u8]) -> String {
 
 /// Metadata of an object that goes with the resource.
 fn owned(resource: &ProgressDB, name: &str, labels: BTreeMap<String, String>) -> Value {
-    let mut metadata = kept(resource, name, labels);
+    let mut metadata = metadata(resource, name, labels);
     metadata["ownerReferences"] = json!([resource.controller_owner_ref(&())]);
     metadata
 }
 
-/// Metadata of an object that outlives the resource.
+/// Metadata of an object that outlives the resource. Without an owner, tools that remove what no manifest names would
+/// take it for a left-over of the application whose name the instance label bears: annotations tell them to keep it.
 fn kept(resource: &ProgressDB, name: &str, labels: BTreeMap<String, String>) -> Value {
+    let mut metadata = metadata(resource, name, labels);
+    metadata["annotations"] = labels::KEEP.into_iter().collect();
+    metadata
+}
+
+fn metadata(resource: &ProgressDB, name: &str, labels: BTreeMap<String, String>) -> Value {
     json!({ "name": name, "namespace": resource.namespace(), "labels": labels })
 }
 

@@ -65,8 +65,10 @@ pub struct Observed {
     pub objects: BTreeMap<(Kind, String), Live>,
     /// Names that we need and that others have.
     pub taken: Vec<Taken>,
-    /// Whether the cluster has this optional kind.
-    pub has_monitors: bool,
+    /// Whether the cluster has the kind ServiceMonitor.
+    pub has_service_monitors: bool,
+    /// Whether the cluster has the kind PrometheusRule.
+    pub has_prometheus_rules: bool,
     /// Whether the cluster can make snapshots.
     pub has_snapshots: bool,
     /// The Secrets that the resource names.
@@ -150,7 +152,8 @@ impl Observer {
         let mut seen = Observed {
             objects,
             taken: Vec::new(),
-            has_monitors: self.cache.knows(Kind::ServiceMonitor) && self.cache.knows(Kind::PrometheusRule),
+            has_service_monitors: self.cache.knows(Kind::ServiceMonitor),
+            has_prometheus_rules: self.cache.knows(Kind::PrometheusRule),
             has_snapshots: self.cache.knows(Kind::VolumeSnapshot),
             secrets: BTreeMap::new(),
             storage_class: None,

@@ -3,7 +3,11 @@
 //! `/healthz` says that the process answers, `/readyz` that it has seen the cluster and may work when it leads, and
 //! `/metrics` is Prometheus' text format. None of them needs a key and none shows a name of a database.
 
-use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
@@ -61,7 +65,14 @@ pub fn record_write(what: &'static str) {
 
 /// Serves health and metrics until the process ends.
 pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result<()> {
-    axum::serve(TcpListener::bind(address).await?, router(readiness)).await
+    let listener = match TcpListener::bind(address).await {
+        // A kernel without IPv6 has every interface of IPv4 alone.
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+        }
+        bound => bound?,
+    };
+    axum::serve(listener, router(readiness)).await
 }
 
 fn router(readiness: Readiness) -> Router {

@@ -60,8 +60,8 @@ impl Wanted {
         let mut always = vec![objects::headless_service(&inputs), objects::client_service(&inputs)];
         always.extend(objects::service_account(&inputs));
         always.extend(objects::network_policy(&inputs));
-        always.extend(objects::service_monitor(&inputs).filter(|_| seen.has_monitors));
-        always.extend(objects::prometheus_rule(&inputs).filter(|_| seen.has_monitors));
+        always.extend(objects::service_monitor(&inputs).filter(|_| seen.has_service_monitors));
+        always.extend(objects::prometheus_rule(&inputs).filter(|_| seen.has_prometheus_rules));
         Ok(Self {
             always,
             api_keys: objects::api_keys(&inputs),

@@ -92,9 +92,9 @@ pub fn config_text(config_map: &Live) -> Option<&str> {
 fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {
     let spec = &inputs.resource.spec;
     let mut settings: Vec<(String, Value)> = [
-        ("server.address", json!("0.0.0.0")),
+        ("server.address", json!("::")),
         ("server.port", json!(super::API_PORT)),
-        ("server.management_address", json!(format!("0.0.0.0:{}", super::MANAGEMENT_PORT))),
+        ("server.management_address", json!(format!("[::]:{}", super::MANAGEMENT_PORT))),
         ("server.db_path", json!("/data/db")),
         ("drain.hold", json!(spec.drain.hold)),
         ("drain.timeout", json!(spec.drain.timeout)),

@@ -24,6 +24,12 @@ pub const RESTART: &str = "progressdb.io/restarted-at";
 
 /// Finalizer of a resource and of its claim: they stay until the operator has dealt with the data.
 pub const FINALIZER: &str = "progressdb.io/data";
+/// Annotations of what holds data or keys: Argo CD neither prunes it nor reports it as extra, and Helm leaves it.
+pub const KEEP: [(&str, &str); 3] = [
+    ("argocd.argoproj.io/compare-options", "IgnoreExtraneous"),
+    ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
+    ("helm.sh/resource-policy", "keep"),
+];
 
 /// What an object does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

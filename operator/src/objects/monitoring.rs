@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Inputs, labels, names, owned};
+use super::{Inputs, labels, names, owned, pod};
 
 /// Name of the alarm, what is true for how long, how bad it is and what to do.
 type Alarm = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -52,6 +52,13 @@ const ALARMS: [Alarm; 6] = [
     ),
 ];
 
+/// The labels that people add, by which a Prometheus selects what it reads, and over them ours.
+fn metadata(inputs: &Inputs<'_>) -> Value {
+    let name = inputs.name();
+    let own = labels::of(&name, labels::Component::Server);
+    owned(inputs.resource, &name, pod::labels_over(&inputs.resource.spec.monitoring.labels, own))
+}
+
 /// Whom to scrape; `None` if it is not wanted.
 pub fn service_monitor(inputs: &Inputs<'_>) -> Option<Value> {
     let name = inputs.name();
@@ -59,7 +66,7 @@ pub fn service_monitor(inputs: &Inputs<'_>) -> Option<Value> {
         json!({
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "ServiceMonitor",
-            "metadata": owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)),
+            "metadata": metadata(inputs),
             "spec": {
                 "selector": { "matchLabels": labels::selector(&name, labels::Component::Server) },
                 "endpoints": [{ "port": "management", "path": "/metrics" }],
@@ -86,7 +93,7 @@ pub fn prometheus_rule(inputs: &Inputs<'_>) -> Option<Value> {
         json!({
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)),
+            "metadata": metadata(inputs),
             "spec": { "groups": [{ "name": "progressdb", "rules": ALARMS.map(rule) }] },
         })
     })

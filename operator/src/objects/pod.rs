@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{Inputs, hash, names};
-use crate::crd::{Kms, ProgressDB, ProgressDBSpec};
+use crate::crd::{Kms, ProgressDB, ProgressDBSpec, SecurityContext};
 
 /// Raise it when a new operator must restart every server; else an operator's upgrade restarts none.
 const TEMPLATE_REVISION: u32 = 1;
-/// The user of the image.
-const USER: u32 = 1000;
 /// Secrets are readable by the pod's group, which is the server's.
 const SECRET_MODE: u32 = 0o440;
 
@@ -36,7 +34,7 @@ pub fn api_key_secret(resource: &ProgressDB) -> String {
 /// from what people wrote and not from the template, so that a new operator with another template restarts nothing.
 pub fn roll(inputs: &Inputs<'_>) -> String {
     let spec = &inputs.resource.spec;
-    let made_of = json!({
+    let mut made_of = json!({
         "revision": TEMPLATE_REVISION,
         "image": spec.image,
         "settings": spec.settings,
@@ -48,6 +46,10 @@ pub fn roll(inputs: &Inputs<'_>) -> String {
         "placement": placement(spec),
         "metadata": [json!(spec.pod_annotations), json!(spec.pod_labels)],
     });
+    // Fields that came later count only where they are set, so that a new operator restarts nothing.
+    if let Some(security) = &spec.security_context {
+        made_of["securityContext"] = json!(security);
+    }
     hash(made_of.to_string().as_bytes())
 }
 
@@ -71,14 +73,7 @@ pub(super) fn spec(inputs: &Inputs<'_>, config: Value) -> Map<String, Value> {
         "serviceAccountName": service_account_name(inputs.resource),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        "securityContext": security(spec),
         "volumes": volumes,
     }));
     set(&mut pod, "imagePullSecrets", json!(spec.image_pull_secrets));
@@ -87,6 +82,17 @@ pub(super) fn spec(inputs: &Inputs<'_>, config: Value) -> Map<String, Value> {
     set(&mut pod, "tolerations", json!(spec.tolerations));
     set(&mut pod, "priorityClassName", json!(spec.priority_class_name));
     pod
+}
+
+/// Not root, and the ids that were asked for; what is unset the cluster assigns.
+fn security(spec: &ProgressDBSpec) -> Map<String, Value> {
+    let mut security = object(json!({
+        "runAsNonRoot": true,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": { "type": "RuntimeDefault" },
+    }));
+    security.extend(object(json!(spec.security_context.as_ref().unwrap_or(&SecurityContext::OF_IMAGE))));
+    security
 }
 
 /// A container of the server's image.

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, names, owned, pod};
 
+/// Addresses of both families where the cluster has both, else of the one that it has.
+const IP_FAMILIES: &str = "PreferDualStack";
+
 /// The Service that clients use.
 pub fn client_service(inputs: &Inputs<'_>) -> Value {
     let (name, wanted) = (inputs.name(), &inputs.resource.spec.service);
@@ -15,6 +18,7 @@ pub fn client_service(inputs: &Inputs<'_>) -> Value {
         "metadata": metadata,
         "spec": {
             "type": wanted.kind.as_str(),
+            "ipFamilyPolicy": IP_FAMILIES,
             "selector": labels::selector(&name, labels::Component::Server),
             "ports": [port("http", API_PORT)],
         },
@@ -32,6 +36,7 @@ pub fn headless_service(inputs: &Inputs<'_>) -> Value {
         "spec": {
             "type": "ClusterIP",
             "clusterIP": "None",
+            "ipFamilyPolicy": IP_FAMILIES,
             "publishNotReadyAddresses": true,
             "selector": labels::selector(&name, labels::Component::Server),
             "ports": [port("http", API_PORT), port("management", MANAGEMENT_PORT)],

@@ -104,7 +104,9 @@ fn everything_carries_the_labels_and_the_data_has_no_owner() {
         let metadata = &object["metadata"];
         assert_eq!(metadata["labels"][labels::INSTANCE], "chat", "{object}");
         assert_eq!(metadata["labels"][labels::MANAGED_BY], crate::MANAGER, "{object}");
-        if metadata["ownerReferences"].is_null() {
+        let is_kept = labels::KEEP.iter().all(|(annotation, value)| metadata["annotations"][annotation] == *value);
+        assert_eq!(is_kept, metadata["ownerReferences"].is_null(), "{object}");
+        if is_kept {
             outlives.push(metadata["name"].as_str().unwrap().to_owned());
         }
     }
@@ -128,6 +130,31 @@ fn labels_of_people_never_hide_ours() {
     resource.spec.pod_labels = [(labels::INSTANCE.to_owned(), "other".to_owned())].into();
     let template = &stateful_set(&inputs(&resource), 1)["spec"]["template"];
     assert_eq!(template["metadata"]["labels"][labels::INSTANCE], "chat");
+}
+
+#[test]
+fn a_pod_runs_under_the_ids_that_were_asked_for_or_those_of_the_cluster() {
+    let security = |spec: Value| {
+        let resource = resource(spec);
+        let pods = [stateful_set(&inputs(&resource), 1), config_check(&inputs(&resource))];
+        let [server, check] = pods.map(|object| object["spec"]["template"]["spec"]["securityContext"].clone());
+        assert_eq!(server, check);
+        assert_eq!(server["runAsNonRoot"], true);
+        ["runAsUser", "runAsGroup", "fsGroup"].map(|id| server[id].as_i64())
+    };
+    assert_eq!(security(json!({})), [Some(1000); 3]);
+    assert_eq!(security(json!({ "securityContext": {} })), [None; 3]);
+    assert_eq!(security(json!({ "securityContext": { "fsGroup": 5 } })), [None, None, Some(5)]);
+}
+
+#[test]
+fn monitors_carry_the_labels_that_a_prometheus_selects_by_under_ours() {
+    let resource =
+        resource(json!({ "monitoring": { "labels": { "release": "prometheus", labels::INSTANCE: "other" } } }));
+    for monitor in [service_monitor(&inputs(&resource)), prometheus_rule(&inputs(&resource))] {
+        let labels = monitor.unwrap()["metadata"]["labels"].clone();
+        assert_eq!((&labels["release"], &labels[labels::INSTANCE]), (&json!("prometheus"), &json!("chat")));
+    }
 }
 
 #[test]
@@ -180,6 +207,7 @@ fn only_what_the_server_must_read_again_rolls_it() {
         json!({ "podLabels": { "a": "b" } }),
         json!({ "kms": { "embedded": { "secretName": "key" } } }),
         json!({ "resources": { "limits": { "memory": "1Gi" } } }),
+        json!({ "securityContext": {} }),
     ] {
         assert!(rolls(spec.clone()), "{spec}");
     }
@@ -187,7 +215,7 @@ fn only_what_the_server_must_read_again_rolls_it() {
         json!({ "storage": { "embedded": { "size": "2Gi" } } }),
         json!({ "service": { "type": "NodePort" } }),
         json!({ "networkPolicy": { "enabled": false } }),
-        json!({ "monitoring": { "serviceMonitor": false } }),
+        json!({ "monitoring": { "serviceMonitor": false, "labels": { "a": "b" } } }),
         json!({ "deletionPolicy": "Delete", "suspend": true, "imagePullPolicy": "Always" }),
     ] {
         assert!(!rolls(spec.clone()), "{spec}");
