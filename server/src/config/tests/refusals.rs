@@ -36,7 +36,7 @@ fn a_network_address_needs_keys_unless_a_flag_names_it() {
     }
     let flags = Flags { addr: Some(":8080".to_owned()), ..Flags::default() };
     let config = Given::yaml("server: {address: 127.0.0.1}").flags(flags).config();
-    assert_eq!((config.development, config.listen), (true, "0.0.0.0:8080".parse().unwrap()));
+    assert_eq!((config.development, config.listen), (true, "[::]:8080".parse().unwrap()));
     let config = Given::yaml(KEYS).flags(Flags { addr: Some(":8080".to_owned()), ..Flags::default() }).config();
     assert!(!config.development, "keys that are configured are not replaced");
 }
