@@ -211,3 +211,35 @@ fn an_operator_of_one_namespace_looks_after_that_one_only() {
     drop(without);
     outside.ready();
 }
+
+#[test]
+fn two_installations_in_one_namespace_have_a_lease_each_and_do_not_fight() {
+    let lease = |name: &str| {
+        let found = try_kubectl(&["-n", SYSTEM, "get", "lease", name, "-o", "jsonpath={.spec.holderIdentity}"]);
+        found.is_ok_and(|holder| !holder.is_empty())
+    };
+    wait_until("the first one leads", || lease("progressdb-operator"));
+    let repository = format!("image.repository={}", image("progressdb-operator"));
+    let values =
+        ["--set", &repository, "--set", "image.tag=dev", "--set", "namespaced=true", "--wait", "--timeout", "240s"];
+    helm(
+        &[&["install", "second-progressdb-operator", "charts/progressdb-operator", "-n", SYSTEM][..], &values].concat(),
+    );
+    wait_until("the second one leads as well", || lease("second-progressdb-operator"));
+    let elsewhere = Namespace::new("overlap");
+    elsewhere.database("chat", json!({})).ready();
+    let shared = Namespace { name: SYSTEM.to_owned() };
+    let database = std::mem::ManuallyDrop::new(shared);
+    let chat = database.database("overlap", json!({ "deletionPolicy": "Delete" }));
+    chat.ready();
+    let looks_after = chat.get()["status"]["operator"].as_str().unwrap_or_default().to_owned();
+    assert!(looks_after.starts_with("progressdb-system/"), "{looks_after}");
+    wait_until("the overlap is told", || {
+        let selector = "--field-selector=reason=OperatorsOverlap";
+        let told = try_kubectl(&["-n", SYSTEM, "get", "events", selector, "-o", "jsonpath={.items[*].message}"]);
+        told.is_ok_and(|told| told.contains(&looks_after))
+    });
+    chat.delete();
+    wait_until("the resource has gone", || !chat.is_there());
+    helm(&["uninstall", "second-progressdb-operator", "-n", SYSTEM, "--wait"]);
+}

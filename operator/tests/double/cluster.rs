@@ -17,7 +17,7 @@ use progressdb_operator::{
     error::Error,
     kind::Kind,
     lease::Leadership,
-    observe::{Answer, Ask, Cache, Call},
+    observe::{Answer, Ask, Cache, Call, Installation},
 };
 use serde_json::{Value, json};
 
@@ -74,7 +74,8 @@ impl Process {
     fn new(server: &Server, seconds: &Arc<AtomicI64>, ask: &Ask) -> Self {
         let cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(seconds));
-        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, ask.clone());
+        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, ask.clone())
+            .of(Some(Installation { namespace: "system".into(), lease: "ours".into() }));
         Self { context, cache, resources: BTreeMap::new(), seen: None }
     }
 

@@ -7,6 +7,7 @@ mod api;
 mod bad_input;
 mod cluster;
 mod crash;
+mod installations;
 mod keys;
 mod lease;
 mod restart;
