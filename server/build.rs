@@ -1,11 +1,12 @@
 //! Keeps the program small: compresses the files of Swagger UI that the page at `/docs` loads, and has the linker pack
-//! relocations where the C library reads them so.
+//! relocations where the C library reads them so. Tells it when it was built.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Cursor};
 use std::path::Path;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,9 +17,16 @@ use zip::ZipArchive;
 const SWAGGER_UI_FILES: [&str; 4] =
     ["favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js", "swagger-ui.css"];
 
-#[expect(clippy::disallowed_methods, reason = "only its environment tells a build script what to build and where")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only its environment tells a build script what to build, where and when"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse::<u64>().ok());
+    let built = given.map_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()), Ok)?;
+    println!("cargo::rustc-env=PROGRESSDB_BUILT={built}");
     compress_swagger_ui(Path::new(&std::env::var("OUT_DIR")?))?;
     let (host, target) = (std::env::var("HOST")?, std::env::var("TARGET")?);
     if host == target && target == "x86_64-unknown-linux-gnu" && glibc().is_some_and(|version| version >= (2, 36)) {

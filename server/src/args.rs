@@ -22,6 +22,9 @@ pub struct Args {
     /// Accept tmpfs, NFS and other file systems that may lose acknowledged writes
     #[arg(long, global = true)]
     pub allow_volatile_fs: bool,
+    /// Believe the machine's clock at this start, however far ahead it is
+    #[arg(long, global = true)]
+    pub accept_clock: bool,
     /// What to do; serving if nothing is named.
     #[command(subcommand)]
     pub command: Option<Command>,

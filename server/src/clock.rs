@@ -1,65 +1,101 @@
-//! Where time enters: Unix nanoseconds that never repeat and never go back within a process.
+//! Where time enters: Unix nanoseconds that never repeat and never go back within a process, behind a guard.
+//!
+//! One timestamp from a wild clock would stand above all later ones for ever, and one look at it could remove what is to
+//! be kept. So a step of the machine's clock is judged before anything follows it: [`guard`] says how. While a step is
+//! held, [`Clock::next`] refuses, [`Clock::now`] goes on with the time since the machine started, and nothing is
+//! removed. Whatever dates asks [`Clock::next`] or [`Clock::now`], whatever expires or removes [`Clock::is_over`].
+
+mod guard;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A source of unique, growing timestamps.
-///
-/// The wall clock rules as long as it grows. When it steps back, timestamps go on from the highest one used; when it
-/// jumps ahead by more than `max_jump` while the machine measures that less time has passed, [`Clock::next`] refuses,
-/// because one timestamp from a wild clock would stand above all later ones for ever.
+use guard::{Event, Guard, Reading};
+
+pub use guard::{Held, Why};
+
+/// When this program was built, in Unix nanoseconds: no clock that is right shows an earlier time.
+pub const BUILT: u64 = seconds(env!("PROGRESSDB_BUILT")) * 1_000_000_000;
+
+/// A source of unique, growing timestamps, and the judge of age.
 #[derive(Debug)]
 pub struct Clock {
     source: Source,
+    guard: Mutex<Guard>,
     highest: AtomicU64,
-    max_jump: Duration,
 }
 
 #[derive(Debug)]
 enum Source {
-    /// The machine's clocks, and what both showed at the start.
-    System { wall_at_start: u64, boot_at_start: u64 },
+    Machine,
     #[cfg(test)]
-    Manual(std::sync::Arc<AtomicU64>),
+    Manual(std::sync::Arc<Manual>),
 }
 
-/// The wall clock jumped ahead by this many nanoseconds.
+/// How the clock stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Jumped(pub u64);
+pub struct State {
+    /// The time that is believed, in Unix nanoseconds.
+    pub now: u64,
+    /// The time that removals go by.
+    pub removals: u64,
+    /// What the machine shows.
+    pub machine: u64,
+    /// The step that is not followed, if there is one.
+    pub held: Option<Held>,
+    /// The machine shows a time that cannot be, so time goes on without it.
+    pub impossible: bool,
+    /// How long until removals follow a step that dates follow already.
+    pub settling: Option<Duration>,
+    /// Whoever keeps the machine's clock right says that it is.
+    pub synchronised: bool,
+}
 
 impl Clock {
-    /// The machine's clock. `highest` is the highest timestamp ever used in the store.
+    /// The machine's clock. `highest` is the highest timestamp ever used in the store, 0 if there is none; `max_jump` how
+    /// far a step may lead ahead that nobody confirmed.
     pub fn system(highest: u64, max_jump: Duration) -> Self {
-        let source = Source::System { wall_at_start: wall_ns(), boot_at_start: boot_ns() };
-        Self { source, highest: AtomicU64::new(highest), max_jump }
+        Self::new(Source::Machine, highest, max_jump, BUILT)
     }
 
-    /// A clock that shows what `now` holds.
+    /// A clock that shows what `time` holds.
     #[cfg(test)]
-    pub(crate) fn manual(now: std::sync::Arc<AtomicU64>) -> Self {
-        Self { source: Source::Manual(now), highest: AtomicU64::new(0), max_jump: Duration::from_hours(24) }
+    pub(crate) fn manual(time: std::sync::Arc<Manual>, highest: u64) -> Self {
+        let built = time.built;
+        Self::new(Source::Manual(time), highest, Duration::from_hours(24), built)
     }
 
-    /// The machine's wall clock in Unix nanoseconds, where no database is open yet.
+    fn new(source: Source, highest: u64, max_jump: Duration, built: u64) -> Self {
+        let guard = Guard::new(max_jump, built, highest, source.read().boot);
+        let clock = Self { source, guard: Mutex::new(guard), highest: AtomicU64::new(highest) };
+        drop(clock.observe());
+        clock
+    }
+
+    /// The machine's wall clock in Unix nanoseconds, unguarded: for where no database is open yet.
     pub fn wall() -> u64 {
         wall_ns()
     }
 
-    /// The time now, for comparisons; not unique.
+    /// The time now, for comparisons; not unique. While a step is held, the time without it.
     pub fn now(&self) -> u64 {
-        match &self.source {
-            Source::System { .. } => wall_ns(),
-            #[cfg(test)]
-            Source::Manual(now) => now.load(Ordering::Relaxed),
-        }
+        let (guard, reading) = self.observe();
+        guard.time(reading.boot)
     }
 
-    /// A timestamp above every one given out before.
-    pub fn next(&self) -> Result<u64, Jumped> {
-        let now = self.now();
-        check_jump(now, self.expected(now), self.max_jump)?;
+    /// A timestamp above every one given out before; refused while a step is held.
+    pub fn next(&self) -> Result<u64, Held> {
+        let (guard, reading) = self.observe();
+        if let Some(held) = guard.held(reading.boot, self.highest()) {
+            return Err(held);
+        }
+        let now = guard.time(reading.boot);
+        drop(guard);
         let previous = self
             .highest
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |highest| Some(now.max(highest + 1)))
@@ -67,18 +103,107 @@ impl Clock {
         Ok(now.max(previous + 1))
     }
 
-    /// What the wall clock should show, by the time that has passed since the start.
-    fn expected(&self, _now: u64) -> u64 {
-        match &self.source {
-            Source::System { wall_at_start, boot_at_start } => wall_at_start + (boot_ns() - boot_at_start),
-            #[cfg(test)]
-            Source::Manual(_) => _now,
+    /// Whether what is dated `dated` is older than `kept`: the one question of all that expires or is removed.
+    pub fn is_over(&self, dated: u64, kept: Duration) -> bool {
+        let (guard, reading) = self.observe();
+        guard.is_over(dated, kept, reading.boot)
+    }
+
+    /// The time that removals go by: it follows a step later than dates do.
+    pub fn settled(&self) -> u64 {
+        let (guard, reading) = self.observe();
+        guard.settled_time(reading.boot)
+    }
+
+    /// How the clock stands.
+    pub fn state(&self) -> State {
+        let (guard, reading) = self.observe();
+        State {
+            now: guard.time(reading.boot),
+            removals: guard.settled_time(reading.boot),
+            machine: reading.wall,
+            held: guard.held(reading.boot, self.highest()),
+            impossible: guard.is_impossible(),
+            settling: guard.settling(reading.boot),
+            synchronised: self.source.is_synchronised(reading),
         }
+    }
+
+    /// Believes what the machine shows. False if that is nothing that a clock can show.
+    pub fn accept(&self) -> bool {
+        let (mut guard, reading) = self.observe();
+        let event = guard.accept(reading);
+        event.inspect(|event| report(*event)).is_some()
     }
 
     /// The highest timestamp given out.
     pub fn highest(&self) -> u64 {
         self.highest.load(Ordering::Relaxed)
+    }
+
+    /// Shows the guard what both clocks show now.
+    fn observe(&self) -> (MutexGuard<'_, Guard>, Reading) {
+        // The guard is consistent between any two statements, so a panic elsewhere does not spoil it.
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = self.source.read();
+        if let Some(event) = guard.observe(reading, self.highest(), &|reading| self.source.is_synchronised(reading)) {
+            report(event);
+        }
+        (guard, reading)
+    }
+}
+
+/// Logs and counts what became of a step.
+fn report(event: Event) {
+    let seconds = |by: i128| i64::try_from(by / 1_000_000_000).unwrap_or(i64::MAX);
+    let outcome = match event {
+        Event::Stepped(by) => {
+            tracing::info!(event = "clock.stepped", seconds = seconds(by), "the machine's clock was set");
+            "stepped"
+        }
+        Event::Taken(by, why) => {
+            tracing::warn!(event = "clock.taken", seconds = seconds(by), why = why.as_str(), "a step is followed");
+            "taken"
+        }
+        Event::Held(ahead) => {
+            tracing::error!(
+                event = "clock.held",
+                ahead_s = seconds(ahead),
+                "the machine's clock is too far ahead: writes are refused and nothing is removed until it is right, synchronised or accepted (POST /admin/clock)"
+            );
+            "held"
+        }
+        Event::Returned => {
+            tracing::info!(event = "clock.returned", "the machine's clock is right again: writes are taken");
+            "returned"
+        }
+        Event::Impossible => {
+            tracing::error!(
+                event = "clock.impossible",
+                "the machine's clock shows a time that cannot be: time goes on without it until it is set"
+            );
+            "impossible"
+        }
+    };
+    metrics::counter!("progressdb_clock_steps_total", "outcome" => outcome).increment(1);
+}
+
+impl Source {
+    fn read(&self) -> Reading {
+        match self {
+            Self::Machine => Reading { wall: wall_ns(), boot: boot_ns() },
+            #[cfg(test)]
+            Self::Manual(time) => time.read(),
+        }
+    }
+
+    /// Whether this very wall clock was compared with others.
+    fn is_synchronised(&self, reading: Reading) -> bool {
+        match self {
+            Self::Machine => was_synchronised(SYNCHRONISED, reading.wall),
+            #[cfg(test)]
+            Self::Manual(time) => time.synchronised.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -88,15 +213,14 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-fn check_jump(now: u64, expected: u64, max_jump: Duration) -> Result<(), Jumped> {
-    let ahead = now.saturating_sub(expected);
-    if u128::from(ahead) > max_jump.as_nanos() { Err(Jumped(ahead)) } else { Ok(()) }
-}
-
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 fn wall_ns() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since_epoch.as_nanos()).expect("64 bits of nanoseconds reach to the year 2554")
+    ns(SystemTime::now())
+}
+
+/// Unix nanoseconds; the nearest there are for a time before 1970 or after 2554.
+fn ns(time: SystemTime) -> u64 {
+    u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nanoseconds since the machine started, sleep included: a laptop's night is no jump.
@@ -105,32 +229,65 @@ fn boot_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+/// What systemd-timesyncd renews each time that it has compared the clock with a server's. The kernel's own flag is
+/// behind a system call that no library makes safely.
+const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
+
+/// Whether the file was renewed within the longest time between two comparisons, by this clock: one that was set since
+/// by somebody else is as far from its date.
+fn was_synchronised(file: &str, wall: u64) -> bool {
+    const LONGEST_NS: u64 = 3_600_000_000_000;
+    let renewed = std::fs::metadata(file).and_then(|file| file.modified());
+    renewed.is_ok_and(|renewed| ns(renewed).abs_diff(wall) <= LONGEST_NS)
+}
+
+/// A decimal number, when it is compiled.
+const fn seconds(digits: &str) -> u64 {
+    match u64::from_str_radix(digits, 10) {
+        Ok(seconds) => seconds,
+        Err(_) => panic!("the build script writes digits"),
+    }
+}
+
+/// Clocks that a test sets.
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
+#[derive(Debug)]
+pub(crate) struct Manual {
+    wall: AtomicU64,
+    boot: AtomicU64,
+    pub(crate) synchronised: std::sync::atomic::AtomicBool,
+    built: u64,
+}
 
-    use super::*;
-
-    #[test]
-    fn timestamps_grow_when_the_clock_stands_or_steps_back() {
-        let now = Arc::new(AtomicU64::new(100));
-        let clock = Clock::manual(now.clone());
-        let first = [clock.next(), clock.next()];
-        now.store(50, Ordering::Relaxed);
-        let back = clock.next();
-        now.store(200, Ordering::Relaxed);
-        assert_eq!((first, back, clock.next()), ([Ok(100), Ok(101)], Ok(102), Ok(200)));
+#[cfg(test)]
+impl Manual {
+    /// A machine that started a minute ago, when the program was ten days old.
+    pub(crate) fn at(wall: u64) -> Self {
+        let (boot, built) = (60_000_000_000, wall - 864_000_000_000_000);
+        Self { wall: wall.into(), boot: boot.into(), synchronised: false.into(), built }
     }
 
-    #[test]
-    fn timestamps_go_on_above_the_store_s_highest() {
-        let ahead = wall_ns() + 3_600_000_000_000;
-        assert_eq!(Clock::system(ahead, Duration::from_hours(24)).next(), Ok(ahead + 1));
+    /// Time passes.
+    pub(crate) fn pass(&self, nanoseconds: u64) {
+        self.wall.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.boot.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    #[test]
-    fn a_jump_beyond_the_limit_is_refused_and_one_within_is_not() {
-        let limit = Duration::from_nanos(10);
-        assert_eq!([check_jump(110, 100, limit), check_jump(111, 100, limit)], [Ok(()), Err(Jumped(11))]);
+    /// Somebody sets the wall clock.
+    pub(crate) fn set(&self, wall: u64) {
+        self.wall.store(wall, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the wall clock ahead.
+    pub(crate) fn step(&self, nanoseconds: u64) {
+        self.wall.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wall(&self) -> u64 {
+        self.wall.load(Ordering::Relaxed)
+    }
+
+    fn read(&self) -> Reading {
+        Reading { wall: self.wall(), boot: self.boot.load(Ordering::Relaxed) }
     }
 }

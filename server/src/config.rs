@@ -123,8 +123,10 @@ pub struct Storage {
     pub memory_bytes: u64,
     /// Accept file systems that lose data with the machine or do not keep what was synced.
     pub allow_volatile_fs: bool,
-    /// How far the clock may be ahead of the newest time in the store.
+    /// How far the clock may step ahead before somebody has to confirm it.
     pub max_clock_jump: Duration,
+    /// Believe the clock at the start, whatever it shows; the command line alone says so.
+    pub accept_clock: bool,
 }
 
 /// When deleted threads and messages are removed for good.

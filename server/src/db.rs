@@ -44,7 +44,7 @@ use aws_lc_rs::hmac;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{MessageContent, MessageKey, UserId};
@@ -90,8 +90,10 @@ struct Inner {
 /// What the configuration says about the database.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How far the clock may jump ahead while the server runs.
+    /// How far the clock may step ahead before somebody has to confirm it.
     pub max_clock_jump: Duration,
+    /// Believe the clock at the start, whatever it shows.
+    pub accept_clock: bool,
     /// What the newest messages of threads that are read may take in memory.
     pub tail_bytes: u64,
     /// Deleted threads and messages are purged.
@@ -230,16 +232,19 @@ impl Db {
     /// What a probe wants to know.
     pub fn health(&self) -> Health {
         let refused = self.0.store.refused();
+        let held = self.0.clock.state().held.map(|_| "the clock jumped ahead");
         Health {
             format: self.0.format,
             reads: FORMATS_READ,
             writes: FORMAT_WRITTEN,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
-            refused: refused.map(|error| match error {
-                crate::store::Error::DiskFull => "disk almost full",
-                _ => "the store stopped",
-            }),
+            refused: refused
+                .map(|error| match error {
+                    crate::store::Error::DiskFull => "disk almost full",
+                    _ => "the store stopped",
+                })
+                .or(held),
         }
     }
 
@@ -256,7 +261,17 @@ impl Db {
     }
 
     fn next_timestamp(&self) -> Result<u64, Error> {
-        self.0.clock.next().map_err(|jumped| Error::ClockJumped { ahead_s: jumped.0 / 1_000_000_000 })
+        self.0.clock.next().map_err(Error::ClockHeld)
+    }
+
+    /// How the clock stands.
+    pub fn clock(&self) -> clock::State {
+        self.0.clock.state()
+    }
+
+    /// Believes the machine's clock. False if it shows what no clock can.
+    pub fn accept_clock(&self) -> bool {
+        self.0.clock.accept()
     }
 
     fn next_commit_id(&self) -> u64 {

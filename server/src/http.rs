@@ -10,6 +10,7 @@ mod admin;
 mod auth;
 mod body;
 mod call;
+mod clock;
 mod cors;
 mod docs;
 mod encryption;
@@ -168,6 +169,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::get_message_row))
         .routes(routes!(admin::purge))
         .routes(routes!(admin::get_prometheus))
+        .routes(routes!(clock::get_clock, clock::accept_clock))
         .routes(routes!(encryption::get_status))
         .routes(routes!(encryption::rotate))
         .routes(routes!(encryption::reencrypt))

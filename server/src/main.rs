@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     match args.command.as_ref().unwrap_or(&Command::Serve) {
-        Command::Serve => run_server(load(args)),
+        Command::Serve => run_server(load(args), args.accept_clock),
         Command::Config { command: None } => print_config(load(args)),
         Command::Config { command: Some(ConfigCommand::Check { json, .. }) } => check_config(load(args), *json),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
@@ -103,11 +103,12 @@ fn load(args: &Args) -> Loaded {
     config::load(&Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() })
 }
 
-fn run_server(loaded: Loaded) -> Result<(), Failure> {
+fn run_server(loaded: Loaded, accept_clock: bool) -> Result<(), Failure> {
     let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_deref());
     let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
     log_warnings(&loaded.warnings);
-    let config = loaded.config?;
+    let mut config = loaded.config?;
+    config.storage.accept_clock = accept_clock;
     telemetry::install_metrics();
     runtime()?.block_on(async {
         tokio::spawn(keep_metrics_small());

@@ -175,6 +175,7 @@ fn may_pass(error: &kms::Error) -> bool {
 fn database_settings(config: &Config) -> db::Settings {
     db::Settings {
         max_clock_jump: config.storage.max_clock_jump,
+        accept_clock: config.storage.accept_clock,
         tail_bytes: config.storage.memory_bytes / 8,
         retention: config.retention.enabled,
         message_ttl: config.retention.message_ttl,

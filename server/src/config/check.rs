@@ -57,6 +57,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             memory_bytes: values.size("storage.memory"),
             allow_volatile_fs: values.flag("storage.allow_volatile_fs"),
             max_clock_jump: values.duration("storage.max_clock_jump"),
+            accept_clock: false,
         },
         retention: Retention {
             enabled: values.flag("retention.enabled"),

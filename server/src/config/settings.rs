@@ -221,7 +221,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "storage.max_clock_jump",
         ms(1000, CENTURY),
         "24h",
-        "Refuse to start or append when the clock is further ahead of the newest time in the store than this.",
+        "A step of the clock further ahead than this is followed only when systemd-timesyncd vouches for it, when it stands for a minute less than 400 days past the newest row, or when an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
     ),
     Setting::new("retention.enabled", Kind::Bool, "false", "Remove deleted threads and messages for good."),
     Setting::new(

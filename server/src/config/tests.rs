@@ -99,6 +99,7 @@ fn nothing_at_all_is_development_on_loopback() {
         memory_bytes: 256 << 20,
         allow_volatile_fs: false,
         max_clock_jump: Duration::from_hours(24),
+        accept_clock: false,
     };
     assert_eq!(config.storage, storage);
     assert!(!config.retention.enabled);

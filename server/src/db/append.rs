@@ -255,7 +255,7 @@ fn answer_first(jobs: Vec<Job>, error: Error) {
         let error = match &cause {
             Some(Error::Busy) => Error::Busy,
             Some(Error::DiskFull) => Error::DiskFull,
-            Some(Error::ClockJumped { ahead_s }) => Error::ClockJumped { ahead_s: *ahead_s },
+            Some(Error::ClockHeld(held)) => Error::ClockHeld(*held),
             Some(Error::Corrupt { key }) => Error::Corrupt { key: key.clone() },
             Some(Error::KmsUnavailable { words }) => Error::KmsUnavailable { words: words.clone() },
             _ => cause.take().unwrap_or(Error::Stopped),

@@ -8,7 +8,6 @@
 //! over what it finds. A row goes only when the last data key of its epoch was wrapped anew.
 
 use super::{Db, Error, commit_error, decode};
-use crate::clock::Clock;
 use crate::crypt::kms::{self, Context, Kms, Wrapped};
 use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
@@ -69,11 +68,17 @@ pub(super) async fn list_epochs(store: &Store) -> Result<Vec<(u32, EpochKey, Vec
 }
 
 /// Takes the keys of all epochs into the keyring, one unwrapping each; makes the first epoch if there is none.
-pub(super) async fn open_epochs(store: &Store, crypt: &Crypt, database_id: [u8; 16]) -> Result<(), EpochError> {
+/// `now` is when it is made, then.
+pub(super) async fn open_epochs(
+    store: &Store,
+    crypt: &Crypt,
+    database_id: [u8; 16],
+    now: u64,
+) -> Result<(), EpochError> {
     let known = crypt.keyring.epochs();
     let epochs = list_epochs(store).await?;
     if epochs.is_empty() {
-        return create_epoch(store, crypt, database_id, 1).await;
+        return create_epoch(store, crypt, Context { database_id, epoch: 1 }, now).await;
     }
     for (epoch, row, _) in epochs {
         if !known.contains(&epoch) {
@@ -84,10 +89,10 @@ pub(super) async fn open_epochs(store: &Store, crypt: &Crypt, database_id: [u8; 
 }
 
 /// Makes the key of an epoch, or takes over what another process made of it.
-async fn create_epoch(store: &Store, crypt: &Crypt, database_id: [u8; 16], epoch: u32) -> Result<(), EpochError> {
-    let (context, key) = (Context { database_id, epoch }, random_key());
+async fn create_epoch(store: &Store, crypt: &Crypt, context: Context, created: u64) -> Result<(), EpochError> {
+    let (epoch, key) = (context.epoch, random_key());
     let wrapped = crypt.kms.wrap(&key, context).await.map_err(|error| EpochError::Kms { epoch, error })?;
-    let row = EpochKey { created: Clock::wall(), commitment: Commitment::of(&key), wraps: vec![wrapped] };
+    let row = EpochKey { created, commitment: Commitment::of(&key), wraps: vec![wrapped] };
     match replace(store, epoch, None, &row).await? {
         Outcome::Committed => {
             tracing::info!(target: "audit", event = "encryption.epoch_created", epoch, kms_key = row.wraps[0].key_id);
@@ -165,7 +170,8 @@ impl Db {
             return Err(Error::Busy);
         }
         let epoch = epochs.last().map_or(1, |epoch| epoch + 1);
-        create_epoch(&self.0.store, crypt, self.0.database_id, epoch).await.map_err(Error::of_epoch)?;
+        let context = Context { database_id: self.0.database_id, epoch };
+        create_epoch(&self.0.store, crypt, context, self.0.clock.now()).await.map_err(Error::of_epoch)?;
         Ok(epoch)
     }
 
@@ -175,14 +181,14 @@ impl Db {
         let Some(crypt) = self.crypt() else { return Ok(false) };
         let current = crypt.kms.describe().await.map_err(Error::of_kms)?;
         let epochs = list_epochs(&self.0.store).await?;
-        let age = self.0.clock.now().saturating_sub(epochs.last().map_or(0, |(_, row, _)| row.created));
+        let newest = epochs.last().map_or(0, |(_, row, _)| row.created);
         for (epoch, row, bytes) in epochs {
             let wrapped = wrapped_by(&row, crypt.kms.kind(), epoch).map_err(Error::of_epoch)?;
             if wrapped.key_id != current {
                 self.rewrap_epoch(crypt, epoch, row, bytes).await?;
             }
         }
-        if u128::from(age) < self.0.settings.epoch_age.as_nanos() {
+        if !self.0.clock.is_over(newest, self.0.settings.epoch_age) {
             return Ok(false);
         }
         self.begin_epoch().await.map(|_| true)

@@ -129,7 +129,7 @@ impl Db {
     pub async fn compact_if_due(&self) -> Result<bool, Error> {
         let Some(pending) = self.row::<Erasures>(PENDING).await? else { return Ok(false) };
         // Half of the time is left for the compaction itself, and for a server that was down.
-        if self.0.clock.now() < pending.oldest.saturating_add(self.horizon_ns() / 2) {
+        if !self.0.clock.is_over(pending.oldest, self.0.settings.erasure_horizon / 2) {
             return Ok(false);
         }
         let compaction = if pending.plain { Compaction::Rows } else { Compaction::Keys };

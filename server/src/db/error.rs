@@ -1,6 +1,9 @@
 //! What can go wrong below the HTTP layer, by what the caller can do about it.
 
+use std::time::Duration;
+
 use super::EpochError;
+use crate::clock::Held;
 use crate::crypt::kms;
 use crate::keys::{Key, ThreadRow};
 use crate::model::ThreadId;
@@ -36,11 +39,14 @@ pub enum Error {
     /// Retention is off, so there is nothing that a purge could remove.
     #[error("retention is disabled")]
     RetentionDisabled,
-    /// The wall clock jumped ahead while the server ran.
-    #[error("the clock jumped ahead by {ahead_s} s")]
-    ClockJumped {
-        /// By how much, in seconds.
-        ahead_s: u64,
+    /// The machine's clock is so far ahead that nobody believes it.
+    #[error("the clock jumped ahead by {} s", .0.ahead.as_secs())]
+    ClockHeld(Held),
+    /// The machine's clock was set; nothing is removed before it has stood for a minute.
+    #[error("the clock was set less than a minute ago")]
+    ClockSettling {
+        /// Until it has.
+        left: Duration,
     },
     /// The thread's key was destroyed.
     #[error("the thread was erased")]

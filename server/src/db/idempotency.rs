@@ -1,7 +1,9 @@
 //! Idempotency: a repeated request gives the first answer again and changes nothing.
 //!
 //! The record is part of the commit that it answers for, so after a crash there are both or neither. It is kept for
-//! [`KEPT_NS`]; an older one counts as absent, and retention removes it.
+//! [`KEPT`]; an older one counts as absent, and retention removes it.
+
+use std::time::Duration;
 
 use super::{Caller, Db, Error, Idempotency};
 use crate::keys::{ExpiryKind, Hash16, Key};
@@ -10,7 +12,8 @@ use crate::rows::{self, Row};
 use crate::store::Side;
 
 /// How long an answer is kept.
-pub(super) const KEPT_NS: u64 = 24 * 3_600 * 1_000_000_000;
+pub(super) const KEPT: Duration = Duration::from_hours(24);
+const KEPT_NS: u64 = KEPT.as_nanos() as u64;
 
 impl Db {
     /// The name of the record. No user id contains a zero byte, so no user's key is another's.
@@ -25,7 +28,7 @@ impl Db {
         idempotency: &Idempotency,
     ) -> Result<Option<rows::Idempotency>, Error> {
         match record {
-            Some(record) if record.expires > self.0.clock.now() => {
+            Some(record) if !self.has_run_out(&record) => {
                 if record.request == idempotency.request {
                     Ok(Some(record))
                 } else {
@@ -34,6 +37,11 @@ impl Db {
             }
             _ => Ok(None),
         }
+    }
+
+    /// The record is not in force any more.
+    pub(super) fn has_run_out(&self, record: &rows::Idempotency) -> bool {
+        self.0.clock.is_over(record.expires.saturating_sub(KEPT_NS), KEPT)
     }
 }
 

@@ -63,6 +63,10 @@ impl Db {
     ) -> Result<Self, OpenError> {
         let highest = read::<Number>(&store, StoreRow::HighestTime).await?;
         let clock = Clock::system(highest.map_or(0, |highest| highest.0), settings.max_clock_jump);
+        if settings.accept_clock {
+            let accepted = clock.accept();
+            tracing::warn!(target: "audit", event = "clock.accepted", by = "--accept-clock", accepted, to = clock.now());
+        }
         Self::open_with_clock(store, database_id, settings, crypt, clock).await
     }
 
@@ -79,7 +83,7 @@ impl Db {
             check_format(format, database_id)?;
         }
         match &crypt {
-            Some(crypt) => open_epochs(&store, crypt, database_id).await?,
+            Some(crypt) => open_epochs(&store, crypt, database_id, clock.now()).await?,
             None if list_epochs(&store).await?.is_empty() => {}
             None => return Err(OpenError::Sealed),
         }

@@ -2,7 +2,8 @@
 //!
 //! Everything that will expire is filed under the day of its event, so a run reads what is due and nothing else, and
 //! a change of the time to live takes effect at the next run. Each removal is one commit; a run that is interrupted
-//! is continued by the next. A thread loses its keys before anything else of it goes.
+//! is continued by the next. A thread loses its keys before anything else of it goes. Age is what the guarded clock says
+//! it is: while a step of the machine's clock is held nothing is removed.
 
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ impl Db {
         if !self.0.settings.retention {
             return Err(Error::RetentionDisabled);
         }
+        if let Some(left) = self.0.clock.state().settling {
+            return Err(Error::ClockSettling { left });
+        }
         self.run(Scope::Everything, dry_run).await
     }
 
@@ -48,12 +52,13 @@ impl Db {
     /// passes over days on which earlier runs left none.
     pub async fn expire_idempotency(&self, look_back: bool) -> Result<Purged, Error> {
         const DAYS_OF_A_RECORD: u32 = 3;
-        let today = day_of(self.0.clock.now());
+        let today = day_of(self.0.clock.settled());
         let from = if look_back { 0 } else { today.saturating_sub(DAYS_OF_A_RECORD) };
         self.run(Scope::Idempotency { from }, false).await
     }
 
     async fn run(&self, scope: Scope, dry_run: bool) -> Result<Purged, Error> {
+        self.0.clock.state().held.map_or(Ok(()), |held| Err(Error::ClockHeld(held)))?;
         let mut purged = Purged::default();
         let mut after = match scope {
             Scope::Idempotency { from: from @ 1.. } => Some(Partition::Expiry(from - 1)),
@@ -74,7 +79,7 @@ impl Db {
     }
 
     async fn run_day(&self, day: Partition, scope: Scope, dry_run: bool, purged: &mut Purged) -> Result<(), Error> {
-        if matches!(day, Partition::Expiry(day) if day > day_of(self.0.clock.now())) {
+        if matches!(day, Partition::Expiry(day) if day > day_of(self.0.clock.settled())) {
             return Ok(());
         }
         let mut rest = KeyRange::all(day);
@@ -93,14 +98,14 @@ impl Db {
         let key = decode_key(&entry.key)?;
         let Key::Expiry { due, thread, kind } = key else { return Err(Error::Corrupt { key: key.to_string() }) };
         let kept = match kind {
-            ExpiryKind::Thread => nanos(self.0.settings.thread_ttl),
-            ExpiryKind::Erasure => 0,
-            ExpiryKind::Message => nanos(self.0.settings.message_ttl),
-            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => idempotency::KEPT_NS,
+            ExpiryKind::Thread => self.0.settings.thread_ttl,
+            ExpiryKind::Erasure => Duration::ZERO,
+            ExpiryKind::Message => self.0.settings.message_ttl,
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => idempotency::KEPT,
         };
         let always = !matches!(kind, ExpiryKind::Thread | ExpiryKind::Message);
         let in_scope = always || scope == Scope::Everything;
-        if !in_scope || due.saturating_add(kept) > self.0.clock.now() {
+        if !in_scope || !self.0.clock.is_over(due, kept) {
             return Ok(());
         }
         let count = match kind {
@@ -181,7 +186,7 @@ impl Db {
         };
         let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
         let in_force = match self.open_value(key, bytes.clone()).await {
-            Ok(opened) => decode::<Idempotency>(key, &opened)?.expires > self.0.clock.now(),
+            Ok(opened) => !self.has_run_out(&decode::<Idempotency>(key, &opened)?),
             // Of a thread that was erased.
             Err(Error::Erased) => false,
             Err(error) => return Err(error),
@@ -193,8 +198,4 @@ impl Db {
             sides: Vec::new(),
         }))
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,7 @@
 //! What the database promises, on an engine that can die after any effect.
 
+#[path = "tests/clock.rs"]
+mod clock;
 #[path = "tests/crash.rs"]
 mod crash;
 #[path = "tests/lists.rs"]
@@ -8,12 +10,12 @@ mod lists;
 mod promises;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::clock::Manual;
 use crate::crypt::kms::settings::MasterKey;
 use crate::crypt::kms::{self, Kms};
 use crate::keys::{KeyRange, Partition, ThreadRow, UserRow};
@@ -27,45 +29,45 @@ pub(super) const ID: [u8; 16] = [7; 16];
 
 pub(super) struct World {
     pub(super) memory: Memory,
-    now: Arc<AtomicU64>,
+    pub(super) time: Arc<Manual>,
     pub(super) db: Db,
 }
 
 impl World {
     async fn new() -> Self {
-        Self::on(Memory::default(), Arc::new(AtomicU64::new(START))).await
+        Self::on(Memory::default(), Arc::new(Manual::at(START))).await
     }
 
-    async fn on(memory: Memory, now: Arc<AtomicU64>) -> Self {
-        Self::with(memory, now, crypt()).await.expect("the store opens")
+    async fn on(memory: Memory, time: Arc<Manual>) -> Self {
+        Self::with(memory, time, crypt()).await.expect("the store opens")
     }
 
-    async fn with(memory: Memory, now: Arc<AtomicU64>, crypt: Option<Arc<Crypt>>) -> Result<Self, OpenError> {
-        // As the machine's clock does: a process goes on where the one before it stopped.
+    async fn with(memory: Memory, time: Arc<Manual>, crypt: Option<Arc<Crypt>>) -> Result<Self, OpenError> {
+        // A process goes on where the one before it stopped.
         let highest = memory.get(&Key::Store(StoreRow::HighestTime)).expect("read");
-        now.fetch_max(highest.map_or(0, |row| Number::decode(&row).expect("a time").0), Ordering::Relaxed);
-        let clock = Clock::manual(now.clone());
+        let highest = highest.map_or(0, |row| Number::decode(&row).expect("a time").0);
+        let clock = Clock::manual(time.clone(), highest);
         let db = Db::open_with_clock(Store::Memory(memory.clone()), ID, settings(), crypt, clock).await?;
-        Ok(Self { memory, now, db })
+        Ok(Self { memory, time, db })
     }
 
     #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
     pub(super) async fn open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Self {
-        Self::with(memory, Arc::new(AtomicU64::new(START)), crypt).await.expect("the store opens")
+        Self::with(memory, Arc::new(Manual::at(START)), crypt).await.expect("the store opens")
     }
 
     #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
     pub(super) async fn try_open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Result<Db, OpenError> {
-        Self::with(memory, Arc::new(AtomicU64::new(START)), crypt).await.map(|world| world.db)
+        Self::with(memory, Arc::new(Manual::at(START)), crypt).await.map(|world| world.db)
     }
 
     /// What the next process finds after this one died.
     pub(super) async fn restarted(&self) -> Self {
-        Self::on(self.memory.restarted(), self.now.clone()).await
+        Self::on(self.memory.restarted(), self.time.clone()).await
     }
 
     pub(super) fn pass(&self, nanoseconds: u64) {
-        self.now.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.time.pass(nanoseconds);
     }
 
     pub(super) async fn thread(&self, title: &str) -> ThreadId {
@@ -91,6 +93,7 @@ impl World {
 pub(super) fn settings() -> Settings {
     Settings {
         max_clock_jump: Duration::from_hours(24),
+        accept_clock: false,
         tail_bytes: 1 << 20,
         retention: true,
         message_ttl: Duration::from_hours(48),

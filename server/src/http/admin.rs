@@ -248,7 +248,7 @@ pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
 pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
     let PurgeRequest { dry_run } = call.options(body).await?;
     let purged = call.db()?.purge(dry_run).await?;
-    tracing::info!(event = "admin.purge", dry_run, threads = purged.threads, messages = purged.messages);
+    tracing::info!(target: "audit", event = "admin.purge", dry_run, threads = purged.threads, messages = purged.messages);
     let reply = PurgeReply {
         status: "ok",
         message: "retention run triggered",

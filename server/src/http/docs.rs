@@ -123,6 +123,9 @@ fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
             statuses.push(412);
         }
     }
+    if path == "/admin/clock" && method == "post" {
+        statuses.push(409);
+    }
     if path == "/admin/jobs/purge" || (path.starts_with("/admin/encryption/") && method != "get") {
         statuses.extend([409, 507]);
     }

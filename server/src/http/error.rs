@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::respond;
+use crate::clock::Held;
 use crate::db;
 use crate::model::{InvalidKey, InvalidUserId};
 
@@ -72,6 +73,8 @@ pub(super) enum Error {
     SigningKeysMissing,
     /// The store has no row of that name.
     RowNotFound,
+    /// The machine's clock shows what no clock can.
+    ClockImpossible,
     /// Not opened yet, or about to stop.
     NotReady { reason: &'static str },
     /// A reply that could not be written as JSON.
@@ -157,6 +160,11 @@ impl Error {
                 row(S::INTERNAL_SERVER_ERROR, "signing_keys_missing", "signing keys not configured")
             }
             Self::RowNotFound => row(S::NOT_FOUND, "key_not_found", "key not found"),
+            Self::ClockImpossible => row(
+                S::CONFLICT,
+                "clock_impossible",
+                "the server's clock shows a time that no clock can show: set it right first",
+            ),
             Self::NotReady { .. } => row(S::SERVICE_UNAVAILABLE, "not_ready", "not ready"),
             Self::Encoding(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
@@ -219,9 +227,16 @@ fn db_row(error: &db::Error) -> Row {
             row(S::SERVICE_UNAVAILABLE, "kms_unavailable", "the key management service is not available")
         }
         E::RetentionDisabled => row(S::CONFLICT, "retention_disabled", "retention is disabled"),
-        E::ClockJumped { .. } => {
-            row(S::SERVICE_UNAVAILABLE, "clock_jumped", "writes refused: the server's clock jumped ahead")
-        }
+        E::ClockHeld(_) => row(
+            S::SERVICE_UNAVAILABLE,
+            "clock_jumped",
+            "writes refused: the server's clock jumped ahead; set it right, or accept it with POST /admin/clock",
+        ),
+        E::ClockSettling { .. } => row(
+            S::SERVICE_UNAVAILABLE,
+            "clock_settling",
+            "nothing is removed yet: the server's clock was set less than a minute ago",
+        ),
         E::Busy => row(S::SERVICE_UNAVAILABLE, "busy", "server busy; try again"),
         E::DiskFull => row(S::INSUFFICIENT_STORAGE, "disk_full", "writes refused: the server's disk is almost full"),
         E::Stopped => row(S::SERVICE_UNAVAILABLE, "stopped", "server shutting down"),
@@ -245,6 +260,9 @@ impl IntoResponse for Error {
             Self::BodiesFull | Self::NotReady { .. } | Self::Db(db::Error::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
+            Self::Db(db::Error::ClockHeld(Held { retry_after: left, .. }) | db::Error::ClockSettling { left }) => {
+                headers.insert(header::RETRY_AFTER, left.as_secs().max(1).into());
+            }
             Self::Db(db::Error::KmsUnavailable { .. }) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             }
@@ -265,6 +283,8 @@ impl IntoResponse for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// One row of the table as a client sees it.
@@ -307,6 +327,20 @@ mod tests {
     fn a_failed_precondition_names_the_current_revision() {
         let response = Error::Db(db::Error::PreconditionFailed { current: 7 }).into_response();
         assert_eq!(response.headers()[header::ETAG], "\"7\"");
+    }
+
+    #[test]
+    fn a_clock_that_is_held_says_when_to_ask_again() {
+        let held = Held { ahead: Duration::from_hours(70), retry_after: Duration::from_millis(41_500) };
+        for (error, seconds) in
+            [(db::Error::ClockHeld(held), "41"), (db::Error::ClockSettling { left: Duration::from_millis(200) }, "1")]
+        {
+            let response = Error::Db(error).into_response();
+            assert_eq!(
+                (response.status(), &response.headers()[header::RETRY_AFTER]),
+                (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static(seconds))
+            );
+        }
     }
 
     #[test]

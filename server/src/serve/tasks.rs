@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
+use crate::clock::Held;
 use crate::config::{Config, Encryption};
-use crate::db::{Db, Error};
+use crate::db::{Db, Error, Purged};
 use crate::store::Rocks;
 
 /// The tasks; they end when this is dropped or aborted.
@@ -23,6 +23,7 @@ impl Tasks {
 pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(rocks.clone(), db.clone()));
+    tasks.spawn(watch_clock(db.clone()));
     tasks.spawn(expire_idempotency(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
@@ -51,6 +52,17 @@ async fn publish_figures(rocks: Rocks, db: Db) {
     }
 }
 
+/// Looks at the clock when nobody else does: a step is seen when it happens, and how long it stands is known.
+async fn watch_clock(db: Db) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let clock = db.clock();
+        metrics::gauge!("progressdb_clock_held").set(f64::from(u8::from(clock.held.is_some())));
+        metrics::gauge!("progressdb_clock_ahead_seconds").set(clock.held.map_or(0.0, |held| held.ahead.as_secs_f64()));
+    }
+}
+
 async fn expire_idempotency(db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_hours(1));
     let mut look_back = true;
@@ -65,20 +77,20 @@ async fn expire_idempotency(db: Db) {
     }
 }
 
-fn time_until_next(schedule: &croner::Cron) -> Option<Duration> {
-    let now = Timestamp::from_nanosecond(Clock::wall().into()).ok()?.to_zoned(TimeZone::UTC);
+fn time_until_next(schedule: &croner::Cron, now: u64) -> Option<Duration> {
+    let now = Timestamp::from_nanosecond(now.into()).ok()?.to_zoned(TimeZone::UTC);
     let next = schedule.find_next_occurrence(&now, false).ok()?;
     Some(now.duration_until(&next).unsigned_abs())
 }
 
 async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
     loop {
-        let Some(wait) = time_until_next(&schedule) else {
+        let Some(wait) = time_until_next(&schedule, db.clock().now) else {
             tracing::error!(event = "retention.never", "retention.cron names no time to come");
             return;
         };
         tokio::time::sleep(wait).await;
-        match db.purge(false).await {
+        match purge_when_certain(&db).await {
             Ok(purged) => tracing::info!(
                 event = "retention.purged",
                 threads = purged.threads,
@@ -87,6 +99,22 @@ async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
             ),
             Err(error) => tracing::error!(event = "retention.failed", %error),
         }
+    }
+}
+
+/// Waits for a clock that may remove.
+async fn purge_when_certain(db: &Db) -> Result<Purged, Error> {
+    loop {
+        let wait = match db.purge(false).await {
+            Err(Error::ClockHeld(Held { retry_after: wait, .. }) | Error::ClockSettling { left: wait }) => wait,
+            done => return done,
+        };
+        tracing::warn!(
+            event = "retention.waits",
+            wait_s = wait.as_secs(),
+            "nothing is removed while the clock is in doubt"
+        );
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -122,7 +122,7 @@ async fn damage(memory: &Memory, key: Key) {
 async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     let world = World::new().await;
     let reopen = async |id| {
-        let clock = Clock::manual(world.now.clone());
+        let clock = Clock::manual(world.time.clone(), START);
         Db::open_with_clock(Store::Memory(world.memory.restarted()), id, settings(), crypt(), clock).await.map(drop)
     };
     assert!(matches!(reopen([8; 16]).await, Err(OpenError::Foreign)));

@@ -101,7 +101,7 @@ async fn order_survives_a_clock_that_steps_back_and_a_restart() {
     let world = World::new().await;
     let thread = world.thread("t").await;
     world.message(thread, "1").await;
-    world.now.store(START - HOUR, Ordering::Relaxed);
+    world.time.set(START - HOUR);
     world.message(thread, "2").await;
     let world = world.restarted().await;
     world.message(thread, "3").await;
