@@ -16,6 +16,7 @@ mod idempotency;
 mod identity;
 mod messages;
 mod page;
+mod progress;
 mod retention;
 mod rows;
 mod sealing;
@@ -48,7 +49,7 @@ use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{MessageContent, MessageKey, UserId};
-use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Number, Row};
+use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Row};
 use crate::store::{Side, Store};
 
 pub use epochs::EpochError;
@@ -292,10 +293,11 @@ impl Db {
     /// The sides that every client write has: how many there were, and how far time has come.
     fn progress(&self, writes: usize) -> [Side; 2] {
         let writes = i64::try_from(writes).expect("a commit holds a few thousand writes");
-        let highest = Number(self.0.clock.highest()).encode();
+        let highest = self.0.clock.highest();
         [
             Side::Add(Key::Store(StoreRow::Counter(Counter::Sequence)), writes),
-            Side::Put(Key::Store(StoreRow::HighestTime), highest),
+            // Two commits may reach the store in another order than they took their times.
+            Side::Raise(Key::Store(StoreRow::HighestTime), highest),
         ]
     }
 

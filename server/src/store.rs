@@ -1,8 +1,8 @@
 //! The storage seam: (partition, clustering) → value, one partition a commit, durable before it returns.
 //!
 //! - A commit touches one partition, atomically. `expect` names one of its rows and the value that it must still hold.
-//! - Sides are rows of other partitions: indexes (idempotent) and counters. On an engine with transactions across
-//!   partitions they are part of the commit; on another, puts come no later and deletes no earlier.
+//! - Sides are rows of other partitions: indexes (idempotent), counters and high-water marks. On an engine with transactions across
+//!   partitions they are part of the commit; on another, puts and raises come no later and deletes no earlier.
 //! - Values are opaque, ids and times come from above; an engine invents nothing.
 //! - Nothing scans across partitions, and nothing scans without a limit.
 //!
@@ -44,6 +44,8 @@ pub enum Side {
     Delete(Key),
     /// Adds to a counter; one that is absent counts as 0.
     Add(Key, i64),
+    /// Raises a number; one that is as high or higher stays.
+    Raise(Key, u64),
 }
 
 /// What a row must hold for a commit to happen.

@@ -61,7 +61,8 @@ impl Db {
             let key_ids = draft.destroy_keys().await?;
             let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
             draft.sides.push(Side::Put(entry, Present.encode()));
-            self.note_erasure(&mut draft.sides, erased, read.head.oldest == 0).await?;
+            // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
+            self.note_erasure(erased, read.head.oldest == 0 || !self.is_all_sealed()).await?;
             if draft.commit(1).await? == Outcome::Committed {
                 self.0.tails.forget(thread);
                 let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
@@ -77,21 +78,26 @@ impl Db {
         u64::try_from(self.0.settings.erasure_horizon.as_nanos()).unwrap_or(u64::MAX / 2)
     }
 
-    /// Has the files compacted in time: those of wrapped keys or, if rows were plain, all.
-    pub(super) async fn note_erasure(&self, sides: &mut Vec<Side>, erased: u64, plain: bool) -> Result<(), Error> {
-        let pending = self.row::<Erasures>(PENDING).await?;
-        let pending = pending.unwrap_or(Erasures { oldest: erased, latest: erased, plain });
-        let pending = Erasures { latest: erased, plain: plain || pending.plain, ..pending };
-        sides.push(Side::Put(PENDING, pending.encode()));
-        Ok(())
-    }
-
-    /// The same where nothing else is committed.
-    pub(super) async fn note_remains(&self, plain: bool) -> Result<(), Error> {
-        let mut sides = Vec::new();
-        self.note_erasure(&mut sides, self.next_timestamp()?, plain).await?;
-        let commit = Commit { partition: Partition::Store, expect: None, ops: Vec::new(), sides };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+    /// Has the files compacted in time: those of wrapped keys or, if rows were plain, all. A commit of its own, before
+    /// the one that erases: the note is shared by all erasures, and of two at once neither may lose the other's.
+    pub(super) async fn note_erasure(&self, erased: u64, plain: bool) -> Result<(), Error> {
+        loop {
+            let before = self.0.store.get(&PENDING).await.map_err(Error::Store)?;
+            let noted = match &before {
+                Some(bytes) => {
+                    let other: Erasures = decode(PENDING, bytes)?;
+                    let (oldest, latest) = (other.oldest.min(erased), other.latest.max(erased));
+                    Erasures { oldest, latest, plain: plain || other.plain }
+                }
+                None => Erasures { oldest: erased, latest: erased, plain },
+            };
+            let expect = Some(Expect { key: PENDING, value: before });
+            let ops = vec![Op::Put(PENDING, noted.encode())];
+            let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
+            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes what is left of an erased thread.
@@ -117,7 +123,8 @@ impl Db {
             if key_ids.is_empty() {
                 return Ok(());
             }
-            self.note_erasure(&mut draft.sides, self.next_timestamp()?, read.head.oldest == 0).await?;
+            let plain = read.head.oldest == 0 || !self.is_all_sealed();
+            self.note_erasure(self.next_timestamp()?, plain).await?;
             if draft.commit(0).await? == Outcome::Committed {
                 tracing::info!(target: "audit", event = "thread.shredded", thread = %thread, keys = key_ids.join(" "));
                 return Ok(());

@@ -154,7 +154,7 @@ const SECRET: Key = Key::Store(StoreRow::Secret);
 /// The store secret; sealed at once if it is plain and there is a key. One that is plain while anything is sealed was put
 /// there by somebody else.
 async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Error> {
-    let (secret, epoch) = read_secret(store, crypt).await?;
+    let (secret, epoch, _) = read_secret(store, crypt).await?;
     if let Some(crypt) = crypt.filter(|_| epoch.is_none()) {
         if any_data_key(store).await? {
             return Err(Error::Corrupt { key: SECRET.to_string() });
@@ -164,14 +164,14 @@ async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Err
     Ok(secret)
 }
 
-/// The store secret, and the epoch whose key seals it.
-async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>), Error> {
+/// The store secret, the epoch whose key seals it, and its row as it is.
+async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>, Vec<u8>), Error> {
     let corrupt = || Error::Corrupt { key: SECRET.to_string() };
     let value = store.get(&SECRET).await.map_err(Error::Store)?.ok_or_else(corrupt)?;
-    let Some(epoch) = seal::generation(&value) else { return Ok((decode(SECRET, &value)?, None)) };
+    let Some(epoch) = seal::generation(&value) else { return Ok((decode(SECRET, &value)?, None, value)) };
     let sealer = crypt.and_then(|crypt| crypt.keyring.epoch(epoch)).ok_or_else(corrupt)?;
     let opened = sealer.open(&SECRET.encode(), &value).map_err(|_| corrupt())?;
-    Ok((decode(SECRET, &opened)?, Some(epoch)))
+    Ok((decode(SECRET, &opened)?, Some(epoch), value))
 }
 
 fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
@@ -181,20 +181,21 @@ fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
 
 /// Seals the store secret under the newest epoch.
 pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> Result<(), Error> {
-    let (secret, _) = read_secret(store, Some(crypt)).await?;
-    put_secret(store, sealed_secret(crypt, Secret { strict, ..secret })?).await
+    loop {
+        let (secret, _, before) = read_secret(store, Some(crypt)).await?;
+        let expect = Some(Expect { key: SECRET, value: Some(before) });
+        let ops = vec![Op::Put(SECRET, sealed_secret(crypt, Secret { strict, ..secret })?)];
+        let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
+        if store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            return Ok(());
+        }
+    }
 }
 
 /// Writes the store secret plain.
 pub(super) async fn unseal_secret(store: &Store, crypt: &Crypt) -> Result<Vec<u8>, Error> {
-    let (secret, _) = read_secret(store, Some(crypt)).await?;
+    let (secret, ..) = read_secret(store, Some(crypt)).await?;
     Ok(Secret { strict: false, ..secret }.encode())
-}
-
-async fn put_secret(store: &Store, value: Vec<u8>) -> Result<(), Error> {
-    let ops = vec![Op::Put(SECRET, value)];
-    let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
-    store.commit(commit).await.map_err(commit_error).map(|_| ())
 }
 
 async fn create(store: &Store, database_id: [u8; 16], now: u64, crypt: Option<&Crypt>) -> Result<Format, Error> {

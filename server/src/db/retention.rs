@@ -125,7 +125,7 @@ impl Db {
                 self.purge_record(thread, &decode::<Names>(key, &entry.value)?).await?
             }
         };
-        *count += u64::from(commit.is_some());
+        let removed = u64::from(commit.is_some());
         // An entry about something that is gone or was replaced has only itself to remove.
         let mut commit = commit.unwrap_or_else(|| Commit {
             partition: key.partition(),
@@ -139,7 +139,10 @@ impl Db {
             commit.sides.push(Side::Delete(key));
         }
         match self.0.store.commit(commit).await.map_err(commit_error)? {
-            Outcome::Committed => Ok(()),
+            Outcome::Committed => {
+                *count += removed;
+                Ok(())
+            }
             // What was to go changed in between; the next run looks again.
             Outcome::Conflict { .. } => Ok(()),
         }
@@ -166,13 +169,14 @@ impl Db {
 
     async fn purge_message(&self, thread: ThreadId, id: MessageId, deleted: u64) -> Result<Option<Commit>, Error> {
         let key = Key::Thread(thread, ThreadRow::Deleted(id));
-        let row = match self.row::<DeletedMessage>(key).await {
-            Err(Error::Erased) => None,
-            row => row?,
+        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let row: DeletedMessage = match self.open_value(key, bytes.clone()).await {
+            Err(Error::Erased) => return Ok(None),
+            opened => decode(key, &opened?)?,
         };
-        Ok(row.filter(|row| row.deleted == deleted).map(|_| Commit {
+        Ok((row.deleted == deleted).then(|| Commit {
             partition: key.partition(),
-            expect: None,
+            expect: Some(Expect { key, value: Some(bytes) }),
             ops: vec![Op::DeleteRange(KeyRange::versions(thread, id)), Op::Delete(key)],
             sides: Vec::new(),
         }))

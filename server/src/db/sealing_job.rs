@@ -12,19 +12,19 @@ use tokio::task::JoinSet;
 
 use super::change::Draft;
 use super::epochs::list_epochs;
+use super::progress::Run;
 use super::{Db, Error, commit_error, decode, decode_key};
 use crate::clock::monotonic;
 use crate::crypt::Crypt;
 use crate::crypt::keyring::WrappedKey;
 use crate::crypt::seal;
-use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{JobProgress, Row as _};
 use crate::store::{Commit, Direction, Expect, Op, Outcome, Row, Side};
 
 const PARTITIONS_A_PAGE: usize = 64;
 const ROWS_A_PAGE: usize = 64;
-const PROGRESS: Key = Key::Store(StoreRow::Sealing);
 
 /// What a visit changed, or would have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,11 +111,6 @@ impl Db {
         Ok(wrapped.map(|wrapped| wrapped.commitment.key_id()))
     }
 
-    /// How far the job has come.
-    pub async fn sealing_progress(&self) -> Result<Option<JobProgress>, Error> {
-        self.row(PROGRESS).await
-    }
-
     /// What a run would change.
     pub async fn count_unsealed(&self) -> Result<JobProgress, Error> {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
@@ -136,23 +131,29 @@ impl Db {
         let mut pace = Pace { a_second: self.0.settings.rewrap_rate, began: monotonic(), done: 0 };
         loop {
             let epoch = crypt.keyring.current_epoch().map_or(0, |epoch| epoch.number);
-            let mut progress = self.sealing_progress().await?.filter(|p| p.epoch == epoch).unwrap_or_default();
-            if progress.finished != 0 && progress.failed == 0 {
-                return Ok(progress);
+            let mut run = self.recorded_run().await?;
+            let JobProgress { epoch: of, finished, failed, .. } = run.progress;
+            if of == epoch && finished != 0 && failed == 0 {
+                return Ok(run.progress);
             }
-            if progress.epoch != epoch || progress.finished != 0 {
-                progress = JobProgress { epoch, started: self.next_timestamp()?, ..JobProgress::default() };
+            if of != epoch || finished != 0 {
+                run.progress = JobProgress { epoch, started: self.next_timestamp()?, ..JobProgress::default() };
+                // From here on whoever takes the record away is noticed.
+                if !self.save_run(&mut run).await? {
+                    continue;
+                }
             }
-            tracing::info!(event = "encryption.sealing_started", epoch, resumed = progress.position.is_some());
-            if self.walk(&crypt, &mut progress, &mut pace).await? {
-                return self.finish(progress).await;
+            tracing::info!(event = "encryption.sealing_started", epoch, resumed = run.progress.position.is_some());
+            if self.walk(&crypt, &mut run, &mut pace).await? && self.finish(&mut run).await? {
+                return Ok(run.progress);
             }
         }
     }
 
-    /// Visits what is left; false if another epoch began meanwhile.
-    async fn walk(&self, crypt: &Crypt, progress: &mut JobProgress, pace: &mut Pace) -> Result<bool, Error> {
-        while let Some(partitions) = self.next_partitions(progress).await? {
+    /// Visits what is left; false if another epoch began meanwhile, or the job is to start over.
+    async fn walk(&self, crypt: &Crypt, run: &mut Run, pace: &mut Pace) -> Result<bool, Error> {
+        while let Some(partitions) = self.next_partitions(&mut run.progress).await? {
+            let progress = &mut run.progress;
             for partition in partitions {
                 match self.visit(crypt, partition).await {
                     Ok(visit) => {
@@ -169,8 +170,8 @@ impl Db {
                     Err(error) => return Err(error),
                 }
             }
-            self.save(progress).await?;
-            if crypt.keyring.current_epoch().is_some_and(|epoch| epoch.number != progress.epoch) {
+            let epoch = progress.epoch;
+            if !self.save_run(run).await? || crypt.keyring.current_epoch().is_some_and(|now| now.number != epoch) {
                 return Ok(false);
             }
         }
@@ -197,43 +198,32 @@ impl Db {
         Ok(None)
     }
 
-    async fn save(&self, progress: &JobProgress) -> Result<(), Error> {
-        let (threads, users) = (progress.threads as f64, progress.users as f64);
-        metrics::gauge!("progressdb_sealing_job_threads").set(threads);
-        metrics::gauge!("progressdb_sealing_job_users").set(users);
-        let ops = vec![Op::Put(PROGRESS, progress.encode())];
-        let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
-    }
-
-    async fn forget_progress(&self) -> Result<(), Error> {
-        let ops = vec![Op::Delete(PROGRESS)];
-        let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
-    }
-
-    /// Nothing was left out: what remains is the store's own secret, and to retire what is not needed any more.
-    async fn finish(&self, mut progress: JobProgress) -> Result<JobProgress, Error> {
-        if progress.failed == 0 {
+    /// Nothing was left out: what remains is the store's own secret, and to retire what is not needed any more. False if
+    /// the job is to start over.
+    async fn finish(&self, run: &mut Run) -> Result<bool, Error> {
+        let JobProgress { epoch, threads, users, values, keys, failed, .. } = run.progress;
+        if values > 0 || !self.is_all_sealed() {
+            // Files still hold what was plain, sealed by whomever and in whichever run. Before it is said that all is
+            // sealed, because from then on an erasure has only keys to remove.
+            self.note_erasure(self.next_timestamp()?, true).await?;
+        }
+        if failed == 0 {
             self.reseal_secret(true).await?;
-            self.retire_epochs_before(progress.epoch).await?;
+            self.retire_epochs_before(epoch).await?;
         }
-        if progress.values > 0 {
-            // Files still hold what was plain.
-            self.note_remains(true).await?;
+        run.progress.finished = self.0.clock.now();
+        if !self.save_run(run).await? {
+            return Ok(false);
         }
-        progress.finished = self.0.clock.now();
-        self.save(&progress).await?;
-        let JobProgress { epoch, threads, users, values, keys, failed, .. } = progress;
         tracing::info!(target: "audit", event = "encryption.sealed", epoch, threads, users, values, keys, failed);
-        Ok(progress)
+        Ok(true)
     }
 
     /// Seals a thread's rows with a new key, and removes its older ones.
     pub async fn reencrypt_thread(&self, thread: ThreadId) -> Result<Visit, Error> {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
         // A visit that does not come to its end is made good by the job, which then starts over.
-        self.forget_progress().await?;
+        self.forget_run().await?;
         while !self.begin_generation(thread).await? {}
         let visit = self.visit(&crypt, Partition::Thread(thread)).await?;
         self.want_sealing();
@@ -300,7 +290,7 @@ impl Db {
                 }
             }
             if !draft.forgotten.is_empty() {
-                self.note_erasure(&mut draft.sides, self.next_timestamp()?, false).await?;
+                self.note_erasure(self.next_timestamp()?, false).await?;
             }
             if draft.commit(0).await? == Outcome::Committed {
                 return Ok(());
@@ -415,17 +405,5 @@ impl Db {
             row.wraps.iter().map(|wrap| format!("{}:{}", wrap.provider, wrap.key_id)).collect::<Vec<_>>().join(" ")
         };
         Ok(epochs.into_iter().map(|(epoch, row, _)| (epoch, row.created, key_ids(&row))).collect())
-    }
-}
-
-impl JobProgress {
-    fn note(&mut self, partition: Partition, visit: Visit) {
-        self.position = Some(partition.encode());
-        match partition {
-            Partition::Thread(_) => self.threads += 1,
-            _ => self.users += 1,
-        }
-        self.values += visit.values;
-        self.keys += visit.keys;
     }
 }

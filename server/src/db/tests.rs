@@ -20,7 +20,7 @@ use crate::crypt::kms::settings::MasterKey;
 use crate::crypt::kms::{self, Kms};
 use crate::keys::{KeyRange, Partition, ThreadRow, UserRow};
 use crate::model::{Cursor, MessageContent, MessageKey, ThreadContent, ThreadId, ThreadOrder};
-use crate::rows::{Format, Head};
+use crate::rows::{Format, Head, Number};
 use crate::store::memory::Memory;
 
 const START: u64 = 1_763_700_000_000_000_000;

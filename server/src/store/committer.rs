@@ -25,7 +25,7 @@ use super::{Commit, Error, Op, Outcome, Side};
 use crate::clock::monotonic;
 use crate::keys::{Key, ThreadRow};
 use crate::model::ThreadId;
-use crate::rows::{CounterValue, Row as _};
+use crate::rows::{CounterValue, Number, Row as _};
 
 const GROUP_BYTES: usize = 4 << 20;
 const GROUP_COMMITS: usize = 4_096;
@@ -322,10 +322,18 @@ impl Writer {
         // Everything that can fail comes before the first change to the overlay.
         let mut counted = Vec::new();
         for side in &commit.sides {
-            if let Side::Add(key, delta) = side {
-                let current = self.current(key, overlay)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
-                let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
-                counted.push((*key, CounterValue(current.0 + delta).encode()));
+            match side {
+                Side::Add(key, delta) => {
+                    let current = self.current(key, overlay)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
+                    let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
+                    counted.push((*key, CounterValue(current.0 + delta).encode()));
+                }
+                Side::Raise(key, to) => {
+                    let current = self.current(key, overlay)?.map_or(Ok(Number(0)), |v| Number::decode(&v));
+                    let current = current.map_err(|_| Error::Read(format!("number {key} is damaged")))?;
+                    counted.push((*key, Number(current.0.max(*to)).encode()));
+                }
+                Side::Put(..) | Side::Delete(_) => {}
             }
         }
         for op in commit.ops {
@@ -340,7 +348,7 @@ impl Writer {
             match side {
                 Side::Put(key, value) => drop(overlay.insert(key, Some(value))),
                 Side::Delete(key) => drop(overlay.insert(key, None)),
-                Side::Add(..) => {}
+                Side::Add(..) | Side::Raise(..) => {}
             }
         }
         overlay.extend(counted.into_iter().map(|(key, value)| (key, Some(value))));
@@ -403,7 +411,7 @@ fn size_of_commit(commit: &Commit) -> usize {
     });
     let sides = commit.sides.iter().map(|side| match side {
         Side::Put(_, value) => value.len(),
-        Side::Delete(_) | Side::Add(..) => 0,
+        Side::Delete(_) | Side::Add(..) | Side::Raise(..) => 0,
     });
     ops.chain(sides).map(|bytes| bytes + BYTES_A_ROW).sum()
 }

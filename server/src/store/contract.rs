@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, SCAN_BYTES, Settings, Side, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
-use crate::rows::{CounterValue, Row as _};
+use crate::rows::{CounterValue, Number, Row as _};
 
 const THREAD: ThreadId = ThreadId(1_000);
 const HEAD: Key = Key::Thread(THREAD, ThreadRow::Head);
@@ -120,6 +120,20 @@ async fn sides_are_applied_and_counters_add_up(store: Store) {
     assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode())));
 }
 
+async fn a_number_is_raised_and_never_lowered(store: Store) {
+    let mark = Key::Store(StoreRow::HighestTime);
+    for (to, want) in [(5, 5), (3, 5), (5, 5), (9, 9)] {
+        let raise = Commit { sides: vec![Side::Raise(mark, to)], ..commit(vec![put(HEAD, "head")]) };
+        store.commit(raise).await.expect("committed");
+        assert_eq!(store.get(&mark).await, Ok(Some(Number(want).encode())), "raised to {to}");
+    }
+    let raises = [20, 10].map(|to| Commit { sides: vec![Side::Raise(mark, to)], ..commit(Vec::new()) });
+    let [first, second] = raises.map(|raise| store.commit(raise));
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first, second), (Ok(Outcome::Committed), Ok(Outcome::Committed)));
+    assert_eq!(store.get(&mark).await, Ok(Some(Number(20).encode())), "also within one group");
+}
+
 /// 64 callers race on one row; every increment must count once, whether callers share a group or not.
 async fn racing_commits_are_serial(store: Store) {
     const CALLERS: usize = 64;
@@ -201,6 +215,7 @@ on_every_engine!(
     a_scan_says_whether_there_is_more_and_ends_at_its_bytes,
     a_range_deletion_takes_its_range_and_nothing_else,
     sides_are_applied_and_counters_add_up,
+    a_number_is_raised_and_never_lowered,
     racing_commits_are_serial,
     partitions_are_enumerated_by_kind_and_in_pages,
 );

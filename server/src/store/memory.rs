@@ -1,15 +1,15 @@
 //! An engine in memory, for tests: as weak as the seam allows, and able to die after any effect.
 //!
-//! It has no atomicity across partitions: side puts are applied one by one, then the commit, then side deletes and
+//! It has no atomicity across partitions: side puts and raises are applied one by one, then the commit, then side deletes and
 //! counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is what
-//! the next process finds.
+//! the next process finds; [`Memory::meanwhile`] lets somebody else come between a read and the commit that follows.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, Side};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
-use crate::rows::{CounterValue, Row as _};
+use crate::rows::{CounterValue, Number, Row as _};
 
 #[derive(Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<State>>);
@@ -18,7 +18,11 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     effects_left: Option<usize>,
+    meanwhile: Option<(Partition, Meanwhile)>,
 }
+
+/// What somebody else does to the store.
+type Meanwhile = Box<dyn FnOnce(&Memory) + Send>;
 
 impl State {
     /// Counts one effect; an error once there are none left.
@@ -44,10 +48,15 @@ impl Memory {
         self.0.lock().expect("no panic under the lock").effects_left = Some(effects);
     }
 
+    /// Does this just before the next commit to the partition: after whatever that commit rests on was read.
+    pub(crate) fn meanwhile(&self, partition: Partition, work: impl FnOnce(&Self) + Send + 'static) {
+        self.0.lock().expect("no panic under the lock").meanwhile = Some((partition, Box::new(work)));
+    }
+
     /// The same rows in an engine that lives.
     pub(crate) fn restarted(&self) -> Self {
         let rows = self.0.lock().expect("no panic under the lock").rows.clone();
-        Self(Arc::new(Mutex::new(State { rows, effects_left: None })))
+        Self(Arc::new(Mutex::new(State { rows, ..State::default() })))
     }
 
     /// Every row, for comparisons.
@@ -80,6 +89,13 @@ impl Memory {
     }
 
     pub(crate) fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        let meanwhile = {
+            let mut state = self.0.lock().expect("no panic under the lock");
+            state.meanwhile.take_if(|(partition, _)| *partition == commit.partition)
+        };
+        if let Some((_, work)) = meanwhile {
+            work(self);
+        }
         let mut state = self.0.lock().expect("no panic under the lock");
         if let Some(expect) = &commit.expect {
             let current = state.rows.get(&expect.key.encode()).cloned();
@@ -88,9 +104,18 @@ impl Memory {
             }
         }
         for side in &commit.sides {
-            if let Side::Put(key, value) = side {
-                state.effect()?;
-                state.rows.insert(key.encode(), value.clone());
+            match side {
+                Side::Put(key, value) => {
+                    state.effect()?;
+                    state.rows.insert(key.encode(), value.clone());
+                }
+                Side::Raise(key, to) => {
+                    state.effect()?;
+                    let current = state.rows.get(&key.encode());
+                    let current = current.map(|value| Number::decode(value).expect("only numbers are raised").0);
+                    state.rows.insert(key.encode(), Number(current.unwrap_or(0).max(*to)).encode());
+                }
+                Side::Delete(_) | Side::Add(..) => {}
             }
         }
         state.effect()?;
@@ -103,7 +128,7 @@ impl Memory {
         }
         for side in commit.sides {
             match side {
-                Side::Put(..) => {}
+                Side::Put(..) | Side::Raise(..) => {}
                 Side::Delete(key) => {
                     state.effect()?;
                     state.rows.remove(&key.encode());

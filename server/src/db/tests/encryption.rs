@@ -1,5 +1,7 @@
 //! What encryption promises: nothing readable, nothing moved, nothing lost, and gone when it is to be gone.
 
+#[path = "encryption/races.rs"]
+mod races;
 #[path = "encryption/rotation.rs"]
 mod rotation;
 
