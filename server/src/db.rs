@@ -17,6 +17,7 @@ mod identity;
 mod messages;
 mod page;
 mod progress;
+mod receipts;
 mod retention;
 mod rows;
 mod sealing;
@@ -81,6 +82,7 @@ struct Inner {
     format: u32,
     settings: Settings,
     lanes: append::Lanes,
+    erasing: receipts::Turns,
     tails: tail::Tails,
     known_users: Cache<Hash16, ()>,
     sequence: AtomicU64,

@@ -24,6 +24,7 @@
 //!               05 generation               wrapped data key
 //!               06                          profile: the user's id as text
 //!               07                          counter: values sealed with the user's keys
+//!               08 hash                     receipt of an erasure that carried an idempotency key
 //! X day         due_ts thread_ts kind       what expires, and when
 //! K epoch       00                          epoch key, wrapped by a KMS
 //! S             00                          format, database id, incarnation
@@ -147,6 +148,8 @@ pub enum UserRow {
     Profile,
     /// Counter of the values that were sealed with the user's keys.
     Seals,
+    /// The receipt of an erasure that carried an idempotency key.
+    Receipt(Hash16),
 }
 
 /// What expires.
@@ -162,6 +165,8 @@ pub enum ExpiryKind {
     UserIdempotency,
     /// What is left of an erased thread.
     Erasure,
+    /// The receipt of an erasure.
+    Receipt,
 }
 
 /// The rows of the store itself.
@@ -234,7 +239,7 @@ impl Key {
                 ThreadRow::Message(_) | ThreadRow::Version(..) | ThreadRow::Deleted(_) => true,
                 ThreadRow::Head | ThreadRow::DataKey(_) => false,
             },
-            Self::User(_, row) => matches!(row, UserRow::Idempotency(_) | UserRow::Profile),
+            Self::User(_, row) => matches!(row, UserRow::Idempotency(_) | UserRow::Profile | UserRow::Receipt(_)),
             Self::Expiry { .. } | Self::Epoch(_) => false,
             Self::Store(row) => *row == StoreRow::Secret,
         }

@@ -10,7 +10,9 @@
 //! participant   1 role since user
 //! message       1 revision updated author body role? reply_to(ts seq)? metadata?
 //! deleted       1 deleted_ts message
-//! idempotency   1 request:32 expires thread ts seq+1 revision                                 ts, seq 0 for a thread
+//! idempotency   1 request:32 expires thread ts seq+1 revision                                 ts, seq 0 for a thread;
+//!                                                                                            revision 0: erased since
+//! receipt       1 request:32 expires thread erased horizon count:4 key_id... checkpoint...
 //! profile       1 since user
 //! counter       1 signed 64-bit
 //! format        1 format incarnation created database_id:16
@@ -139,8 +141,27 @@ pub struct Idempotency {
     pub thread: ThreadId,
     /// The message written to, if it was one.
     pub message: Option<MessageId>,
-    /// The revision answered.
+    /// The revision answered; 0 in the record of a creation if the thread was erased since.
     pub revision: u64,
+}
+
+/// The receipt of an erasure that carried an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptRow {
+    /// SHA-256 of the request.
+    pub request: [u8; 32],
+    /// Unix nanoseconds from which the key may be used again.
+    pub expires: u64,
+    /// The thread that was erased.
+    pub thread: ThreadId,
+    /// Unix nanoseconds of the erasure.
+    pub erased: u64,
+    /// Unix nanoseconds until which files may hold remains.
+    pub horizon: u64,
+    /// The names of the keys that were destroyed.
+    pub key_ids: Vec<String>,
+    /// Copies of the store that held the thread then.
+    pub checkpoints: Vec<String>,
 }
 
 /// What is known of a user.

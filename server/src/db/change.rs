@@ -3,7 +3,10 @@
 use super::access::{ReadHead, check_access, check_alive};
 use super::append::{Answer, Job, replay};
 use super::sealing::Seal;
-use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, commit_error, decode, idempotency};
+use super::{
+    Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, WriteOptions, Written, commit_error, decode,
+    idempotency,
+};
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
@@ -212,11 +215,11 @@ async fn apply(db: &Db, draft: &mut Draft<'_>, job: &Job, ts: u64) -> Result<(Op
         }
         Change::UpdateThread(update) => {
             let object = thread_object(db, thread).await?;
-            check_revision(job, object.revision)?;
+            check_revision(&job.options, object.revision)?;
             Ok((None, draft.update_thread(object, update, ts)))
         }
         Change::DeleteThread => {
-            check_revision(job, thread_object(db, thread).await?.revision)?;
+            check_revision(&job.options, thread_object(db, thread).await?.revision)?;
             draft.delete_thread(ts);
             Ok((None, 0))
         }
@@ -224,7 +227,7 @@ async fn apply(db: &Db, draft: &mut Draft<'_>, job: &Job, ts: u64) -> Result<(Op
 }
 
 /// The object of a thread whose head is there; the two are committed together.
-async fn thread_object(db: &Db, thread: ThreadId) -> Result<ThreadObject, Error> {
+pub(super) async fn thread_object(db: &Db, thread: ThreadId) -> Result<ThreadObject, Error> {
     let key = Key::Thread(thread, ThreadRow::Object);
     db.row(key).await?.ok_or_else(|| Error::Corrupt { key: key.to_string() })
 }
@@ -242,12 +245,13 @@ async fn editable_message(
     if row.author != *user && draft.head.owner != job.user {
         return Err(Error::AccessDenied);
     }
-    check_revision(job, row.revision)?;
+    check_revision(&job.options, row.revision)?;
     Ok((id, row))
 }
 
-fn check_revision(job: &Job, current: u64) -> Result<(), Error> {
-    match job.options.if_match {
+/// The object is at the revision that the caller demands, if one is demanded.
+pub(super) fn check_revision(options: &WriteOptions, current: u64) -> Result<(), Error> {
+    match options.if_match {
         Some(wanted) if wanted != current => Err(Error::PreconditionFailed { current }),
         _ => Ok(()),
     }

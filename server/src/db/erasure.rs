@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use super::change::Draft;
+use super::change::{Draft, check_revision, thread_object};
 use super::detached::Detached;
-use super::{Caller, Db, Error, access, commit_error, decode, decode_key};
+use super::receipts::Request;
+use super::{Caller, Db, Error, WriteOptions, access, commit_error, decode, decode_key};
 use crate::crypt::keyring::WrappedKey;
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
 use crate::model::ThreadId;
@@ -37,36 +38,61 @@ pub struct Receipt {
 }
 
 impl Db {
-    /// Destroys a thread, live or deleted, for good.
-    pub async fn erase_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Receipt, Error> {
-        let (db, caller) = (self.clone(), caller.clone());
+    /// Destroys a thread, live or deleted, for good. With an idempotency key the receipt is kept for as long as other
+    /// answers are, outside of the thread, and a repetition gets it again; true if this is one.
+    pub async fn erase_thread(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        options: WriteOptions,
+    ) -> Result<(Receipt, bool), Error> {
+        let (db, request) = (self.clone(), Request::new(self, caller, thread, options));
         // A client that hangs up must not leave a half of it undone.
         Detached::new(async move {
-            let receipt = db.shred_thread(&caller, thread).await?;
+            let _turn = db.0.erasing.turn(thread).await;
+            let known = db.known_receipt(&request).await?;
+            if let Some(receipt) = &known
+                && db.head(thread).await?.is_none()
+            {
+                return Ok((receipt.clone(), true));
+            }
+            let receipt = db.shred_thread(&request, known).await?;
             db.clear_erased(thread, receipt.erased).await?;
-            Ok(receipt)
+            Ok((receipt, false))
         })
         .await
     }
 
-    async fn shred_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Receipt, Error> {
+    /// `known` is the receipt of the same request if that was interrupted.
+    async fn shred_thread(&self, request: &Request, known: Option<Receipt>) -> Result<Receipt, Error> {
+        let thread = request.thread;
         loop {
             let read = self.head(thread).await?.ok_or(Error::AccessDenied)?;
-            access::check_access(&read.head, self.hash_user(&caller.user))?;
+            access::check_access(&read.head, request.user)?;
+            if known.is_none() {
+                self.check_key_is_free(request).await?;
+                if request.options.if_match.is_some() {
+                    check_revision(&request.options, thread_object(self, thread).await?.revision)?;
+                }
+            }
             let mut draft = Draft::new(self, thread, &read);
             let erased = draft.next_message_timestamp()?;
             if read.head.deleted == 0 {
                 draft.delete_thread(erased);
             }
-            let key_ids = draft.destroy_keys().await?;
+            let mut key_ids = known.as_ref().map_or_else(Vec::new, |known| known.key_ids.clone());
+            let destroyed = draft.destroy_keys().await?;
+            key_ids
+                .extend(destroyed.into_iter().filter(|destroyed| !known.iter().any(|r| r.key_ids.contains(destroyed))));
+            let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
+            let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
+            draft.sides.extend(self.keep_receipt(request, &receipt).await?);
             let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
             draft.sides.push(Side::Put(entry, Present.encode()));
             // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
             self.note_erasure(erased, read.head.oldest == 0 || !self.is_all_sealed()).await?;
             if draft.commit(1).await? == Outcome::Committed {
                 self.0.tails.forget(thread);
-                let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
-                let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
                 let keys = receipt.key_ids.join(" ");
                 tracing::info!(target: "audit", event = "thread.erased", thread = %thread, keys, erased, horizon);
                 return Ok(receipt);

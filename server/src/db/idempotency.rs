@@ -13,7 +13,7 @@ use crate::store::Side;
 
 /// How long an answer is kept.
 pub(super) const KEPT: Duration = Duration::from_hours(24);
-const KEPT_NS: u64 = KEPT.as_nanos() as u64;
+pub(super) const KEPT_NS: u64 = KEPT.as_nanos() as u64;
 
 impl Db {
     /// The name of the record. No user id contains a zero byte, so no user's key is another's.
@@ -41,7 +41,12 @@ impl Db {
 
     /// The record is not in force any more.
     pub(super) fn has_run_out(&self, record: &rows::Idempotency) -> bool {
-        self.0.clock.is_over(record.expires.saturating_sub(KEPT_NS), KEPT)
+        self.is_run_out(record.expires)
+    }
+
+    /// The same of any answer that is kept for as long.
+    pub(super) fn is_run_out(&self, expires: u64) -> bool {
+        self.0.clock.is_over(expires.saturating_sub(KEPT_NS), KEPT)
     }
 }
 
@@ -62,8 +67,12 @@ pub(super) fn expire_in_thread(thread: ThreadId, ts: u64, name: Hash16) -> Side 
     Side::Put(key, rows::Names(vec![name]).encode())
 }
 
+/// Where the record of a thread's creation is filed.
+pub(super) fn creation_entry(thread: ThreadId) -> Key {
+    Key::Expiry { due: thread.0, thread, kind: ExpiryKind::UserIdempotency }
+}
+
 /// Files a record of a user for removal.
 pub(super) fn expire_of_user(user: Hash16, thread: ThreadId, name: Hash16) -> Side {
-    let key = Key::Expiry { due: thread.0, thread, kind: ExpiryKind::UserIdempotency };
-    Side::Put(key, rows::Names(vec![user, name]).encode())
+    Side::Put(creation_entry(thread), rows::Names(vec![user, name]).encode())
 }

@@ -8,6 +8,7 @@ use moka::sync::Cache;
 
 use super::append::Lanes;
 use super::epochs::{EpochError, list_epochs, open_epochs};
+use super::receipts::Turns;
 use super::stopped::any_data_key;
 use super::tail::Tails;
 use super::{Db, Error, Inner, Settings, commit_error, decode};
@@ -103,6 +104,7 @@ impl Db {
             format: format.format,
             settings,
             lanes: Lanes::default(),
+            erasing: Turns::default(),
             tails: Tails::new(settings.tail_bytes),
             known_users: Cache::new(KNOWN_USERS),
             sequence: AtomicU64::new(0),

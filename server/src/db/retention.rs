@@ -101,7 +101,7 @@ impl Db {
             ExpiryKind::Thread => self.0.settings.thread_ttl,
             ExpiryKind::Erasure => Duration::ZERO,
             ExpiryKind::Message => self.0.settings.message_ttl,
-            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => idempotency::KEPT,
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency | ExpiryKind::Receipt => idempotency::KEPT,
         };
         let always = !matches!(kind, ExpiryKind::Thread | ExpiryKind::Message);
         let in_scope = always || scope == Scope::Everything;
@@ -111,7 +111,9 @@ impl Db {
         let count = match kind {
             ExpiryKind::Thread | ExpiryKind::Erasure => &mut purged.threads,
             ExpiryKind::Message => &mut purged.messages,
-            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => &mut purged.idempotency_records,
+            ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency | ExpiryKind::Receipt => {
+                &mut purged.idempotency_records
+            }
         };
         if dry_run {
             *count += 1;
@@ -124,6 +126,7 @@ impl Db {
             ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => {
                 self.purge_record(thread, &decode::<Names>(key, &entry.value)?).await?
             }
+            ExpiryKind::Receipt => self.purge_receipt(&decode::<Names>(key, &entry.value)?).await?,
         };
         let removed = u64::from(commit.is_some());
         // An entry about something that is gone or was replaced has only itself to remove.
@@ -158,6 +161,7 @@ impl Db {
     /// The commit that removes a deleted thread; none if there is none.
     pub(super) async fn removal(&self, thread: ThreadId) -> Result<Option<Commit>, Error> {
         let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted != 0) else { return Ok(None) };
+        self.close_creation(thread).await?;
         let key = Key::Thread(thread, ThreadRow::Head);
         Ok(Some(Commit {
             partition: key.partition(),

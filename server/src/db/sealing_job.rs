@@ -299,7 +299,8 @@ impl Db {
     }
 
     async fn visit_user(&self, crypt: &Crypt, user: Hash16) -> Result<Visit, Error> {
-        let rows = [KeyRange::idempotency_of_user(user), KeyRange::only(&Key::User(user, UserRow::Profile))];
+        let profile = KeyRange::only(&Key::User(user, UserRow::Profile));
+        let rows = [KeyRange::idempotency_of_user(user), profile, KeyRange::receipts_of_user(user)];
         let mut values = 0;
         for range in rows {
             let seal = self.seal_for_user(user).await?;

@@ -8,6 +8,8 @@ mod crash;
 mod lists;
 #[path = "tests/promises.rs"]
 mod promises;
+#[path = "tests/receipts.rs"]
+mod receipts;
 
 use std::sync::Arc;
 
@@ -76,6 +78,10 @@ impl World {
 
     pub(super) async fn message(&self, thread: ThreadId, body: &str) -> MessageKey {
         self.db.create_message(&ann(), thread, message(body), plain()).await.expect("created").key
+    }
+
+    pub(super) async fn erase(&self, thread: ThreadId) -> Result<Receipt, Error> {
+        self.db.erase_thread(&ann(), thread, plain()).await.map(|(receipt, _)| receipt)
     }
 
     pub(super) async fn bodies(&self, thread: ThreadId) -> Vec<String> {

@@ -50,7 +50,7 @@ impl Db {
     /// Records which thread the request stands for, then creates that thread.
     ///
     /// A repetition that finds the record creates the same thread if a crash came between the two, and otherwise
-    /// finds it there: either way there is one.
+    /// finds it there: either way there is one. A thread that was removed for good since is not created again.
     async fn create_thread_once(
         &self,
         caller: &Caller,
@@ -58,18 +58,12 @@ impl Db {
         content: &ThreadContent,
         wanted: &Idempotency,
     ) -> Result<Written<ThreadId>, Error> {
-        let (thread, found) = self.record_creation(caller, user, wanted).await?;
-        let created = self.commit_thread(caller, user, thread, content).await?;
+        let Creation { thread, found, removed } = self.record_creation(caller, user, wanted).await?;
+        let created = !removed && self.commit_thread(caller, user, thread, content).await?;
         Ok(Written { key: thread, revision: 1, replayed: found || !created })
     }
 
-    /// The thread that the request stands for, and whether it was recorded before.
-    async fn record_creation(
-        &self,
-        caller: &Caller,
-        user: Hash16,
-        wanted: &Idempotency,
-    ) -> Result<(ThreadId, bool), Error> {
+    async fn record_creation(&self, caller: &Caller, user: Hash16, wanted: &Idempotency) -> Result<Creation, Error> {
         let name = self.hash_idempotency(caller, wanted);
         let key = Key::User(user, UserRow::Idempotency(name));
         loop {
@@ -79,7 +73,7 @@ impl Db {
                 None => None,
             };
             if let Some(record) = self.check_record(record, wanted)? {
-                return Ok((record.thread, true));
+                return Ok(Creation { thread: record.thread, found: true, removed: record.revision == 0 });
             }
             let thread = ThreadId(self.next_timestamp()?);
             let record = idempotency::record(wanted, thread, None, 1, thread.0);
@@ -92,7 +86,7 @@ impl Db {
                 sides: seals.chain([idempotency::expire_of_user(user, thread, name)]).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
-                return Ok((thread, false));
+                return Ok(Creation { thread, found: false, removed: false });
             }
         }
     }
@@ -259,6 +253,15 @@ impl Db {
         }
         Ok(threads)
     }
+}
+
+/// The thread that a creation with an idempotency key stands for.
+struct Creation {
+    thread: ThreadId,
+    /// It was recorded before.
+    found: bool,
+    /// It was there, and was removed for good.
+    removed: bool,
 }
 
 /// The threads that index rows name.

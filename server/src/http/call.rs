@@ -126,12 +126,14 @@ impl Call {
         if !fine {
             return Err(Error::InvalidHeader("Idempotency-Key"));
         }
-        // Neither methods nor keys have line feeds, so the three parts cannot run into each other.
+        // Of all queries this one alone makes another request of it.
+        let erases = self.method == Method::DELETE && self.query().get("purge")?.as_deref() == Some("true");
+        // Neither methods nor keys have line feeds, so the parts cannot run into each other.
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(self.method.as_str().as_bytes());
         hash.update(b"\n");
         hash.update(&Cow::from(percent_decode_str(self.uri.path())));
-        hash.update(b"\n");
+        hash.update(if erases { b"?purge=true\n" } else { b"\n" });
         hash.update(body);
         let mut request = [0; 32];
         request.copy_from_slice(hash.finish().as_ref());

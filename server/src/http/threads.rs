@@ -90,7 +90,9 @@ pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Er
 }
 
 /// Deletes a thread with all its messages: hidden until retention removes it or, with `purge=true`, erased at once. An
-/// erasure destroys the keys of the thread and answers with a receipt; it also erases what was deleted before.
+/// erasure destroys the keys of the thread and answers with a receipt; it also erases what was deleted before. Repeated
+/// with its `Idempotency-Key` it answers the first receipt again, for 24 hours; without one the thread is no longer there
+/// (403). `If-Match` is compared with the `ETag` that the thread has or had when it was deleted.
 #[utoipa::path(
     delete,
     path = "/frontend/v1/threads/{thread_key}",
@@ -104,9 +106,9 @@ pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
     let options = call.write_options(&[])?;
     if flag(&call, "purge")? {
         call.check_backend()?;
-        let receipt = call.db()?.erase_thread(&caller, thread).await?;
+        let (receipt, replayed) = call.db()?.erase_thread(&caller, thread, options).await?;
         let ack = ThreadAck { key: thread, thread: None, receipt: Some(ErasureReceipt::from(&receipt)) };
-        return Ok(respond::json(StatusCode::ACCEPTED, &ack));
+        return Ok(respond::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, false));
     }
     let written = call.db()?.delete_thread(&caller, thread, options).await?;
     Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, false))

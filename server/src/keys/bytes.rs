@@ -93,6 +93,7 @@ impl UserRow {
             Self::DataKey(generation) => push(bytes, 0x05, &[&generation.to_be_bytes()]),
             Self::Profile => bytes.push(0x06),
             Self::Seals => bytes.push(0x07),
+            Self::Receipt(hash) => push(bytes, 0x08, &[&hash.0]),
         }
     }
 
@@ -107,6 +108,7 @@ impl UserRow {
             (0x05, 4) => Self::DataKey(u32_at(rest)?),
             (0x06, 0) => Self::Profile,
             (0x07, 0) => Self::Seals,
+            (0x08, 16) => Self::Receipt(hash_at(rest, 0)?),
             _ => return None,
         };
         Some(row)
@@ -114,8 +116,8 @@ impl UserRow {
 }
 
 impl ExpiryKind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Thread, Self::Message, Self::ThreadIdempotency, Self::UserIdempotency, Self::Erasure];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Thread, Self::Message, Self::ThreadIdempotency, Self::UserIdempotency, Self::Erasure, Self::Receipt];
 
     fn byte(self) -> u8 {
         match self {
@@ -124,6 +126,7 @@ impl ExpiryKind {
             Self::ThreadIdempotency => 3,
             Self::UserIdempotency => 4,
             Self::Erasure => 5,
+            Self::Receipt => 6,
         }
     }
 }

@@ -77,6 +77,11 @@ impl KeyRange {
         Self::of_kind(Partition::User(user), 0x03)
     }
 
+    /// The receipts that a user was given for erasures.
+    pub fn receipts_of_user(user: Hash16) -> Self {
+        Self::of_kind(Partition::User(user), 0x08)
+    }
+
     /// A user's threads, oldest first.
     pub fn created_threads(user: Hash16) -> Self {
         Self::of_kind(Partition::User(user), 0x01)

@@ -35,6 +35,7 @@ fn user_row() -> impl Strategy<Value = UserRow> {
         any::<u32>().prop_map(UserRow::DataKey),
         Just(UserRow::Profile),
         Just(UserRow::Seals),
+        hash16().prop_map(UserRow::Receipt),
     ]
 }
 

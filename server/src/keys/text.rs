@@ -39,6 +39,7 @@ impl fmt::Display for Key {
                     UserRow::DataKey(generation) => write!(f, ":key:{generation}"),
                     UserRow::Profile => write!(f, ":profile"),
                     UserRow::Seals => write!(f, ":seals"),
+                    UserRow::Receipt(hash) => write!(f, ":receipt:{hash}"),
                 }
             }
             Self::Expiry { due, thread, kind } => {
@@ -48,6 +49,7 @@ impl fmt::Display for Key {
                     ExpiryKind::ThreadIdempotency => "thread-idempotency",
                     ExpiryKind::UserIdempotency => "user-idempotency",
                     ExpiryKind::Erasure => "erasure",
+                    ExpiryKind::Receipt => "receipt",
                 };
                 write!(f, "x:{due}:{}:{kind}", thread.0)
             }
@@ -119,6 +121,7 @@ fn parse_user_row(parts: &[&str]) -> Option<UserRow> {
         ["key", generation] => small(generation).map(UserRow::DataKey),
         ["profile"] => Some(UserRow::Profile),
         ["seals"] => Some(UserRow::Seals),
+        ["receipt", text] => hash(text).map(UserRow::Receipt),
         _ => None,
     }
 }
@@ -130,6 +133,7 @@ fn parse_expiry(due: &str, thread: &str, kind: &str) -> Option<Key> {
         "thread-idempotency" => ExpiryKind::ThreadIdempotency,
         "user-idempotency" => ExpiryKind::UserIdempotency,
         "erasure" => ExpiryKind::Erasure,
+        "receipt" => ExpiryKind::Receipt,
         _ => return None,
     };
     Some(Key::Expiry { due: number(due)?, thread: ThreadId(number(thread)?), kind })

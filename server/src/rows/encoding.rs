@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::codec::{Reader, Writer};
 use super::{
     CounterValue, Damaged, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName,
-    MessageRow, Names, Number, Participant, Present, Profile, Role, Row, Secret, ThreadObject,
+    MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
 };
 use crate::crypt::keyring::WrappedKey;
 use crate::crypt::kms::Wrapped;
@@ -174,6 +174,35 @@ impl Row for Idempotency {
             revision: read.number()?,
         };
         read.end(record)
+    }
+}
+
+impl Row for ReceiptRow {
+    fn encode(&self) -> Vec<u8> {
+        let count = u32::try_from(self.key_ids.len()).expect("a thread has a few keys");
+        let writer = Writer::sized(128).raw(&self.request).number(self.expires).number(self.thread.0);
+        let writer = writer.number(self.erased).number(self.horizon).small(count);
+        self.key_ids.iter().chain(&self.checkpoints).fold(writer, |writer, text| writer.text(text)).done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
+        let mut read = Reader::open(bytes)?;
+        let mut row = Self {
+            request: read.raw()?,
+            expires: read.number()?,
+            thread: ThreadId(read.number()?),
+            erased: read.number()?,
+            horizon: read.number()?,
+            key_ids: Vec::new(),
+            checkpoints: Vec::new(),
+        };
+        for _ in 0..read.small()? {
+            row.key_ids.push(read.text()?.to_owned());
+        }
+        while !read.is_empty() {
+            row.checkpoints.push(read.text()?.to_owned());
+        }
+        read.end(row)
     }
 }
 

@@ -77,6 +77,19 @@ proptest! {
     }
 
     #[test]
+    fn receipts_come_back(numbers in any::<[u64; 4]>(), request in any::<[u8; 32]>(), names in prop::collection::vec("[0-9a-f]{16}", 0..5)) {
+        let [expires, thread, erased, horizon] = numbers;
+        let (key_ids, checkpoints) = (names.clone(), names.into_iter().take(1).collect::<Vec<_>>());
+        let row = ReceiptRow { request, expires, thread: ThreadId(thread), erased, horizon, key_ids, checkpoints };
+        prop_assert_eq!(ReceiptRow::decode(&row.encode()), Ok(row.clone()));
+        let bytes = row.encode();
+        prop_assert_eq!(ReceiptRow::decode(&[&bytes[..], &[0]].concat()), Err(Damaged));
+        if !row.key_ids.is_empty() {
+            prop_assert_eq!(ReceiptRow::decode(&bytes[..bytes.len() - 1]), Err(Damaged));
+        }
+    }
+
+    #[test]
     fn the_small_ones_come_back(number in any::<u64>(), signed in any::<i64>(), format in any::<u32>(), user in user()) {
         check(&Number(number));
         check(&CounterValue(signed));
@@ -113,6 +126,7 @@ proptest! {
         let bytes = [&[VERSION], bytes.as_slice()].concat();
         let _ = (Head::decode(&bytes), ThreadObject::decode(&bytes), MessageRow::decode(&bytes));
         let _ = (DeletedMessage::decode(&bytes), Idempotency::decode(&bytes), Participant::decode(&bytes));
+        let _ = ReceiptRow::decode(&bytes);
         let _ = (Profile::decode(&bytes), Format::decode(&bytes), CounterValue::decode(&bytes));
         let _ = (WrappedKey::decode(&bytes), EpochKey::decode(&bytes), JobProgress::decode(&bytes), Secret::decode(&bytes));
     }

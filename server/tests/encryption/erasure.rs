@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::files::{check_none, holding};
-use crate::harness::http::Request;
-use crate::harness::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, thread, wait_until};
+use crate::harness::http::{Answer, Request};
+use crate::harness::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, THREADS, User, thread, wait_until};
 use crate::{CANARY, encrypted, post, status, write_canaries};
 
 #[test]
@@ -93,4 +93,83 @@ fn a_compaction_comes_by_itself_before_the_horizon() {
     assert!(status(&server)["erasure_pending_since_ts"].is_u64());
     wait_until("no file holds the wrapped key", || holding(setup.db(), &key_id).is_empty());
     wait_until("the compaction is audited", || server.log().contains("encryption.compacted"));
+}
+
+#[test]
+fn a_repeated_erasure_answers_the_first_receipt_also_after_kill_and_restart() {
+    for setup in [encrypted(Setup::new()), Setup::new()] {
+        let server = setup.start();
+        let user = server.user("ann");
+        let t = user.create_thread("t");
+        user.append(&t, "secret");
+        let target = format!("{}?purge=true", thread(&t));
+        let erase = |user: &User, key: &str| user.send(&user.request("DELETE", &target).header("Idempotency-Key", key));
+        let first = erase(&user, "once");
+        first.check_status(202);
+        assert_eq!(first.header("idempotency-replayed"), None, "{first}");
+        let check = |again: &Answer| {
+            assert_eq!((again.status, again.text()), (first.status, first.text()));
+            assert_eq!(again.header("idempotency-replayed"), Some("true"), "{again}");
+        };
+        check(&erase(&user, "once"));
+        server.kill();
+        let server = setup.start();
+        let user = server.user("ann");
+        check(&erase(&user, "once"));
+        erase(&user, "another").check_refusal(403);
+        erase(&server.user("bob"), "once").check_refusal(403);
+        // The path and the key are the same, the request is not.
+        let plain = user.request("DELETE", &thread(&t)).header("Idempotency-Key", "once");
+        user.send(&plain).check_refusal(403);
+        assert_eq!(user.thread_keys(""), [""; 0]);
+    }
+}
+
+#[test]
+fn a_deletion_and_an_erasure_are_two_requests() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let user = server.user("ann");
+    let t = user.create_thread("t");
+    let with_key = |target: &str| user.send(&user.request("DELETE", target).header("Idempotency-Key", "k"));
+    with_key(&thread(&t)).check_status(202);
+    with_key(&format!("{}?purge=true", thread(&t))).check_refusal(422);
+    with_key(&format!("{}?purge=false", thread(&t))).check_status(202);
+}
+
+#[test]
+fn an_erasure_with_a_stale_etag_is_412_and_erases_nothing() {
+    let setup = encrypted(Setup::new());
+    let server = setup.start();
+    let user = server.user("ann");
+    let t = user.create_thread("t");
+    let target = format!("{}?purge=true", thread(&t));
+    let etag = || user.get(&thread(&t)).header("etag").unwrap().to_owned();
+    let stale = etag();
+    user.put(&thread(&t), &json!({ "title": "renamed" })).written();
+    let erase = |etag: &str| user.send(&user.request("DELETE", &target).header("If-Match", etag));
+    let refused = erase(&stale);
+    refused.check_refusal(412);
+    assert_eq!(refused.header("etag"), Some(etag().as_str()), "{refused}");
+    user.get(&thread(&t)).check_status(200);
+    erase("nonsense").check_refusal(400);
+    erase(&etag()).check_status(202);
+    user.get(&thread(&t)).check_refusal(403);
+}
+
+#[test]
+fn a_repeated_creation_does_not_bring_an_erased_thread_back() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let user = server.user("ann");
+    let create = || {
+        let request = user.request("POST", THREADS).header("Idempotency-Key", "k");
+        user.send(&request.json(&json!({ "title": "t" })))
+    };
+    let t = create().written();
+    user.delete(&format!("{}?purge=true", thread(&t))).check_status(202);
+    let again = create();
+    assert_eq!((again.written(), again.header("idempotency-replayed")), (t.clone(), Some("true")));
+    user.get(&thread(&t)).check_refusal(403);
+    assert_eq!(user.thread_keys(""), [""; 0]);
 }

@@ -8,7 +8,7 @@ use crate::db::{Error, decode};
 use crate::keys::{Key, StoreRow, ThreadRow, UserRow};
 use crate::rows::{
     CounterValue, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName, MessageRow,
-    Names, Number, Participant, Profile, ThreadObject,
+    Names, Number, Participant, Profile, ReceiptRow, ThreadObject,
 };
 
 /// JSON that a user wrote; what does not fit the numbers of this language is shown as its text.
@@ -107,6 +107,14 @@ fn show_user_row(key: Key, row: UserRow, value: &[u8], open: bool) -> Result<Val
         UserRow::LiveThreads | UserRow::Seals => json!({ "value": decode::<CounterValue>(key, value)?.0 }),
         UserRow::Created(_) | UserRow::Active { .. } | UserRow::Wrote(_) => json!({}),
         UserRow::Idempotency(_) => show_idempotency(&decode(key, value)?),
+        UserRow::Receipt(_) => {
+            let row: ReceiptRow = decode(key, value)?;
+            json!({
+                "request": hex::encode(row.request), "expires_ts": row.expires, "thread": row.thread.to_string(),
+                "erased_ts": row.erased, "horizon_ts": row.horizon, "key_ids": row.key_ids,
+                "checkpoints": row.checkpoints,
+            })
+        }
         UserRow::Profile => {
             let profile: Profile = decode(key, value)?;
             json!({ "since_ts": profile.since, "user": open.then(|| profile.user.as_str().to_owned()) })

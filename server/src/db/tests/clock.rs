@@ -58,7 +58,7 @@ async fn while_a_step_is_held_reads_and_replays_go_on_and_writes_are_refused() {
         world.db.create_thread(&ann(), thread("t"), once("new")).await.map(drop),
         world.db.create_thread(&caller("bob"), thread("t"), plain()).await.map(drop),
         world.db.delete_thread(&ann(), kept, plain()).await.map(drop),
-        world.db.erase_thread(&ann(), kept).await.map(drop),
+        world.erase(kept).await.map(drop),
     ];
     assert!(refused.iter().all(|refused| matches!(refused, Err(Error::ClockHeld(_)))), "{refused:?}");
     assert_eq!(world.memory.rows(), before, "a write that was refused left something");
@@ -118,7 +118,7 @@ async fn a_wild_clock_begins_no_epoch_and_dates_none() {
 async fn a_wild_clock_compacts_nothing_early() {
     let world = World::new().await;
     let thread = world.thread("t").await;
-    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    world.erase(thread).await.expect("erased");
     world.time.step(20 * HOUR);
     assert!(!world.db.compact_if_due().await.expect("looked"));
     world.pass(2 * MINUTE);

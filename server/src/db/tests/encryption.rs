@@ -192,7 +192,7 @@ async fn a_store_secret_put_back_plain_is_refused_once_anything_is_sealed() {
 async fn files_that_held_plain_rows_are_compacted_as_a_whole() {
     let world = plain_world().await;
     let thread = world.thread("t").await;
-    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    world.erase(thread).await.expect("erased");
     let pending = async |world: &World| {
         let row = world.memory.get(&Key::Store(StoreRow::Erasures)).expect("read");
         row.map(|row| crate::rows::Erasures::decode(&row).expect("erasures").plain)
@@ -200,7 +200,7 @@ async fn files_that_held_plain_rows_are_compacted_as_a_whole() {
     assert_eq!(pending(&world).await, Some(true), "its rows were plain");
     let world = sealed_world().await;
     let thread = world.thread("t").await;
-    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    world.erase(thread).await.expect("erased");
     assert_eq!(pending(&world).await, Some(false), "only its key has to go");
     let plain = plain_world().await;
     plain.thread("t").await;
@@ -218,7 +218,7 @@ async fn an_erasure_destroys_the_keys_first_and_is_finished_after_a_crash_at_any
         let key_id = world.db.list_rows(RowStore::Main, RowRequest { limit: 100, ..RowRequest::default() }).await;
         assert_eq!(key_id.expect("listed").total, 5, "head, object, participant, key, message");
         world.memory.die_after(effects);
-        let erased = world.db.erase_thread(&ann(), thread).await;
+        let erased = world.erase(thread).await;
         let world = world.restarted().await;
         let keys_left = data_keys(&world.memory, thread);
         let gone = world.db.get_thread(&ann(), thread).await;
@@ -249,13 +249,10 @@ async fn only_who_may_see_a_thread_erases_it_and_a_deleted_one_too() {
     let world = sealed_world().await;
     let thread = world.thread("t").await;
     let stranger = Caller { user: UserId::parse("bob").expect("a valid id") };
-    assert!(matches!(world.db.erase_thread(&stranger, thread).await, Err(Error::AccessDenied)));
+    assert!(matches!(world.db.erase_thread(&stranger, thread, plain()).await, Err(Error::AccessDenied)));
     world.db.delete_thread(&ann(), thread, plain()).await.expect("deleted");
-    assert_eq!(world.db.erase_thread(&ann(), thread).await.expect("erased").key_ids.len(), 1);
-    assert!(
-        matches!(world.db.erase_thread(&ann(), thread).await, Err(Error::AccessDenied)),
-        "it is not there any more"
-    );
+    assert_eq!(world.erase(thread).await.expect("erased").key_ids.len(), 1);
+    assert!(matches!(world.erase(thread).await, Err(Error::AccessDenied)), "it is not there any more");
 }
 
 #[tokio::test]

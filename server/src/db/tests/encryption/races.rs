@@ -51,15 +51,15 @@ async fn an_erasure_that_meets_a_finished_compaction_is_noted_anew() {
 #[tokio::test]
 async fn in_a_half_sealed_store_every_erasure_has_all_files_compacted() {
     let (world, old, new) = half_sealed().await;
-    world.db.erase_thread(&ann(), new).await.expect("erased");
+    world.erase(new).await.expect("erased");
     assert_eq!(pending(&world.memory).map(|noted| noted.plain), Some(true), "as long as anything is plain");
-    world.db.erase_thread(&ann(), old).await.expect("erased");
+    world.erase(old).await.expect("erased");
     assert_eq!(pending(&world.memory).map(|noted| noted.plain), Some(true));
     // A thread that the job has sealed was plain a moment ago, and files still hold that.
     let (world, old, _) = half_sealed().await;
     world.db.seal_threads().await.expect("sealed");
     assert_eq!(head(&world.memory, old).oldest, 1);
-    world.db.erase_thread(&ann(), old).await.expect("erased");
+    world.erase(old).await.expect("erased");
     assert_eq!(pending(&world.memory).map(|noted| noted.plain), Some(true));
 }
 

@@ -87,7 +87,7 @@ async fn rows_that_were_read_before_their_key_went_open_with_the_newer_one() {
     let opened = world.db.open_rows(read.clone()).await.expect("opened anew");
     let body = |row: &crate::store::Row| crate::rows::MessageRow::decode(&row.value).expect("a message").content.body;
     assert_eq!(opened.iter().map(|row| body(row).get().to_owned()).collect::<Vec<_>>(), ["1"]);
-    world.db.erase_thread(&ann(), thread).await.expect("erased");
+    world.erase(thread).await.expect("erased");
     assert!(matches!(world.db.open_rows(read).await, Err(Error::Erased)));
 }
 
