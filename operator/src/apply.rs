@@ -13,8 +13,8 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    MANAGER, crd::ProgressDB, decide::Act, drift, error::Error, kind::Kind, lease::Leadership, observe::Cache,
-    telemetry,
+    MANAGER, crd::ProgressDB, decide::Act, drift, error::Error, kind::Kind, lease::Leadership,
+    objects::labels::MANAGED_BY, observe::Cache, telemetry,
 };
 
 /// The one who writes.
@@ -107,8 +107,39 @@ impl Writer {
         let (kind, name) = identify(object);
         let failed = |error| Error::new(format!("creating {} {name}", kind.name()), error);
         let object: DynamicObject = serde_json::from_value(object.clone()).expect("every object of ours has metadata");
-        self.keep(kind, self.api(resource, kind).create(&creation(), &object).await.map_err(failed)?);
+        let api = self.api(resource, kind);
+        match api.create(&creation(), &object).await {
+            Ok(made) => self.keep(kind, made),
+            Err(error) => {
+                self.clear_the_way(resource, kind, &api, &name, &error).await?;
+                return Err(failed(error));
+            }
+        }
         Ok(())
+    }
+
+    /// Deletes a check that is in the way of itself: its labels were edited, so no watch tells of it. It is made again.
+    async fn clear_the_way(
+        &self,
+        resource: &ProgressDB,
+        kind: Kind,
+        api: &Api<DynamicObject>,
+        name: &str,
+        error: &kube::Error,
+    ) -> Result<(), Error> {
+        let is_taken = matches!(error, kube::Error::Api(status) if status.is_already_exists());
+        if !is_taken || kind != Kind::Job {
+            return Ok(());
+        }
+        let found = api.get_opt(name).await.map_err(|error| Error::new(format!("reading Job {name}"), error))?;
+        let is_ours = |found: &DynamicObject| {
+            found.owner_references().iter().any(|owner| Some(&owner.uid) == resource.meta().uid.as_ref())
+        };
+        let hidden = |found: &DynamicObject| found.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER);
+        match found.filter(|found| is_ours(found) && hidden(found)).and_then(|found| found.uid()) {
+            Some(uid) => self.delete(resource, kind, name, &uid).await,
+            None => Ok(()),
+        }
     }
 
     /// Scales the instance to 0 and leaves all else as it is.

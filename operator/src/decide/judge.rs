@@ -118,7 +118,7 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> 
         if let Some(had) = had {
             let message = format!(
                 "the claim {had} with the data is gone, and an empty one would hide that: restore it under this name, or \
-                 delete this ProgressDB and make it anew to begin with an empty database"
+                 make a ProgressDB under another name to begin with an empty database"
             );
             return Finding::no("ClaimLost", message);
         }

@@ -74,6 +74,18 @@ async fn labels_that_were_edited_come_back_and_nothing_else_happens() {
 }
 
 #[tokio::test]
+async fn a_check_whose_labels_were_edited_is_made_again() {
+    let mut cluster = installed().await;
+    let checks = |cluster: &Cluster| cluster.server.with(|store| store.all("Job"));
+    let name = checks(&cluster)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    edit(&cluster, "Job", &name, |job| drop(job["metadata"]["labels"].as_object_mut().unwrap().remove(LABELS[0])));
+    cluster.settle().await;
+    let job = &checks(&cluster)[0];
+    assert_eq!(job["metadata"]["labels"][LABELS[0]], "progressdb-operator");
+    assert_eq!((cluster.condition("db", "Ready").1.as_str(), cluster.times_made("Pod", "db-0")), ("Serving", 1));
+}
+
+#[tokio::test]
 async fn a_service_gets_its_selector_and_its_ports_back() {
     let edits: [fn(&mut Value); 6] = [
         |spec| spec["selector"]["more"] = json!("nothing has this"),
