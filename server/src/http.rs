@@ -7,6 +7,7 @@
 
 mod activity;
 mod admin;
+mod audited;
 mod auth;
 mod body;
 mod call;

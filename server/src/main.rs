@@ -62,7 +62,11 @@ impl Failure {
     }
 }
 
+/// How long the last lines of the log wait for a reader.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
+    let _flush = telemetry::FlushAtEnd(LAST_WORDS);
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +79,7 @@ fn main() -> ExitCode {
                 reasons.replace('\n', "; ")
             );
             for reason in reasons.lines() {
-                complain(&format!("error: {reason}"));
+                telemetry::say(&format!("error: {reason}"));
             }
             ExitCode::from(failure.exit_code())
         }
@@ -244,18 +248,13 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Where nobody reads standard error, nobody can be told.
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
 fn print_warnings(warnings: &[Warning]) {
     let (odd, no_effect) = sort_warnings(warnings);
     for warning in odd {
-        complain(&format!("warning: {}", warning.message));
+        telemetry::say(&format!("warning: {}", warning.message));
     }
     if let Some(keys) = no_effect {
-        complain(&format!("warning: accepted, without effect: {keys}"));
+        telemetry::say(&format!("warning: accepted, without effect: {keys}"));
     }
 }
 

@@ -12,6 +12,7 @@ mod tasks;
 
 use std::process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,12 +29,15 @@ use crate::http::listen::Drained;
 use crate::http::{self, App, listen};
 use crate::rows::FORMATS_READ;
 use crate::store::{self, Rocks, Store};
+use crate::telemetry;
 
 use self::open_files::OpenFiles;
 pub use crate::format::Error;
 
 /// The exit code after a second signal.
 const IMPATIENT: i32 = 130;
+/// How long the last lines of an impatient end wait for a reader.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failed write.
 pub async fn run(mut config: Config) -> Result<(), Error> {
@@ -286,5 +290,6 @@ async fn wait_for_end(signals: &mut Signals, rocks: &Rocks) -> Option<String> {
 async fn exit_on_next(mut signals: Signals) {
     signals.next().await;
     tracing::warn!(event = "server.impatient", "a second signal: stopping at once");
+    telemetry::flush(LAST_WORDS);
     process::exit(IMPATIENT);
 }

@@ -1,21 +1,26 @@
 //! Logs, traces and metrics: what is installed once for the process, and how metrics become text.
 //!
-//! Logs go to stderr, one line an event, as text or JSON. Traces go to a collector, if there is one. Metrics are kept in
-//! memory and rendered when somebody asks. What is measured, the modules that do the work say.
+//! Logs go to stderr, one line an event, as text or JSON, those of a server through the buffers of `lines`. Traces go to a
+//! collector, if there is one. Metrics are kept in memory and rendered when somebody asks. What is measured, the modules
+//! that do the work say.
 
+mod filter;
+mod lines;
 mod process;
 pub mod traces;
 
 use std::{backtrace::Backtrace, panic, sync::OnceLock};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
-use self::traces::Traces;
+pub use self::{
+    filter::set_level,
+    lines::{FlushAtEnd, audit_is_written, flush, say},
+};
+use self::{lines::Destination, traces::Traces};
 use crate::config::{Log, LogFormat};
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -29,33 +34,38 @@ const SECONDS: [f64; 17] = [
 /// Up to the most commits that one group takes.
 const GROUP_SIZES: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
-/// Starts logging, and logs panics. The first call of the process counts, later ones do nothing.
+/// Starts logging straight to standard error, and logs panics: for commands. The first call of the process counts,
+/// later ones do nothing.
 pub fn install_logs(log: &Log) {
-    install_logs_and_traces(log, None);
+    install(log, Destination::Direct, None);
 }
 
-/// The same; what it returns sends traces to `collector` until it is dropped.
+/// The same through a buffer, for a server; what it returns sends traces to `collector` until it is dropped.
 pub fn install_logs_and_traces(log: &Log, collector: Option<&str>) -> Option<Traces> {
     let traces = collector.map(Traces::start).transpose();
-    // What is audited is said at every level. Libraries tell who they log in as where we tell what happened.
-    let level = format!("{},audit=info,aws_config=warn,aws_runtime=warn", log.level.to_string().to_lowercase());
-    let filter = EnvFilter::builder().parse_lossy(log.directives.as_deref().unwrap_or(&level));
-    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    install(log, Destination::buffered(), traces.as_ref().ok().and_then(Option::as_ref));
+    traces.unwrap_or_else(|error| {
+        tracing::error!(event = "traces.off", %error, "no traces are sent: correct the OTEL_* variables");
+        None
+    })
+}
+
+fn install(log: &Log, destination: Destination, traces: Option<&Traces>) {
+    let (filter, refused) = filter::new(log);
+    let lines = tracing_subscriber::fmt::layer().with_writer(destination);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     // One list of layers that all have filters: then what no layer wants costs nothing.
-    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![lines.with_filter(filter.and(events)).boxed()];
-    layers.extend(traces.as_ref().ok().and_then(Option::as_ref).map(Traces::layer));
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![lines.with_filter(filter).boxed()];
+    layers.extend(traces.map(Traces::layer));
     if tracing_subscriber::registry().with(layers).try_init().is_ok() {
         panic::set_hook(Box::new(log_panic));
     }
-    traces.unwrap_or_else(|error| {
-        tracing::error!(event = "traces.off", %error, "no traces are sent: correct the OTEL_* variables");
-        None
-    })
+    for directive in refused {
+        tracing::warn!(event = "config.warning", key = "RUST_LOG", "{directive:?} is not a directive and is ignored");
+    }
 }
 
 /// One line like every event: texts are escaped, a backtrace too, which is there if `RUST_BACKTRACE` asks for it.
@@ -78,6 +88,7 @@ pub fn install_metrics() {
         // Another recorder is there only if a test brought one; then this one stays empty.
         let _ = metrics::set_global_recorder(recorder);
         process::describe();
+        lines::describe();
         handle
     });
 }
@@ -86,6 +97,7 @@ pub fn install_metrics() {
 pub fn render_metrics() -> String {
     METRICS.get().map_or_else(String::new, |metrics| {
         process::measure();
+        lines::measure();
         metrics.render()
     })
 }

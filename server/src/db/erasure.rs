@@ -16,8 +16,11 @@ use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
 use crate::model::ThreadId;
 use crate::rows::{Erasures, Present, Row as _};
 use crate::store::{Commit, Compaction, Direction, Expect, Op, Outcome, Side};
+use crate::telemetry;
 
 const PENDING: Key = Key::Store(StoreRow::Erasures);
+/// Retention waits this long for the reader of the log before each thread.
+const AUDIT_PATIENCE: Duration = Duration::from_mins(1);
 /// An erasure this long before a compaction may have been committed after it began.
 const SLACK_NS: u64 = 60_000_000_000;
 
@@ -149,6 +152,8 @@ impl Db {
             if key_ids.is_empty() {
                 return Ok(());
             }
+            // Each has its line: while nobody reads the log, this goes on slowly rather than lose them.
+            telemetry::audit_is_written(AUDIT_PATIENCE).await;
             let plain = read.head.oldest == 0 || !self.is_all_sealed();
             self.note_erasure(self.next_timestamp()?, plain).await?;
             if draft.commit(0).await? == Outcome::Committed {

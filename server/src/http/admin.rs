@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::audited::{audited, written};
 use super::call::{Call, Query};
 use super::error::Error;
 use super::health::metrics_text;
@@ -16,7 +17,7 @@ use super::parameters::{
     LimitQuery, MessageCursorQuery, MessagePath, RowCursorQuery, ThreadCursorQuery, ThreadPath, UserPath,
 };
 use super::respond;
-use crate::db::{RowRequest, RowStore};
+use crate::db::{Db, Purged, RowRequest, RowStore};
 use crate::keys::{Key, ThreadRow};
 use crate::model::{MessageId, MessageKey, Page, ThreadId, UserId};
 
@@ -247,8 +248,8 @@ pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
 )]
 pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
     let PurgeRequest { dry_run } = call.options(body).await?;
-    let purged = call.db()?.purge(dry_run).await?;
-    tracing::info!(target: "audit", event = "admin.purge", dry_run, threads = purged.threads, messages = purged.messages);
+    let db = call.db()?;
+    let purged = if dry_run { purge_now(db, true).await? } else { audited(purge_now(db, false)).await? };
     let reply = PurgeReply {
         status: "ok",
         message: "retention run triggered",
@@ -271,6 +272,13 @@ pub(super) async fn get_prometheus() -> Response {
     metrics_text()
 }
 
+async fn purge_now(db: &Db, dry_run: bool) -> Result<Purged, Error> {
+    let purged = db.purge(dry_run).await?;
+    let Purged { threads, messages, .. } = purged;
+    tracing::info!(target: "audit", event = "admin.purge", dry_run, threads, messages);
+    Ok(purged)
+}
+
 /// A row, with its sealed parts opened if the query says so.
 async fn read_row(call: &Call, key: &str) -> Result<Option<serde_json::Value>, Error> {
     let open = match parameter(call.query(), "open")?.as_deref() {
@@ -278,9 +286,13 @@ async fn read_row(call: &Call, key: &str) -> Result<Option<serde_json::Value>, E
         Some("true") => true,
         Some(_) => return Err(Error::Malformed("open")),
     };
+    if open {
+        written().await?;
+    }
     let row = call.db()?.get_row(key, open).await?;
     if open && row.is_some() {
         tracing::info!(target: "audit", event = "admin.row_opened", key);
+        written().await?;
     }
     Ok(row)
 }

@@ -5,6 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::audited::written;
 use super::call::Call;
 use super::error::Error;
 use super::respond;
@@ -73,6 +74,7 @@ pub(super) async fn get_clock(call: Call) -> Result<Response, Error> {
 )]
 pub(super) async fn accept_clock(call: Call) -> Result<Response, Error> {
     let db = call.db()?;
+    written().await?;
     let before = db.clock();
     if !db.accept_clock() {
         return Err(Error::ClockImpossible);

@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::audited::audited;
 use super::body;
 use super::call::Call;
 use super::error::Error;
@@ -169,7 +170,7 @@ pub(super) async fn rotate(call: Call, body: Body) -> Result<Response, Error> {
         let would_change = SealingStatus { state: "counted", ..SealingStatus::of(&counted, counted.epoch) };
         RotateReply { dry_run, epoch: counted.epoch, would_change: Some(would_change) }
     } else {
-        let epoch = db.begin_epoch().await?;
+        let epoch = audited(async { Ok(db.begin_epoch().await?) }).await?;
         db.want_sealing();
         RotateReply { dry_run, epoch, would_change: None }
     };
@@ -204,7 +205,8 @@ pub(super) struct ReencryptReply {
 pub(super) async fn reencrypt(call: Call, body: Body) -> Result<Response, Error> {
     let request: ReencryptRequest = body::parse(&call.read(body).await?, "invalid request")?;
     let thread = request.thread.parse().map_err(Error::InvalidKey)?;
-    let visit = call.db()?.reencrypt_thread(thread).await?;
+    let db = call.db()?;
+    let visit = audited(async { Ok(db.reencrypt_thread(thread).await?) }).await?;
     Ok(respond::json(StatusCode::OK, &ReencryptReply { thread, values: visit.values }))
 }
 
@@ -291,7 +293,7 @@ pub(super) struct CompactReply {
 )]
 pub(super) async fn compact(call: Call) -> Result<Response, Error> {
     let db = call.db()?;
-    let checkpoints_deleted = compact_everything(db).await?;
+    let checkpoints_deleted = audited(compact_everything(db)).await?;
     Ok(respond::json(StatusCode::OK, &CompactReply { status: "ok", checkpoints_deleted }))
 }
 

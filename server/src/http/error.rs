@@ -77,6 +77,8 @@ pub(super) enum Error {
     ClockImpossible,
     /// Not opened yet, or about to stop.
     NotReady { reason: &'static str },
+    /// What is audited is not done while the log takes no line.
+    AuditUnwritable,
     /// A reply that could not be written as JSON.
     Encoding(serde_json::Error),
 }
@@ -166,6 +168,11 @@ impl Error {
                 "the server's clock shows a time that no clock can show: set it right first",
             ),
             Self::NotReady { .. } => row(S::SERVICE_UNAVAILABLE, "not_ready", "not ready"),
+            Self::AuditUnwritable => row(
+                S::SERVICE_UNAVAILABLE,
+                "audit_unavailable",
+                "not done: the server's log, which would tell of it, cannot be written",
+            ),
             Self::Encoding(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
     }
@@ -178,6 +185,7 @@ impl Error {
             Self::BodiesFull => Some("body_memory"),
             Self::BodyTimeout => Some("body_time"),
             Self::Db(db::Error::Busy) => Some("writes"),
+            Self::AuditUnwritable => Some("audit"),
             _ => None,
         }
     }
@@ -263,7 +271,7 @@ impl IntoResponse for Error {
             Self::Db(db::Error::ClockHeld(Held { retry_after: left, .. }) | db::Error::ClockSettling { left }) => {
                 headers.insert(header::RETRY_AFTER, left.as_secs().max(1).into());
             }
-            Self::Db(db::Error::KmsUnavailable { .. }) => {
+            Self::Db(db::Error::KmsUnavailable { .. }) | Self::AuditUnwritable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             }
             Self::Db(db::Error::PreconditionFailed { current }) => {

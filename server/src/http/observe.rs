@@ -7,7 +7,7 @@
 //! | `progressdb_http_requests_total` | counter | route, method, status |
 //! | `progressdb_http_request_duration_seconds` | histogram | route, method |
 //! | `progressdb_http_requests_in_flight` | gauge | |
-//! | `progressdb_http_rejections_total` | counter | limit: `rate`, `body_bytes`, `body_memory`, `body_time`, `writes` |
+//! | `progressdb_http_rejections_total` | counter | limit: `rate`, `body_bytes`, `body_memory`, `body_time`, `writes`, `audit` |
 //!
 //! `listen` adds the connections; rejections are counted in `error`, where it is known which limit was met.
 

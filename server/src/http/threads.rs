@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::audited::audited;
 use super::body::{self, ThreadPayload};
 use super::call::Call;
 use super::error::Error;
@@ -106,7 +107,9 @@ pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
     let options = call.write_options(&[])?;
     if flag(&call, "purge")? {
         call.check_backend()?;
-        let (receipt, replayed) = call.db()?.erase_thread(&caller, thread, options).await?;
+        let db = call.db()?;
+        let erased = audited(async { Ok(db.erase_thread(&caller, thread, options).await?) });
+        let (receipt, replayed) = erased.await?;
         let ack = ThreadAck { key: thread, thread: None, receipt: Some(ErasureReceipt::from(&receipt)) };
         return Ok(respond::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, false));
     }

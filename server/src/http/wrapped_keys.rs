@@ -8,6 +8,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::audited::written;
 use super::call::Call;
 use super::error::Error;
 use super::respond;
@@ -53,8 +54,10 @@ struct WrappedKeyDocument {
     responses((status = 200, description = "The keys; none if nothing is encrypted", body = WrappedKeysDocument)),
 )]
 pub(super) async fn get_wrapped_keys(call: Call) -> Result<Response, Error> {
+    written().await?;
     let document = WrappedKeysDocument::of(&call.db()?.wrapped_keys().await?);
     tracing::info!(target: "audit", event = "admin.wrapped_keys_read", keys = document.keys.len());
+    written().await?;
     let mut response = respond::json(StatusCode::OK, &document);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::thread;
 
 use aws_lc_rs::rand;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -70,8 +71,8 @@ pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
         );
         welcome.push_str("WARNING: the port is open beyond this machine, in plain HTTP.\n");
     }
-    // Nobody reads it where standard output is closed.
-    let _ = io::stdout().write_all(welcome.as_bytes());
+    // Where standard output is closed nobody reads it; where its reader stands still only this thread waits.
+    thread::spawn(move || io::stdout().write_all(welcome.as_bytes()));
 }
 
 /// Where this machine reaches a server that listens on `address`.

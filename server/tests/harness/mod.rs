@@ -25,7 +25,8 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 pub use environment::{missing, python, skip, variable};
-use http::{Answer, Request};
+pub use http::Answer;
+use http::Request;
 use pump::{Pump, pump};
 pub use random::Random;
 pub use user::{THREADS, User, message, messages, thread};
@@ -215,23 +216,39 @@ pub struct Server {
 
 impl Server {
     /// Starts `command` and waits until it says where it listens.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::begin(command).listening()
+    }
+
+    /// Starts `command` and waits for nothing.
+    pub fn begin(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = pump(child.stdout.take().unwrap());
         let stderr = pump(child.stderr.take().unwrap());
-        let mut server = Self { child, addr: ([127, 0, 0, 1], 0).into(), stdout, stderr };
+        Self { child, addr: ([127, 0, 0, 1], 0).into(), stdout, stderr }
+    }
+
+    /// Waits until it says where it listens.
+    pub fn listening(mut self) -> Self {
         let deadline = Instant::now() + GENEROUS;
         loop {
-            if let Some(addr) = listening_address(&server.log()) {
-                server.addr = addr;
-                return server;
+            if let Some(addr) = listening_address(&self.log()) {
+                self.addr = addr;
+                return self;
             }
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the server did not start ({}):\n{}", ended.unwrap(), server.log());
-            assert!(Instant::now() < deadline, "the server does not listen:\n{}", server.log());
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server did not start ({}):\n{}", ended.unwrap(), self.log());
+            assert!(Instant::now() < deadline, "the server does not listen:\n{}", self.log());
             pause();
         }
+    }
+
+    /// Whether the process has a handler of its own for `signal`.
+    pub fn handles(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
     }
 
     /// Waits until it is ready.
@@ -243,6 +260,38 @@ impl Server {
     /// What it logged so far.
     pub fn log(&self) -> String {
         self.stderr.text()
+    }
+
+    /// Reads no more of its log: the pipe fills.
+    pub fn hold_log(&self) {
+        self.stderr.hold();
+    }
+
+    /// Reads its log again.
+    pub fn release_log(&self) {
+        self.stderr.release();
+    }
+
+    /// Closes its standard error, as soon as it writes one more line.
+    pub fn close_log(&self) {
+        self.stderr.go_away();
+    }
+
+    /// Waits until its log contains `words`, and returns the line.
+    #[track_caller]
+    pub fn wait_for_line(&self, words: &str) -> String {
+        let line = || self.log().lines().find(|line| line.contains(words)).map(str::to_owned);
+        wait_until(&format!("the log says {words}"), || line().is_some());
+        line().unwrap()
+    }
+
+    /// The value of a metric, by its name and labels as they are written.
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let answer = self.admin("/metrics");
+        let text = answer.check_status(200).text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
     /// What it printed so far.
