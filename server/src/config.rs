@@ -10,6 +10,8 @@
 mod check;
 mod effective;
 mod encryption;
+mod key_files;
+mod running;
 mod settings;
 mod show;
 mod sources;
@@ -27,6 +29,8 @@ use serde::Serialize;
 use crate::crypt::kms;
 
 pub use self::{
+    key_files::{Found, KeyFiles},
+    running::{Reread, Running},
     show::reference,
     sources::{Environment, Flags, Source, Sources},
 };
@@ -56,6 +60,8 @@ pub struct Config {
     pub ip_whitelist: Vec<IpAddr>,
     /// API keys by role, and signing keys.
     pub keys: ApiKeys,
+    /// Where those of files come from, to be read again.
+    pub key_files: KeyFiles,
     /// How a stop proceeds.
     pub drain: Drain,
     /// How long a client may take.
@@ -226,6 +232,24 @@ pub struct Warning {
     pub no_effect: bool,
 }
 
+/// Logs what is odd. Settings without effect share one line, if there are any: a file of Go 0.2 has dozens.
+pub fn log_warnings(warnings: &[Warning]) {
+    let (odd, no_effect) = sort_warnings(warnings);
+    for warning in odd {
+        tracing::warn!(event = "config.warning", key = warning.key, source = warning.source, "{}", warning.message);
+    }
+    if let Some(keys) = no_effect {
+        tracing::info!(event = "config.no_effect", keys, "settings that are accepted and have no effect");
+    }
+}
+
+/// What is odd, and the names of the settings without effect, if there are any.
+pub fn sort_warnings(warnings: &[Warning]) -> (Vec<&Warning>, Option<String>) {
+    let (no_effect, odd): (Vec<_>, Vec<_>) = warnings.iter().partition(|warning| warning.no_effect);
+    let keys: Vec<_> = no_effect.iter().map(|warning| warning.key.as_str()).collect();
+    (odd, (!keys.is_empty()).then(|| keys.join(", ")))
+}
+
 /// Every reason why a configuration is refused; never empty.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n"))]
@@ -244,6 +268,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The configuration, and what reads the same `sources` again while a server runs with it.
+    pub fn into_running(self, sources: Sources) -> Result<(Config, Running), Error> {
+        let config = self.config?;
+        let running = Running::new(sources, self.effective, &config);
+        Ok((config, running))
+    }
+
     /// The effective configuration as YAML: every setting with an effect, its source as a comment, secrets masked.
     pub fn to_yaml(&self) -> String {
         show::to_yaml(&self.effective)

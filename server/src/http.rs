@@ -45,6 +45,7 @@ use utoipa_axum::routes;
 use crate::config::Config;
 use crate::db::Db;
 use auth::Auth;
+pub use auth::KeysInForce;
 use cors::Cors;
 use error::Error;
 use gateway::RequestIds;
@@ -62,7 +63,7 @@ struct Shared {
     db: OnceLock<Db>,
     draining: AtomicBool,
     awaits_kms: AtomicBool,
-    auth: Auth,
+    auth: KeysInForce,
     cors: Cors,
     limits: Limits,
     whitelist: Vec<IpAddr>,
@@ -85,7 +86,7 @@ impl App {
             db: OnceLock::new(),
             draining: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
-            auth: Auth::new(&config.keys),
+            auth: KeysInForce::new(&config.keys),
             cors: Cors::new(&config.cors_allowed_origins),
             limits: Limits {
                 max_payload_bytes: config.max_payload_bytes,
@@ -127,8 +128,13 @@ impl App {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    fn auth(&self) -> &Auth {
-        &self.0.auth
+    /// The keys, to be replaced by whoever has others. It knows no database, so it may outlive one.
+    pub fn keys_in_force(&self) -> KeysInForce {
+        self.0.auth.clone()
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        self.0.auth.get()
     }
 
     fn cors(&self) -> &Cors {

@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     match args.command.as_ref().unwrap_or(&Command::Serve) {
-        Command::Serve => run_server(load(args), args.accept_clock),
+        Command::Serve => run_server(sources(args), args.accept_clock),
         Command::Config { command: None } => print_config(load(args)),
         Command::Config { command: Some(ConfigCommand::Check { json, .. }) } => check_config(load(args), *json),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
@@ -104,19 +104,30 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn load(args: &Args) -> Loaded {
-    config::load(&Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() })
+    config::load(&sources(args))
 }
 
-fn run_server(loaded: Loaded, accept_clock: bool) -> Result<(), Failure> {
+fn sources(args: &Args) -> Sources {
+    Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() }
+}
+
+fn run_server(sources: Sources, accept_clock: bool) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    // Before anything that takes time: a signal that comes while files are read must not kill the process.
+    let signals = {
+        let _inside = runtime.enter();
+        serve::Signals::new()?
+    };
+    let loaded = config::load(&sources);
     let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_deref());
     let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
-    log_warnings(&loaded.warnings);
-    let mut config = loaded.config?;
+    config::log_warnings(&loaded.warnings);
+    let (mut config, running) = loaded.into_running(sources)?;
     config.storage.accept_clock = accept_clock;
     telemetry::install_metrics();
-    runtime()?.block_on(async {
+    runtime.block_on(async {
         tokio::spawn(keep_metrics_small());
-        Box::pin(serve::run(config)).await
+        Box::pin(serve::run(config, running, signals)).await
     })?;
     Ok(())
 }
@@ -249,30 +260,13 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn print_warnings(warnings: &[Warning]) {
-    let (odd, no_effect) = sort_warnings(warnings);
+    let (odd, no_effect) = config::sort_warnings(warnings);
     for warning in odd {
         telemetry::say(&format!("warning: {}", warning.message));
     }
     if let Some(keys) = no_effect {
         telemetry::say(&format!("warning: accepted, without effect: {keys}"));
     }
-}
-
-fn log_warnings(warnings: &[Warning]) {
-    let (odd, no_effect) = sort_warnings(warnings);
-    for warning in odd {
-        tracing::warn!(event = "config.warning", key = warning.key, source = warning.source, "{}", warning.message);
-    }
-    if let Some(keys) = no_effect {
-        tracing::info!(event = "config.no_effect", keys, "settings that are accepted and have no effect");
-    }
-}
-
-/// Settings without effect share one line, if there are any: a file of Go 0.2 has dozens.
-fn sort_warnings(warnings: &[Warning]) -> (Vec<&Warning>, Option<String>) {
-    let (no_effect, odd): (Vec<_>, Vec<_>) = warnings.iter().partition(|warning| warning.no_effect);
-    let keys: Vec<_> = no_effect.iter().map(|warning| warning.key.as_str()).collect();
-    (odd, (!keys.is_empty()).then(|| keys.join(", ")))
 }
 
 /// The error and what caused it, on one line each problem.

@@ -1,26 +1,28 @@
 //! The composition root: opens the directory, the store and the database, serves them, and stops.
 //!
-//! A stop on SIGTERM or SIGINT goes in this order: not ready, but serving on for `drain.hold`; no new connections, and
-//! requests in flight finish within `drain.timeout`; what is queued is committed; the store is flushed; exit code 0. A
-//! second signal ends the process at once. A store that fails a write ends the process with an error.
+//! A stop on SIGTERM, SIGINT or SIGQUIT goes in this order: not ready, but serving on for `drain.hold`; no new
+//! connections, and requests in flight finish within `drain.timeout`; what is queued is committed; the store is flushed;
+//! exit code 0. A second signal ends the process at once. A store that fails a write ends the process with an error.
+//! The other signals are in `signals`, and what changes without a restart in `reload`.
 
 mod development;
 pub mod kms_check;
 mod open_files;
+mod reload;
+mod signals;
 pub mod stopped;
 mod tasks;
 
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Running};
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::db::{self, Db, EpochError, OpenError};
@@ -32,6 +34,7 @@ use crate::store::{self, Rocks, Store};
 use crate::telemetry;
 
 use self::open_files::OpenFiles;
+pub use self::signals::Signals;
 pub use crate::format::Error;
 
 /// The exit code after a second signal.
@@ -40,9 +43,9 @@ const IMPATIENT: i32 = 130;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failed write.
-pub async fn run(mut config: Config) -> Result<(), Error> {
-    // Before anything that takes time: a stop that comes while the store opens must not kill the process.
-    let mut signals = Signals::new()?;
+pub async fn run(mut config: Config, running: Running, mut signals: Signals) -> Result<(), Error> {
+    let (hangup, hangups) = mpsc::channel();
+    signals.watch_others(hangup);
     let open_files = OpenFiles::of_process(&config)?;
     open_files.log(config.max_connections);
     let crypt = open_kms(&config)?;
@@ -51,6 +54,8 @@ pub async fn run(mut config: Config) -> Result<(), Error> {
         config.keys = development::keys(&directory)?;
     }
     let app = App::new(&config);
+    let reload = reload::start(app.keys_in_force(), &config, running, hangups);
+    reload.map_err(|error| Error::io("cannot start the thread that reads files again", error))?;
     let (stop, stopping) = watch::channel(false);
     let settings = |name, connections| listen::Settings::new(name, connections, &config);
     let (router, main) = (http::router(app.clone()), settings("main", open_files.connections));
@@ -248,26 +253,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", with_cause(cause)),
         None => error.to_string(),
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Error> {
-        let handle = |kind| signal(kind).map_err(|error| Error::io("signals cannot be handled", error));
-        Ok(Self { terminate: handle(SignalKind::terminate())?, interrupt: handle(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -2,20 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use secrecy::SecretString;
 use serde_json::Value as Json;
 
 use super::{
-    ApiKeys, Config, Drain, Environment, Error, Loaded, Problem, Retention, Source, Storage, Timeouts, Warning,
+    ApiKeys, Config, Drain, Environment, Error, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts,
+    Warning,
     effective::Effective,
+    key_files::{KeyFile, KeyList},
     settings::{Effect, SETTINGS},
     sources::Merged,
-    value::{ANY_HOST, MASK, Value, is_secret, parse_cron, parse_host},
+    value::{ANY_HOST, MASK, Value, parse_cron, parse_host},
 };
 
 pub(super) const NOT_ALLOWED: &str = "is not allowed";
@@ -29,7 +29,8 @@ pub(crate) struct Checker {
 /// Reads and checks everything, and reports all problems at once.
 pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let mut checker = Checker::read(merged);
-    let keys = checker.keys();
+    let key_files = checker.key_files();
+    let keys = key_files.keys();
     let listen = checker.listen(&keys);
     let encryption = checker.encryption();
     let values = &checker.values;
@@ -46,6 +47,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
         rate_limit: values.rate_limit(),
         ip_whitelist: values.texts("server.ip_whitelist").iter().filter_map(|text| text.parse().ok()).collect(),
         keys,
+        key_files,
         drain: Drain { hold: values.duration("drain.hold"), timeout: values.duration("drain.timeout") },
         timeouts: Timeouts {
             header: values.duration("server.timeouts.header"),
@@ -114,21 +116,20 @@ impl Checker {
         checker
     }
 
-    fn keys(&mut self) -> ApiKeys {
-        ApiKeys {
-            backend: self.keys_of("server.api_keys.backend", "server.api_keys.backend_file"),
-            frontend: self.keys_of("server.api_keys.frontend", "server.api_keys.frontend_file"),
-            admin: self.keys_of("server.api_keys.admin", "server.api_keys.admin_file"),
-            signing: self.keys_of("server.api_keys.signing", "server.api_keys.signing_file"),
+    fn key_files(&mut self) -> KeyFiles {
+        KeyFiles {
+            backend: self.key_list("server.api_keys.backend", "server.api_keys.backend_file"),
+            frontend: self.key_list("server.api_keys.frontend", "server.api_keys.frontend_file"),
+            admin: self.key_list("server.api_keys.admin", "server.api_keys.admin_file"),
+            signing: self.key_list("server.api_keys.signing", "server.api_keys.signing_file"),
         }
     }
 
-    /// Inline keys, then those of the file: the first signing key is the one that signs.
-    fn keys_of(&mut self, inline: &'static str, file: &'static str) -> Vec<SecretString> {
-        let mut keys = self.values.secrets(inline);
-        let (Value::Text(path), source) = self.values.get(file).clone() else { return keys };
-        match read_keys(Path::new(&path)) {
-            Ok(more) => keys.extend(more),
+    fn key_list(&mut self, inline: &'static str, file: &'static str) -> KeyList {
+        let inline = self.values.secrets(inline);
+        let (Value::Text(path), source) = self.values.get(file).clone() else { return KeyList { inline, file: None } };
+        match KeyFile::read(PathBuf::from(&path)) {
+            Ok(file) => KeyList { inline, file: Some(file) },
             Err(reason) => {
                 let what = format!("{path} from {source} {reason}");
                 self.problems.push(Problem::new(
@@ -138,9 +139,9 @@ impl Checker {
                     &what,
                     "a readable file with one key a line",
                 ));
+                KeyList { inline, file: None }
             }
         }
-        keys
     }
 
     /// Without API keys only this machine may connect, unless told otherwise, which [`Checker::check_keys`] judges.
@@ -217,26 +218,6 @@ impl ApiKeys {
     fn is_empty(&self) -> bool {
         !self.has_api_keys() && self.signing.is_empty()
     }
-}
-
-/// The keys of a file, one a line. The reason why not never quotes a line.
-fn read_keys(path: &Path) -> Result<Vec<SecretString>, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read ({error})"))?;
-    let mut keys = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        match line.trim() {
-            "" => {}
-            comment if comment.starts_with('#') => {}
-            key if is_secret(key) => keys.push(SecretString::from(key)),
-            _ => {
-                return Err(format!(
-                    "has something else than printable ASCII without white space in line {}",
-                    number + 1
-                ));
-            }
-        }
-    }
-    if keys.is_empty() { Err("holds no key".to_owned()) } else { Ok(keys) }
 }
 
 /// What was given, short enough for one line.

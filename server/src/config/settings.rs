@@ -171,7 +171,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.api_keys.backend_file",
         Kind::Text,
         "",
-        "A file with more of them, one a line; blank lines and `#` comments are skipped.",
+        "A file with more of them, one a line; blank lines and `#` comments are skipped. Read again when it changes.",
     )
     .aliases(&["API_BACKEND_KEYS_FILE"]),
     Setting::new(
@@ -236,7 +236,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "logging.level",
         Kind::Choice(&["trace", "debug", "info", "warn", "error"]),
         "info",
-        "The least important level that is logged. `RUST_LOG` overrides it.",
+        "The least important level that is logged. `RUST_LOG` overrides it; audit lines are always written. SIGHUP reads it \
+         again.",
     )
     .aliases(&["LOG_LEVEL"]),
     Setting::new(

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::{digest, hmac};
 use axum::http::{HeaderMap, HeaderName, header};
@@ -41,7 +43,7 @@ impl Role {
     }
 }
 
-/// One configured API key: its number, for counting what it does, and its role.
+/// One configured API key: its number, for counting what it does, which no other key ever has, and its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) number: u32,
@@ -59,25 +61,56 @@ pub(super) enum Access {
     Unbound,
 }
 
+/// The keys that are in force now; clones are one.
+#[derive(Clone)]
+pub struct KeysInForce(Arc<RwLock<Arc<Auth>>>);
+
+impl KeysInForce {
+    pub(super) fn new(keys: &ApiKeys) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(Auth::new(keys)))))
+    }
+
+    pub(super) fn get(&self) -> Arc<Auth> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other keys from now on. A request under way goes on with the key that it came with.
+    pub fn replace(&self, keys: &ApiKeys) {
+        let mut auth = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *auth = Arc::new(auth.renewed(keys));
+    }
+}
+
 /// The configured keys.
 pub(super) struct Auth {
     keys: HashMap<[u8; 32], Key>,
+    next_number: u32,
     signing: Vec<hmac::Key>,
 }
 
 impl Auth {
     pub(super) fn new(config: &ApiKeys) -> Self {
+        Self { keys: HashMap::new(), next_number: 0, signing: Vec::new() }.renewed(config)
+    }
+
+    /// The keys of this configuration; those that were there before keep their numbers, and with them their buckets.
+    pub(super) fn renewed(&self, config: &ApiKeys) -> Self {
         let mut keys = HashMap::new();
+        let mut next_number = self.next_number;
         let lists =
             [(Role::Admin, &config.admin), (Role::Backend, &config.backend), (Role::Frontend, &config.frontend)];
         for (role, secrets) in lists {
             for secret in secrets {
-                let number = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-                keys.entry(digest_of(secret.expose_secret().as_bytes())).or_insert(Key { number, role });
+                let digest = digest_of(secret.expose_secret().as_bytes());
+                let number = self.keys.get(&digest).map_or(next_number, |key| key.number);
+                if let Entry::Vacant(entry) = keys.entry(digest) {
+                    entry.insert(Key { number, role });
+                    next_number += u32::from(number == next_number);
+                }
             }
         }
         let signing = |secret: &SecretString| hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-        Self { keys, signing: config.signing.iter().map(signing).collect() }
+        Self { keys, next_number, signing: config.signing.iter().map(signing).collect() }
     }
 
     /// The key that the request carries, if it is one of ours.
@@ -230,6 +263,25 @@ mod tests {
         assert_eq!(role(&both), None);
         assert_eq!(role(&[(API_KEY, b"")]), None);
         assert_eq!(role(&[]), None);
+    }
+
+    #[test]
+    fn keys_that_stay_keep_their_numbers_and_new_ones_have_fresh_ones() {
+        let before = Auth::new(&ApiKeys { backend: secrets(&["a", "b"]), ..ApiKeys::default() });
+        let after = before.renewed(&ApiKeys {
+            admin: secrets(&["c"]),
+            backend: secrets(&["b", "d", "b"]),
+            ..ApiKeys::default()
+        });
+        let again = after.renewed(&ApiKeys { backend: secrets(&["a"]), ..ApiKeys::default() });
+        let number = |auth: &Auth, key: &str| {
+            auth.identify(&headers(&[(API_KEY, key.as_bytes())])).map(|key| (key.number, key.role))
+        };
+        let numbers = |auth: &Auth| ["a", "b", "c", "d"].map(|key| number(auth, key));
+        let (admin, backend) = (Role::Admin, Role::Backend);
+        assert_eq!(numbers(&before), [Some((0, backend)), Some((1, backend)), None, None]);
+        assert_eq!(numbers(&after), [None, Some((1, backend)), Some((2, admin)), Some((3, backend))]);
+        assert_eq!(numbers(&again), [Some((4, backend)), None, None, None]);
     }
 
     #[test]

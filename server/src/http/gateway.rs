@@ -116,11 +116,12 @@ fn admit(
     if is_public(path) {
         return Ok(Some(Access::Unbound));
     }
-    let key = app.auth().identify(headers).ok_or(Error::Unauthorized)?;
+    let auth = app.auth();
+    let key = auth.identify(headers).ok_or(Error::Unauthorized)?;
     let access = match key.role {
         Role::Admin => Ok(Access::Unbound),
         Role::Backend => Ok(Access::Backend),
-        Role::Frontend => app.auth().verify(headers).map(Access::Signed),
+        Role::Frontend => auth.verify(headers).map(Access::Signed),
     };
     if let Some(limiter) = app.limits().rate.as_ref() {
         // Only proven users have a bucket of their own: unproven names would be fresh buckets for the asking.

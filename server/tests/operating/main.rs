@@ -1,14 +1,17 @@
-//! Operating a server: what its log says to whom, and when nobody listens.
+//! Operating a server: what its log says to whom and when nobody listens, what signals do, and what changes without a
+//! restart.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
 mod audit;
+mod key_files;
+mod signals;
 mod stalled;
 
 use harness::http::{Connection, Request};
-use harness::{Server, Setup, User};
+use harness::{Server, Setup, THREADS, User};
 use serde_json::json;
 
 /// A row that every store has, opened, which is audited.
@@ -39,10 +42,22 @@ fn fill_log(server: &Server, lines: usize) {
     talk(server, MORE_THAN_A_PIPE_HOLDS + lines);
 }
 
+/// A list of threads with this key; 200 or 401.
+fn status_with(server: &Server, key: &str) -> u16 {
+    server.send(&Request::get(THREADS).key(key).header("X-User-ID", "ann")).status
+}
+
 /// A write and a read by somebody who is served.
 #[track_caller]
 fn check_serves(user: &User) {
     let thread = user.create_thread("kept");
     let message = user.append(&thread, json!("kept"));
     assert_eq!(user.message_keys(&thread, ""), [message]);
+}
+
+/// A named pipe.
+fn make_pipe(path: &std::path::Path) {
+    let mut command = std::process::Command::new("mkfifo");
+    command.arg(path);
+    harness::finish(command).check_code(0);
 }

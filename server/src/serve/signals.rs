@@ -1,0 +1,84 @@
+//! What signals do. None of those that are sent to programs on purpose kills without a word.
+//!
+//! | Signal | Meaning |
+//! |---|---|
+//! | SIGTERM, SIGINT, SIGQUIT | stop; a second one ends the process at once |
+//! | SIGHUP | read the configuration and key files again |
+//! | SIGUSR1, SIGUSR2 | nothing but a log line |
+//! | SIGXFSZ | nothing: the write that was too large fails, and says so |
+//! | SIGPIPE | ignored, as in every Rust program |
+
+use std::sync::mpsc::Sender;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Error;
+
+/// Those that stop the server.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    others: Option<Others>,
+}
+
+/// Those that it survives.
+#[derive(Debug)]
+struct Others {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+    file_size: Signal,
+}
+
+impl Signals {
+    /// Handles all signals from now on; inside a runtime. Those that come before somebody asks for them wait.
+    pub fn new() -> Result<Self, Error> {
+        let handle = |kind| signal(kind).map_err(|error| Error::io("signals cannot be handled", error));
+        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let others = Others {
+            hangup: handle(SignalKind::hangup())?,
+            user1: handle(SignalKind::user_defined1())?,
+            user2: handle(SignalKind::user_defined2())?,
+            file_size: handle(file_size)?,
+        };
+        Ok(Self {
+            terminate: handle(SignalKind::terminate())?,
+            interrupt: handle(SignalKind::interrupt())?,
+            quit: handle(SignalKind::quit())?,
+            others: Some(others),
+        })
+    }
+
+    /// Waits for one that stops the server.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+
+    /// Tells `hangups` of each SIGHUP, from a task of its own. Only the first call does.
+    pub(super) fn watch_others(&mut self, hangups: Sender<()>) {
+        if let Some(others) = self.others.take() {
+            tokio::spawn(others.watch(hangups));
+        }
+    }
+}
+
+impl Others {
+    async fn watch(mut self, hangups: Sender<()>) {
+        let ignored = |signal| tracing::info!(event = "signal.ignored", signal, "it means nothing to this server");
+        loop {
+            tokio::select! {
+                // Where nobody waits any more the server is about to end.
+                _ = self.hangup.recv() => drop(hangups.send(())),
+                _ = self.user1.recv() => ignored("SIGUSR1"),
+                _ = self.user2.recv() => ignored("SIGUSR2"),
+                _ = self.file_size.recv() => ignored("SIGXFSZ"),
+            }
+        }
+    }
+}
