@@ -6,6 +6,7 @@
 mod harness;
 
 mod audit;
+mod events;
 mod key_files;
 mod signals;
 mod stalled;
