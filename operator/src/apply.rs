@@ -6,15 +6,25 @@
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    MANAGER, crd::ProgressDB, decide::Act, drift, error::Error, kind::Kind, lease::Leadership,
-    objects::labels::MANAGED_BY, observe::Cache, telemetry,
+    MANAGER,
+    crd::{self, ProgressDB},
+    decide::Act,
+    drift,
+    error::{Error, is_gone},
+    kind::Kind,
+    lease::Leadership,
+    objects::labels::MANAGED_BY,
+    observe::Cache,
+    raw::Raw,
+    telemetry,
 };
 
 /// The one who writes.
@@ -27,36 +37,58 @@ pub struct Writer {
     pub cache: Arc<Cache>,
 }
 
+/// What became of the acts.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The resource as it then is, if it was written to.
+    pub resource: Option<ProgressDB>,
+    /// The act that failed and why; those after it were not tried.
+    pub failure: Option<(Act, Error)>,
+}
+
 impl Writer {
-    /// Does what was decided; returns the resource if that was written to.
-    pub async fn apply(&self, resource: &ProgressDB, acts: &[Act]) -> Result<Option<ProgressDB>, Error> {
-        let mut written = None;
+    /// Does what was decided, until one act fails.
+    pub async fn apply(&self, resource: &ProgressDB, acts: &[Act], now: Timestamp) -> Applied {
+        let mut applied = Applied::default();
         for act in acts {
-            self.check()?;
-            telemetry::record_write(act.name());
-            tracing::debug!(event = "act", resource = resource.name_any(), act = act.name(), about = act.about());
-            match act {
-                Act::SetFinalizers(finalizers) => written = Some(self.set_finalizers(resource, finalizers).await?),
-                Act::Apply(object) => self.apply_object(resource, object).await?,
-                Act::Correct { kind, name, uid, version, patch } => {
-                    self.correct(resource, *kind, name, (uid, version), patch).await?;
+            match self.apply_one(resource, act, now).await {
+                Ok(None) => {}
+                Ok(written) => applied.resource = written,
+                Err(error) => {
+                    applied.failure = Some((act.clone(), error));
+                    break;
                 }
-                Act::Create(object) => self.create(resource, object).await?,
-                Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
-                Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
-                Act::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
-                Act::Destroy { kind, name, uid } => {
-                    self.look_again(resource).await?;
-                    self.delete(resource, *kind, name, uid).await?;
-                }
-                Act::ReleaseClaim { name, uid, version, finalizers } => {
-                    let patch = with_finalizers(Some(uid), Some(version), finalizers);
-                    self.release_claim(resource, name, &patch).await?;
-                }
-                Act::RetainVolume { name } => self.retain_volume(name).await?,
             }
         }
-        Ok(written)
+        applied
+    }
+
+    /// Returns the resource if that was written to.
+    async fn apply_one(&self, resource: &ProgressDB, act: &Act, now: Timestamp) -> Result<Option<ProgressDB>, Error> {
+        self.check()?;
+        telemetry::record_write(act.name());
+        tracing::debug!(event = "act", resource = resource.name_any(), act = act.name(), about = act.about());
+        match act {
+            Act::SetFinalizers(finalizers) => return self.set_finalizers(resource, finalizers).await.map(Some),
+            Act::Apply(object) => self.apply_object(resource, object, now).await?,
+            Act::Correct { kind, name, uid, version, patch } => {
+                self.correct(resource, *kind, name, (uid, version), patch, now).await?;
+            }
+            Act::Create(object) => self.create(resource, object).await?,
+            Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
+            Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
+            Act::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
+            Act::Destroy { kind, name, uid } => {
+                self.look_again(resource).await?;
+                self.delete(resource, *kind, name, uid).await?;
+            }
+            Act::ReleaseClaim { name, uid, version, finalizers } => {
+                let patch = with_finalizers(Some(uid), Some(version), finalizers);
+                self.release_claim(resource, name, &patch).await?;
+            }
+            Act::RetainVolume { name } => self.retain_volume(name).await?,
+        }
+        Ok(None)
     }
 
     /// Nobody writes who does not lead.
@@ -64,26 +96,37 @@ impl Writer {
         if self.leadership.holds() { Ok(()) } else { Err(Error::NotLeading) }
     }
 
-    fn api(&self, resource: &ProgressDB, kind: Kind) -> Api<DynamicObject> {
+    fn api(&self, resource: &ProgressDB, kind: Kind) -> Api<Raw> {
         let namespace = resource.namespace().unwrap_or_default();
         Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource())
     }
 
     /// The resources beside this one, and itself.
-    pub(crate) fn resources(&self, resource: &ProgressDB) -> Api<ProgressDB> {
-        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    pub(crate) fn resources(&self, resource: &ObjectMeta) -> Api<Raw> {
+        let namespace = resource.namespace.as_deref().unwrap_or_default();
+        Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<ProgressDB>(&()))
     }
 
     /// Server-side apply. What exists must be the object that was seen; what does not is made without force, so that
     /// nobody's object is taken who made it a moment ago.
-    async fn apply_object(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {
+    async fn apply_object(&self, resource: &ProgressDB, object: &Value, now: Timestamp) -> Result<(), Error> {
         let (kind, name) = identify(object);
-        let exists = object.pointer("/metadata/uid").is_some();
+        let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
         let params = PatchParams::apply(MANAGER);
-        let params = if exists { params.force() } else { params };
-        let applied =
-            self.api(resource, kind).patch(&name, &params, &Patch::Apply(&drift::marked(object.clone()))).await;
-        self.keep(kind, applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?);
+        let params = if uid.is_some() { params.force() } else { params };
+        let outcomes = &self.cache.outcomes;
+        let is_repetition = uid.is_some_and(|uid| outcomes.is_repetition(uid, drift::mark(object)));
+        let by = if is_repetition { self.who_changed(resource, object).await } else { None };
+        let applied = self.api(resource, kind).patch(&name, &params, &Patch::Apply(object)).await;
+        if kind.is_optional() && applied.as_ref().is_err_and(is_gone) {
+            // All else goes on; the watch finds the kind when it comes back.
+            self.cache.lose(kind);
+            return Ok(());
+        }
+        let applied = applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?;
+        let answer = applied.to_value();
+        outcomes.note(object, &answer, uid.is_none(), by, now);
+        self.cache.absorb(kind, &answer);
         Ok(())
     }
 
@@ -95,21 +138,34 @@ impl Writer {
         name: &str,
         (uid, version): (&str, &str),
         patch: &Value,
+        now: Timestamp,
     ) -> Result<(), Error> {
         let mut patch = patch.clone();
         patch["metadata"] = json!({ "uid": uid, "resourceVersion": version });
         let corrected = self.api(resource, kind).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
-        self.keep(kind, corrected.map_err(|error| Error::new(format!("correcting {} {name}", kind.name()), error))?);
+        let corrected = corrected.map_err(|error| Error::new(format!("correcting {} {name}", kind.name()), error))?;
+        self.cache.outcomes.note_correction(&corrected.to_value(), now);
+        self.keep(kind, &corrected);
         Ok(())
+    }
+
+    /// Who changed which fields of an object that was right before; `None` if that cannot be known.
+    async fn who_changed(&self, resource: &ProgressDB, desired: &Value) -> Option<String> {
+        let (kind, name) = identify(desired);
+        let namespace = resource.namespace().unwrap_or_default();
+        let whole: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource());
+        let live = whole.get(&name).await.ok()?;
+        let by = drift::owners(&serde_json::to_value(live).ok()?, desired);
+        tracing::info!(event = "contested", resource = resource.name_any(), kind = kind.name(), name, by, "set back");
+        by
     }
 
     async fn create(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {
         let (kind, name) = identify(object);
         let failed = |error| Error::new(format!("creating {} {name}", kind.name()), error);
-        let object: DynamicObject = serde_json::from_value(object.clone()).expect("every object of ours has metadata");
         let api = self.api(resource, kind);
-        match api.create(&creation(), &object).await {
-            Ok(made) => self.keep(kind, made),
+        match api.create(&creation(), &Raw::from(object)).await {
+            Ok(made) => self.keep(kind, &made),
             Err(error) => {
                 self.clear_the_way(resource, kind, &api, &name, &error).await?;
                 return Err(failed(error));
@@ -123,7 +179,7 @@ impl Writer {
         &self,
         resource: &ProgressDB,
         kind: Kind,
-        api: &Api<DynamicObject>,
+        api: &Api<Raw>,
         name: &str,
         error: &kube::Error,
     ) -> Result<(), Error> {
@@ -132,10 +188,9 @@ impl Writer {
             return Ok(());
         }
         let found = api.get_opt(name).await.map_err(|error| Error::new(format!("reading Job {name}"), error))?;
-        let is_ours = |found: &DynamicObject| {
-            found.owner_references().iter().any(|owner| Some(&owner.uid) == resource.meta().uid.as_ref())
-        };
-        let hidden = |found: &DynamicObject| found.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER);
+        let is_ours =
+            |found: &Raw| found.owner_references().iter().any(|owner| Some(&owner.uid) == resource.meta().uid.as_ref());
+        let hidden = |found: &Raw| found.labels().get(MANAGED_BY).is_none_or(|by| by != MANAGER);
         match found.filter(|found| is_ours(found) && hidden(found)).and_then(|found| found.uid()) {
             Some(uid) => self.delete(resource, kind, name, &uid).await,
             None => Ok(()),
@@ -147,7 +202,9 @@ impl Writer {
         let name = resource.name_any();
         let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "spec": { "replicas": 0 } });
         let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
-        self.keep(Kind::StatefulSet, stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
+        self.keep(Kind::StatefulSet, &stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
+        // It is to be started as it was before, and that is no quarrel with anybody.
+        self.cache.outcomes.forget(uid);
         Ok(())
     }
 
@@ -164,11 +221,9 @@ impl Writer {
     /// Whether the resource is still being deleted, under the policy that was decided on.
     async fn look_again(&self, resource: &ProgressDB) -> Result<(), Error> {
         let name = resource.name_any();
-        let live = self
-            .resources(resource)
-            .get(&name)
-            .await
-            .map_err(|error| Error::new(format!("looking at {name} again"), error))?;
+        let doing = format!("looking at {name} again");
+        let live = self.resources(&resource.metadata).get(&name).await.map_err(|error| Error::new(&doing, error))?;
+        let live = decoded(&live, doing)?;
         let agrees = live.uid() == resource.uid()
             && live.meta().deletion_timestamp.is_some()
             && live.spec.deletion_policy == resource.spec.deletion_policy;
@@ -185,8 +240,9 @@ impl Writer {
         let name = resource.name_any();
         let (uid, version) = (resource.uid(), resource.resource_version());
         let patch = with_finalizers(uid.as_deref(), version.as_deref(), finalizers);
-        let written = self.resources(resource).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
-        written.map_err(|error| Error::new(format!("setting the finalizers of {name}"), error))
+        let doing = format!("setting the finalizers of {name}");
+        let written = self.resources(&resource.metadata).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
+        decoded(&written.map_err(|error| Error::new(&doing, error))?, doing)
     }
 
     async fn release_claim(&self, resource: &ProgressDB, name: &str, patch: &Value) -> Result<(), Error> {
@@ -202,9 +258,14 @@ impl Writer {
         kept.map(drop).map_err(|error| Error::new(format!("keeping the volume {name}"), error))
     }
 
-    fn keep(&self, kind: Kind, object: DynamicObject) {
-        self.cache.absorb(kind, &serde_json::to_value(object).expect("an object is JSON"));
+    fn keep(&self, kind: Kind, object: &Raw) {
+        self.cache.absorb(kind, &object.to_value());
     }
+}
+
+/// The resource as it was answered. It could be read when the pass began; if it no longer can be, it was changed.
+pub(crate) fn decoded(resource: &Raw, doing: String) -> Result<ProgressDB, Error> {
+    crd::read(resource.text()).map_err(|unreadable| Error::Stale { doing, message: unreadable.why })
 }
 
 /// Replaces the finalizers of an object that is still as it was seen.

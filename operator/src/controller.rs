@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
+    api::{ApiResource, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
     runtime::{
         WatchStreamExt,
         controller::{Action, Config, ReconcileRequest},
@@ -24,13 +24,15 @@ use kube::{
 use tokio::time::Instant;
 
 use crate::{
-    apply::Writer,
+    apply::{Writer, decoded},
     clock::Clock,
-    crd::ProgressDB,
-    decide::decide,
+    crd::{ProgressDB, ProgressDBStatus, Unreadable},
+    decide::{self, decide},
     error::Error,
     lease::Leadership,
     observe::{Ask, Cache, Installation, Observer},
+    raw::Raw,
+    refusals::Refusals,
     telemetry,
 };
 
@@ -38,6 +40,10 @@ use crate::{
 const CONCURRENCY: u16 = 8;
 /// Changes that come together make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// When nothing but a change of the resource can help; it wakes a pass.
+const UNCHANGED: Duration = Duration::from_secs(600);
+/// From a pass that wrote to the one that looks what became of it.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 /// The first retry of a pass that failed, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
@@ -53,6 +59,7 @@ pub struct Context {
     failures: Mutex<HashMap<String, u32>>,
     /// Resources that another installation looks after, by uid, and which.
     left: Mutex<HashSet<(String, String)>>,
+    refusals: Refusals,
 }
 
 impl Context {
@@ -66,6 +73,7 @@ impl Context {
             written: Mutex::default(),
             failures: Mutex::default(),
             left: Mutex::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -79,28 +87,43 @@ impl Context {
     pub async fn pass(&self, resource: Arc<ProgressDB>) -> Result<Duration, Error> {
         self.cache.listed().await;
         let resource = self.newest(resource);
+        let uid = resource.uid().unwrap_or_default();
         let now = self.clock.now();
         if let Some(other) = self.observer.looked_after_by_another(&resource, now).await? {
             self.leave_alone(&resource, &other, now).await?;
             return Ok(RETRY.1);
         }
         let mut seen = self.observer.observe(Arc::clone(&resource), now).await?;
+        // What was refused is told until it is done, so that asking again changes no condition.
+        let standing = self.refusals.of(&uid);
+        seen.refusal = standing.as_ref().map(|refusal| refusal.words.clone());
         let decision = decide(&seen, now);
-        let resource = self.keep(resource, self.writer.report(&seen.resource, &decision.status, now).await?);
-        match self.writer.apply(&resource, &decision.acts).await {
-            Ok(written) => {
-                self.keep(resource, written);
-                Ok(decision.again)
-            }
-            Err(Error::Refused { doing, message }) => {
+        let resource = self.report(&seen.resource, &decision.status, now).await?;
+        let (acts, held) = match &standing {
+            Some(refusal) => refusal.hold(&decision.acts, now),
+            None => (&*decision.acts, None),
+        };
+        let applied = self.writer.apply(&resource, acts, now).await;
+        let resource = self.keep(resource, applied.resource);
+        match applied.failure {
+            Some((act, Error::Refused { doing, message })) => {
                 tracing::warn!(event = "refused", resource = resource.name_any(), doing, message, "see the condition");
-                seen.refusal = Some(format!("{doing}: {message}"));
+                let words = format!("{doing}: {message}");
+                let wait = self.refusals.note(&uid, &act, words.clone(), now);
+                seen.refusal = Some(words);
                 seen.resource = Arc::clone(&resource);
                 let decision = decide(&seen, now);
-                self.keep(resource, self.writer.report(&seen.resource, &decision.status, now).await?);
-                Ok(RETRY.1)
+                self.report(&seen.resource, &decision.status, now).await?;
+                Ok(wait)
             }
-            Err(error) => Err(error),
+            Some((_, error)) => Err(error),
+            None if held.is_none() && standing.is_some() => {
+                self.refusals.forget(&uid);
+                Ok(AFTERWARDS)
+            }
+            // Nothing need tell of what was done: it may have changed nothing.
+            None if !acts.is_empty() => Ok(AFTERWARDS.min(decision.again)),
+            None => Ok(held.unwrap_or(decision.again).min(decision.again)),
         }
     }
 
@@ -116,7 +139,28 @@ impl Context {
             operator = other,
             "another operator works"
         );
-        self.writer.tell_left_alone(resource, other, now).await
+        self.writer.tell_left_alone(&resource.metadata, other, now).await
+    }
+
+    /// Says of a resource that cannot be read that it cannot.
+    pub async fn tell(&self, unreadable: &Unreadable) -> Result<Duration, Error> {
+        let now = self.clock.now();
+        let status = decide::unreadable(unreadable, now);
+        self.writer.report(&unreadable.metadata, unreadable.status.as_ref(), &status, now).await?;
+        Ok(UNCHANGED)
+    }
+
+    /// Tells the status; returns the resource as it then is.
+    async fn report(
+        &self,
+        resource: &Arc<ProgressDB>,
+        status: &ProgressDBStatus,
+        now: Timestamp,
+    ) -> Result<Arc<ProgressDB>, Error> {
+        let written = self.writer.report(&resource.metadata, resource.status.as_ref(), status, now).await?;
+        let doing = || format!("writing the status of {}", resource.name_any());
+        let written = written.map(|written| decoded(&written, doing())).transpose()?;
+        Ok(self.keep(Arc::clone(resource), written))
     }
 
     /// The resource as we wrote it last, until the watch shows that or something later.
@@ -124,7 +168,7 @@ impl Context {
         let uid = resource.uid().unwrap_or_default();
         let mut written = self.written.lock().expect("nobody panics while holding it");
         match written.get(&uid) {
-            Some(ours) if version(ours) > version(&resource) => Arc::clone(ours),
+            Some(ours) if version(&**ours) > version(&*resource) => Arc::clone(ours),
             Some(_) => {
                 written.remove(&uid);
                 resource
@@ -147,6 +191,36 @@ impl Context {
         written
     }
 
+    /// Takes what the watch of the resources says; `None` if that is nothing new.
+    fn hear(&self, event: watcher::Result<Event<Raw>>) -> Option<Event<Stub>> {
+        let kind = "ProgressDB";
+        match event {
+            Ok(event) => {
+                self.cache.health.heard(kind);
+                self.cache.take_resource(&event);
+                // Our own writes wake nobody: the pass that made them says when to look again.
+                let is_own = matches!(&event, Event::Apply(resource) if self.is_own(resource));
+                (!is_own).then(|| stubs(&event))
+            }
+            Err(error) => {
+                self.cache.health.failed(kind, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether a change that the watch tells is one that we made, and know.
+    fn is_own(&self, told: &Raw) -> bool {
+        let mut written = self.written.lock().expect("nobody panics while holding it");
+        let uid = told.uid().unwrap_or_default();
+        let Some(ours) = written.get(&uid).map(|ours| version(&**ours)) else { return false };
+        // From now on the cache has it.
+        if ours == version(told) {
+            written.remove(&uid);
+        }
+        ours >= version(told)
+    }
+
     fn succeeded(&self, uid: &str) {
         self.failures.lock().expect("nobody panics while holding it").remove(uid);
     }
@@ -159,19 +233,19 @@ impl Context {
     }
 }
 
-fn version(resource: &ProgressDB) -> u64 {
+fn version(resource: &impl ResourceExt) -> u64 {
     resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// What the queue knows of a resource; the rest is packed in the cache.
 type Stub = PartialObjectMeta<ProgressDB>;
 
-fn stub(resource: &ProgressDB) -> Stub {
+fn stub(resource: &Raw) -> Stub {
     let ObjectMeta { name, namespace, uid, .. } = resource.metadata.clone();
     ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }.into_response_partial()
 }
 
-fn stubs(event: &Event<ProgressDB>) -> Event<Stub> {
+fn stubs(event: &Event<Raw>) -> Event<Stub> {
     match event {
         Event::Apply(resource) => Event::Apply(stub(resource)),
         Event::Delete(resource) => Event::Delete(stub(resource)),
@@ -184,10 +258,13 @@ fn stubs(event: &Event<ProgressDB>) -> Event<Stub> {
 async fn reconcile(stub: Arc<Stub>, context: Arc<Context>) -> Result<Action, Error> {
     let resource = context.cache.resource(&stub.namespace().unwrap_or_default(), &stub.name_any());
     // It was deleted, or is being listed anew: both come with an event.
-    let Some(resource) = resource.map(Arc::new) else { return Ok(Action::await_change()) };
+    let Some(resource) = resource else { return Ok(Action::await_change()) };
     let started = Instant::now();
-    let uid = resource.uid().unwrap_or_default();
-    let result = context.pass(resource).await;
+    let uid = stub.uid().unwrap_or_default();
+    let result = match resource {
+        Ok(resource) => context.pass(Arc::new(resource)).await,
+        Err(unreadable) => context.tell(&unreadable).await,
+    };
     telemetry::record_pass(result.as_ref().map_or_else(Error::kind, |_| "ok"), started.elapsed());
     let again = result?;
     context.succeeded(&uid);
@@ -227,19 +304,16 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send,
 ) {
     let (store, writer) = reflector::store();
-    let resources: Api<ProgressDB> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+    let kind = ApiResource::erase::<ProgressDB>(&());
+    let resources: Api<Raw> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
     };
     let own = watcher(resources, watcher::Config::default())
         .default_backoff()
-        .modify(|resource| resource.managed_fields_mut().clear())
-        .map_ok({
-            let cache = Arc::clone(&context.cache);
-            move |event| {
-                cache.take_resource(&event);
-                stubs(&event)
-            }
+        .filter_map({
+            let context = Arc::clone(&context);
+            move |event| ready(context.hear(event).map(Ok::<_, watcher::Error>))
         })
         .reflect(writer)
         .touched_objects()

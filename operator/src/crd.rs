@@ -7,6 +7,7 @@
 
 mod kms;
 mod network;
+mod reading;
 mod status;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 
 pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
 pub use network::{NetworkPolicy, Service, ServiceType};
+pub use reading::{Unreadable, read};
 pub use status::{ApiKeysStatus, KmsStatus, ProgressDBStatus};
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.

@@ -13,12 +13,16 @@ mod judge;
 mod pods;
 mod restart;
 mod roll;
+mod unreadable;
 mod wanted;
 
 use jiff::Timestamp;
 use std::time::Duration;
 
-pub use self::act::Act;
+pub use self::{
+    act::Act,
+    unreadable::{UNREADABLE, unreadable},
+};
 use self::{
     conditions::{About, Finding},
     wanted::Wanted,
@@ -69,6 +73,8 @@ pub(crate) struct Findings {
     pub(crate) blocked: Option<Finding>,
     /// What the API server refuses.
     pub(crate) refused: Option<Finding>,
+    /// Who insists on another value of a field than the operator.
+    pub(crate) contested: Option<Finding>,
 }
 
 /// Decides what to do about a resource.
@@ -116,6 +122,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
             is_behind,
             blocked: None,
             refused: judge::refusal(seen),
+            contested: judge::contest(seen),
         },
         acts,
         now,
@@ -142,6 +149,7 @@ impl Findings {
             is_behind: true,
             blocked: None,
             refused: judge::refusal(seen),
+            contested: judge::contest(seen),
         }
     }
 }
@@ -166,22 +174,20 @@ fn finalizers(seen: &Observed) -> Option<Act> {
 pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Act> {
     let kind = Kind::of(object)?;
     let name = object.pointer("/metadata/name")?.as_str()?;
-    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else {
-        return Some(Act::Apply(object.clone()));
-    };
     let marked = drift::marked(object.clone());
-    if drift::stands(&live.0, &marked) {
+    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Act::Apply(marked)) };
+    let is_in_vain = || seen.pasts.get(live.uid()).is_some_and(|past| past.forbids(&live.0, &marked));
+    if drift::object_stands(&live.0, &marked) || is_in_vain() {
         return None;
     }
     if let Some(patch) = drift::correction(&live.0, object) {
         let (uid, version) = (live.uid().to_owned(), live.version().to_owned());
         return Some(Act::Correct { kind, name: name.to_owned(), uid, version, patch });
     }
-    Some(Act::Apply(with_uid(object, live)))
+    Some(Act::Apply(with_uid(marked, live)))
 }
 
-fn with_uid(object: &serde_json::Value, live: &Live) -> serde_json::Value {
-    let mut object = object.clone();
+fn with_uid(mut object: serde_json::Value, live: &Live) -> serde_json::Value {
     object["metadata"]["uid"] = live.uid().into();
     object
 }
@@ -194,6 +200,7 @@ fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -
         true => AGAIN,
         false => SOON,
     };
+    let again = seen.pasts.values().filter_map(|past| past.until).fold(again, Duration::min);
     Decision { status: status(seen, &findings, &acts, now), acts, again }
 }
 
@@ -215,6 +222,7 @@ impl Findings {
             .or_else(|| parts.into_iter().flatten().find(needs_hands))
             .or(server)
             .or(self.api_keys.as_ref().filter(|(_, is_overdue)| *is_overdue).map(|(finding, _)| finding))
+            .or(self.contested.as_ref())
     }
 }
 

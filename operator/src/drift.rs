@@ -4,7 +4,11 @@
 //! stands. What others added, and what the API server filled in, does not count, but where an addition changes what is
 //! meant: in selectors, in the ports of a Service, in lists of words such as arguments.
 
+mod owners;
+
 use serde_json::{Map, Value, json};
+
+pub use owners::owners;
 
 use crate::objects::hash;
 
@@ -25,6 +29,41 @@ pub fn marked(mut desired: Value) -> Value {
         annotations.insert(APPLIED.to_owned(), hash.into());
     }
     desired
+}
+
+/// The hash that [`marked`] put into an object.
+pub fn mark(object: &Value) -> &str {
+    let annotations = object.pointer("/metadata/annotations");
+    annotations.and_then(|annotations| annotations.get(APPLIED)?.as_str()).unwrap_or_default()
+}
+
+/// Whether everything in the object `desired` stands in the object `live`. Their kind is not compared: the API server
+/// leaves it out of the items of a list.
+pub fn object_stands(live: &Value, desired: &Value) -> bool {
+    let Value::Object(fields) = desired else { return live == desired };
+    let fields = fields.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind");
+    fields.into_iter().all(|(name, value)| live.get(name).map_or_else(|| is_nothing(value), |live| stands(live, value)))
+}
+
+/// A hash of that part of `live` that `desired` speaks of: what became of it, whatever that is. It is the same whether or
+/// not `desired` names the uid of the object that is meant.
+pub fn outcome(live: &Value, desired: &Value) -> String {
+    let mut part = part(live, desired);
+    part.get_mut("metadata").and_then(Value::as_object_mut).map(|metadata| metadata.remove("uid"));
+    hash(part.to_string().as_bytes())
+}
+
+/// Lists are taken whole: who changes them may have moved what they hold.
+fn part(live: &Value, desired: &Value) -> Value {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired
+            .iter()
+            .filter(|(name, _)| *name != "apiVersion" && *name != "kind")
+            .filter_map(|(name, value)| Some((name.clone(), part(live.get(name)?, value))))
+            .collect::<Map<_, _>>()
+            .into(),
+        _ => live.clone(),
+    }
 }
 
 /// Whether everything in `desired` stands in `live`.
@@ -138,6 +177,7 @@ pub fn quantity(value: &Value) -> Option<f64> {
         "Gi" => 1024.0 * 1024.0 * 1024.0,
         "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         "Pi" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "Ei" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
         exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
     Some(digits.parse::<f64>().ok()? * factor)
@@ -195,8 +235,31 @@ mod tests {
 
     #[test]
     fn the_mark_changes_with_the_text() {
-        let mark = |size: u32| marked(json!({ "spec": { "size": size } }))["metadata"]["annotations"][APPLIED].clone();
-        assert_eq!(mark(1), mark(1));
-        assert_ne!(mark(1), mark(2));
+        let of_size = |size: u32| mark(&marked(json!({ "spec": { "size": size } }))).to_owned();
+        assert_eq!(of_size(1), of_size(1));
+        assert_ne!(of_size(1), of_size(2));
+    }
+
+    #[test]
+    fn an_item_of_a_list_that_does_not_say_its_kind_stands() {
+        let desired = json!({ "apiVersion": "v1", "kind": "Service", "spec": { "type": "ClusterIP" } });
+        assert!(object_stands(&json!({ "spec": { "type": "ClusterIP" } }), &desired));
+        assert!(!object_stands(&json!({ "spec": { "type": "NodePort" } }), &desired));
+    }
+
+    #[test]
+    fn an_outcome_is_the_same_until_what_we_speak_of_changes() {
+        let desired = json!({ "kind": "a", "spec": { "tolerations": [{ "key": "ours" }] } });
+        let live = |key: &str, other: u32| json!({ "spec": { "tolerations": [{ "key": "ours" }, { "key": key }], "other": other } });
+        assert!(!object_stands(&live("theirs", 1), &desired));
+        assert_eq!(outcome(&live("theirs", 1), &desired), outcome(&live("theirs", 2), &desired));
+        assert_ne!(outcome(&live("theirs", 1), &desired), outcome(&live("another", 1), &desired));
+        let with_uid = |object: &Value| {
+            let mut object = object.clone();
+            object["metadata"] = json!({ "uid": "a" });
+            object
+        };
+        let (found, meant) = (with_uid(&live("theirs", 1)), json!({ "metadata": {} }));
+        assert_eq!(outcome(&found, &with_uid(&meant)), outcome(&found, &meant));
     }
 }

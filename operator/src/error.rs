@@ -62,6 +62,11 @@ impl Error {
     }
 }
 
+/// Whether the cluster no longer serves a kind: its definition is gone, or is going.
+pub fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found() || status.code == 405)
+}
+
 /// It was meant for an object that another has replaced, which a patch is told as a field that cannot change; or what is
 /// to be made goes with its namespace, and whoever deletes that has decided.
 fn is_about_the_past(status: &Status) -> bool {
@@ -69,9 +74,10 @@ fn is_about_the_past(status: &Status) -> bool {
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating" || cause.field == "metadata.uid")
 }
 
-/// Asking again changes nothing: the request is wrong, or not allowed.
+/// Asking again changes nothing: the request is wrong, or not allowed, or a webhook that must be asked does not answer.
 fn is_final(status: &Status) -> bool {
-    matches!(status.code, 400 | 401 | 403 | 405 | 413 | 415 | 422)
+    let is_webhook = status.code == 500 && status.message.contains("failed calling webhook");
+    matches!(status.code, 400 | 401 | 403 | 405 | 413 | 415 | 422) || is_webhook
 }
 
 #[cfg(test)]
@@ -95,6 +101,13 @@ mod tests {
         ];
         let kinds = answers.map(|(code, reason)| kind(code, reason));
         assert_eq!(kinds, ["stale", "stale", "stale", "refused", "refused", "unavailable", "unavailable"]);
+    }
+
+    #[test]
+    fn a_webhook_that_does_not_answer_is_a_refusal() {
+        let message = "Internal error occurred: failed calling webhook \"a.example.com\": connection refused";
+        let status = Status::failure(message, "InternalError").with_code(500).boxed();
+        assert_eq!(Error::new("trying", kube::Error::Api(status)).kind(), "refused");
     }
 
     #[test]

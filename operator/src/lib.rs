@@ -27,7 +27,10 @@ pub mod kind;
 pub mod lease;
 pub mod objects;
 pub mod observe;
+pub mod outcomes;
 pub mod plugin;
+pub mod raw;
+pub mod refusals;
 pub mod report;
 pub mod telemetry;
 

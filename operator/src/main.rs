@@ -103,11 +103,13 @@ async fn work(
         () = stopped(stop.clone()) => return Ok(candidacy.await?),
     }
     let cache = Arc::new(Cache::default());
+    let watched = tell_health(Arc::clone(&cache), unready);
     let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, over_http())
         .of(args.lease_namespace.clone().map(|namespace| Installation { namespace, lease: args.lease.clone() }));
     let passes = controller::run(client, args.namespace.as_deref(), Arc::new(context), stopped(stop.clone()));
     tokio::select! {
         () = passes => Ok(candidacy.await?),
+        () = watched => Ok(()),
         () = leadership.lost(), if !*stop.borrow() => anyhow::bail!("the lease was lost: another operator may lead now"),
     }
 }
@@ -134,6 +136,15 @@ async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<Strin
         tracing::error!(event = "crd.unusable", problem, "waiting");
         unready.send_replace(Some(problem));
         tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// Has the operator not ready for as long as a watch fails.
+async fn tell_health(cache: Arc<Cache>, unready: watch::Sender<Option<String>>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let complaint = cache.health.complaint();
+        unready.send_if_modified(|told| std::mem::replace(told, complaint.clone()) != complaint);
     }
 }
 

@@ -8,6 +8,7 @@
 mod answer;
 mod asked;
 mod cache;
+mod health;
 mod installation;
 mod keys;
 mod live;
@@ -27,15 +28,16 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ListParams},
-    core::{ApiResource, GroupVersionKind},
+    core::{ApiResource, DynamicResourceScope, GroupVersionKind},
 };
 use serde_json::Value;
 
 pub use self::{
     answer::{Answer, Ask, Call, over_http},
     cache::Cache,
+    health::Health,
     installation::Installation,
     keys::{Verdict, Wrapped},
     live::Live,
@@ -48,6 +50,8 @@ use crate::{
     error::Error,
     kind::Kind,
     objects::{SERVER, labels, names},
+    outcomes::Past,
+    raw::Raw,
 };
 
 /// What was asked for by name is good for this long.
@@ -97,8 +101,10 @@ pub struct Observed {
     pub kms_key: Option<String>,
     /// The installation of the operator that looks; a NetworkPolicy must let it in.
     pub installation: Option<Installation>,
-    /// What the API server refused in this pass, in its words.
+    /// What the API server refuses, in its words.
     pub refusal: Option<String>,
+    /// What became of objects when they were applied before, by uid.
+    pub pasts: BTreeMap<String, Past>,
 }
 
 /// What is known of a storage class.
@@ -169,6 +175,7 @@ impl Observer {
             kms_key: None,
             installation: self.installation.clone(),
             refusal: None,
+            pasts: BTreeMap::new(),
             resource,
         };
         if seen.resource.metadata.deletion_timestamp.is_some() {
@@ -184,6 +191,8 @@ impl Observer {
         seen.node = self.node(&seen, now).await?;
         seen.answer = self.answer(&seen).await;
         self.observe_keys(&mut seen, now).await?;
+        let past = |live: &Live| Some((live.uid().to_owned(), self.cache.outcomes.past(live.uid(), now)?));
+        seen.pasts = seen.objects.values().filter_map(past).collect();
         Ok(seen)
     }
 
@@ -240,22 +249,35 @@ impl Observer {
         let Some(driver) = volume.and_then(|volume| volume.at("/spec/csi/driver").as_str()) else { return Ok(None) };
         let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass");
         let plural = ApiResource::from_gvk_with_plural(&kind, "volumesnapshotclasses");
-        let classes: Api<DynamicObject> = Api::all_with(self.client.clone(), &plural);
+        let classes: Api<Raw> = Api::all_with(self.client.clone(), &plural);
         let failed = |error| Error::new("listing the snapshot classes", error);
         let found = classes.list(&ListParams::default()).await.map_err(failed)?;
         let mut fitting =
-            found.into_iter().filter(|class| class.data["driver"] == driver).map(|class| class.name_any());
+            found.into_iter().filter(|class| class.to_value()["driver"] == driver).map(|class| class.name_any());
         Ok(fitting.next().filter(|_| fitting.next().is_none()))
     }
 
     async fn get(&self, kind: &ApiResource, namespace: Option<&str>, name: &str) -> Result<Option<Live>, Error> {
-        let api: Api<DynamicObject> = match namespace {
+        let failed = |error| Error::new(format!("reading {} {name}", kind.kind), error);
+        match self.api::<DynamicObject>(kind, namespace).get_opt(name).await {
+            Ok(found) => Ok(found.map(|object| Live(serde_json::to_value(object).expect("an object is JSON")))),
+            // Of one that is nested too deep it is known who it is.
+            Err(kube::Error::SerdeError(_)) => {
+                let found = self.api::<Raw>(kind, namespace).get_opt(name).await.map_err(failed)?;
+                Ok(found.map(|object| Live(object.to_value())))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn api<K>(&self, kind: &ApiResource, namespace: Option<&str>) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        match namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
             None => Api::all_with(self.client.clone(), kind),
-        };
-        let found =
-            api.get_opt(name).await.map_err(|error| Error::new(format!("reading {} {name}", kind.kind), error))?;
-        Ok(found.map(|object| Live(serde_json::to_value(object).expect("an object is JSON"))))
+        }
     }
 
     async fn secret(&self, namespace: &str, name: &str, now: Timestamp) -> Result<SecretSeen, Error> {

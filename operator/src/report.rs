@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Resource,
     api::{ObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
@@ -18,9 +18,10 @@ use crate::{
     MANAGER,
     apply::{Writer, creation},
     crd::{ProgressDB, ProgressDBStatus},
-    decide::{conditions::About, is_ordinary},
+    decide::{UNREADABLE, conditions::About, is_ordinary},
     error::Error,
     objects::hash,
+    raw::Raw,
     telemetry,
 };
 
@@ -28,24 +29,25 @@ impl Writer {
     /// Writes the status if it is another one; returns the resource as it then is.
     pub async fn report(
         &self,
-        resource: &ProgressDB,
+        resource: &ObjectMeta,
+        old: Option<&ProgressDBStatus>,
         status: &ProgressDBStatus,
         now: Timestamp,
-    ) -> Result<Option<ProgressDB>, Error> {
-        if resource.status.as_ref() == Some(status) {
+    ) -> Result<Option<Raw>, Error> {
+        if old == Some(status) {
             return Ok(None);
         }
-        let old = resource.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
         for event in transitions(resource, old, &status.conditions, now) {
             self.tell(resource, &event).await?;
         }
         self.check()?;
         telemetry::record_write("status");
-        let name = resource.name_any();
+        let name = resource.name.clone().unwrap_or_default();
         let patch = json!({
             "apiVersion": ProgressDB::api_version(&()),
             "kind": ProgressDB::kind(&()),
-            "metadata": { "uid": resource.uid(), "resourceVersion": resource.resource_version() },
+            "metadata": { "uid": resource.uid, "resourceVersion": resource.resource_version },
             "status": status,
         });
         let params = PatchParams::apply(MANAGER).force();
@@ -54,19 +56,20 @@ impl Writer {
     }
 
     /// Tells that another installation of the operator looks after the resource.
-    pub async fn tell_left_alone(&self, resource: &ProgressDB, other: &str, now: Timestamp) -> Result<(), Error> {
+    pub async fn tell_left_alone(&self, resource: &ObjectMeta, other: &str, now: Timestamp) -> Result<(), Error> {
         let message = format!(
             "the operator {other} looks after this, and another one that was started for this namespace too leaves it \
              alone: uninstall one of the two, or give it one namespace (namespaced: true)"
         );
-        let what = format!("{:?} left to {other}", resource.uid());
+        let what = format!("{:?} left to {other}", resource.uid);
         self.tell(resource, &event(resource, &what, ("Warning", "OperatorsOverlap", &message), now)).await
     }
 
-    async fn tell(&self, resource: &ProgressDB, event: &Event) -> Result<(), Error> {
+    async fn tell(&self, resource: &ObjectMeta, event: &Event) -> Result<(), Error> {
         self.check()?;
         telemetry::record_write("event");
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default());
+        let events: Api<Event> =
+            Api::namespaced(self.client.clone(), resource.namespace.as_deref().unwrap_or_default());
         match events.create(&creation(), event).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
@@ -78,7 +81,7 @@ impl Writer {
 }
 
 /// An Event for each condition that changed its status or its reason.
-fn transitions(resource: &ProgressDB, old: &[Condition], new: &[Condition], now: Timestamp) -> Vec<Event> {
+fn transitions(resource: &ObjectMeta, old: &[Condition], new: &[Condition], now: Timestamp) -> Vec<Event> {
     new.iter()
         .filter_map(|condition| {
             let before = old.iter().find(|before| before.type_ == condition.type_);
@@ -86,14 +89,16 @@ fn transitions(resource: &ProgressDB, old: &[Condition], new: &[Condition], now:
                 Some(before) => (&before.status, &before.reason) != (&condition.status, &condition.reason),
                 None => condition.status == "True",
             };
-            is_news.then(|| transition(resource, before, condition, now))
+            // Of what cannot be read one thing is to be said, and once.
+            let is_repeated = condition.reason == UNREADABLE && condition.type_ != About::Stalled.name();
+            (is_news && !is_repeated).then(|| transition(resource, before, condition, now))
         })
         .collect()
 }
 
-fn transition(resource: &ProgressDB, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
+fn transition(resource: &ObjectMeta, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
     let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
-    let what = format!("{:?} {} {:?} {} {}", resource.uid(), condition.type_, from, condition.status, condition.reason);
+    let what = format!("{:?} {} {:?} {} {}", resource.uid, condition.type_, from, condition.status, condition.reason);
     let is_abnormal = About::ABNORMAL.iter().any(|about| about.name() == condition.type_);
     let is_bad = if is_abnormal {
         condition.type_ == About::Stalled.name() && condition.status == "True"
@@ -107,8 +112,8 @@ fn transition(resource: &ProgressDB, before: Option<&Condition>, condition: &Con
 }
 
 /// An Event whose name follows from `what` it tells.
-fn event(resource: &ProgressDB, what: &str, (kind, reason, message): (&str, &str, &str), now: Timestamp) -> Event {
-    let (name, namespace) = (resource.name_any(), resource.namespace());
+fn event(resource: &ObjectMeta, what: &str, (kind, reason, message): (&str, &str, &str), now: Timestamp) -> Event {
+    let (name, namespace) = (resource.name.clone().unwrap_or_default(), resource.namespace.clone());
     let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
     Event {
         metadata: ObjectMeta {
@@ -121,8 +126,8 @@ fn event(resource: &ProgressDB, what: &str, (kind, reason, message): (&str, &str
             kind: Some(ProgressDB::kind(&()).into_owned()),
             name: Some(name),
             namespace,
-            uid: resource.uid(),
-            resource_version: resource.resource_version(),
+            uid: resource.uid.clone(),
+            resource_version: resource.resource_version.clone(),
             field_path: None,
         },
         type_: Some(kind.to_owned()),
@@ -153,10 +158,16 @@ mod tests {
     }
 
     fn told(old: &[Condition], new: &[Condition]) -> Vec<(String, String)> {
-        let spec =
-            serde_json::from_value(json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } })).unwrap();
-        let events = transitions(&ProgressDB::new("db", spec), old, new, Timestamp::UNIX_EPOCH);
+        let resource = ObjectMeta { name: Some("db".into()), ..ObjectMeta::default() };
+        let events = transitions(&resource, old, new, Timestamp::UNIX_EPOCH);
         events.into_iter().map(|event| (event.type_.unwrap(), event.message.unwrap())).collect()
+    }
+
+    #[test]
+    fn a_resource_that_cannot_be_read_is_told_once() {
+        let before = [condition("Ready", "True", "Serving"), condition("Stalled", "False", "AllWell")];
+        let after = [condition("Ready", "False", UNREADABLE), condition("Stalled", "True", UNREADABLE)];
+        assert_eq!(told(&before, &after), [("Warning".into(), "Stalled: why".into())]);
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
-use crate::kind::Kind;
+use crate::{kind::Kind, objects::hash};
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// Give the resource these finalizers, and no others.
     SetFinalizers(Vec<String>),
-    /// Apply an object; with a uid only to the object that has it, without one only if nobody else has the name.
+    /// Apply an object that has its mark; with a uid only to the object that has it, without one only if nobody else has
+    /// the name.
     Apply(Value),
     /// Take an edit back that applying would not: a part of the object is replaced as a whole.
     Correct {
@@ -84,6 +85,25 @@ impl Act {
             Self::Destroy { .. } => "destroy",
             Self::ReleaseClaim { .. } => "release_claim",
             Self::RetainVolume { .. } => "retain_volume",
+        }
+    }
+
+    /// The same for the same deed, whatever version of the object it was decided on.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => {
+                format!("{} {} {}", self.name(), self.about(), hash(object.to_string().as_bytes()))
+            }
+            Self::Stop { uid, .. }
+            | Self::Delete { uid, .. }
+            | Self::Destroy { uid, .. }
+            | Self::ReleaseClaim { uid, .. } => {
+                format!("{} {} {uid}", self.name(), self.about())
+            }
+            Self::Correct { uid, patch, .. } => {
+                format!("{} {} {uid} {}", self.name(), self.about(), hash(patch.to_string().as_bytes()))
+            }
+            Self::SetFinalizers(_) | Self::RetainVolume { .. } => format!("{} {}", self.name(), self.about()),
         }
     }
 

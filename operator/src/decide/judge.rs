@@ -40,6 +40,21 @@ pub(super) fn refusal(seen: &Observed) -> Option<Finding> {
     ))
 }
 
+/// Who keeps changing what the operator makes.
+pub(super) fn contest(seen: &Observed) -> Option<Finding> {
+    let contested = seen.objects.iter().find_map(|((kind, name), live)| {
+        let by = seen.pasts.get(live.uid())?.contest.clone()?;
+        Some((kind.name(), name, by))
+    });
+    let (kind, name, by) = contested?;
+    let who = by.unwrap_or_else(|| "somebody changes it".to_owned());
+    let message = format!(
+        "the {kind} {name} does not stay as the operator makes it: {who}. Take that away, or set what it wants in this \
+         resource; until then the operator sets it back now and then"
+    );
+    Some(Finding::no("FieldConflict", message))
+}
+
 /// Whether all names are ours.
 pub(super) fn name_conflicts(seen: &Observed) -> Option<Finding> {
     let resource = &seen.resource;

@@ -12,11 +12,17 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
+    health::Health,
     live::{Live, prune},
     owner,
     packed::{Packed, Packer},
 };
-use crate::{crd::ProgressDB, kind::Kind};
+use crate::{
+    crd::{self, ProgressDB, Unreadable},
+    kind::Kind,
+    outcomes::Outcomes,
+    raw::Raw,
+};
 
 type Instance = (String, String);
 
@@ -49,16 +55,27 @@ pub struct Cache {
     contents: RwLock<Contents>,
     /// Kinds that have not been listed yet, and those that this cluster knows.
     progress: watch::Sender<Progress>,
+    /// What became of objects that the operator applied.
+    pub(crate) outcomes: Outcomes,
+    /// Whether the watches hear anything.
+    pub health: Health,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
     listed: BTreeSet<Kind>,
+    /// How often a kind was no longer served.
+    lost: BTreeMap<Kind, u32>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { contents: RwLock::default(), progress: watch::Sender::new(Progress::default()) }
+        Self {
+            contents: RwLock::default(),
+            progress: watch::Sender::new(Progress::default()),
+            outcomes: Outcomes::default(),
+            health: Health::default(),
+        }
     }
 }
 
@@ -76,6 +93,36 @@ impl Cache {
         self.progress.borrow().listed.contains(&kind)
     }
 
+    /// Returns once the cluster no longer serves this kind.
+    pub(super) async fn lost(&self, kind: Kind) {
+        let times = |progress: &Progress| progress.lost.get(&kind).copied();
+        let mut progress = self.progress.subscribe();
+        let before = times(&progress.borrow());
+        // The sender lives as long as the cache.
+        let _ = progress.wait_for(|progress| times(progress) != before).await;
+    }
+
+    /// Forgets a kind that the cluster no longer serves, with its objects.
+    pub(crate) fn lose(&self, kind: Kind) {
+        self.health.heard(kind.name());
+        let mut contents = self.write();
+        contents.listing.remove(&kind);
+        contents.instances.retain(|_, objects| {
+            objects.retain(|known| known.kind != kind);
+            !objects.is_empty()
+        });
+        drop(contents);
+        self.progress.send_modify(|progress| {
+            progress.listed.remove(&kind);
+            *progress.lost.entry(kind).or_default() += 1;
+        });
+    }
+
+    /// Namespace and name of every resource.
+    pub(super) fn names(&self) -> Vec<Instance> {
+        self.read().resources.keys().cloned().collect()
+    }
+
     /// The objects of one instance.
     pub fn instance(&self, namespace: &str, name: &str) -> BTreeMap<(Kind, String), Live> {
         let contents = self.read();
@@ -87,16 +134,18 @@ impl Cache {
         keys.zip(lives.map(Live)).collect()
     }
 
-    /// The resource of this name.
-    pub fn resource(&self, namespace: &str, name: &str) -> Option<ProgressDB> {
+    /// The resource of this name, or what is known of one that cannot be read.
+    pub fn resource(&self, namespace: &str, name: &str) -> Option<Result<ProgressDB, Box<Unreadable>>> {
         let contents = self.read();
         let packed = contents.resources.get(&(namespace.to_owned(), name.to_owned()))?;
-        contents.packer.unpack([(None, packed)]).next().map(parse)
+        let text = contents.packer.unpack([(None, packed)]).next()?;
+        drop(contents);
+        Some(crd::read(std::str::from_utf8(&text).expect("it was text when it was packed")))
     }
 
     /// Takes what the watch of the resources says.
-    pub fn take_resource(&self, event: &Event<ProgressDB>) {
-        let of = |resource: &ProgressDB| {
+    pub fn take_resource(&self, event: &Event<Raw>) {
+        let of = |resource: &Raw| {
             let metadata = &resource.metadata;
             (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
         };
@@ -107,8 +156,7 @@ impl Cache {
             Event::Init => resources.clear(),
             Event::InitDone => {}
             Event::Apply(resource) | Event::InitApply(resource) => {
-                let text = serde_json::to_string(resource).expect("a resource is JSON");
-                resources.insert(of(resource), packer.pack(None, &text));
+                resources.insert(of(resource), packer.pack(None, resource.text()));
             }
             Event::Delete(resource) => drop(resources.remove(&of(resource))),
         }
@@ -169,8 +217,10 @@ impl Cache {
         let Some(objects) = instances.get_mut(&instance) else { return };
         let Some(index) = objects.iter().position(|known| known.is(kind, &name)) else { return };
         let known = packer.unpack([(Some(kind), &objects[index].packed)]).next().map(parse).map(Live);
-        if known.is_some_and(|known| object.pointer("/metadata/uid").is_some_and(|uid| uid == known.uid())) {
+        if let Some(known) = known.filter(|known| object.pointer("/metadata/uid").is_some_and(|uid| uid == known.uid()))
+        {
             objects.remove(index);
+            self.outcomes.forget(known.uid());
         }
         if objects.is_empty() {
             instances.remove(&instance);

@@ -1,9 +1,12 @@
 //! The watches: one for each kind, of objects with our labels only. They fill the cache and say which resource is
 //! concerned.
+//!
+//! An optional kind may come and go while the operator runs. Then only its own watch ends, until the cluster serves the
+//! kind again, and every resource is looked at.
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, future::ready, stream, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt, future::ready, stream, stream::BoxStream};
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DynamicObject, PartialObjectMeta},
@@ -14,65 +17,106 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{Cache, owner};
-use crate::{MANAGER, crd::ProgressDB, kind::Kind, objects::labels};
+use crate::{MANAGER, crd::ProgressDB, error::is_gone, kind::Kind, objects::labels, raw::Raw};
 
-/// Between two looks whether the cluster has learnt an optional kind.
-const INTERVAL: Duration = Duration::from_secs(300);
+/// Between two looks whether the cluster serves an optional kind.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+type Concerned = ObjectRef<PartialObjectMeta<ProgressDB>>;
 
 impl Cache {
     /// Follows every kind in one namespace or in all, and names the resources whose objects change.
-    pub fn watch(
-        self: &Arc<Self>,
-        client: &Client,
-        namespace: Option<&str>,
-    ) -> impl Stream<Item = ObjectRef<PartialObjectMeta<ProgressDB>>> + use<> {
-        let streams =
-            Kind::ALL.map(|kind| Arc::clone(self).watch_kind(kind, client.clone(), namespace.map(str::to_owned)));
+    pub fn watch(self: &Arc<Self>, client: &Client, namespace: Option<&str>) -> impl Stream<Item = Concerned> + use<> {
+        let streams = Kind::ALL.map(|kind| {
+            let (cache, client, namespace) = (Arc::clone(self), client.clone(), namespace.map(str::to_owned));
+            match kind.is_optional() {
+                true => cache.watch_while_served(kind, client, namespace),
+                false => cache.watch_kind(kind, &client, namespace.as_deref()),
+            }
+        });
         stream::select_all(streams)
+    }
+
+    /// Begins anew whenever the kind is served again.
+    fn watch_while_served(
+        self: Arc<Self>,
+        kind: Kind,
+        client: Client,
+        namespace: Option<String>,
+    ) -> BoxStream<'static, Concerned> {
+        let watch_once = move || {
+            let (cache, rest) = (Arc::clone(&self), Arc::clone(&self));
+            let told = Arc::clone(&cache).watch_kind(kind, &client, namespace.as_deref());
+            let told = told.take_until(async move { cache.lost(kind).await }.boxed());
+            // Whoever was built with objects of this kind is built without.
+            let woken = stream::once(async move { stream::iter(rest.everybody()) }).flatten();
+            let pause = stream::once(tokio::time::sleep(INTERVAL)).filter_map(|()| ready(None));
+            stream::once(served(kind, client.clone()))
+                .filter_map(|()| ready(None))
+                .chain(told)
+                .chain(woken)
+                .chain(pause)
+        };
+        stream::repeat_with(watch_once).flatten().boxed()
     }
 
     fn watch_kind(
         self: Arc<Self>,
         kind: Kind,
-        client: Client,
-        namespace: Option<String>,
-    ) -> BoxStream<'static, ObjectRef<PartialObjectMeta<ProgressDB>>> {
+        client: &Client,
+        namespace: Option<&str>,
+    ) -> BoxStream<'static, Concerned> {
         let resource = kind.api_resource();
         let config = watcher::Config::default().labels(&format!("{}={MANAGER}", labels::MANAGED_BY));
         let events: BoxStream<'static, watcher::Result<Event<Value>>> = match kind {
             Kind::Secret => {
-                let api = scoped::<PartialObjectMeta<DynamicObject>>(&client, namespace.as_deref(), &resource);
-                watcher(api, config).map(|event| event.map(to_json)).boxed()
+                let api = scoped::<PartialObjectMeta<DynamicObject>>(client, namespace, &resource);
+                let json = |object| serde_json::to_value(object).expect("an object is JSON");
+                watcher(api, config).map(move |event| event.map(|event| converted(event, json))).boxed()
             }
             _ => {
-                let api = scoped::<DynamicObject>(&client, namespace.as_deref(), &resource);
-                watcher(api, config).map(|event| event.map(to_json)).boxed()
+                let api = scoped::<Raw>(client, namespace, &resource);
+                let json = |object: Raw| object.to_value();
+                watcher(api, config).map(move |event| event.map(|event| converted(event, json))).boxed()
             }
         };
-        let concerned = events.default_backoff().filter_map(move |event| {
-            ready(match event {
-                Ok(event) => {
-                    self.take(kind, &event);
-                    concerned(kind, &event)
+        let concerned = events.default_backoff().map(move |event| stream::iter(self.hear(kind, event)));
+        concerned.flatten().boxed()
+    }
+
+    /// Takes what a watch says; names the resources that are concerned.
+    fn hear(&self, kind: Kind, event: watcher::Result<Event<Value>>) -> Vec<Concerned> {
+        match event {
+            Ok(event) => {
+                self.health.heard(kind.name());
+                let is_new = matches!(event, Event::InitDone) && !self.knows(kind);
+                self.take(kind, &event);
+                match is_new && kind.is_optional() {
+                    true => self.everybody(),
+                    false => concerned(kind, &event).into_iter().collect(),
                 }
-                Err(error) => {
-                    tracing::warn!(event = "watch.failed", kind = kind.name(), %error, "trying again");
-                    None
-                }
-            })
-        });
-        if !kind.is_optional() {
-            return concerned.boxed();
+            }
+            Err(error) if kind.is_optional() && says_gone(&error) => {
+                tracing::info!(event = "kind.gone", kind = kind.name(), "the cluster no longer serves this kind");
+                self.lose(kind);
+                Vec::new()
+            }
+            Err(error) => {
+                self.health.failed(kind.name(), error.to_string());
+                Vec::new()
+            }
         }
-        stream::once(served(kind, client)).filter_map(|()| ready(None)).chain(concerned).boxed()
+    }
+
+    fn everybody(&self) -> Vec<Concerned> {
+        self.names().into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
     }
 }
 
-/// Returns once the cluster knows the kind.
+/// Returns once the cluster serves the kind.
 async fn served(kind: Kind, client: Client) {
     let resource = kind.api_resource();
     loop {
@@ -84,7 +128,18 @@ async fn served(kind: Kind, client: Client) {
     }
 }
 
-fn concerned(kind: Kind, event: &Event<Value>) -> Option<ObjectRef<PartialObjectMeta<ProgressDB>>> {
+/// Whether a watch failed because its kind is no longer served.
+fn says_gone(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => is_gone(error),
+        watcher::Error::WatchError(status) => status.is_not_found(),
+        watcher::Error::NoResourceVersion => false,
+    }
+}
+
+fn concerned(kind: Kind, event: &Event<Value>) -> Option<Concerned> {
     let (Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) = event else { return None };
     let (namespace, name) = owner::instance(kind, object)?;
     Some(ObjectRef::new(&name).within(&namespace))
@@ -100,12 +155,11 @@ where
     }
 }
 
-fn to_json<K: Serialize>(event: Event<K>) -> Event<Value> {
-    let json = |object: K| serde_json::to_value(object).expect("an object is JSON");
+fn converted<A, B>(event: Event<A>, convert: impl Fn(A) -> B) -> Event<B> {
     match event {
-        Event::Apply(object) => Event::Apply(json(object)),
-        Event::Delete(object) => Event::Delete(json(object)),
-        Event::InitApply(object) => Event::InitApply(json(object)),
+        Event::Apply(object) => Event::Apply(convert(object)),
+        Event::Delete(object) => Event::Delete(convert(object)),
+        Event::InitApply(object) => Event::InitApply(convert(object)),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     }

@@ -263,6 +263,5 @@ async fn what_the_cluster_forbids_is_a_condition_and_heals() {
         cluster.pass().await;
     }
     assert_eq!(cluster.condition("db", "Stalled").1, "ApiRefuses");
-    cluster.settle().await;
-    assert_eq!(cluster.condition("db", "Ready").1, "Serving");
+    cluster.until("serving", |cluster| cluster.condition("db", "Ready").1 == "Serving").await;
 }

@@ -42,7 +42,7 @@ pub struct Cluster {
     /// The operator sees the world as it was so many passes ago.
     pub lag: usize,
     operator: Process,
-    seconds: Arc<AtomicI64>,
+    pub seconds: Arc<AtomicI64>,
     versions: Vec<u64>,
     /// How servers answer.
     ask: Ask,
@@ -91,7 +91,12 @@ impl Process {
                 self.cache.take(kind, &Event::Init);
                 let ours = objects.iter().filter(|(key, object)| kind_of(key) == Some(kind) && is_ours(object));
                 for (_, object) in ours {
-                    self.cache.take(kind, &Event::InitApply(Value::clone(object)));
+                    let mut item = Value::clone(object);
+                    // Items of kinds that are built in do not say what they are.
+                    if !kind.is_optional() {
+                        item.as_object_mut().unwrap().retain(|name, _| name != "apiVersion" && name != "kind");
+                    }
+                    self.cache.take(kind, &Event::InitApply(item));
                 }
                 self.cache.take(kind, &Event::InitDone);
             }

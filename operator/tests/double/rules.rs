@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 
@@ -112,6 +112,19 @@ async fn a_write_meant_for_another_object_is_refused() {
     let patch = json!({ "metadata": { "uid": "another" } });
     let merged = place.objects.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await;
     assert_eq!(blamed(merged), Some((422, "metadata.uid".to_owned())));
+}
+
+#[tokio::test]
+async fn the_items_of_a_list_do_not_say_their_kind() {
+    let place = crate::place().await;
+    place.apply("a", json!({ "x": "1" }), false).await.unwrap();
+    let kind = ApiResource::erase::<ConfigMap>(&());
+    let namespace = place.objects.get("a").await.unwrap().namespace().unwrap();
+    let objects: Api<DynamicObject> = Api::namespaced_with(place.objects.clone().into_client(), &namespace, &kind);
+    let listed = objects.list(&ListParams::default()).await.unwrap();
+    assert!(!listed.items.is_empty());
+    assert!(listed.iter().all(|item| item.types.is_none()), "{:?}", listed.items);
+    assert!(objects.get("a").await.unwrap().types.is_some());
 }
 
 #[tokio::test]

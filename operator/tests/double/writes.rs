@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use progressdb_operator::{
     apply::Writer,
     clock::Clock,
     crd::ProgressDB,
     decide::Act,
-    error::Error,
     kind::Kind,
     lease::{Candidate, Leadership},
     observe::Cache,
@@ -21,7 +21,8 @@ const FORMER: &str = "00000000-0000-4000-8000-000000009999";
 async fn write(cluster: &Cluster, leadership: Leadership, act: Act) -> &'static str {
     let writer = Writer { client: cluster.server.client(), leadership, cache: Arc::new(Cache::default()) };
     let resource: ProgressDB = serde_json::from_value(cluster.get("ProgressDB", "db").unwrap()).unwrap();
-    writer.apply(&resource, &[act]).await.map_or_else(|error: Error| error.kind(), |_| "done")
+    let applied = writer.apply(&resource, &[act], Timestamp::UNIX_EPOCH).await;
+    applied.failure.map_or("done", |(_, error)| error.kind())
 }
 
 async fn installed(more: Value) -> Cluster {

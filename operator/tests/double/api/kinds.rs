@@ -70,6 +70,11 @@ static KINDS: [Kind; 24] = [
     )))),
 ];
 
+/// The kinds of a group.
+pub fn of_group(group: &str) -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(move |kind| kind.group == group)
+}
+
 /// The kind with this plural in this group.
 pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
@@ -84,6 +89,11 @@ pub fn named(name: &str) -> &'static Kind {
 }
 
 impl Kind {
+    /// Whether the API server has it without a definition.
+    pub fn is_built_in(&self) -> bool {
+        !["progressdb.io", "monitoring.coreos.com", "snapshot.storage.k8s.io"].contains(&self.group)
+    }
+
     /// As `apiVersion` names it.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }

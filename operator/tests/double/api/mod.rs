@@ -6,6 +6,7 @@
 pub mod faults;
 pub mod fields;
 pub mod kinds;
+pub mod policy;
 mod routes;
 pub mod store;
 mod watch;
@@ -110,10 +111,16 @@ impl Server {
     }
 
     async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+        if let Some(found) = routes::discovery(&self.state().store, request.uri()) {
+            return Ok(respond(Ok(found)));
+        }
         let call = match parse(request).await {
             Ok(call) => call,
             Err(refusal) => return Ok(respond(Err(refusal))),
         };
+        if self.state().store.unserved.contains(call.kind.kind) {
+            return Ok(respond(Err(refuse(404, "NotFound", "the server could not find the requested resource"))));
+        }
         if call.parameter("watch").is_some_and(|watch| watch != "false") {
             return Ok(self.watch(call));
         }

@@ -73,6 +73,19 @@ pub fn parse_path(uri: &Uri) -> Option<Target> {
     Some(Target { kind, namespace, name: text(1), subresource: text(2) })
 }
 
+/// What discovery says of a group, if that is what a path names and the group is not built in.
+pub fn discovery(store: &Store, uri: &Uri) -> Option<Value> {
+    let (group, version) = uri.path().strip_prefix("/apis/")?.split_once('/')?;
+    let kinds = kinds::of_group(group).filter(|kind| kind.version == version && store.discovered.contains(kind.kind));
+    let resources = kinds.map(|kind| {
+        json!({ "name": kind.plural, "singularName": "", "kind": kind.kind, "namespaced": true, "verbs": ["list", "watch"] })
+    });
+    let resources: Vec<Value> = resources.collect();
+    (!resources.is_empty()).then(|| {
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"), "resources": resources })
+    })
+}
+
 /// Answers everything but watches.
 pub fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     if (call.method.as_str(), &call.name) == ("GET", &None) {
@@ -149,7 +162,15 @@ fn list(store: &Store, call: &Call) -> Value {
         list_metadata["continue"] =
             json!(format!("{version}/{}", objects.last().map(|last| of(last)).unwrap_or_default()));
     }
-    let items: Vec<Value> = objects.into_iter().map(|object| shaped(store, call, object)).collect();
+    let items = objects.into_iter().map(|object| {
+        let mut item = shaped(store, call, object);
+        // Items of kinds that are built in do not say what they are.
+        if call.kind.is_built_in() && !call.metadata_only {
+            item.as_object_mut().expect("objects are maps").retain(|name, _| name != "apiVersion" && name != "kind");
+        }
+        item
+    });
+    let items: Vec<Value> = items.collect();
     let (api_version, kind) = if call.metadata_only {
         ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
     } else {
@@ -172,6 +193,7 @@ fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     }
     let mut managers = fields::Managers::new();
     fields::record_update(&mut managers, &manager(call, "Update"), &json!({}), &owned_part(call, &object));
+    let object = store.admit(&call.key(), object)?;
     store.create(&call.key(), object, managers)
 }
 
@@ -245,6 +267,7 @@ fn write_update(store: &mut Store, call: &Call, key: &Key, live: &Value, new: Va
     metadata(&mut new).remove("managedFields");
     let mut managers = store.managers(key).cloned().unwrap_or_default();
     fields::record_update(&mut managers, &manager(call, "Update"), &owned_part(call, live), &owned_part(call, &new));
+    let new = store.admit(key, new)?;
     store.update(key, new, managers)
 }
 
@@ -313,7 +336,8 @@ fn apply(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
             return Err(refuse(409, "Conflict", message));
         }
         let managers = [(manager(call, "Apply"), fields::leaves(&applied))].into();
-        return store.create(&key, applied, managers);
+        let admitted = store.admit(&key, applied)?;
+        return store.create(&key, admitted, managers);
     };
     check_patched_uid(&key, &live, &wanted["uid"])?;
     check_version(&key, &live, &wanted["resourceVersion"])?;
@@ -323,5 +347,6 @@ fn apply(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
         fields::apply(&live, &applied, &managers, &manager(call, "Apply"), force).map_err(|conflicts| {
             refuse(409, "Conflict", format!("Apply failed with {} conflicts: {conflicts:?}", conflicts.len()))
         })?;
-    store.update(&key, through_endpoint(call, &live, new), managers)
+    let new = store.admit(&key, through_endpoint(call, &live, new))?;
+    store.update(&key, new, managers)
 }

@@ -1,7 +1,7 @@
 //! The objects of the double, their versions and their history.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     fields::{self, Managers},
     kinds::{self, Kind},
+    policy::Policy,
 };
 
 /// Which object.
@@ -78,11 +79,17 @@ pub fn refuse(code: u16, reason: &'static str, message: impl Into<String>) -> Re
 pub struct Store {
     objects: BTreeMap<Key, (Arc<Value>, Arc<Managers>)>,
     history: Vec<Change>,
-    version: u64,
+    pub(super) version: u64,
     uids: u64,
     /// Watches that begin before this version are told that it is gone.
     pub compacted: u64,
     seconds: i64,
+    /// What an admission policy makes of what is written through requests, or why it is denied.
+    pub policy: Option<Policy>,
+    /// Kinds that discovery names, beside those that nobody asks it about.
+    pub discovered: BTreeSet<&'static str>,
+    /// Kinds whose definition is gone.
+    pub unserved: BTreeSet<&'static str>,
 }
 
 impl Store {

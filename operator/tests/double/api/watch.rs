@@ -18,6 +18,9 @@ impl Server {
         let lines = stream::unfold(state, |(server, call, mut version, mut changed)| async move {
             loop {
                 changed.borrow_and_update();
+                if server.state().store.unserved.contains(call.kind.kind) {
+                    return None;
+                }
                 let (lines, told) = server.next_lines(&call, version);
                 version = told;
                 if !lines.is_empty() {
@@ -47,5 +50,6 @@ impl Server {
 }
 
 fn line(what: &str, object: Value) -> String {
-    format!("{}\n", json!({ "type": what, "object": object }))
+    // In this order, as the API server writes it.
+    format!("{{\"type\":\"{what}\",\"object\":{object}}}\n")
 }

@@ -1,0 +1,190 @@
+//! What became of the objects that were applied: what the API server made of each, and how often it was set back because
+//! somebody else had changed it.
+//!
+//! With this, a policy that changes what is applied costs one write, and somebody who insists on another value costs a few
+//! and then one every ten minutes. It is kept in memory: a new process applies such an object once more.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::drift;
+
+/// The same change, set back this often, is somebody's will and no slip of a hand.
+const CONTESTED: u32 = 3;
+/// How long an object is left alone after it was applied so often.
+const REST: [SignedDuration; 7] = [
+    SignedDuration::ZERO,
+    SignedDuration::ZERO,
+    SignedDuration::ZERO,
+    SignedDuration::from_secs(5),
+    SignedDuration::from_secs(15),
+    SignedDuration::from_secs(45),
+    LONGEST_REST,
+];
+const LONGEST_REST: SignedDuration = SignedDuration::from_secs(600);
+/// What was set back so long ago is no longer told, and later no longer counted. An object that rests is told all along.
+const TOLD: SignedDuration = SignedDuration::from_secs(900);
+const COUNTED: SignedDuration = SignedDuration::from_secs(1800);
+
+/// What became of an object that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    /// What was applied: [`drift::mark`].
+    mark: String,
+    /// What came of it, if that was something else: [`drift::outcome`].
+    made: Option<String>,
+    /// How often it was applied to what was there.
+    times: u32,
+    /// When it was applied last.
+    at: Timestamp,
+    /// Who had changed what before.
+    by: Option<String>,
+}
+
+/// What is known of an object at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// What was applied last.
+    mark: String,
+    /// What came of it, if that was something else.
+    made: Option<String>,
+    /// Whether it is left alone for now.
+    rests: bool,
+    /// Who insists on what, if somebody does.
+    pub contest: Option<Option<String>>,
+    /// When this is another past, if nothing happens before.
+    pub until: Option<Duration>,
+}
+
+impl Past {
+    /// Whether applying `desired` to `live` would be in vain, or has to wait.
+    pub fn forbids(&self, live: &Value, desired: &Value) -> bool {
+        self.mark == drift::mark(desired)
+            && (self.rests || self.made.as_ref().is_some_and(|made| *made == drift::outcome(live, desired)))
+    }
+}
+
+/// The outcomes, by the uid of the object.
+#[derive(Debug, Default)]
+pub struct Outcomes(Mutex<HashMap<String, Outcome>>);
+
+impl Outcomes {
+    /// What is known of the object of this uid.
+    pub fn past(&self, uid: &str, now: Timestamp) -> Option<Past> {
+        let outcomes = self.lock();
+        let outcome = outcomes.get(uid)?;
+        let age = now.duration_since(outcome.at);
+        // After a step of the clock nothing is left alone for longer than was meant.
+        let left = |whole: SignedDuration| (!age.is_negative() && age < whole).then(|| whole - age);
+        let rest = left(REST[(outcome.times as usize).min(REST.len() - 1)]);
+        let told = left(TOLD).filter(|_| outcome.times >= CONTESTED);
+        let is_contested = rest.is_some() || told.is_some();
+        Some(Past {
+            mark: outcome.mark.clone(),
+            made: outcome.made.clone(),
+            rests: rest.is_some(),
+            contest: is_contested.then(|| outcome.by.clone()),
+            until: rest.or(told).and_then(|left| Duration::try_from(left).ok()),
+        })
+    }
+
+    /// Whether the same was applied to this object a while ago.
+    pub fn is_repetition(&self, uid: &str, mark: &str) -> bool {
+        self.lock().get(uid).is_some_and(|outcome| outcome.mark == mark)
+    }
+
+    /// Notes what the API server answered when `applied` was applied to the object of this uid; `is_new` if it was made.
+    pub fn note(&self, applied: &Value, answer: &Value, is_new: bool, by: Option<String>, now: Timestamp) {
+        let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) else { return };
+        let mark = drift::mark(applied);
+        let made = (!drift::object_stands(answer, applied)).then(|| drift::outcome(answer, applied));
+        let mut outcomes = self.lock();
+        outcomes.retain(|_, outcome| outcome.made.is_some() || now.duration_since(outcome.at) < COUNTED);
+        if is_new && made.is_none() {
+            return;
+        }
+        let before =
+            outcomes.remove(uid).filter(|before| before.mark == mark && now.duration_since(before.at) < COUNTED);
+        let times = before.as_ref().map_or(0, |before| before.times) + u32::from(!is_new);
+        let by = by.or_else(|| before.and_then(|before| before.by));
+        outcomes.insert(uid.to_owned(), Outcome { mark: mark.to_owned(), made, times, at: now, by });
+    }
+
+    /// Notes that a part of an object was set right, and what the API server answered.
+    pub fn note_correction(&self, answer: &Value, now: Timestamp) {
+        self.note(answer, answer, false, None, now);
+    }
+
+    /// Forgets the object of this uid: it is gone, or the operator itself changed it.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Outcome>> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn object(replicas: u32) -> Value {
+        let mut object = json!({ "metadata": { "uid": "a" }, "spec": { "replicas": replicas } });
+        object["metadata"]["annotations"] = drift::marked(json!({}))["metadata"]["annotations"].clone();
+        object
+    }
+
+    #[test]
+    fn who_insists_is_named_and_the_object_rests_longer_each_time() {
+        let outcomes = Outcomes::default();
+        let (ours, theirs) = (object(1), object(2));
+        let mut times = Vec::new();
+        for second in 0..3_600 {
+            if outcomes.past("a", at(second)).is_none_or(|past| !past.forbids(&theirs, &ours)) {
+                let by =
+                    outcomes.is_repetition("a", drift::mark(&ours)).then(|| "scaler sets spec.replicas".to_owned());
+                outcomes.note(&ours, &ours, false, by, at(second));
+                times.push(second);
+            }
+        }
+        assert_eq!(times, [0, 1, 2, 7, 22, 67, 667, 1267, 1867, 2467, 3067]);
+        let past = outcomes.past("a", at(3_600)).unwrap();
+        assert_eq!(past.contest, Some(Some("scaler sets spec.replicas".into())));
+        // Nobody contests any more.
+        assert_eq!(outcomes.past("a", at(3_067 + 901)).unwrap().contest, None);
+    }
+
+    #[test]
+    fn what_a_policy_makes_of_it_is_left_until_it_is_something_else() {
+        let outcomes = Outcomes::default();
+        let (ours, made) = (object(1), object(2));
+        outcomes.note(&ours, &made, true, None, at(0));
+        let past = outcomes.past("a", at(1)).unwrap();
+        assert!(past.forbids(&made, &ours));
+        assert!(!past.forbids(&object(3), &ours));
+        assert_eq!(past.contest, None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_nobody_wait() {
+        let outcomes = Outcomes::default();
+        for second in 0..6 {
+            outcomes.note(&object(1), &object(1), false, None, at(second));
+        }
+        assert!(outcomes.past("a", at(6)).unwrap().forbids(&object(2), &object(1)));
+        assert!(!outcomes.past("a", at(-1)).unwrap().forbids(&object(2), &object(1)));
+    }
+}
