@@ -207,7 +207,8 @@ fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -
 impl Findings {
     fn waits(&self) -> bool {
         let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)];
-        let all_hold = parts.into_iter().flatten().all(Finding::holds);
+        let rests = |finding: &Finding| finding.holds() || finding.reason == judge::RESTART_TO_GROW;
+        let all_hold = parts.into_iter().flatten().all(rests);
         !all_hold || self.blocked.is_some() || self.refused.is_some()
     }
 

@@ -31,7 +31,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 pub use access::{api_keys, service_account};
-pub use claim::{claim, final_snapshot};
+pub use claim::{claim, differences, final_snapshot, over_claim};
 pub use config::{config_map, config_text};
 pub use job::{config_check, kms_check};
 pub use monitoring::{prometheus_rule, service_monitor};

@@ -23,6 +23,9 @@ use crate::{
 /// Reasons of a server that does not serve yet and will by itself.
 pub(super) const PASSING: [&str; 5] = ["Stopped", "Starting", "NotReady", "Stopping", "Suspended"];
 
+/// A volume that waits for a restart which nobody but its owner decides about: the operator has nothing more to do.
+pub(super) const RESTART_TO_GROW: &str = "RestartToGrow";
+
 /// A check of settings says the same again; only the cluster can have been at fault.
 const RETRY_CONFIGURATION: SignedDuration = SignedDuration::from_secs(300);
 /// A KMS may come back any minute.
@@ -192,14 +195,18 @@ fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
     }
     acts.extend(apply_if_needed(seen, &wanted.claim));
     if size("/status/capacity/storage") < size("/spec/resources/requests/storage") {
-        let message = if pending_resize(&claim) {
-            "the volume has grown, its file system grows when the server is restarted, when that suits you: kubectl progressdb restart"
-        } else {
-            "the volume grows"
+        return match pending_resize(&claim) {
+            true => Finding::unknown(
+                RESTART_TO_GROW,
+                "the volume has grown, its file system grows when the server is restarted, when that suits you: kubectl progressdb restart",
+            ),
+            false => Finding::unknown("Growing", "the volume grows"),
         };
-        return Finding::unknown("Growing", message);
     }
-    Finding::yes("Bound", "the volume is there")
+    match wanted.claim_differs.is_empty() {
+        true => Finding::yes("Bound", "the volume is there"),
+        false => Finding::yes("Bound", format!("the volume is there; {}", wanted.claim_differs.join("; "))),
+    }
 }
 
 fn pending_resize(claim: &Value) -> bool {

@@ -21,6 +21,8 @@ pub(super) struct Wanted {
     pub(super) api_keys: Option<Value>,
     /// The volume.
     pub(super) claim: Value,
+    /// In what the claim that is there will always be another than the resource asks for.
+    pub(super) claim_differs: Vec<String>,
     /// The settings that a server reads when it starts.
     pub(super) config_map: Value,
     /// The instance with one replica.
@@ -62,10 +64,13 @@ impl Wanted {
         always.extend(objects::network_policy(&inputs));
         always.extend(objects::service_monitor(&inputs).filter(|_| seen.has_service_monitors));
         always.extend(objects::prometheus_rule(&inputs).filter(|_| seen.has_prometheus_rules));
+        let claim = objects::claim(&inputs);
+        let live = seen.claim().map(|live| &live.0);
         Ok(Self {
             always,
             api_keys: objects::api_keys(&inputs),
-            claim: objects::claim(&inputs),
+            claim_differs: live.map(|live| objects::differences(&claim, live)).unwrap_or_default(),
+            claim: live.map(|live| objects::over_claim(claim.clone(), live)).unwrap_or(claim),
             config_map: objects::config_map(&inputs),
             stateful_set: objects::stateful_set(&inputs, 1),
             config_check: objects::config_check(&inputs),

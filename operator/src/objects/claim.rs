@@ -6,7 +6,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{Inputs, kept, labels, names, pod};
-use crate::crd::{DeletionPolicy, ProgressDB};
+use crate::{
+    crd::{DeletionPolicy, ProgressDB},
+    drift::quantity,
+};
+
+/// What a claim keeps for as long as it is there.
+const KEPT: [&str; 3] = ["accessModes", "storageClassName", "volumeMode"];
 
 /// The claim, of the size that the resource asks for.
 pub fn claim(inputs: &Inputs<'_>) -> Value {
@@ -24,6 +30,42 @@ pub fn claim(inputs: &Inputs<'_>) -> Value {
     json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec })
 }
 
+/// The same over a claim that is there: what a claim cannot change is left as it is, and it is never asked to shrink.
+pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
+    for field in KEPT {
+        let kept = &live["spec"][field];
+        if !kept.is_null() && !wanted["spec"][field].is_null() {
+            wanted["spec"][field] = kept.clone();
+        }
+    }
+    let asked = &live["spec"]["resources"]["requests"]["storage"];
+    let size = &mut wanted["spec"]["resources"]["requests"]["storage"];
+    if quantity(asked).zip(quantity(size)).is_some_and(|(asked, size)| asked > size) {
+        *size = asked.clone();
+    }
+    wanted
+}
+
+/// In what a claim that is there differs from what the resource asks for, and always will.
+pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let over = over_claim(wanted.clone(), live);
+    let mut found = Vec::new();
+    let size = "/spec/resources/requests/storage";
+    if let Some((asked, has)) = wanted.pointer(size).zip(over.pointer(size)).filter(|(asked, has)| asked != has) {
+        let (asked, has) = (text(asked), text(has));
+        found
+            .push(format!("it has {has}, more than the {asked} of spec.storage.embedded.size: a volume never shrinks"));
+    }
+    for field in KEPT {
+        let (asked, has) = (&wanted["spec"][field], &over["spec"][field]);
+        if asked != has {
+            found.push(format!("its {field} is {} and not {}: a claim keeps that", text(has), text(asked)));
+        }
+    }
+    found
+}
+
 /// The snapshot that is made before the claim is deleted, of the snapshot class that the driver of the volume has, or of
 /// the default one.
 pub fn final_snapshot(resource: &ProgressDB, class: Option<&str>) -> Value {
@@ -37,4 +79,44 @@ pub fn final_snapshot(resource: &ProgressDB, class: Option<&str>) -> Value {
         "metadata": kept(resource, &snapshot, labels::of(&name, labels::Component::Server)),
         "spec": spec,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim_of(size: &str, class: &str, modes: Value) -> Value {
+        json!({ "spec": {
+            "accessModes": modes, "storageClassName": class, "resources": { "requests": { "storage": size } },
+        } })
+    }
+
+    #[test]
+    fn a_claim_is_left_as_it_is_where_it_cannot_change_and_never_asked_to_shrink() {
+        let wanted = claim_of("10Gi", "fast", json!(["ReadWriteOnce"]));
+        let live = claim_of("20Gi", "slow", json!(["ReadWriteOncePod"]));
+        assert_eq!(over_claim(wanted.clone(), &live), live);
+        assert_eq!(
+            differences(&wanted, &live),
+            [
+                "it has 20Gi, more than the 10Gi of spec.storage.embedded.size: a volume never shrinks",
+                "its accessModes is [\"ReadWriteOncePod\"] and not [\"ReadWriteOnce\"]: a claim keeps that",
+                "its storageClassName is slow and not fast: a claim keeps that",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_claim_that_is_smaller_is_asked_to_grow() {
+        let wanted = claim_of("10Gi", "fast", json!(["ReadWriteOnce"]));
+        let live = claim_of("9Gi", "fast", json!(["ReadWriteOnce"]));
+        assert_eq!(over_claim(wanted.clone(), &live), wanted);
+        assert_eq!(differences(&wanted, &live), [""; 0]);
+    }
+
+    #[test]
+    fn the_same_size_in_other_words_is_no_difference() {
+        let modes = json!(["ReadWriteOnce"]);
+        assert_eq!(differences(&claim_of("1Gi", "a", modes.clone()), &claim_of("1024Mi", "a", modes)), [""; 0]);
+    }
 }

@@ -179,3 +179,61 @@ async fn a_status_that_may_not_be_written_costs_few_tries() {
     let writes = running.writes_in(600).await;
     assert!(writes.len() <= 60, "{} writes in 10 minutes: {writes:#?}", writes.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_grows_at_the_next_start_keeps_nothing_waiting() {
+    let mut running = Running::installed(json!({})).await;
+    edit(&running, "PersistentVolumeClaim", "db-data-0", |claim| {
+        claim["status"]["conditions"] = json!([{ "type": "FileSystemResizePending", "status": "True" }]);
+        claim["spec"]["resources"]["requests"]["storage"] = json!("2Gi");
+    });
+    running.cluster.world.volumes_grow = false;
+    running.comes_to_rest("a volume that grows later", 8).await;
+    assert_eq!(running.cluster.condition("db", "StorageReady").1, "RestartToGrow");
+    assert_eq!(running.cluster.condition("db", "Ready").0, "True");
+    running.cluster.world.volumes_grow = true;
+    running.until("growth", |cluster| cluster.condition("db", "StorageReady").1 == "Bound").await;
+}
+
+/// A claim that is there before the resource: of a former one, or restored.
+fn keep_claim(running: &Running, change: impl FnOnce(&mut Value)) {
+    edit(running, "PersistentVolumeClaim", "db-data-0", change);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_larger_than_the_manifest_is_taken_as_it_is() {
+    let mut running = Running::installed(json!({})).await;
+    keep_claim(&running, |claim| {
+        claim["spec"]["resources"]["requests"]["storage"] = json!("5Gi");
+        claim["status"]["capacity"]["storage"] = json!("5Gi");
+    });
+    running.comes_to_rest("a claim that somebody grew", 8).await;
+    let says = |running: &Running| running.cluster.condition("db", "StorageReady");
+    let (status, _, message) = says(&running);
+    assert_eq!(status, "True");
+    assert!(message.contains("it has 5Gi, more than the 1Gi of spec.storage.embedded.size"), "{message}");
+    assert_eq!(running.cluster.condition("db", "Ready").0, "True");
+    // Kept under Retain, and met by a manifest that says less, another class and another mode.
+    running.cluster.delete("db");
+    running
+        .until("its end", |cluster| cluster.get("StatefulSet", "db").is_none() && cluster.get("Pod", "db-0").is_none())
+        .await;
+    running.cluster.server.with(|store| {
+        store.end(&Key::new("ServiceAccount", "ns", "db"));
+    });
+    running.cluster.create("db", json!({ "storage": { "embedded": { "size": "2Gi", "storageClassName": "fixed" } } }));
+    running.until("serving again", |cluster| cluster.condition("db", "Ready").0 == "True").await;
+    running.comes_to_rest("a claim that was kept", 10).await;
+    let (_, _, message) = says(&running);
+    assert!(
+        message.contains("it has 5Gi") && message.contains("storageClassName is standard and not fixed"),
+        "{message}"
+    );
+    let claim = running.cluster.get("PersistentVolumeClaim", "db-data-0").unwrap();
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "5Gi");
+    // It can still grow.
+    running.cluster.change("db", |spec| spec["storage"]["embedded"]["size"] = json!("6Gi"));
+    running.comes_to_rest("growth", 10).await;
+    let claim = running.cluster.get("PersistentVolumeClaim", "db-data-0").unwrap();
+    assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "6Gi");
+}

@@ -20,6 +20,8 @@ pub struct World {
     pub failing_jobs: BTreeMap<String, String>,
     /// The kubelet of the node is gone: nothing starts or ends any more.
     pub is_node_lost: bool,
+    /// Whether a file system grows while its pod runs.
+    pub volumes_grow: bool,
     /// The address of every pod.
     pub pod_address: String,
     /// Rules that were broken.
@@ -43,6 +45,7 @@ impl World {
             missing_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
             is_node_lost: false,
+            volumes_grow: true,
             pod_address: "10.1.0.1".into(),
             broken: Vec::new(),
         }
@@ -55,6 +58,7 @@ impl World {
             missing_images: self.missing_images.clone(),
             failing_jobs: self.failing_jobs.clone(),
             is_node_lost: self.is_node_lost,
+            volumes_grow: self.volumes_grow,
             pod_address: self.pod_address.clone(),
             broken: self.broken.clone(),
         }
@@ -66,7 +70,7 @@ impl World {
         server.with(|store| {
             store.advance(1);
             store.collect_garbage();
-            bind_claims(store);
+            bind_claims(store, self.volumes_grow);
             reclaim_volumes(store);
             snapshot_volumes(store);
             run_stateful_sets(store);
@@ -206,7 +210,7 @@ fn missing_volume(store: &Store, pod: &Value) -> Option<String> {
 }
 
 /// Binds what a pod asks for if its class exists, and lets volumes grow.
-fn bind_claims(store: &mut Store) {
+fn bind_claims(store: &mut Store, grows: bool) {
     let pods = store.list(named("Pod"), None);
     let used: BTreeSet<(String, String)> = pods
         .into_iter()
@@ -219,7 +223,7 @@ fn bind_claims(store: &mut Store) {
         let asked = claim["spec"]["resources"]["requests"]["storage"].clone();
         let is_used = used.contains(&(key.namespace.clone(), name.clone()));
         if claim["status"]["phase"] == "Bound" {
-            if bytes(&asked) > bytes(&claim["status"]["capacity"]["storage"]) {
+            if grows && bytes(&asked) > bytes(&claim["status"]["capacity"]["storage"]) {
                 store.edit(&key, |claim| claim["status"]["capacity"] = json!({ "storage": asked }));
             }
         } else if is_used && store.get(&class).is_some() {
