@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
 pub use network::{NetworkPolicy, Service, ServiceType};
@@ -29,6 +29,9 @@ pub use status::{ApiKeysStatus, KmsStatus, ProgressDBStatus};
 pub const SCHEMA_REVISION: u32 = 2;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
+
+/// So many sections may lie in each other in `spec.settings`.
+const SETTING_LEVELS: usize = 8;
 
 /// What a ProgressDB should be.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -334,6 +337,10 @@ pub fn definition() -> CustomResourceDefinition {
     for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
         *schema = serde_json::to_value(&*schema)
             .map(without_nullable)
+            .map(|mut schema| {
+                bound_numbers("", &mut schema);
+                schema
+            })
             .and_then(serde_json::from_value)
             .expect("a schema without `nullable` is a schema");
     }
@@ -353,6 +360,24 @@ fn without_nullable(mut schema: Value) -> Value {
     schema
 }
 
+/// Says of numbers what the operator can hold, which `format` does not: the API server takes any integer.
+fn bound_numbers(name: &str, schema: &mut Value) {
+    let is_port = ["port", "endPort"].contains(&name);
+    let is_number = schema["format"] == "int32" || schema["x-kubernetes-int-or-string"] == true;
+    if is_number && schema.get("minimum").is_none() {
+        schema["minimum"] = json!(if is_port { 1 } else { i32::MIN });
+        schema["maximum"] = json!(if is_port { 65_535 } else { i32::MAX });
+    }
+    for part in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get_mut(part).filter(|inner| inner.is_object()) {
+            bound_numbers(name, inner);
+        }
+    }
+    for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        bound_numbers(name, field);
+    }
+}
+
 fn object_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -362,8 +387,21 @@ fn object_name(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The server's settings have three levels below the top. A schema cannot name itself, so the levels are written out.
 fn settings(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    let anything = |rest: Value| {
+        let mut schema = json!({ "x-kubernetes-preserve-unknown-fields": true });
+        schema.as_object_mut().expect("it is one").extend(rest.as_object().expect("it is one").clone());
+        schema
+    };
+    // An object or a list that has to be empty, or a value.
+    let value = anything(json!({ "maxProperties": 0, "maxItems": 0 }));
+    let item = anything(json!({ "additionalProperties": value, "maxItems": 0 }));
+    let mut level = value;
+    for _ in 1..SETTING_LEVELS {
+        level = anything(json!({ "additionalProperties": level, "items": item }));
+    }
+    json_schema!({ "type": "object", "additionalProperties": level })
 }
 
 /// What a label may be is said here and not in a rule: the API server counts what a rule may cost at the longest values.
@@ -383,7 +421,7 @@ fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
-        "additionalProperties": { "x-kubernetes-int-or-string": true },
+        "additionalProperties": { "x-kubernetes-int-or-string": true, "minimum": 0 },
     })
 }
 

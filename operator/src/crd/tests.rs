@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use proptest::{collection::vec, option, prelude::*, sample, strategy::BoxedStrategy};
 use serde_json::json;
 
 use super::*;
@@ -119,4 +120,92 @@ fn the_least_resource_gets_every_default() {
         "deletionPolicy": "Retain",
     });
     assert_eq!(serde_json::to_value(spec).unwrap(), defaults);
+}
+
+/// Any value that a schema admits. Rules and patterns admit less, so what decodes here decodes in a cluster.
+fn admitted(schema: &Value) -> BoxedStrategy<Value> {
+    let number = |name: &str, other: i64| schema[name].as_f64().map_or(other, |number| number as i64);
+    let integers = {
+        let (low, high) = (number("minimum", i64::MIN), number("maximum", i64::MAX));
+        prop_oneof![Just(low), Just(high), low..=high].prop_map(Value::from)
+    };
+    if let Some(values) = schema["enum"].as_array() {
+        return sample::select(values.clone()).boxed();
+    }
+    let texts = || "\\PC{0,8}".prop_map(Value::from);
+    if schema["x-kubernetes-int-or-string"] == true {
+        return prop_oneof![integers, texts()].boxed();
+    }
+    match schema["type"].as_str() {
+        // The API server holds texts to this format.
+        Some("string") if schema["format"] == "date-time" => Just(json!("2030-01-01T00:00:00Z")).boxed(),
+        Some("string") => texts().boxed(),
+        Some("boolean") => any::<bool>().prop_map(Value::from).boxed(),
+        Some("integer") => integers.boxed(),
+        Some("array") => items(schema),
+        Some("object") if schema["properties"].is_object() => fields(schema),
+        Some("object") => entries(schema),
+        // Anything at all, as deep as may be.
+        None => {
+            let scalars =
+                prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), texts(), Just(json!(1e300))];
+            let mut kinds = vec![scalars.boxed()];
+            kinds.extend(schema["maxProperties"].is_null().then(|| entries(schema)));
+            kinds.extend(schema["maxItems"].is_null().then(|| items(schema)));
+            proptest::strategy::Union::new(kinds).boxed()
+        }
+        Some(other) => panic!("a schema of {other}"),
+    }
+}
+
+fn items(schema: &Value) -> BoxedStrategy<Value> {
+    vec(admitted(&schema["items"]), 0..3).prop_map(Value::from).boxed()
+}
+
+fn entries(schema: &Value) -> BoxedStrategy<Value> {
+    let entry = ("[a-z]{1,3}", admitted(&schema["additionalProperties"]));
+    vec(entry, 0..3).prop_map(|entries| Value::Object(entries.into_iter().collect())).boxed()
+}
+
+fn fields(schema: &Value) -> BoxedStrategy<Value> {
+    let required =
+        |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name));
+    let mut all = Just(Map::new()).boxed();
+    for (name, field) in schema["properties"].as_object().expect("it has fields") {
+        let value =
+            if required(name) { admitted(field).prop_map(Some).boxed() } else { option::of(admitted(field)).boxed() };
+        let name = name.clone();
+        all = (all, value)
+            .prop_map(move |(mut fields, value)| {
+                fields.extend(value.map(|value| (name.clone(), value)));
+                fields
+            })
+            .boxed();
+    }
+    all.prop_map(Value::Object).boxed()
+}
+
+#[test]
+fn whatever_the_definition_admits_can_be_read() {
+    let (spec, status) = (&schema()["properties"]["spec"], &schema()["properties"]["status"]);
+    let config = ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(spec in admitted(spec), status in option::of(admitted(status)))| {
+        let object = json!({ "metadata": { "name": "db" }, "spec": spec, "status": status });
+        let read = read(&object.to_string());
+        prop_assert!(read.is_ok(), "{:?}", read.err().map(|unreadable| unreadable.why));
+    });
+}
+
+#[test]
+fn settings_may_lie_in_each_other_only_so_deep() {
+    let mut level = &schema()["properties"]["spec"]["properties"]["settings"];
+    let mut levels = 0;
+    while level["additionalProperties"].is_object() {
+        level = &level["additionalProperties"];
+        levels += 1;
+    }
+    assert_eq!(
+        (levels, level["maxProperties"].clone(), level["maxItems"].clone()),
+        (SETTING_LEVELS, json!(0), json!(0))
+    );
 }
