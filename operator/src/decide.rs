@@ -102,10 +102,11 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     acts.extend(wanted.api_keys.as_ref().and_then(|keys| judge::labels_back(seen, keys)));
     let storage = judge::storage(seen, &wanted, &mut acts);
     let secrets = judge::secrets(seen);
-    let configuration = secrets
-        .0
-        .or_else(|| api_keys::lost(seen))
-        .unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
+    let lacking = secrets.0.or_else(|| api_keys::lost(seen));
+    if lacking.is_some() {
+        acts.extend(judge::former_checks(seen, &wanted.config_check));
+    }
+    let configuration = lacking.unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
     let keys =
         wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
     let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && judge::has_volume(seen);

@@ -282,14 +282,7 @@ fn found_before(seen: &Observed, about: About, reason: &'static str) -> Option<F
 /// Sees to it that the check is made once, again after a failure, and that former ones go.
 fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<Act>, now: Timestamp) -> Check {
     let name = job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
-    let former = seen.objects.iter().filter(|((kind, other), live)| {
-        *kind == Kind::Job
-            && other != name
-            && other.rsplit_once('-').is_some_and(|(other, _)| other == stem)
-            && !live.is_deleted()
-    });
-    acts.extend(former.map(|((_, other), live)| delete_job(other, live.uid())));
+    acts.extend(former_checks(seen, job));
     let container = job.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default();
     let check = Check::of(seen, name, container, retry, now);
     match (&check, seen.job(name)) {
@@ -298,6 +291,19 @@ fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<A
         _ => {}
     }
     check
+}
+
+/// Has checks go that tried something else than this one: what they found is not about what is there now.
+pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Act> {
+    let name = job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
+    let former = seen.objects.iter().filter(|((kind, other), live)| {
+        *kind == Kind::Job
+            && other != name
+            && other.rsplit_once('-').is_some_and(|(other, _)| other == stem)
+            && !live.is_deleted()
+    });
+    former.map(|((_, other), live)| delete_job(other, live.uid())).collect()
 }
 
 fn delete_job(name: &str, uid: &str) -> Act {

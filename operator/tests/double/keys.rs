@@ -279,3 +279,24 @@ async fn the_key_of_the_kms_is_in_the_status() {
     let (cluster, _) = installed(json!({ "kms": { "embedded": { "secretName": "master" } } })).await;
     assert_eq!(cluster.get("ProgressDB", "db").unwrap()["status"]["kms"]["keyId"], "new");
 }
+
+#[tokio::test]
+async fn a_check_that_met_a_secret_without_an_entry_is_made_again_when_that_is_back() {
+    let (mut cluster, server) = installed(json!({ "apiKeys": { "secretName": "keys" } })).await;
+    // What is remembered of the Secret for a minute is no longer so, and the check finds out.
+    hold(&cluster, "keys", &[("admin", "admin"), ("backend", "backend"), ("frontend", "frontend")]);
+    cluster.world.failing_jobs.insert("config-check".into(), r#"{"errors":[{"message":"no file"}]}"#.into());
+    change_settings(&cluster);
+    cluster.settle().await;
+    assert_eq!(cluster.condition("db", "Stalled").1, "SecretEmpty");
+    cluster.world.failing_jobs.clear();
+    hold(&cluster, "keys", &ENTRIES.map(|entry| (entry, entry)));
+    server.reads(&cluster, "keys");
+    let began = cluster.server.with(|store| store.now());
+    let is_ready =
+        |cluster: &Cluster| cluster.times_made("Pod", "db-0") == 2 && cluster.condition("db", "Ready").0 == "True";
+    cluster.server.with(|store| store.advance(61));
+    cluster.until("it restarts", is_ready).await;
+    // Not only when a check that failed is made again anyway.
+    assert!(cluster.server.with(|store| store.now()).duration_since(began).as_secs() < 200);
+}
