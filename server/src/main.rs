@@ -18,7 +18,7 @@ use progressdb_server::{
         self,
         kms_check::{self, CheckError},
     },
-    telemetry,
+    telemetry, termination,
 };
 use serde_json::json;
 
@@ -158,7 +158,9 @@ fn print_config(loaded: Loaded) -> Result<(), Failure> {
 
 fn check_config(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        print(&loaded.to_report().to_string())?;
+        let report = loaded.to_report();
+        termination::leave(Path::new(termination::FILE), &report);
+        print(&report.to_string())?;
         return loaded.config.map(|_| ()).map_err(Failure::from);
     }
     print_warnings(&loaded.warnings);
