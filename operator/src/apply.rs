@@ -21,7 +21,7 @@ use crate::{
     error::{Error, is_gone},
     kind::Kind,
     lease::Leadership,
-    objects::labels::MANAGED_BY,
+    objects::labels::{self, MANAGED_BY},
     observe::Cache,
     raw::Raw,
     telemetry,
@@ -76,6 +76,7 @@ impl Writer {
             }
             Act::Create(object) => self.create(resource, object).await?,
             Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
+            Act::Conclude { name, uid, verdict } => self.conclude(resource, name, uid, verdict).await?,
             Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
             Act::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
             Act::Destroy { kind, name, uid } => {
@@ -205,6 +206,15 @@ impl Writer {
         self.keep(Kind::StatefulSet, &stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
         // It is to be started as it was before, and that is no quarrel with anybody.
         self.cache.outcomes.forget(uid);
+        Ok(())
+    }
+
+    /// A Job that is suspended keeps its annotations and loses its pod.
+    async fn conclude(&self, resource: &ProgressDB, name: &str, uid: &str, verdict: &str) -> Result<(), Error> {
+        let annotations = json!({ labels::VERDICT: verdict });
+        let patch = json!({ "metadata": { "uid": uid, "annotations": annotations }, "spec": { "suspend": true } });
+        let concluded = self.api(resource, Kind::Job).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
+        self.keep(Kind::Job, &concluded.map_err(|error| Error::new(format!("concluding the Job {name}"), error))?);
         Ok(())
     }
 

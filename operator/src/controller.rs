@@ -97,6 +97,10 @@ impl Context {
         // What was refused is told until it is done, so that asking again changes no condition.
         let standing = self.refusals.of(&uid);
         seen.refusal = standing.as_ref().map(|refusal| refusal.words.clone());
+        if let Some(successor) = decide::successor(&seen) {
+            // Boxed: it is rare, and every pass would have to hold its room.
+            seen.trial = Box::pin(self.observer.try_successor(&seen, &successor, now)).await?;
+        }
         let decision = decide(&seen, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
         let (acts, held) = match &standing {

@@ -91,7 +91,7 @@ pub struct ProgressDBSpec {
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Where the data lies.
     pub storage: Storage,
-    /// Settings of the server, as in its YAML file: see docs/configuration.md. Those that the operator sets itself (addresses, data directory, keys, drain, KMS) are refused; the others are judged by the image itself before anything changes.
+    /// Settings of the server, as in its YAML file: see docs/configuration.md. Those that the operator sets itself (addresses, data directory, keys, drain, KMS) are refused; the others are judged by the image itself before anything changes. At most 262144 bytes as YAML.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "settings")]
     pub settings: Map<String, Value>,
@@ -389,19 +389,20 @@ fn object_name(_: &mut SchemaGenerator) -> Schema {
 
 /// The server's settings have three levels below the top. A schema cannot name itself, so the levels are written out.
 fn settings(_: &mut SchemaGenerator) -> Schema {
+    // An object or a list that has to be empty, or a value. How long all of it is no schema can say: the operator refuses
+    // what is longer than the server's ConfigMap may be.
     let anything = |rest: Value| {
         let mut schema = json!({ "x-kubernetes-preserve-unknown-fields": true });
         schema.as_object_mut().expect("it is one").extend(rest.as_object().expect("it is one").clone());
         schema
     };
-    // An object or a list that has to be empty, or a value.
     let value = anything(json!({ "maxProperties": 0, "maxItems": 0 }));
     let item = anything(json!({ "additionalProperties": value, "maxItems": 0 }));
     let mut level = value;
     for _ in 1..SETTING_LEVELS {
         level = anything(json!({ "additionalProperties": level, "items": item }));
     }
-    json_schema!({ "type": "object", "additionalProperties": level })
+    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": level })
 }
 
 /// What a label may be is said here and not in a rule: the API server counts what a rule may cost at the longest values.

@@ -6,9 +6,11 @@
 
 mod act;
 mod api_keys;
+mod back;
 mod checks;
 pub mod conditions;
 mod deletion;
+mod hitch;
 mod judge;
 mod pods;
 mod restart;
@@ -77,6 +79,16 @@ pub(crate) struct Findings {
     pub(crate) contested: Option<Finding>,
 }
 
+/// The StatefulSet that would take the place of one that runs: to be tried before that is stopped.
+pub fn successor(seen: &Observed) -> Option<serde_json::Value> {
+    if seen.resource.metadata.deletion_timestamp.is_some() || judge::name_conflicts(seen).is_some() {
+        return None;
+    }
+    let wanted = Wanted::build(seen).ok()?;
+    let is_given_up = back::given_up(seen, &wanted).is_some();
+    roll::successor(seen, &wanted).filter(|_| !is_given_up)
+}
+
 /// Decides what to do about a resource.
 pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     if seen.resource.metadata.deletion_timestamp.is_some() {
@@ -100,17 +112,33 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
         acts.push(Act::CreateKeys(keys.clone()));
     }
     acts.extend(wanted.api_keys.as_ref().and_then(|keys| judge::labels_back(seen, keys)));
-    let storage = judge::storage(seen, &wanted, &mut acts);
+    let storage = judge::storage(seen, &wanted, &mut acts, now);
+    if let Some(given_up) = back::given_up(seen, &wanted) {
+        return go_back(seen, &wanted, given_up, storage, acts, now);
+    }
     let secrets = judge::secrets(seen);
+    let impossible = judge::trial(seen);
     let lacking = secrets.0.or_else(|| api_keys::lost(seen));
     if lacking.is_some() {
         acts.extend(judge::former_checks(seen, &wanted.config_check));
     }
-    let configuration = lacking.unwrap_or_else(|| judge::configuration(seen, &wanted, &mut acts, now));
+    // What the API server refuses of the server's pod it refuses of a check's.
+    let mut none = Vec::new();
+    let checks = if impossible.is_some() { &mut none } else { &mut acts };
+    judge::check_settings(seen, &wanted, checks, now);
+    let configuration = lacking.or(impossible);
+    let configuration = configuration.unwrap_or_else(|| judge::configuration(seen, &wanted, checks, now));
     let keys =
-        wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
+        wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, checks, now)));
     let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && judge::has_volume(seen);
-    let is_behind = roll::roll(seen, &wanted, may_start, &mut acts);
+    acts.extend(back::forget(seen, &wanted));
+    let is_behind = match back::give_up(seen, &wanted, now) {
+        Some(act) => {
+            acts.push(act);
+            true
+        }
+        None => roll::roll(seen, &wanted, may_start, &mut acts, || back::keep(seen, &wanted, now)),
+    };
     let server = judge::server(seen, now);
     finish(
         seen,
@@ -136,6 +164,26 @@ pub fn awaits_kms_check(seen: &Observed) -> bool {
     let wanted = seen.resource.spec.kms.as_ref().and_then(|_| Wanted::build(seen).ok());
     let check = wanted.and_then(|wanted| wanted.kms_check).and_then(name);
     check.is_some_and(|check| seen.job(&check).is_none())
+}
+
+/// Starts again what ran before: that has been tried already.
+fn go_back(
+    seen: &Observed,
+    wanted: &Wanted,
+    given_up: Finding,
+    storage: Finding,
+    mut acts: Vec<Act>,
+    now: Timestamp,
+) -> Decision {
+    if let Some(instead) = back::instead(seen, wanted) {
+        roll::roll(seen, &instead, judge::has_volume(seen), &mut acts, || None);
+    }
+    let keys = wanted
+        .kms_check
+        .as_ref()
+        .map(|check| judge::secrets(seen).1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
+    let findings = Findings { configuration: given_up, storage, keys, ..Findings::before_anything(seen, now) };
+    finish(seen, findings, acts, now)
 }
 
 impl Findings {
@@ -198,6 +246,7 @@ fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -
     let rests = seen.secrets.is_empty() && !findings.waits() && seen.answer_is_known() && seen.verdict_is_known();
     let again = match rests {
         _ if findings.api_keys.is_some() => VERY_SOON,
+        _ if back::is_open(seen) || findings.starts() => VERY_SOON,
         true => AGAIN,
         false => SOON,
     };
@@ -211,6 +260,13 @@ impl Findings {
         let rests = |finding: &Finding| finding.holds() || finding.reason == judge::RESTART_TO_GROW;
         let all_hold = parts.into_iter().flatten().all(rests);
         !all_hold || self.blocked.is_some() || self.refused.is_some()
+    }
+
+    /// Whether something should go on any moment that no watch may tell of.
+    fn starts(&self) -> bool {
+        let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)];
+        let mut awaited = parts.into_iter().flatten();
+        awaited.any(|finding| ["Checking", "Creating", "Starting", "Stopped", "Binding"].contains(&finding.reason))
     }
 
     /// The first thing that somebody must mend.

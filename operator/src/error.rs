@@ -75,9 +75,14 @@ fn is_about_the_past(status: &Status) -> bool {
 }
 
 /// Asking again changes nothing: the request is wrong, or not allowed, or a webhook that must be asked does not answer.
+/// What server-side apply cannot read (a quantity such as `1Gb`, two entries with one key) the API server answers as if
+/// the fault were its own.
 fn is_final(status: &Status) -> bool {
-    let is_webhook = status.code == 500 && status.message.contains("failed calling webhook");
-    matches!(status.code, 400 | 401 | 403 | 405 | 413 | 415 | 422) || is_webhook
+    let is_unreadable = status.message.contains("failed to create typed patch object")
+        || status.message.contains("unable to convert unstructured object");
+    let is_webhook = status.message.contains("failed calling webhook");
+    matches!(status.code, 400 | 401 | 403 | 405 | 413 | 415 | 422)
+        || (status.code == 500 && (is_unreadable || is_webhook))
 }
 
 #[cfg(test)]
@@ -107,6 +112,14 @@ mod tests {
     fn a_webhook_that_does_not_answer_is_a_refusal() {
         let message = "Internal error occurred: failed calling webhook \"a.example.com\": connection refused";
         let status = Status::failure(message, "InternalError").with_code(500).boxed();
+        assert_eq!(Error::new("trying", kube::Error::Api(status)).kind(), "refused");
+    }
+
+    #[test]
+    fn what_apply_cannot_read_is_refused_though_it_is_called_an_internal_error() {
+        let message =
+            "failed to create typed patch object (ns/db; apps/v1, Kind=StatefulSet): .spec: duplicate entries for key";
+        let status = Status::failure(message, "").with_code(500).boxed();
         assert_eq!(Error::new("trying", kube::Error::Api(status)).kind(), "refused");
     }
 

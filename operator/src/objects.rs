@@ -6,7 +6,8 @@
 //! Service NAME-headless ─►   runs as ServiceAccount NAME or one that was named
 //!                            ├─ ConfigMap NAME-config                           /etc/progressdb
 //!                            └─ Secrets: NAME-api-keys, those of the KMS        /run/secrets/progressdb
-//! Jobs NAME-config-check-…, NAME-kms-check-…: the same without the claim, before anything depends on the outcome
+//! Jobs NAME-config-check-…, NAME-kms-check-…: the same without the claim, before anything depends on the outcome, with
+//!   the settings that they judge in a ConfigMap NAME-check-…
 //! ```
 //!
 //! Everything has the labels of its instance. Everything but the claim, the key Secret and snapshots is owned by the
@@ -20,6 +21,7 @@ pub mod labels;
 mod monitoring;
 pub mod names;
 mod network;
+mod placement;
 mod pod;
 mod service;
 mod statefulset;
@@ -33,7 +35,7 @@ use serde_json::{Value, json};
 pub use access::{api_keys, service_account};
 pub use claim::{claim, differences, final_snapshot, over_claim};
 pub use config::{config_map, config_text};
-pub use job::{config_check, kms_check};
+pub use job::{check_settings, config_check, kms_check};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
 pub use pod::{api_key_secret, roll};

@@ -2,12 +2,13 @@
 //!
 //! What carries our labels comes from watches and costs no call. What does not is asked for by name, and only when the
 //! decision needs it: Secrets that the resource names and the class of a volume (each remembered for a minute), the node
-//! of a pod that does not end, the namespace and the snapshot of a resource that is being deleted, and names that we are
-//! about to take. No answer is an error and never "it is not there".
+//! of a pod that does not end, the namespace and the snapshot of a resource that is being deleted, Events of what waits,
+//! and names that we are about to take. No answer is an error and never "it is not there".
 
 mod answer;
 mod asked;
 mod cache;
+mod events;
 mod health;
 mod installation;
 mod keys;
@@ -15,6 +16,7 @@ mod live;
 mod owner;
 mod packed;
 mod secrets;
+mod trial;
 mod watches;
 
 use std::{
@@ -37,12 +39,14 @@ use serde_json::Value;
 pub use self::{
     answer::{Answer, Ask, Call, over_http},
     cache::Cache,
+    events::Told,
     health::Health,
     installation::Installation,
     keys::{Verdict, Wrapped},
     live::Live,
     owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
+    trial::{Obstacle, advice},
 };
 use crate::{
     MANAGER,
@@ -105,6 +109,10 @@ pub struct Observed {
     pub refusal: Option<String>,
     /// What became of objects when they were applied before, by uid.
     pub pasts: BTreeMap<String, Past>,
+    /// Why what should run instead of the server cannot, if it cannot.
+    pub trial: Option<Obstacle>,
+    /// The last warning about each object that waits for something, by uid.
+    pub told: BTreeMap<String, Told>,
 }
 
 /// What is known of a storage class.
@@ -138,6 +146,8 @@ enum Fact {
     Secret(SecretSeen),
     Class(Class),
     KmsKey,
+    Told(Option<Told>),
+    Trial(Option<Obstacle>),
 }
 
 impl Observer {
@@ -176,6 +186,8 @@ impl Observer {
             installation: self.installation.clone(),
             refusal: None,
             pasts: BTreeMap::new(),
+            trial: None,
+            told: BTreeMap::new(),
             resource,
         };
         if seen.resource.metadata.deletion_timestamp.is_some() {
@@ -193,6 +205,7 @@ impl Observer {
         self.observe_keys(&mut seen, now).await?;
         let past = |live: &Live| Some((live.uid().to_owned(), self.cache.outcomes.past(live.uid(), now)?));
         seen.pasts = seen.objects.values().filter_map(past).collect();
+        seen.told = self.told(&seen, now).await?;
         Ok(seen)
     }
 

@@ -18,7 +18,11 @@ use crate::{
     MANAGER,
     apply::{Writer, creation},
     crd::{ProgressDB, ProgressDBStatus},
-    decide::{UNREADABLE, conditions::About, is_ordinary},
+    decide::{
+        UNREADABLE,
+        conditions::{About, WARNED},
+        is_ordinary,
+    },
     error::Error,
     objects::hash,
     raw::Raw,
@@ -103,7 +107,7 @@ fn transition(resource: &ObjectMeta, before: Option<&Condition>, condition: &Con
     let is_bad = if is_abnormal {
         condition.type_ == About::Stalled.name() && condition.status == "True"
     } else {
-        condition.status == "False" && !is_ordinary(&condition.reason)
+        (condition.status == "False" && !is_ordinary(&condition.reason)) || condition.reason == WARNED
     };
     let kind = if is_bad { "Warning" } else { "Normal" };
     // Events take at most 1 024 bytes.

@@ -16,6 +16,7 @@ use super::{Client, Database, pause, wait_until};
 pub struct Writers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
+    failed: Arc<AtomicUsize>,
     writers: Vec<JoinHandle<Written>>,
 }
 
@@ -35,13 +36,15 @@ impl Writers {
     /// Starts clients of a database that serves, and returns when each has written.
     pub fn start(database: &Database<'_>, count: usize) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let failed = Arc::new(AtomicUsize::new(0));
         let writers = (0..count).map(|number| {
             let client = database.client(&format!("writer{number}"));
             let thread = client.create_thread(&format!("of-writer-{number}"));
             let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-            std::thread::spawn(move || write(client, thread, &stop, &acknowledged))
+            let failed = Arc::clone(&failed);
+            std::thread::spawn(move || write(client, thread, &stop, &acknowledged, &failed))
         });
-        let writers = Self { writers: writers.collect(), stop, acknowledged };
+        let writers = Self { writers: writers.collect(), stop, acknowledged, failed };
         writers.wait_for_more(count * 10);
         writers
     }
@@ -49,6 +52,11 @@ impl Writers {
     /// How many writes were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// How many requests failed and were tried again.
+    pub fn failures(&self) -> usize {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// Waits until this many more were.
@@ -78,7 +86,13 @@ impl Writers {
     }
 }
 
-fn write(client: Client, thread: String, stop: &AtomicBool, acknowledged: &AtomicUsize) -> Written {
+fn write(
+    client: Client,
+    thread: String,
+    stop: &AtomicBool,
+    acknowledged: &AtomicUsize,
+    failed: &AtomicUsize,
+) -> Written {
     let (mut next, mut connection) = (0, None);
     while !stop.load(Ordering::SeqCst) {
         let request = client.request("POST", &messages(&thread)).header("Idempotency-Key", format!("{thread}/{next}"));
@@ -87,6 +101,7 @@ fn write(client: Client, thread: String, stop: &AtomicBool, acknowledged: &Atomi
             next += 1;
             acknowledged.fetch_add(1, Ordering::SeqCst);
         } else {
+            failed.fetch_add(1, Ordering::SeqCst);
             connection = None;
             pause(Duration::from_millis(50));
         }

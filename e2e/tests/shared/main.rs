@@ -15,3 +15,4 @@ mod plugin;
 mod refusals;
 mod rules;
 mod serves;
+mod successors;

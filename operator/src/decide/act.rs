@@ -29,6 +29,15 @@ pub enum Act {
     Create(Value),
     /// Make the Secret of the API keys; each empty entry gets a random key, which is known to nobody before.
     CreateKeys(Value),
+    /// Write on a Job what its own container found, and end the others in its pod, which would run on.
+    Conclude {
+        /// The Job.
+        name: String,
+        /// And no other of this name.
+        uid: String,
+        /// What was found.
+        verdict: String,
+    },
     /// Scale the instance to 0.
     Stop {
         /// The StatefulSet.
@@ -80,6 +89,7 @@ impl Act {
             Self::Apply(_) => "apply",
             Self::Correct { .. } => "correct",
             Self::Create(_) | Self::CreateKeys(_) => "create",
+            Self::Conclude { .. } => "conclude",
             Self::Stop { .. } => "stop",
             Self::Delete { .. } => "delete",
             Self::Destroy { .. } => "destroy",
@@ -94,7 +104,8 @@ impl Act {
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => {
                 format!("{} {} {}", self.name(), self.about(), hash(object.to_string().as_bytes()))
             }
-            Self::Stop { uid, .. }
+            Self::Conclude { uid, .. }
+            | Self::Stop { uid, .. }
             | Self::Delete { uid, .. }
             | Self::Destroy { uid, .. }
             | Self::ReleaseClaim { uid, .. } => {
@@ -116,6 +127,7 @@ impl Act {
         match self {
             Self::SetFinalizers(finalizers) => finalizers.join(", "),
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
+            Self::Conclude { name, .. } => format!("{} {name}", Kind::Job.name()),
             Self::Stop { .. } => "StatefulSet".to_owned(),
             Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } | Self::Correct { kind, name, .. } => {
                 format!("{} {name}", kind.name())

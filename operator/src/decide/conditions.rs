@@ -8,6 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// The longest message that the API server takes.
 const LONGEST: usize = 32_768;
 
+/// The reason of settings that are good enough, and that the image warns of.
+pub const WARNED: &str = "AcceptedWithWarnings";
+
 /// What a condition is about; the order is that of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum About {

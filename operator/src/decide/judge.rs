@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use super::{
     Act, apply_if_needed,
     checks::Check,
-    conditions::{About, Finding},
-    deletion, pods,
+    conditions::{About, Finding, Truth, WARNED},
+    deletion,
+    hitch::Hitch,
+    pods,
     wanted::Wanted,
 };
 use crate::{
@@ -16,8 +18,8 @@ use crate::{
     crd::DeletionPolicy,
     drift,
     kind::Kind,
-    objects::{labels, names},
-    observe::{Class, Observed, Taken, complaint, needs},
+    objects::{SERVER, labels, names},
+    observe::{Class, Live, Observed, Obstacle, Taken, complaint, needs},
 };
 
 /// Reasons of a server that does not serve yet and will by itself.
@@ -130,7 +132,7 @@ pub(super) fn unwanted(seen: &Observed, wanted: &Wanted) -> Vec<Act> {
 }
 
 /// The volume: made once, grown, and never made again in place of one that was lost.
-pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
     let Some(claim) = seen.claim() else {
         let had = seen.resource.status.as_ref().and_then(|status| status.claim.as_ref());
         if let Some(had) = had {
@@ -162,18 +164,21 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> 
         Some("Lost") => {
             Finding::no("VolumeLost", format!("the volume of the claim {} is gone: restore it", claim.name()))
         }
-        _ => not_bound(seen, wanted, acts),
+        _ => not_bound(seen, claim, wanted, acts, now),
     }
 }
 
-fn not_bound(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+fn not_bound(seen: &Observed, claim: &Live, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
     acts.extend(labels_back(seen, &wanted.claim));
     match &seen.storage_class {
         Some(Class::Missing(class)) => Finding::no(
             "StorageClassMissing",
             format!("there is no storage class {class}: make it; the class of a claim cannot be changed"),
         ),
-        _ => Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
+        _ => Hitch::of("claim", seen, claim, now).map_or_else(
+            || Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
+            Hitch::finding,
+        ),
     }
 }
 
@@ -230,16 +235,36 @@ pub(super) fn secrets(seen: &Observed) -> (Option<Finding>, Option<Finding>) {
     (complaint(false), complaint(true))
 }
 
+/// What is in the way of the pod that should run instead of the one that does.
+pub(super) fn trial(seen: &Observed) -> Option<Finding> {
+    seen.trial.as_ref().map(|Obstacle { reason, message }| Finding::no(reason, message.clone()))
+}
+
 /// Whether the image accepts the settings, in its own words.
 pub(super) fn configuration(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
     match checked(seen, &wanted.config_check, RETRY_CONFIGURATION, acts, now) {
-        Check::Passed => Finding::yes("Accepted", "the image accepts the settings"),
+        Check::Passed { warnings } => accepted(seen, warnings),
         Check::Failed { message, .. } => {
             Finding::no("SettingsRefused", format!("the image refuses the settings: correct spec.settings: {message}"))
         }
-        Check::Running(Some((reason, message))) => Finding::no(reason, message),
-        Check::Absent | Check::Running(None) => found_before(seen, About::ConfigurationValid, "SettingsRefused")
-            .unwrap_or_else(|| Finding::unknown("Checking", "the image checks the settings")),
+        Check::Running(Some(hitch)) => hitch.finding(),
+        Check::Absent | Check::Running(None) | Check::HeldOpen(_) => {
+            found_before(seen, About::ConfigurationValid, "SettingsRefused")
+                .unwrap_or_else(|| Finding::unknown("Checking", "the image checks the settings"))
+        }
+    }
+}
+
+/// With what the image warns of; what it said is kept when the pod of the check is gone.
+fn accepted(seen: &Observed, warnings: Option<Vec<String>>) -> Finding {
+    let warned = |message: String| Finding { truth: Truth::True, reason: WARNED, message };
+    match warnings {
+        Some(warnings) if !warnings.is_empty() => {
+            warned(format!("the image accepts the settings and warns: {}", warnings.join("; ")))
+        }
+        None => found_before(seen, About::ConfigurationValid, WARNED)
+            .map_or_else(|| Finding::yes("Accepted", "the image accepts the settings"), |told| warned(told.message)),
+        Some(_) => Finding::yes("Accepted", "the image accepts the settings"),
     }
 }
 
@@ -252,16 +277,18 @@ pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Tim
             .unwrap_or_else(|| Finding::unknown("Checking", message));
     }
     match checked(seen, check, RETRY_KEYS, acts, now) {
-        Check::Passed => Finding::yes("Answered", "the KMS wrapped and unwrapped a key"),
+        Check::Passed { .. } => Finding::yes("Answered", "the KMS wrapped and unwrapped a key"),
         Check::Failed { message, .. } => Finding::no(
             "KmsFailed",
             format!(
                 "what runs is left alone, since it could not start again; the KMS is tried every minute: {message}"
             ),
         ),
-        Check::Running(Some((reason, message))) => Finding::no(reason, message),
-        Check::Absent | Check::Running(None) => found_before(seen, About::KeyManagementReady, "KmsFailed")
-            .unwrap_or_else(|| Finding::unknown("Checking", "the KMS is asked to wrap and unwrap a key")),
+        Check::Running(Some(hitch)) => hitch.finding(),
+        Check::Absent | Check::Running(None) | Check::HeldOpen(_) => {
+            found_before(seen, About::KeyManagementReady, "KmsFailed")
+                .unwrap_or_else(|| Finding::unknown("Checking", "the KMS is asked to wrap and unwrap a key"))
+        }
     }
 }
 
@@ -270,6 +297,35 @@ fn is_undecided_for(seen: &Observed, time: SignedDuration, now: Timestamp) -> bo
     let conditions = seen.resource.status.iter().flat_map(|status| &status.conditions);
     let told = conditions.into_iter().find(|condition| condition.type_ == About::KeyManagementReady.name());
     told.is_some_and(|told| told.status == "Unknown" && now.duration_since(told.last_transition_time.0) > time)
+}
+
+/// Has the settings that checks judge there as long as a check needs them, and no others.
+pub(super) fn check_settings(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) {
+    let settings = &wanted.check_settings;
+    let name = settings.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let jobs = [Some(&wanted.config_check), wanted.kms_check.as_ref()];
+    let is_open = |job: &Value| {
+        let (name, container) = (job_name(job), container_name(job));
+        !matches!(Check::of(seen, name, container, RETRY_KEYS, now), Check::Passed { .. })
+    };
+    let is_needed = jobs.into_iter().flatten().any(is_open);
+    let is_of_a_check = |live: &Live| live.label(labels::COMPONENT) == Some(labels::Component::Job.as_str());
+    let there = seen.objects.iter().filter(|((kind, _), live)| *kind == Kind::ConfigMap && is_of_a_check(live));
+    let has_use = |other: &str| is_needed && other == name;
+    for ((kind, other), live) in there.filter(|((_, other), live)| !live.is_deleted() && !has_use(other)) {
+        acts.push(Act::Delete { kind: *kind, name: other.clone(), uid: live.uid().to_owned() });
+    }
+    if is_needed && !seen.objects.contains_key(&(Kind::ConfigMap, name.to_owned())) {
+        acts.push(Act::Create(settings.clone()));
+    }
+}
+
+fn job_name(job: &Value) -> &str {
+    job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn container_name(job: &Value) -> &str {
+    job.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The failure that the status tells, while the same is asked again: it stands until there is another answer.
@@ -281,11 +337,13 @@ fn found_before(seen: &Observed, about: About, reason: &'static str) -> Option<F
 
 /// Sees to it that the check is made once, again after a failure, and that former ones go.
 fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<Act>, now: Timestamp) -> Check {
-    let name = job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = job_name(job);
     acts.extend(former_checks(seen, job));
-    let container = job.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default();
-    let check = Check::of(seen, name, container, retry, now);
+    let check = Check::of(seen, name, container_name(job), retry, now);
     match (&check, seen.job(name)) {
+        (Check::HeldOpen(verdict), Some(live)) => {
+            acts.push(Act::Conclude { name: name.to_owned(), uid: live.uid().to_owned(), verdict: verdict.clone() })
+        }
         (Check::Absent, None) => acts.push(Act::Create(job.clone())),
         (Check::Failed { retry_at, .. }, Some(live)) if *retry_at <= now => acts.push(delete_job(name, live.uid())),
         _ => {}
@@ -295,7 +353,7 @@ fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<A
 
 /// Has checks go that tried something else than this one: what they found is not about what is there now.
 pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Act> {
-    let name = job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = job_name(job);
     let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
     let former = seen.objects.iter().filter(|((kind, other), live)| {
         *kind == Kind::Job
@@ -313,10 +371,22 @@ fn delete_job(name: &str, uid: &str) -> Act {
 /// The server as its pod shows it.
 pub(super) fn server(seen: &Observed, now: Timestamp) -> Finding {
     match seen.pod() {
-        Some(pod) => pods::judge(pod, seen.node.as_ref(), now),
+        Some(pod) => starting(pods::judge(pod, seen.node.as_ref(), now), Hitch::of_pod(seen, pod, SERVER, now)),
         None if seen.resource.spec.suspend => {
             Finding::no("Suspended", "the server is stopped because spec.suspend is true")
         }
-        None => Finding::no("Stopped", "the server does not run"),
+        None => {
+            let hitch = seen.stateful_set().and_then(|set| Hitch::of("StatefulSet", seen, set, now));
+            starting(Finding::no("Stopped", "the server does not run"), hitch)
+        }
+    }
+}
+
+/// With what keeps it from starting: at first as something to know.
+fn starting(found: Finding, hitch: Option<Hitch>) -> Finding {
+    match hitch.filter(|_| ["Stopped", "Starting"].contains(&found.reason)) {
+        Some(Hitch { reason, message, lasts: true }) => Finding::no(reason, message),
+        Some(Hitch { message, .. }) => Finding { message, ..found },
+        None => found,
     }
 }

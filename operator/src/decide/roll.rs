@@ -10,8 +10,23 @@ use super::wanted::Wanted;
 use super::{Act, apply_if_needed, restart};
 use crate::{objects::labels::ROLL, observe::Observed};
 
-/// Brings the StatefulSet nearer to what it should be; says whether it is not yet.
-pub(super) fn roll(seen: &Observed, wanted: &Wanted, may_start: bool, acts: &mut Vec<Act>) -> bool {
+/// What would be applied in place of a server that runs, if another one should.
+pub(super) fn successor(seen: &Observed, wanted: &Wanted) -> Option<Value> {
+    let set = seen.stateful_set().filter(|set| !set.is_deleted() && !seen.resource.spec.suspend)?;
+    let runs = set.at("/spec/replicas").as_i64() != Some(0);
+    let roll = set.at("/spec/template/metadata/annotations").get(ROLL).and_then(Value::as_str);
+    let is_due = roll != Some(&wanted.roll) || restart::is_due(seen);
+    (runs && is_due).then(|| super::with_uid(wanted.stateful_set.clone(), set))
+}
+
+/// Brings the StatefulSet nearer to what it should be; says whether it is not yet. `keep` remembers what ran before.
+pub(super) fn roll(
+    seen: &Observed,
+    wanted: &Wanted,
+    may_start: bool,
+    acts: &mut Vec<Act>,
+    keep: impl FnOnce() -> Option<Act>,
+) -> bool {
     let is_suspended = seen.resource.spec.suspend;
     let Some(set) = seen.stateful_set() else {
         if may_start && !is_suspended {
@@ -33,6 +48,7 @@ pub(super) fn roll(seen: &Observed, wanted: &Wanted, may_start: bool, acts: &mut
     }
     let has_stopped = seen.pod().is_none() && set.at("/status/replicas").as_i64().unwrap_or(0) == 0;
     if may_start && ((is_current && !restarts) || has_stopped) {
+        acts.extend((!is_current).then(keep).flatten());
         start(seen, wanted, acts);
     }
     let pod_roll = seen.pod().and_then(|pod| pod.annotation(ROLL));

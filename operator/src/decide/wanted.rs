@@ -27,6 +27,8 @@ pub(super) struct Wanted {
     pub(super) config_map: Value,
     /// The instance with one replica.
     pub(super) stateful_set: Value,
+    /// The settings that checks judge.
+    pub(super) check_settings: Value,
     /// The Job that asks the image about the settings.
     pub(super) config_check: Value,
     /// The Job that asks the KMS.
@@ -59,6 +61,14 @@ impl Wanted {
             },
             operator_namespace: seen.installation.as_ref().map(|installation| installation.namespace.as_str()),
         };
+        let length = config::render(&inputs).len();
+        if length > config::LONGEST {
+            let message = format!(
+                "spec.settings are {length} bytes as YAML, and at most {} are taken: shorten their lists",
+                config::LONGEST
+            );
+            return Err(Finding::no("SettingsTooLarge", message));
+        }
         let mut always = vec![objects::headless_service(&inputs), objects::client_service(&inputs)];
         always.extend(objects::service_account(&inputs));
         always.extend(objects::network_policy(&inputs));
@@ -73,6 +83,7 @@ impl Wanted {
             claim: live.map(|live| objects::over_claim(claim.clone(), live)).unwrap_or(claim),
             config_map: objects::config_map(&inputs),
             stateful_set: objects::stateful_set(&inputs, 1),
+            check_settings: objects::check_settings(&inputs),
             config_check: objects::config_check(&inputs),
             kms_check: objects::kms_check(&inputs),
             roll: objects::roll(&inputs),

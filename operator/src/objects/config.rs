@@ -8,6 +8,9 @@ use crate::{
     observe::Live,
 };
 
+/// The longest settings, in bytes of YAML: a ConfigMap takes four times as much.
+pub const LONGEST: usize = 262_144;
+
 /// Entries of a Secret with API keys.
 pub const KEY_ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];
 

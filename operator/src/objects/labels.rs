@@ -12,8 +12,12 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Annotation of the pod template: a server runs as it should if its pod has the same value.
 pub const ROLL: &str = "progressdb.io/roll";
-/// Annotation of a Job's pod, which finds its settings there.
-pub const SETTINGS: &str = "progressdb.io/settings";
+/// Label of a check's pod, and of nothing else: by it the server's anti-affinity leaves checks alone.
+pub const CHECK: &str = "progressdb.io/check";
+/// The label by which Kubernetes names the pod of a StatefulSet.
+pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// Annotation of a Job whose own container has ended while another one runs on: what was found.
+pub const VERDICT: &str = "progressdb.io/verdict";
 
 /// Annotation of a Job's pod, which finds the wrapped keys of the store there.
 pub const WRAPPED_KEYS: &str = "progressdb.io/wrapped-keys";

@@ -47,6 +47,21 @@ pub fn kms_check(name: &str, hash: &str) -> String {
     format!("{name}-kms-check-{}", &hash[..8])
 }
 
+/// The ConfigMap with the settings that checks judge; `hash` is of these settings.
+pub fn check_settings(name: &str, hash: &str) -> String {
+    format!("{name}-check-{}", &hash[..8])
+}
+
+/// The ConfigMap with what ran before, while its successor has not shown that it starts.
+pub fn former(name: &str) -> String {
+    format!("{name}-former")
+}
+
+/// The pod as which a successor is shown to the API server, and which is never made.
+pub fn successor(name: &str) -> String {
+    format!("{name}-successor")
+}
+
 /// The snapshot that is left when the resource of this uid is deleted.
 pub fn final_snapshot(name: &str, uid: &str) -> String {
     format!("{name}-final-{}", uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>())
@@ -96,6 +111,9 @@ mod tests {
             api_keys(&name),
             config_check(&name, hash),
             kms_check(&name, hash),
+            check_settings(&name, hash),
+            former(&name),
+            successor(&name),
             final_snapshot(&name, "01234567-89ab-cdef"),
         ];
         let longest = names.iter().map(String::len).max();

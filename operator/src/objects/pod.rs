@@ -78,7 +78,6 @@ pub(super) fn spec(inputs: &Inputs<'_>, config: Value) -> Map<String, Value> {
     }));
     set(&mut pod, "imagePullSecrets", json!(spec.image_pull_secrets));
     set(&mut pod, "nodeSelector", json!(spec.node_selector));
-    set(&mut pod, "affinity", json!(spec.affinity));
     set(&mut pod, "tolerations", json!(spec.tolerations));
     set(&mut pod, "priorityClassName", json!(spec.priority_class_name));
     pod

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Inputs, labels, names, owned, pod};
+use super::{Inputs, labels, names, owned, placement, pod};
 use crate::crd::Drain;
 
 /// From the end of the drain to the end of the process: the store is flushed.
@@ -49,7 +49,7 @@ fn pod_spec(inputs: &Inputs<'_>) -> Value {
         volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": names::claim(&name) } }));
     }
     pod.insert("terminationGracePeriodSeconds".into(), json!(grace_period(&spec.drain)));
-    pod::set(&mut pod, "topologySpreadConstraints", json!(spec.topology_spread_constraints));
+    placement::of_server(inputs, &mut pod);
     pod.insert("containers".into(), json!([server(inputs)]));
     Value::Object(pod)
 }

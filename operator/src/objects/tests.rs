@@ -4,6 +4,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
 };
+use kube::core::SelectorExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::*;
@@ -37,6 +38,7 @@ fn inputs(resource: &ProgressDB) -> Inputs<'_> {
 /// Everything that is made for a resource, in the order in which it is applied.
 fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
     let made = [
+        Some(check_settings(inputs)),
         Some(config_check(inputs)),
         kms_check(inputs),
         service_account(inputs),
@@ -122,6 +124,83 @@ fn no_service_selects_a_job() {
         let selector = service["spec"]["selector"].as_object().unwrap();
         assert!(selector.iter().any(|(label, value)| job.get(label) != Some(value)), "{service}");
     }
+}
+
+fn pod_of(job: &Value) -> &Value {
+    &job["spec"]["template"]
+}
+
+#[test]
+fn a_check_carries_what_people_add_and_asks_meshes_to_stay_out() {
+    let resource = resource(json!({
+        "podLabels": { "cost-center": "1", "sidecar.istio.io/inject": "true" },
+        "podAnnotations": { "owner": "ann", "linkerd.io/inject": "enabled" },
+    }));
+    let job = config_check(&inputs(&resource));
+    let metadata = &pod_of(&job)["metadata"];
+    assert_eq!(metadata["labels"]["cost-center"], "1");
+    assert_eq!(metadata["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(metadata["labels"][labels::COMPONENT], "job");
+    assert_eq!(metadata["annotations"]["owner"], "ann");
+    assert_eq!(metadata["annotations"]["linkerd.io/inject"], "disabled");
+}
+
+#[test]
+fn a_check_judges_settings_that_lie_in_a_config_map_of_their_own() {
+    let resource = resource(json!({ "settings": { "logging": { "level": "debug" } } }));
+    let inputs = inputs(&resource);
+    let (settings, job) = (check_settings(&inputs), config_check(&inputs));
+    assert_eq!(pod_of(&job)["spec"]["volumes"][0]["configMap"]["name"], settings["metadata"]["name"]);
+    assert_eq!(settings["data"], config_map(&inputs)["data"]);
+    assert_ne!(settings["metadata"]["name"], config_map(&inputs)["metadata"]["name"]);
+}
+
+/// Whether a required term of `pod` against others selects a pod with these labels.
+fn repels(pod: &Value, labels: &Value) -> bool {
+    let terms = &pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let labels: BTreeMap<String, String> = serde_json::from_value(labels.clone()).unwrap();
+    terms.as_array().into_iter().flatten().any(|term| {
+        let selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector =
+            serde_json::from_value(term["labelSelector"].clone()).unwrap();
+        kube::core::Selector::try_from(selector).unwrap().matches(&labels)
+    })
+}
+
+#[test]
+fn a_server_and_its_checks_do_not_repel_each_other() {
+    let by = |selector: Value| json!({ "labelSelector": selector, "topologyKey": "kubernetes.io/hostname" });
+    let terms = [
+        by(json!({ "matchLabels": { "app.kubernetes.io/name": "progressdb" } })),
+        by(json!({ "matchLabels": { "team": "chat" } })),
+    ];
+    let anti = json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+    let resource = resource(json!({ "podLabels": { "team": "chat" }, "affinity": { "podAntiAffinity": anti } }));
+    let inputs = inputs(&resource);
+    let (set, job) = (stateful_set(&inputs, 1), config_check(&inputs));
+    let (server, check) = (pod_of(&set), pod_of(&job));
+    let mut runs = server["metadata"]["labels"].clone();
+    runs[labels::POD_NAME] = json!("chat-0");
+    let mut stranger = runs.clone();
+    stranger[labels::POD_NAME] = json!("other-0");
+    assert!(!repels(server, &check["metadata"]["labels"]), "the server keeps its checks away");
+    assert!(!repels(check, &runs), "a check keeps away from its server");
+    assert!(!repels(check, &check["metadata"]["labels"]), "a check keeps away from another");
+    assert!(repels(server, &stranger) && repels(check, &stranger), "both keep away from other databases");
+}
+
+#[test]
+fn a_check_is_spread_as_if_its_server_had_stopped() {
+    let spread = json!([{
+        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": { "matchLabels": { "team": "chat" } },
+    }]);
+    let resource = resource(json!({ "podLabels": { "team": "chat" }, "topologySpreadConstraints": spread }));
+    let inputs = inputs(&resource);
+    let job = config_check(&inputs);
+    let constraint = &pod_of(&job)["spec"]["topologySpreadConstraints"][0];
+    assert_eq!(constraint["topologyKey"], "zone");
+    let selects = json!([{ "key": labels::POD_NAME, "operator": "NotIn", "values": ["chat-0"] }]);
+    assert_eq!(constraint["labelSelector"]["matchExpressions"], selects);
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Live {
         !self.metadata("deletionTimestamp").is_null()
     }
 
+    /// When it was made, of kinds that are kept with that.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        self.metadata("creationTimestamp").as_str()?.parse().ok()
+    }
+
     /// The label of this name.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.metadata("labels")[name].as_str()
@@ -105,12 +110,18 @@ fn named<'a>(items: &'a Value, name: &str) -> &'a Value {
 pub(super) fn prune(kind: Kind, object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
-        metadata.remove("creationTimestamp");
+        if !matches!(kind, Kind::Pod | Kind::Job | Kind::Claim) {
+            metadata.remove("creationTimestamp");
+        }
     }
     match kind {
         Kind::Pod => {
             keep(object, "spec", &["nodeName"]);
-            keep(object, "status", &["phase", "podIP", "reason", "conditions", "containerStatuses"]);
+            keep(
+                object,
+                "status",
+                &["phase", "podIP", "reason", "conditions", "containerStatuses", "initContainerStatuses"],
+            );
             if let Some(labels) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
                 labels.retain(|name, _| name.starts_with("progressdb.io/") || name == RESTARTED_AT);
             }

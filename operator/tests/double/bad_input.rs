@@ -98,6 +98,23 @@ async fn settings_of_the_operator_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn settings_that_are_too_long_change_nothing_and_long_ones_are_taken() {
+    let origins = |count: usize| {
+        let origins: Vec<String> =
+            (0..count).map(|number| format!("https://origin-{number:040}.example.com")).collect();
+        json!({ "server": { "cors": { "allowed_origins": origins } } })
+    };
+    let mut cluster = installed(json!({ "settings": origins(3_300) })).await;
+    assert_eq!(cluster.condition("db", "Ready").1, "Serving");
+    cluster.change("db", |spec| spec["settings"] = origins(5_000));
+    cluster.settle().await;
+    let (_, reason, message) = cluster.condition("db", "ConfigurationValid");
+    assert_eq!(reason, "SettingsTooLarge");
+    assert!(message.contains("at most 262144"), "{message}");
+    assert_eq!((cluster.condition("db", "Available").0.as_str(), cluster.times_made("Pod", "db-0")), ("True", 1));
+}
+
+#[tokio::test]
 async fn a_secret_that_comes_later_is_found() {
     let mut cluster = installed(json!({ "apiKeys": { "secretName": "keys" } })).await;
     assert_eq!(

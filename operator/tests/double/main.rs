@@ -15,6 +15,8 @@ mod loops;
 mod restart;
 mod rules;
 mod running;
+mod silence;
+mod successor;
 mod unreadable;
 mod watching;
 mod whose;

@@ -128,6 +128,22 @@ async fn the_items_of_a_list_do_not_say_their_kind() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_judged_and_keeps_nothing() {
+    let place = crate::place().await;
+    let patch = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "x": "1" } });
+    let params = PatchParams::apply("a").dry_run();
+    let tried = place.objects.patch("a", &params, &Patch::Apply(&patch)).await.unwrap();
+    assert_eq!(json!(tried.data), json!({ "x": "1" }));
+    assert_eq!(place.objects.get_opt("a").await.unwrap(), None);
+    place.create(json!({ "metadata": { "name": "a" }, "data": { "x": "2" } })).await;
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let object = serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap();
+    let again = place.objects.create(&params, &object).await;
+    assert!(matches!(again, Err(kube::Error::Api(status)) if status.is_already_exists()));
+    assert_eq!(json!(place.objects.get("a").await.unwrap().data), json!({ "x": "2" }));
+}
+
+#[tokio::test]
 async fn a_name_is_given_once() {
     let place = crate::place().await;
     let object = json!({ "metadata": { "name": "a" } });

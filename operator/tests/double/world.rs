@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::api::{
     Key, Server,
     kinds::named,
+    pods::memory,
     store::{Store, bytes, is_deleted},
 };
 
@@ -18,6 +19,14 @@ pub struct World {
     pub missing_images: Vec<String>,
     /// Jobs with this in their name fail with this message.
     pub failing_jobs: BTreeMap<String, String>,
+    /// Images whose servers no node takes, though nothing that a pod says is against it.
+    pub homeless_images: Vec<String>,
+    /// Something puts a container that never ends into every pod of a Job, before its own.
+    pub injects: bool,
+    /// What Jobs whose names hold this say when they end well.
+    pub words: BTreeMap<String, String>,
+    /// Storage classes whose driver makes nothing.
+    pub broken_classes: Vec<String>,
     /// The kubelet of the node is gone: nothing starts or ends any more.
     pub is_node_lost: bool,
     /// Whether a file system grows while its pod runs.
@@ -36,7 +45,9 @@ impl World {
                 store.create(&Key::new(kind, "", name), object, BTreeMap::new()).expect("the world is empty");
             };
             make("Namespace", "ns", json!({}));
-            make("Node", "node", json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } }));
+            let ready = json!([{ "type": "Ready", "status": "True" }]);
+            let allocatable = json!({ "cpu": "4", "memory": "8Gi", "pods": "110" });
+            make("Node", "node", json!({ "status": { "conditions": ready, "allocatable": allocatable } }));
             make("StorageClass", "standard", json!({ "provisioner": "csi", "allowVolumeExpansion": true }));
             make("StorageClass", "fixed", json!({ "provisioner": "csi" }));
         });
@@ -44,6 +55,10 @@ impl World {
             server: server.clone(),
             missing_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
+            homeless_images: Vec::new(),
+            injects: false,
+            broken_classes: Vec::new(),
+            words: BTreeMap::new(),
             is_node_lost: false,
             volumes_grow: true,
             pod_address: "10.1.0.1".into(),
@@ -57,6 +72,10 @@ impl World {
             server: server.clone(),
             missing_images: self.missing_images.clone(),
             failing_jobs: self.failing_jobs.clone(),
+            homeless_images: self.homeless_images.clone(),
+            injects: self.injects,
+            broken_classes: self.broken_classes.clone(),
+            words: self.words.clone(),
             is_node_lost: self.is_node_lost,
             volumes_grow: self.volumes_grow,
             pod_address: self.pod_address.clone(),
@@ -70,7 +89,7 @@ impl World {
         server.with(|store| {
             store.advance(1);
             store.collect_garbage();
-            bind_claims(store, self.volumes_grow);
+            bind_claims(store, self.volumes_grow, &self.broken_classes);
             reclaim_volumes(store);
             snapshot_volumes(store);
             run_stateful_sets(store);
@@ -85,6 +104,15 @@ impl World {
             let name = text(&job, "/metadata/name");
             let pod = key_of("Pod", &job, &format!("{name}-pod"));
             if is_deleted(&job) || !job["status"]["conditions"].is_null() {
+                continue;
+            }
+            if job["spec"]["suspend"] == true {
+                store.edit(&key_of("Job", &job, &name), |job| {
+                    job["status"] = json!({ "conditions": [{ "type": "Suspended", "status": "True" }] });
+                });
+                if store.get(&pod).is_some() {
+                    store.delete(&pod, &Value::Null).expect("it is there");
+                }
                 continue;
             }
             match store.get(&pod).cloned() {
@@ -117,6 +145,18 @@ impl World {
                 store.end(&key);
                 continue;
             }
+            if ["Succeeded", "Failed"].contains(&text(&pod, "/status/phase").as_str()) {
+                continue;
+            }
+            if let Some(why) = self.unschedulable(store, &pod) {
+                let message = format!("0/1 nodes are available: {why}");
+                store.edit(&key, |pod| {
+                    pod["status"] = json!({ "phase": "Pending", "conditions": [{
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                }] })
+                });
+                continue;
+            }
             let status = self.next_status(store, &pod);
             store.edit(&key, |pod| {
                 pod["spec"]["nodeName"] = json!("node");
@@ -125,18 +165,39 @@ impl World {
         }
     }
 
+    /// Why the scheduler finds no node for a pod that has none.
+    fn unschedulable(&self, store: &Store, pod: &Value) -> Option<String> {
+        if !pod["spec"]["nodeName"].is_null() {
+            return None;
+        }
+        let is_server = text(pod, "/metadata/ownerReferences/0/kind") == "StatefulSet";
+        if is_server && self.homeless_images.iter().any(|image| pod["spec"]["containers"][0]["image"] == json!(image)) {
+            return Some("1 node(s) have no place for it".into());
+        }
+        if pod["spec"]["nodeSelector"].as_object().is_some_and(|selector| !selector.is_empty()) {
+            return Some("1 node(s) didn't match Pod's node affinity/selector".into());
+        }
+        let node = store.get(&Key::new("Node", "", "node")).expect("there is one");
+        let placed = store.list(named("Pod"), None).into_iter().filter(|pod| !pod["spec"]["nodeName"].is_null());
+        let used: u64 = placed.map(memory).sum();
+        (used + memory(pod) > bytes(&node["status"]["allocatable"]["memory"])).then(|| "1 Insufficient memory".into())
+    }
+
     /// What the kubelet makes of a pod in a second: nothing, if it misses something; else it runs, or has run.
     fn next_status(&self, store: &Store, pod: &Value) -> Value {
         let container = &pod["spec"]["containers"][0];
         let state = |phase: &str, state: Value, ready: bool| {
             let ready_text = if ready { "True" } else { "False" };
+            let own = json!({
+                "name": container["name"], "state": state, "ready": ready, "restartCount": 0,
+                "image": container["image"], "imageID": format!("{}@sha256:{:064}", container["image"], 1),
+            });
+            let other = json!({ "name": "a-proxy", "state": { "running": {} }, "ready": true, "image": "proxy" });
+            let is_injected = self.injects && text(pod, "/metadata/ownerReferences/0/kind") == "Job";
             json!({
-                "phase": phase, "podIP": self.pod_address,
+                "phase": if is_injected && phase != "Pending" { "Running" } else { phase }, "podIP": self.pod_address,
                 "conditions": [{ "type": "Ready", "status": ready_text }],
-                "containerStatuses": [{
-                    "name": container["name"], "state": state, "ready": ready, "restartCount": 0,
-                    "image": container["image"], "imageID": format!("{}@sha256:{:064}", container["image"], 1),
-                }],
+                "containerStatuses": if is_injected { vec![other, own] } else { vec![own] },
             })
         };
         let waiting = |reason: &str, message: &str| {
@@ -157,7 +218,10 @@ impl World {
             Some((_, message)) => {
                 state("Failed", json!({ "terminated": { "exitCode": 78, "message": message } }), false)
             }
-            None => state("Succeeded", json!({ "terminated": { "exitCode": 0 } }), false),
+            None => {
+                let words = self.words.iter().find(|(part, _)| name.contains(part.as_str())).map(|(_, words)| words);
+                state("Succeeded", json!({ "terminated": { "exitCode": 0, "message": words } }), false)
+            }
         }
     }
 
@@ -210,7 +274,7 @@ fn missing_volume(store: &Store, pod: &Value) -> Option<String> {
 }
 
 /// Binds what a pod asks for if its class exists, and lets volumes grow.
-fn bind_claims(store: &mut Store, grows: bool) {
+fn bind_claims(store: &mut Store, grows: bool, broken: &[String]) {
     let pods = store.list(named("Pod"), None);
     let used: BTreeSet<(String, String)> = pods
         .into_iter()
@@ -226,7 +290,7 @@ fn bind_claims(store: &mut Store, grows: bool) {
             if grows && bytes(&asked) > bytes(&claim["status"]["capacity"]["storage"]) {
                 store.edit(&key, |claim| claim["status"]["capacity"] = json!({ "storage": asked }));
             }
-        } else if is_used && store.get(&class).is_some() {
+        } else if is_used && store.get(&class).is_some() && !broken.contains(&class.name) {
             let volume = json!({ "spec": {
                 "csi": { "driver": "csi" }, "persistentVolumeReclaimPolicy": "Delete",
                 "claimRef": { "name": name, "uid": claim["metadata"]["uid"] },
@@ -320,5 +384,22 @@ fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
     let mut pod = json!({ "metadata": metadata, "spec": template["spec"], "status": { "phase": "Pending" } });
     pod["spec"]["hostname"] = json!(key.name);
     // A namespace that is being deleted takes no new pod.
-    let _ = store.create(key, pod, BTreeMap::new());
+    if let Err(refusal) = store.create(key, pod, BTreeMap::new()) {
+        let message = format!("Error creating: {}", refusal.message);
+        tell(store, owner, "FailedCreate", &message);
+    }
+}
+
+/// Makes an Event about an object, once for each reason.
+fn tell(store: &mut Store, about: &Value, reason: &str, message: &str) {
+    let (kind, name) = (text(about, "/kind"), text(about, "/metadata/name"));
+    let uid = &about["metadata"]["uid"];
+    let key = key_of("Event", about, &format!("{}.{reason}", uid.as_str().unwrap_or_default()));
+    let event = json!({
+        "type": "Warning", "reason": reason, "message": message,
+        "involvedObject": { "kind": kind, "name": name, "uid": uid, "namespace": key.namespace },
+        "firstTimestamp": store.now().to_string(), "lastTimestamp": store.now().to_string(),
+    });
+    // It may be there already.
+    let _ = store.create(&key, event, BTreeMap::new());
 }

@@ -33,7 +33,7 @@ const fn of_the_cluster(mut kind: Kind) -> Kind {
     kind
 }
 
-static KINDS: [Kind; 24] = [
+static KINDS: [Kind; 26] = [
     with_generation(with_status(kind("progressdb.io", "v1alpha1", "ProgressDB", "progressdbs"))),
     with_generation(with_status(kind("apps", "v1", "StatefulSet", "statefulsets"))),
     with_generation(with_status(kind("batch", "v1", "Job", "jobs"))),
@@ -44,6 +44,7 @@ static KINDS: [Kind; 24] = [
     kind("", "v1", "ConfigMap", "configmaps"),
     kind("", "v1", "Secret", "secrets"),
     kind("", "v1", "ServiceAccount", "serviceaccounts"),
+    kind("", "v1", "ResourceQuota", "resourcequotas"),
     kind("", "v1", "Event", "events"),
     kind("events.k8s.io", "v1", "Event", "events"),
     kind("coordination.k8s.io", "v1", "Lease", "leases"),
@@ -61,6 +62,7 @@ static KINDS: [Kind; 24] = [
     of_the_cluster(with_status(kind("", "v1", "Node", "nodes"))),
     of_the_cluster(with_status(kind("", "v1", "PersistentVolume", "persistentvolumes"))),
     of_the_cluster(kind("storage.k8s.io", "v1", "StorageClass", "storageclasses")),
+    of_the_cluster(kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")),
     of_the_cluster(kind("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass", "volumesnapshotclasses")),
     of_the_cluster(with_generation(with_status(kind(
         "apiextensions.k8s.io",

@@ -6,6 +6,7 @@
 pub mod faults;
 pub mod fields;
 pub mod kinds;
+pub mod pods;
 pub mod policy;
 mod routes;
 pub mod store;

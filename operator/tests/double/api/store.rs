@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{
     fields::{self, Managers},
     kinds::{self, Kind},
+    pods,
     policy::Policy,
 };
 
@@ -181,6 +182,8 @@ impl Store {
         object["apiVersion"] = json!(key.kind.api_version());
         object["kind"] = json!(key.kind.kind);
         validate(key, None, &object)?;
+        pods::validate(key, &object)?;
+        pods::admit(self, key, &object)?;
         default(key, &mut object);
         Ok(self.keep("ADDED", key, object, managers))
     }
@@ -211,6 +214,7 @@ impl Store {
             return Ok(object);
         }
         validate(key, Some(&old), &object)?;
+        pods::validate(key, &object)?;
         if key.kind.generation && object["spec"] != old["spec"] {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
             metadata(&mut object).insert("generation".into(), json!(generation + 1));

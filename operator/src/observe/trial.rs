@@ -1,0 +1,250 @@
+//! Whether a successor can be, before what runs is stopped for it.
+//!
+//! The API server is asked without keeping anything (`dryRun`): it judges the StatefulSet's whole template, and then the
+//! pod itself, as admission, pod security, priority classes, limit ranges and quotas do. Then the pod, as admission left
+//! it, is compared with the nodes. What the running pod has counts as free, since it goes first. None of this needs room
+//! for two, and nothing is reserved: between a trial and the start somebody else may take the room.
+
+mod nodes;
+mod quota;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use self::nodes::{Asked, Taken};
+use super::{Fact, Observed, Observer, REMEMBERED};
+use crate::{
+    MANAGER, drift,
+    error::Error,
+    kind::Kind,
+    objects::{hash, labels, names},
+};
+
+/// A successor that may be is asked about again after this long: the room may go.
+const GOOD_FOR: SignedDuration = SignedDuration::from_secs(10);
+/// So many nodes are looked at closely; with more the scheduler is trusted.
+const NODES: usize = 16;
+
+/// Why a successor cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// One word, for programs.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Observer {
+    /// What is in the way of this StatefulSet and its pod, if anything is.
+    pub async fn try_successor(
+        &self,
+        seen: &Observed,
+        successor: &Value,
+        now: Timestamp,
+    ) -> Result<Option<Obstacle>, Error> {
+        let namespace = seen.resource.namespace().unwrap_or_default();
+        let key = ("trial", namespace.clone(), hash(successor.to_string().as_bytes()));
+        // What stands in the way does so for longer than the way is free.
+        let known = self.recall(&key, GOOD_FOR, now).or_else(|| self.recall(&key, REMEMBERED, now).filter(is_refusal));
+        if let Some(Fact::Trial(found)) = known {
+            return Ok(found);
+        }
+        let trial = Trial { client: &self.client, namespace: &namespace, name: &seen.resource.name_any() };
+        let found = trial.of(seen, successor).await?;
+        if let Some(Obstacle { reason, message }) = &found {
+            tracing::warn!(event = "successor.impossible", name = trial.name, reason, message, "what runs is kept");
+        }
+        self.remember(key, now, Fact::Trial(found.clone()));
+        Ok(found)
+    }
+}
+
+fn is_refusal(fact: &Fact) -> bool {
+    matches!(fact, Fact::Trial(Some(_)))
+}
+
+struct Trial<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Trial<'_> {
+    async fn of(&self, seen: &Observed, successor: &Value) -> Result<Option<Obstacle>, Error> {
+        let running = self.running().await?;
+        let refused = |message| Some(Obstacle { reason: "PodRefused", message });
+        if let Some(message) = verdict(self.set(successor).await.map(drop))? {
+            return Ok(refused(format!("the API server refuses the changed pod: {message}")));
+        }
+        let pod = pod_of(successor, self.name);
+        let admitted = match self.admit(&pod).await {
+            Ok(admitted) => admitted,
+            Err(error) => match verdict(Err(error))? {
+                None => pod,
+                // A quota is asked last: whatever else there is has been passed.
+                Some(message) if quota::fits_instead(&message, &json!(pod), &json!(running)) => pod,
+                Some(message) => {
+                    return Ok(refused(format!(
+                        "the cluster refuses the changed pod: {message}; {}",
+                        advice(&message)
+                    )));
+                }
+            },
+        };
+        let volume = self.volume(seen).await?;
+        let no_room = self.room(&json!(admitted), running.as_ref(), &json!(volume)).await?;
+        Ok(no_room.map(|message| Obstacle { reason: "Unschedulable", message }))
+    }
+
+    /// The StatefulSet as it would be applied.
+    async fn set(&self, successor: &Value) -> Result<DynamicObject, Error> {
+        let sets: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), self.namespace, &Kind::StatefulSet.api_resource());
+        let params = PatchParams::apply(MANAGER).force().dry_run();
+        let applied = sets.patch(self.name, &params, &Patch::Apply(&drift::marked(successor.clone()))).await;
+        applied.map_err(|error| Error::new("trying the StatefulSet", error))
+    }
+
+    /// The pod, as admission would let it in.
+    async fn admit(&self, pod: &Value) -> Result<Value, Error> {
+        let pods: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), self.namespace, &Kind::Pod.api_resource());
+        let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+        let pod: DynamicObject = serde_json::from_value(pod.clone()).expect("it has metadata");
+        let admitted = pods.create(&params, &pod).await.map_err(|error| Error::new("trying the pod", error))?;
+        Ok(json!(admitted))
+    }
+
+    async fn running(&self) -> Result<Option<Pod>, Error> {
+        let name = format!("{}-0", self.name);
+        let found = self.pods().get_opt(&name).await;
+        found.map_err(|error| Error::new(format!("reading the pod {name}"), error))
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+
+    async fn volume(&self, seen: &Observed) -> Result<Option<PersistentVolume>, Error> {
+        let Some(name) = seen.claim().and_then(|claim| claim.at("/spec/volumeName").as_str()) else { return Ok(None) };
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        volumes.get_opt(name).await.map_err(|error| Error::new(format!("reading the volume {name}"), error))
+    }
+
+    /// Why no node has room for the pod; first the node on which it runs is looked at, which is mostly enough.
+    async fn room(&self, pod: &Value, running: Option<&Pod>, volume: &Value) -> Result<Option<String>, Error> {
+        let asked = Asked::of(pod);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let home = running.and_then(|pod| pod.spec.as_ref()?.node_name.as_ref());
+        if let Some(home) = home
+            && let Some(node) = nodes.get_opt(home).await.map_err(|error| Error::new("reading a node", error))?
+            && nodes::takes(&json!(node), pod, volume).is_ok()
+            && asked.fits(&json!(node), &self.taken(home, running, &asked).await?).is_ok()
+        {
+            return Ok(None);
+        }
+        let found = nodes.list(&ListParams::default()).await.map_err(|error| Error::new("listing the nodes", error))?;
+        let mut why = Vec::new();
+        let mut looked_at = 0;
+        for node in found {
+            let name = node.name_any();
+            let node = json!(node);
+            let bare = nodes::takes(&node, pod, volume).and_then(|()| asked.fits(&node, &Taken::default()));
+            if let Err(reason) = bare {
+                why.push(reason);
+                continue;
+            }
+            looked_at += 1;
+            if looked_at > NODES {
+                return Ok(None);
+            }
+            match asked.fits(&node, &self.taken(&name, running, &asked).await?) {
+                Ok(()) => return Ok(None),
+                Err(reason) => why.push(reason),
+            }
+        }
+        Ok(Some(nodes::summary(&why)))
+    }
+
+    /// What other pods have of a node: all that may be seen, which is those of this namespace at least.
+    async fn taken(&self, node: &str, running: Option<&Pod>, asked: &Asked) -> Result<Taken, Error> {
+        let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let everywhere: Api<Pod> = Api::all(self.client.clone());
+        let found = match everywhere.list(&there).await {
+            Err(kube::Error::Api(status)) if status.is_forbidden() => self.pods().list(&there).await,
+            answer => answer,
+        };
+        let found = found.map_err(|error| Error::new(format!("listing the pods of {node}"), error))?;
+        let others = found.into_iter().filter(|pod| running.is_none_or(|running| running.uid() != pod.uid()));
+        Ok(Taken::by(others.map(|pod| json!(pod)), asked))
+    }
+}
+
+/// The words of a refusal; what is no verdict ends the pass.
+fn verdict(answer: Result<(), Error>) -> Result<Option<String>, Error> {
+    match answer {
+        Ok(()) => Ok(None),
+        Err(Error::Refused { message, .. }) => Ok(Some(message)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The pod that Kubernetes would make of the StatefulSet, under a name that is free.
+fn pod_of(set: &Value, name: &str) -> Value {
+    let template = &set["spec"]["template"];
+    let mut metadata = template["metadata"].clone();
+    metadata["name"] = json!(names::successor(name));
+    metadata["namespace"] = set["metadata"]["namespace"].clone();
+    metadata["labels"][labels::POD_NAME] = json!(format!("{name}-0"));
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": set["apiVersion"], "kind": set["kind"], "controller": true, "name": name,
+        "uid": set["metadata"]["uid"],
+    }]);
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+}
+
+/// What to do about words of the cluster that refuse a pod.
+pub fn advice(words: &str) -> &'static str {
+    let has = |part: &str| words.contains(part);
+    match () {
+        () if has("exceeded quota") => "raise the quota of the namespace, or ask for less in spec.resources",
+        () if has("failed quota") => "set in spec.resources what the quota of the namespace demands",
+        () if has("PriorityClass") => "make the priority class, or correct spec.priorityClassName",
+        () if has("serviceaccount") || has("service account") => "make the service account, or correct spec.kms",
+        () if has("PodSecurity") => {
+            "remove what the namespace's pod security forbids, or label the namespace otherwise"
+        }
+        () if has("usage per") || has("limit to request ratio") => "keep spec.resources within the limit range",
+        () if has("denied") => "satisfy the policy, with spec.podLabels or spec.podAnnotations if it demands them",
+        () => "correct the spec, or what forbids it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_is_shown_as_the_pod_that_the_stateful_set_would_make() {
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db", "namespace": "ns", "uid": "u" },
+            "spec": { "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [] } } },
+        });
+        let pod = pod_of(&set, "db");
+        assert_eq!(pod["metadata"]["labels"], json!({ "a": "b", "statefulset.kubernetes.io/pod-name": "db-0" }));
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "u");
+        assert_eq!(pod["spec"], json!({ "containers": [] }));
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_what_to_do() {
+        let words = "pods \"db\" is forbidden: no PriorityClass with name high was found";
+        assert!(advice(words).contains("spec.priorityClassName"));
+        assert!(advice("exceeded quota: q").contains("raise the quota"));
+    }
+}
