@@ -3,6 +3,8 @@
 //! Each of these can be interrupted at any point and started again. While keys move, a row has the wraps of both, so
 //! that the store opens with the old configuration as well as with the new one until the last step.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::epochs::{EpochError, list_epochs, replace, unwrap, unwrap_by};
@@ -66,9 +68,10 @@ pub(super) async fn any_data_key(store: &Store) -> Result<bool, Error> {
 
 /// Opens every wrapped key of the store. One unwrapping an epoch by the KMS; changes nothing.
 pub async fn verify_keys(store: &Store, crypt: &Crypt, database_id: [u8; 16]) -> Result<KeyReport, Error> {
-    let mut report = KeyReport::default();
+    let (mut report, mut found) = (KeyReport::default(), BTreeSet::new());
     for (epoch, row, _) in list_epochs(store).await? {
         report.epochs += 1;
+        found.insert(epoch);
         match unwrap(crypt, Context { database_id, epoch }, &row).await {
             Ok(key) => crypt.keyring.add_epoch(epoch, &key),
             Err(EpochError::Kms { error, .. }) => report.fail(Key::Epoch(epoch), error),
@@ -85,7 +88,12 @@ pub async fn verify_keys(store: &Store, crypt: &Crypt, database_id: [u8; 16]) ->
             let place = decode_key(&key)?;
             let opened = WrappedKey::decode(&value).map_err(|_| Missing::Damaged);
             if let Err(missing) = opened.and_then(|wrapped| crypt.keyring.open_data_key(place, 0, &wrapped)) {
-                report.fail(place, missing);
+                match missing {
+                    Missing::Epoch(epoch) if found.contains(&epoch) => {
+                        report.fail(place, format!("the key of epoch {epoch} is in the store and does not open"));
+                    }
+                    missing => report.fail(place, missing),
+                }
             }
         }
     }
