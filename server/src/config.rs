@@ -10,7 +10,11 @@
 mod check;
 mod effective;
 mod encryption;
+mod env_file;
+mod hints;
 mod key_files;
+mod origins;
+mod outgoing;
 mod running;
 mod settings;
 mod show;
@@ -27,6 +31,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::crypt::kms;
+use crate::outgoing::Proxies;
 
 pub use self::{
     key_files::{Found, KeyFiles},
@@ -75,7 +80,24 @@ pub struct Config {
     /// What is logged.
     pub log: Log,
     /// The collector that traces are sent to.
-    pub collector: Option<String>,
+    pub collector: Option<Collector>,
+}
+
+/// Where traces are sent, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// The whole URL that spans are posted to.
+    pub url: String,
+    /// Certificates to trust in place of the system's, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Who we are to the collector, as PEM, with the key beside it.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// For one batch.
+    pub timeout: Duration,
+    /// How other machines are reached.
+    pub proxies: Proxies,
 }
 
 /// A token bucket for each API key and user.
@@ -291,6 +313,39 @@ impl Loaded {
 pub fn load(sources: &Sources) -> Loaded {
     check::check(sources::merge(sources), &sources.environment)
 }
+
+/// The configuration by which a KMS is checked. If `--config` names a file that names a KMS, that one is meant, whatever
+/// the environment says of the present one; a warning names what is not applied.
+pub fn load_for_kms_check(sources: &Sources) -> Loaded {
+    let all = load(sources);
+    let Some(file) = &sources.flags.config else { return all };
+    let mut of_file = load(&Sources { only_file: true, ..sources.clone() });
+    let sets_kms = |(key, value): &(&&str, &(value::Value, Source)), from: fn(&Source) -> bool| {
+        key.starts_with("encryption.kms.") && !KMS_PACE.contains(key) && from(&value.1)
+    };
+    if !of_file.effective.0.iter().any(|entry| sets_kms(&entry, |source| matches!(source, Source::File(_)))) {
+        return all;
+    }
+    let of_environment = |source: &Source| matches!(source, Source::Variable(_) | Source::EnvFile(_));
+    for (key, (_, source)) in all.effective.0.iter().filter(|entry| sets_kms(entry, of_environment)) {
+        let message = format!(
+            "{source} is not applied: the KMS that is checked is the one that {} names; leave --config out, or name the file in PROGRESSDB_CONFIG, to check what a server with these variables would use",
+            file.display()
+        );
+        let warning = Warning { key: (*key).to_owned(), source: source.to_string(), message, no_effect: false };
+        of_file.warnings.push(warning);
+    }
+    of_file
+}
+
+/// Settings of how a KMS is asked, not of which one.
+const KMS_PACE: [&str; 5] = [
+    "encryption.kms.timeout",
+    "encryption.kms.grace",
+    "encryption.kms.seal_grace",
+    "encryption.kms.probe_interval",
+    "encryption.kms.probe_interval_failing",
+];
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ pub mod format;
 pub mod http;
 pub mod keys;
 pub mod model;
+pub mod outgoing;
 pub mod rows;
 pub mod serve;
 pub mod store;

@@ -94,7 +94,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::Version { json } => print(&version(*json)),
         Command::Kms { command: KmsCommand::Check { wrapped_keys, json } } => {
-            check_kms(load(args), wrapped_keys.as_deref(), *json)
+            check_kms(config::load_for_kms_check(&sources(args)), wrapped_keys.as_deref(), *json)
         }
         Command::Kms { command: KmsCommand::Verify { json } } => verify_keys(load(args), *json),
         Command::Kms { command: KmsCommand::Migrate { to } } => migrate_keys(load(args), to),
@@ -119,7 +119,7 @@ fn run_server(sources: Sources, accept_clock: bool) -> Result<(), Failure> {
         serve::Signals::new()?
     };
     let loaded = config::load(&sources);
-    let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_deref());
+    let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_ref());
     let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
     config::log_warnings(&loaded.warnings);
     let (mut config, running) = loaded.into_running(sources)?;
@@ -230,9 +230,10 @@ fn verify_keys(loaded: Loaded, as_json: bool) -> Result<(), Failure> {
 fn migrate_keys(loaded: Loaded, to: &Path) -> Result<(), Failure> {
     telemetry::install_logs(&loaded.log);
     print_warnings(&loaded.warnings);
-    // The environment speaks of the KMS that is in use.
+    // Variables and `.env` speak of the KMS that is in use.
     let flags = Flags { config: Some(to.to_owned()), ..Flags::default() };
-    let target = config::load(&Sources { flags, ..Sources::default() });
+    let environment = Environment::of_process();
+    let target = config::load(&Sources { environment, flags, only_file: true, ..Sources::default() });
     print(&serve::stopped::migrate_keys(&loaded.config?, kms_of(target)?)?.to_string())
 }
 

@@ -21,7 +21,7 @@ pub use self::{
     lines::{FlushAtEnd, audit_is_written, flush, say},
 };
 use self::{lines::Destination, traces::Traces};
-use crate::config::{Log, LogFormat};
+use crate::config::{Collector, Log, LogFormat};
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -41,7 +41,7 @@ pub fn install_logs(log: &Log) {
 }
 
 /// The same through a buffer, for a server; what it returns sends traces to `collector` until it is dropped.
-pub fn install_logs_and_traces(log: &Log, collector: Option<&str>) -> Option<Traces> {
+pub fn install_logs_and_traces(log: &Log, collector: Option<&Collector>) -> Option<Traces> {
     let traces = collector.map(Traces::start).transpose();
     install(log, Destination::buffered(), traces.as_ref().ok().and_then(Option::as_ref));
     traces.unwrap_or_else(|error| {

@@ -12,7 +12,9 @@ use super::{
     ApiKeys, Config, Drain, Environment, Error, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts,
     Warning,
     effective::Effective,
+    hints,
     key_files::{KeyFile, KeyList},
+    origins,
     settings::{Effect, SETTINGS},
     sources::Merged,
     value::{ANY_HOST, MASK, Value, parse_cron, parse_host},
@@ -32,7 +34,8 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let key_files = checker.key_files();
     let keys = key_files.keys();
     let listen = checker.listen(&keys);
-    let encryption = checker.encryption();
+    let mut encryption = checker.encryption();
+    let collector = checker.outgoing(environment, &mut encryption);
     let values = &checker.values;
     let log = values.log(environment);
     let config = Config {
@@ -69,10 +72,11 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
         },
         encryption,
         log: log.clone(),
-        collector: values.optional_text("telemetry.otlp_endpoint"),
+        collector,
     };
     checker.check_keys(&config);
     checker.check_limits(&config);
+    checker.check_origins(&config);
     let Checker { values, problems, warnings } = checker;
     let config = if problems.is_empty() { Ok(config) } else { Err(Error(problems)) };
     Loaded { config, warnings, log, effective: values }
@@ -88,7 +92,12 @@ impl Checker {
             let value = match merged.values.remove(setting.key) {
                 None => default(),
                 Some((raw, source)) => match setting.kind.parse(&raw) {
-                    Some(value) => (value, source),
+                    Some(value) => {
+                        if let Some(odd) = hints::oddity(setting.kind, &raw, &source) {
+                            checker.warn(setting.key, &source, format!("{} from {source} {odd}", setting.key));
+                        }
+                        (value, source)
+                    }
                     None => {
                         refused.push((setting, raw, source));
                         default()
@@ -105,7 +114,8 @@ impl Checker {
         for (setting, raw, source) in refused {
             let shown = if setting.is_secret() { MASK.to_owned() } else { show_raw(&raw) };
             let what = format!("{shown} from {source} {NOT_ALLOWED}");
-            let problem = Problem::new(setting.key, Some(shown), &source, &what, &setting.kind.allowed());
+            let allowed = setting.kind.allowed() + &hints::hint(setting.kind, &raw);
+            let problem = Problem::new(setting.key, Some(shown), &source, &what, &allowed);
             let (section, name) = setting.key.split_once('.').expect("every setting has a section");
             if unused.contains(&section) && name != "enabled" {
                 checker.warn(setting.key, &source, problem.message);
@@ -129,7 +139,14 @@ impl Checker {
         let inline = self.values.secrets(inline);
         let (Value::Text(path), source) = self.values.get(file).clone() else { return KeyList { inline, file: None } };
         match KeyFile::read(PathBuf::from(&path)) {
-            Ok(file) => KeyList { inline, file: Some(file) },
+            Ok(keys) => {
+                if keys.has_quotes() {
+                    let message =
+                        format!("a key in {path} has quotes that are part of it: leave them out if they are not meant");
+                    self.warn(file, &source, message);
+                }
+                KeyList { inline, file: Some(keys) }
+            }
             Err(reason) => {
                 let what = format!("{path} from {source} {reason}");
                 self.problems.push(Problem::new(
@@ -194,6 +211,19 @@ impl Checker {
         }
         if config.management.is_some_and(|management| management == config.listen && management.port() != 0) {
             self.refuse("server.management_address", NOT_ALLOWED, "an address other than that of the API");
+        }
+    }
+
+    /// What no browser ever sends would look like a working rule.
+    fn check_origins(&mut self, config: &Config) {
+        let key = "server.cors.allowed_origins";
+        let source = self.values.get(key).1.clone();
+        for origin in &config.cors_allowed_origins {
+            if let Some(correct) = origins::correct(origin) {
+                let shown = show_raw(&Json::from(origin.as_str()));
+                let what = format!("{shown} from {source} can never match");
+                self.problems.push(Problem::new(key, Some(shown), &source, &what, &correct));
+            }
         }
     }
 

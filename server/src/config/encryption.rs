@@ -13,6 +13,7 @@ use crate::crypt::kms::{
     ProviderKind,
     settings::{Aws, Http, Local, MasterKey, Provider, Secret, Settings, Vault, VaultAuth},
 };
+use crate::outgoing::Proxies;
 
 /// Builds the settings of the provider, and collects what is wrong with them.
 struct Reader<'a> {
@@ -111,7 +112,7 @@ impl Reader<'_> {
         };
         let timeout = self.values.duration("encryption.kms.timeout");
         let (grace, seal_grace) = (self.values.duration(grace), self.values.duration(seal_grace));
-        Some(Settings { provider, timeout, grace, seal_grace })
+        Some(Settings { provider, timeout, grace, seal_grace, proxies: Proxies::default() })
     }
 
     fn local(&mut self) -> Option<Local> {

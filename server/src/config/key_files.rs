@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{ApiKeys, value::is_secret};
+use super::{ApiKeys, hints::is_quoted, value::is_secret};
 
 /// No key file is larger.
 const MOST_BYTES: u64 = 1 << 20;
@@ -134,6 +134,11 @@ impl KeyFile {
         Ok(Self { keys: read_keys(&path)?, path, seen: None, refused: None })
     }
 
+    /// Whether a key has quotes around it, which are part of it.
+    pub(super) fn has_quotes(&self) -> bool {
+        self.keys.iter().any(|key| is_quoted(key.expose_secret()))
+    }
+
     fn look(&mut self, list: &'static str) -> Option<Found> {
         // What a pipe held is gone, and the next read might wait for ever.
         if fs::metadata(&self.path).is_ok_and(|file| !file.is_file() && !file.is_dir()) {
@@ -189,6 +194,7 @@ fn read_keys(path: &Path) -> Content {
         return Err("is larger than 1 MiB".to_owned());
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| "is not text".to_owned())?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut keys = Vec::new();
     for (number, line) in text.lines().enumerate() {
         match line.trim() {

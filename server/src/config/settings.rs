@@ -18,8 +18,8 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// Names of variables, after the prefix, beside the one that follows from the key and wins.
     pub(crate) aliases: &'static [&'static str],
-    /// A variable that other programs use as well, without the prefix; the weakest.
-    pub(crate) shared: Option<&'static str>,
+    /// Variables that other programs use as well, without the prefix; the weakest.
+    pub(crate) shared: &'static [&'static str],
     /// The flag that sets it.
     pub(crate) flag: Option<&'static str>,
     /// What becomes of it.
@@ -44,7 +44,7 @@ impl Setting {
         std::iter::once(derived.as_str())
             .chain(self.aliases.iter().copied())
             .map(|name| format!("{PREFIX}{name}"))
-            .chain(self.shared.map(str::to_owned))
+            .chain(self.shared.iter().map(|&name| name.to_owned()))
             .collect()
     }
 
@@ -54,7 +54,7 @@ impl Setting {
     }
 
     const fn new(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Self {
-        Self { key, kind, default, aliases: &[], shared: None, flag: None, effect: Effect::Active, doc }
+        Self { key, kind, default, aliases: &[], shared: &[], flag: None, effect: Effect::Active, doc }
     }
 
     const fn no_effect(key: &'static str, doc: &'static str) -> Self {
@@ -65,8 +65,8 @@ impl Setting {
         Self { aliases, ..self }
     }
 
-    const fn shared(self, name: &'static str) -> Self {
-        Self { shared: Some(name), ..self }
+    const fn shared(self, names: &'static [&'static str]) -> Self {
+        Self { shared: names, ..self }
     }
 
     const fn flag(self, flag: &'static str) -> Self {
@@ -251,10 +251,39 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "telemetry.otlp_endpoint",
         Kind::Url,
         "",
-        "The OpenTelemetry collector that traces are sent to, by OTLP over HTTP, such as `http://collector:4318`. Unset: \
-         nowhere. `OTEL_EXPORTER_OTLP_ENDPOINT` sets it as well.",
+        "The OpenTelemetry collector that traces are sent to, by OTLP over HTTP, such as `http://collector:4318`; `/v1/traces` \
+         is added. Unset: nowhere. Also `OTEL_EXPORTER_OTLP_ENDPOINT`.",
     )
-    .shared("OTEL_EXPORTER_OTLP_ENDPOINT"),
+    .shared(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    Setting::new(
+        "telemetry.otlp_traces_endpoint",
+        Kind::Url,
+        "",
+        "The same as a whole URL, to which nothing is added. Also `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
+    )
+    .shared(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]),
+    Setting::new(
+        "telemetry.otlp_ca_file",
+        Kind::Text,
+        "",
+        "PEM certificates that a collector behind `https` is trusted by, in place of the system's. Also \
+         `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` before the last words.",
+    )
+    .shared(&["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
+    Setting::new(
+        "telemetry.otlp_client_certificate_file",
+        Kind::Text,
+        "",
+        "The certificate of this server for the collector, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.",
+    )
+    .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]),
+    Setting::new(
+        "telemetry.otlp_client_key_file",
+        Kind::Text,
+        "",
+        "The key of that certificate, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_KEY`.",
+    )
+    .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
     Setting::new("encryption.enabled", Kind::Bool, "false", "Seal what users write, under keys that a KMS wraps."),
     Setting::no_effect("encryption.fields", "Fields to encrypt; here whole values are."),
     Setting::new(

@@ -53,7 +53,7 @@ fn row(setting: &Setting) -> String {
 fn names(setting: &Setting) -> String {
     let names = setting.variables();
     let short = |name: &String| format!("`{}`", name.trim_start_matches(super::settings::PREFIX));
-    names.iter().filter(|name| Some(name.as_str()) != setting.shared).map(short).collect::<Vec<_>>().join(", ")
+    names.iter().filter(|name| !setting.shared.contains(&name.as_str())).map(short).collect::<Vec<_>>().join(", ")
 }
 
 const HEADER: &str = include_str!("header.md");

@@ -59,6 +59,17 @@ impl Environment {
     }
 }
 
+impl Environment {
+    fn without_ours(&self) -> Self {
+        let of_others = self.0.iter().filter(|(name, _)| !name.starts_with(PREFIX));
+        Self(of_others.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    pub(super) fn insert(&mut self, name: String, value: String) {
+        self.0.insert(name, value);
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(pairs: [(&str, &str); N]) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
@@ -87,6 +98,8 @@ pub struct Sources {
     pub directory: PathBuf,
     /// The command line.
     pub flags: Flags,
+    /// Of our settings, only what the file and the command line say: neither our variables nor `.env`.
+    pub only_file: bool,
 }
 
 /// The strongest value of each setting that has one, not yet read.
@@ -100,19 +113,25 @@ pub(crate) struct Merged {
 /// Collects the values of all sources, the weakest first.
 pub(crate) fn merge(sources: &Sources) -> Merged {
     let mut merged = Merged::default();
-    let env_file = merged.read_env_file(&sources.directory.join(".env"));
+    let (environment, env_file) = match sources.only_file {
+        true => (sources.environment.without_ours(), Environment::default()),
+        false => {
+            let env_file = merged.read_env_file(&sources.directory.join(".env"), &sources.environment);
+            (sources.environment.clone(), env_file)
+        }
+    };
     let explicit = [format!("{PREFIX}SERVER_CONFIG"), format!("{PREFIX}CONFIG")]
         .iter()
-        .find_map(|name| sources.environment.get(name).or_else(|| env_file.get(name)))
+        .find_map(|name| environment.get(name).or_else(|| env_file.get(name)))
         .map(PathBuf::from);
     merged.add_artifact_root(&env_file, Source::EnvFile);
-    merged.add_artifact_root(&sources.environment, Source::Variable);
+    merged.add_artifact_root(&environment, Source::Variable);
     match sources.flags.config.clone().or(explicit) {
         Some(path) => merged.read_yaml_file(&path, true),
         None => merged.read_yaml_file(&sources.directory.join("config.yaml"), false),
     }
     merged.add_environment(&env_file, Source::EnvFile);
-    merged.add_environment(&sources.environment, Source::Variable);
+    merged.add_environment(&environment, Source::Variable);
     merged.add_flags(&sources.flags);
     merged
 }
@@ -206,11 +225,14 @@ impl Merged {
             Err(_) if text.trim().is_empty() => {}
             Err(error) => {
                 let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+                let line = error.location().and_then(|at| text.lines().nth((at.line() as usize).saturating_sub(1)));
                 let what = match error.without_snippet() {
                     serde_saphyr::Error::DuplicateMappingKey { .. } => "repeats a key",
                     _ => "is not valid YAML",
                 };
-                self.refuse_file(path, &format!("{what}{}", place.unwrap_or_default()), "valid YAML");
+                let tabs = line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
+                let allowed = if tabs { "valid YAML, indented by spaces and not by tabs" } else { "valid YAML" };
+                self.refuse_file(path, &format!("{what}{}", place.unwrap_or_default()), allowed);
             }
         }
     }
@@ -245,35 +267,16 @@ impl Merged {
         self.warnings.push(Warning {
             key: key.to_owned(),
             source: source.to_string(),
-            message: format!("unknown {what} {key}{place} is ignored{hint}"),
+            // Escaped, so that a character that nobody sees is seen.
+            message: format!("unknown {what} {}{place} is ignored{hint}", key.escape_debug()),
             no_effect: false,
         });
     }
 
-    fn refuse_file(&mut self, path: &Path, what: &str, allowed: &str) {
+    pub(super) fn refuse_file(&mut self, path: &Path, what: &str, allowed: &str) {
         let (shown, source) = (path.display().to_string(), Source::File(path.to_owned()));
         let what = format!("{shown} {what}");
         self.problems.push(Problem::new("config", Some(shown), &source, &what, allowed));
-    }
-
-    /// Names and values of `.env`: `NAME=value` lines, optionally after `export` and in quotes.
-    fn read_env_file(&mut self, path: &Path) -> Environment {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Environment::default(),
-            Err(error) => {
-                self.refuse_file(path, &format!("cannot be read ({error})"), "a readable file, or none");
-                return Environment::default();
-            }
-        };
-        let pairs = text.lines().filter_map(|line| line.trim().trim_start_matches("export ").split_once('='));
-        Environment(
-            pairs
-                .map(|(name, value)| (name.trim(), unquote(value.trim())))
-                .filter(|(name, _)| name.starts_with(PREFIX))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        )
     }
 }
 
@@ -287,11 +290,6 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.contains("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || (name.ends_with("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://")))
-}
-
-fn unquote(value: &str) -> &str {
-    let inside = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    inside('"').or_else(|| inside('\'')).unwrap_or(value)
 }
 
 fn is_below(key: &str, section: &str) -> bool {

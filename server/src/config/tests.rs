@@ -6,6 +6,9 @@ use tempfile::TempDir;
 use super::{settings::SETTINGS, *};
 
 mod encryption;
+mod env_file;
+mod hints;
+mod outgoing;
 mod refusals;
 
 /// Sources under test, in a directory of their own.
@@ -46,6 +49,7 @@ impl Given {
             environment: self.environment.clone(),
             directory: self.directory.path().to_owned(),
             flags: self.flags.clone(),
+            only_file: false,
         })
     }
 
@@ -173,18 +177,6 @@ fn every_variable_of_the_table_is_read() {
 }
 
 #[test]
-fn a_collector_is_named_by_opentelemetrys_own_variable_as_well() {
-    let standard = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318");
-    let ours = ("PROGRESSDB_TELEMETRY_OTLP_ENDPOINT", "https://ours:4318");
-    assert_eq!(Given::nothing().config().collector, None);
-    assert_eq!(Given::nothing().environment([standard]).config().collector.as_deref(), Some(standard.1));
-    assert_eq!(Given::nothing().environment([standard, ours]).config().collector.as_deref(), Some(ours.1));
-    Given::nothing().environment([("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")]).refused(&[
-        "telemetry.otlp_endpoint: collector:4318 from OTEL_EXPORTER_OTLP_ENDPOINT is not allowed: want an http or https URL",
-    ]);
-}
-
-#[test]
 fn addresses_are_read_in_every_form() {
     let check = |addr: &str, listen: &str| {
         let flags = Flags { addr: Some(addr.to_owned()), ..Flags::default() };
@@ -276,7 +268,7 @@ fn retention_is_judged_only_if_enabled() {
     let messages = [
         "retention.cron: sometimes from DIR/config.yaml is not allowed: want a cron expression of 5 to 7 fields, or an alias such as @daily",
         "retention.mttl: 0s from DIR/config.yaml is not allowed: want a duration from 1ms to 876000h",
-        "retention.tttl: 1d from DIR/config.yaml is not allowed: want a duration from 1ms to 876000h",
+        "retention.tttl: 1d from DIR/config.yaml is not allowed: want a duration from 1ms to 876000h; write days in hours, a day is 24h",
     ];
     Given::yaml(bad).refused(&messages);
     let off = Given::yaml(&bad.replace("true", "false"));
@@ -312,13 +304,16 @@ fn logs_follow_the_configuration_even_when_the_rest_is_refused() {
 
 #[test]
 fn the_effective_configuration_loads_to_itself_and_names_its_sources() {
-    let given = Given::yaml("server: {port: 0, cors: {allowed_origins: ['http://a: #']}}\ndrain: {hold: 1500ms}")
-        .environment([("PROGRESSDB_LOG_LEVEL", "debug")]);
+    let given = Given::yaml(
+        "server: {port: 0, cors: {allowed_origins: ['https://a']}, db_path: 'a: # b'}\ndrain: {hold: 1500ms}",
+    )
+    .environment([("PROGRESSDB_LOG_LEVEL", "debug")]);
     let yaml = given.shorten(&given.load().to_yaml());
     for line in [
         "  address: \"127.0.0.1\"  # the defaults",
         "  port: 0  # DIR/config.yaml",
-        "    allowed_origins: [\"http://a: #\"]  # DIR/config.yaml",
+        "    allowed_origins: [\"https://a\"]  # DIR/config.yaml",
+        "  db_path: \"a: # b\"  # DIR/config.yaml",
         "  hold: 1500ms  # DIR/config.yaml",
         "  level: \"debug\"  # PROGRESSDB_LOG_LEVEL",
         "  management_address: null  # the defaults",

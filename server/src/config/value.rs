@@ -132,7 +132,7 @@ impl Kind {
             Kind::Texts => "a list of texts".to_owned(),
             Kind::Addresses => "a list of IP addresses".to_owned(),
             Kind::Secrets => "a list of keys, each non-empty printable ASCII without white space".to_owned(),
-            Kind::Secret => "printable ASCII without white space, in quotes if it is all digits".to_owned(),
+            Kind::Secret => "printable ASCII without white space".to_owned(),
             Kind::Cron => "a cron expression of 5 to 7 fields, or an alias such as @daily".to_owned(),
             Kind::Anything => "anything".to_owned(),
         }

@@ -80,11 +80,12 @@ impl Kms {
         let kind = settings.kind();
         let guard = Guard::new(kind, Policy::new(settings.timeout));
         let monitor = Monitor::new(settings.grace, settings.seal_grace, monotonic());
+        let proxies = settings.proxies;
         let provider = match settings.provider {
             settings::Provider::Local(local) => Provider::Local(Local::new(local)?),
-            settings::Provider::Aws(aws) => Provider::Aws(Aws::new(aws)),
-            settings::Provider::Vault(vault) => Provider::Vault(Vault::new(vault)?),
-            settings::Provider::Http(http) => Provider::Http(Http::new(http)?),
+            settings::Provider::Aws(aws) => Provider::Aws(Aws::new(aws, proxies)),
+            settings::Provider::Vault(vault) => Provider::Vault(Vault::new(vault, &proxies)?),
+            settings::Provider::Http(http) => Provider::Http(Http::new(http, &proxies)?),
         };
         Ok(Self(Arc::new(Shared { kind, provider, guard, monitor })))
     }

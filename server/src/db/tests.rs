@@ -131,6 +131,7 @@ fn kms(key: [u8; 32]) -> Kms {
         timeout: Duration::from_secs(5),
         grace: Duration::from_hours(1),
         seal_grace: Duration::from_mins(3),
+        proxies: crate::outgoing::Proxies::default(),
     };
     Kms::new(settings).expect("a valid key")
 }

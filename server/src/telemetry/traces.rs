@@ -10,6 +10,8 @@
 //! | `commit` | internal | `progressdb.rows` |
 //! | `kms OPERATION` | client | `progressdb.kms.provider`, `error.type` |
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,29 +20,53 @@ use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use reqwest::blocking::Client;
+use reqwest::{Certificate, Identity};
 use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::config::Collector;
+
 /// A collector that is gone does not hold up the end of the process for longer.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why no traces can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What the variables say is not possible.
+    #[error(transparent)]
+    Exporter(#[from] ExporterBuildError),
+    /// A certificate or a key.
+    #[error("{} is not usable: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The client.
+    #[error("the connection to the collector cannot be prepared")]
+    Client(#[from] reqwest::Error),
+}
 
 /// Spans on their way to a collector. What waits is sent when it is dropped.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends to the collector at this URL, from a thread of its own.
-    pub(super) fn start(collector: &str) -> Result<Self, ExporterBuildError> {
-        let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
+    /// Sends to this collector, from a thread of its own.
+    pub(super) fn start(collector: &Collector) -> Result<Self, StartError> {
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_http();
+        let exporter = exporter.with_http_client(client(collector)?).with_protocol(Protocol::HttpBinary);
+        let exporter = exporter.with_endpoint(&collector.url).with_timeout(collector.timeout).build()?;
         let exporter = Outspoken { exporter, fails: AtomicBool::new(false) };
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
     }
@@ -65,6 +91,33 @@ impl Drop for Traces {
             tracing::debug!(event = "traces.unsent", %error);
         }
     }
+}
+
+/// With the certificates and proxies of the configuration; the exporter's own would read other ones.
+fn client(collector: &Collector) -> Result<Client, StartError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |why: String| StartError::File { path, why }
+    };
+    let read = |path: &PathBuf| fs::read(path).map_err(|error| unusable(path)(error.to_string()));
+    let mut builder = Client::builder().timeout(collector.timeout).no_proxy();
+    for proxy in collector.proxies.to_reqwest()? {
+        builder = builder.proxy(proxy);
+    }
+    if let Some(path) = &collector.ca_file {
+        let certificates =
+            Certificate::from_pem_bundle(&read(path)?).map_err(|error| unusable(path)(error.to_string()))?;
+        if certificates.is_empty() {
+            return Err(unusable(path)("it holds no certificate".to_owned()));
+        }
+        builder = builder.tls_certs_only(certificates);
+    }
+    if let (Some(certificate), Some(key)) = (&collector.client_certificate_file, &collector.client_key_file) {
+        let pem = [read(key)?, b"\n".to_vec(), read(certificate)?].concat();
+        let identity = Identity::from_pem(&pem).map_err(|error| unusable(certificate)(error.to_string()))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder.build()?)
 }
 
 /// Who sends: `progressdb`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name it.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::client::{Client, check_error, epoch, random_key};
 use crate::harness::wait_until;
+use crate::servers::listen::Call;
 use crate::servers::moto::credentials;
 use crate::servers::proxy::aws_error;
 use crate::servers::{Provider, secret_file};
@@ -59,6 +60,36 @@ fn an_alias_that_moved_wraps_with_the_new_key_and_opens_with_the_old() {
     let new = client.wrapped();
     assert_eq!((&old.1.key_id, &new.1.key_id), (&first, &second));
     client.check_opens(&new);
+}
+
+#[test]
+fn a_multi_region_key_opens_through_its_replica() {
+    let Some(mut provider) = Provider::aws("a_multi_region_key_opens_through_its_replica") else { return };
+    let (here, there) = provider.moto().create_key_in_two_regions();
+    assert!(
+        here.contains(":eu-central-1:") && there.contains(":us-east-1:") && there.contains(":key/mrk-"),
+        "{here} {there}"
+    );
+    let first = Client::new(&provider.base().set("key_id", &here));
+    let kept = first.wrapped();
+    let replica = provider.base().set("key_id", &there).without("aws.region");
+    // AWS KMS knows no key of another region: moto, which does, is kept from answering for one.
+    let foreign = here.clone();
+    let asks_for_it = move |call: &Call| {
+        let signed = call.header("authorization").is_some_and(|signed| signed.contains("/us-east-1/kms/"));
+        signed && call.json()["KeyId"] == json!(foreign)
+    };
+    provider.proxy().when(asks_for_it, aws_error(400, "NotFoundException", "Invalid arn eu-central-1"));
+    let second = Client::new(&replica);
+    second.check_opens(&kept);
+    let new = second.wrapped();
+    assert_eq!(new.1.key_id, there);
+    second.check_opens(&new);
+    first.check_opens(&new);
+
+    // A key of one region alone has no replica, and is asked for as it is.
+    let single = Client::new(&provider.base()).wrapped();
+    second.check_refuses(&single, "key_unusable", &[]);
 }
 
 #[test]

@@ -18,5 +18,6 @@ mod every;
 mod faults;
 mod http;
 mod local;
+mod proxies;
 mod vault;
 mod vault_login;

@@ -78,6 +78,27 @@ fn a_policy_without_a_verb_is_denied_in_vaults_words() {
 }
 
 #[test]
+fn a_refusal_names_what_was_asked() {
+    let Some(mut provider) = Provider::vault("a_refusal_names_what_was_asked") else { return };
+    provider.real_vault().write(&format!("transit/keys/{KEY}-2"), &json!({}));
+    let client = Client::new(&provider.base().set("key_id", format!("{KEY}-2")));
+    client.check_wraps_nothing("denied", &[&format!("POST /v1/transit/encrypt/{KEY}-2: "), "permission denied"]);
+    let kept = Client::new(&provider.base()).wrapped();
+    let nothing = r#"path "secret/nothing" { capabilities = ["read"] }"#;
+    provider.real_vault().write("sys/policies/acl/progressdb", &json!({ "policy": nothing }));
+    Client::new(&provider.base()).check_refuses(&kept, "denied", &[&format!("POST /v1/transit/decrypt/{KEY}: ")]);
+    let wrong = provider.base().set("vault.mount", "transmit");
+    Client::new(&wrong).check_wraps_nothing("denied", &[&format!("POST /v1/transmit/encrypt/{KEY}: ")]);
+    let login = provider.base().without("token").set("vault.auth", "approle").set("vault.role_id", "nobody");
+    let login = login.set("vault.secret_id", "hush-71d0b6");
+    Client::new(&login).check_wraps_nothing("denied", &["POST /v1/auth/approle/login: "]);
+    provider.real_vault().seal();
+    Client::new(&provider.base()).check_wraps_nothing("unavailable", &[" /v1/", "Vault is sealed"]);
+    let gone = Client::new(&provider.base().set("endpoint", "http://127.0.0.1:1"));
+    gone.check_wraps_nothing("unavailable", &["GET /v1/auth/token/lookup-self: ", "refused"]);
+}
+
+#[test]
 fn a_sealed_vault_is_an_outage_until_it_is_unsealed() {
     let Some(mut provider) = Provider::vault("a_sealed_vault_is_an_outage_until_it_is_unsealed") else { return };
     let client = Client::new(&provider.base());

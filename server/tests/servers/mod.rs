@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait, read the clock and the environment")]
 
+pub mod forward;
 pub mod listen;
 pub mod moto;
 mod process;

@@ -48,6 +48,16 @@ impl Moto {
         self.call("CreateKey", &json!({}))["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
     }
 
+    /// The ARNs of a new multi-Region key: here, and that of its replica.
+    pub fn create_key_in_two_regions(&self) -> (String, String) {
+        let arn = |reply: &Value, name: &str| reply[name]["Arn"].as_str().unwrap().to_owned();
+        let here = arn(&self.call("CreateKey", &json!({ "MultiRegion": true })), "KeyMetadata");
+        let id = here.rsplit('/').next().unwrap();
+        let request = json!({ "KeyId": id, "ReplicaRegion": "us-east-1" });
+        let there = arn(&self.call("ReplicateKey", &request), "ReplicaKeyMetadata");
+        (here, there)
+    }
+
     pub fn create_alias(&self, name: &str, key: &str) {
         self.call("CreateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
     }

@@ -104,7 +104,7 @@ fn notice(state: &mut State, call: &Call) -> Option<Reply> {
 }
 
 /// Asks the server. One that cannot be reached cuts the connection here too.
-fn pass(server: SocketAddr, call: &Call) -> Reply {
+pub fn pass(server: SocketAddr, call: &Call) -> Reply {
     let answer = Connection::open(server).and_then(|mut connection| {
         connection.write(&call.bytes())?;
         connection.read_answer(call.method == "HEAD")

@@ -7,8 +7,13 @@ import sys
 import threading
 import urllib.request
 
+from moto.kms import utils
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
+
+# The ids that moto gives to multi-Region keys, of 40 characters, do not fit into the ciphertexts that it makes with them.
+utils.CIPHERTEXT_HEADER_FORMAT = f">41p{utils.IV_LEN}s{utils.TAG_LEN}s"
+utils.HEADER_LEN = 41 + utils.IV_LEN + utils.TAG_LEN
 
 server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -37,7 +37,7 @@ impl Settings {
 
     /// An `.env` file.
     pub fn lines(&self) -> String {
-        self.0.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+        self.0.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect()
     }
 }
 

@@ -1,16 +1,19 @@
 //! A collector: takes spans by OTLP over HTTP and keeps them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as wire;
 use prost::Message as _;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::harness::wait_until;
 use crate::servers::listen::{Call, Listener, Reply};
+use crate::servers::tls::Authority;
 
 /// A span as it was received.
 #[derive(Clone, Debug)]
@@ -47,14 +50,32 @@ impl Collector {
 
     /// One that answers so the first `times`.
     pub(crate) fn refusing(times: usize, reply: Reply) -> Self {
+        Self::listening(None, "/v1/traces", times, reply)
+    }
+
+    /// One that takes everything at another path.
+    pub(crate) fn at(path: &'static str) -> Self {
+        Self::listening(None, path, 0, Reply::Cut)
+    }
+
+    /// One that takes everything over TLS.
+    pub(crate) fn with_tls(authority: &Authority) -> Self {
+        Self::listening(Some(Arc::clone(&authority.server)), "/v1/traces", 0, Reply::Cut)
+    }
+
+    fn listening(tls: Option<Arc<ServerConfig>>, path: &'static str, times: usize, reply: Reply) -> Self {
         let received = Arc::new(Mutex::new(Received::default()));
         let mine = Arc::clone(&received);
-        let listener = Listener::start(None, move |call| {
+        let listener = Listener::start(tls, move |call| {
             let mut received = mine.lock().unwrap();
             received.calls += 1;
-            if received.calls <= times { reply.clone() } else { received.take(&call) }
+            if received.calls <= times { reply.clone() } else { received.take(&call, path) }
         });
         Self { listener, received }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.listener.addr
     }
 
     pub(crate) fn url(&self) -> String {
@@ -90,8 +111,8 @@ impl Collector {
 }
 
 impl Received {
-    fn take(&mut self, call: &Call) -> Reply {
-        if (call.method.as_str(), call.target.as_str()) != ("POST", "/v1/traces") {
+    fn take(&mut self, call: &Call, path: &str) -> Reply {
+        if (call.method.as_str(), call.target.as_str()) != ("POST", path) {
             return Reply::text(404, "404 page not found\n");
         }
         let request = ExportTraceServiceRequest::decode(call.body.as_slice()).unwrap();

@@ -7,6 +7,7 @@ mod harness;
 mod servers;
 
 mod collector;
+mod variables;
 
 use std::collections::BTreeMap;
 

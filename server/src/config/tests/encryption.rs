@@ -147,7 +147,7 @@ fn settings_that_contradict_each_other_are_refused_and_secrets_are_not_shown() {
         ),
         (
             "master_key_hex: 1234".to_owned(),
-            "master_key_hex: ******** from DIR/config.yaml is not allowed: want printable ASCII without white space, in quotes if it is all digits",
+            "master_key_hex: ******** from DIR/config.yaml is not allowed: want printable ASCII without white space; quote it, because without quotes it is a number",
         ),
         (
             "provider: http, key_id: 'a:b'".to_owned(),
@@ -187,7 +187,7 @@ fn what_is_wrong_with_encryption_stops_nobody_who_does_not_encrypt() {
     given.warned(&[
         "encryption.epoch_age: never from DIR/config.yaml is not allowed: want a duration from 1s to 876000h",
         "encryption.kms.provider: gcp from DIR/config.yaml is not allowed: want one of local, aws, vault, http",
-        "encryption.kms.master_key_hex: ******** from DIR/config.yaml is not allowed: want printable ASCII without white space, in quotes if it is all digits",
+        "encryption.kms.master_key_hex: ******** from DIR/config.yaml is not allowed: want printable ASCII without white space; quote it, because without quotes it is a number",
     ]);
     let encryption = given.config().encryption;
     assert!(!encryption.enabled && encryption.kms.is_none());

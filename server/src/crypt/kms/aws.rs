@@ -9,22 +9,27 @@ mod meaning;
 use aws_config::{BehaviorVersion, Region, profile::ProfileFileCredentialsProvider, retry::RetryConfig};
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-use aws_sdk_kms::{Client, operation::describe_key::DescribeKeyOutput, primitives::Blob, types::KeyState};
+use aws_sdk_kms::{
+    Client, config::SharedHttpClient, operation::describe_key::DescribeKeyOutput, primitives::Blob, types::KeyState,
+};
+use aws_smithy_http_client::{Builder, ConnectorBuilder, proxy::ProxyConfig, tls};
 use tokio::sync::Mutex;
 
 use self::meaning::meaning;
 use super::{super::KeyBytes, Context, Error, Wrapped, context::to_key, files, settings};
+use crate::outgoing::Proxies;
 
 /// One key of AWS KMS.
 pub(crate) struct Aws {
     settings: settings::Aws,
+    proxies: Proxies,
     /// Made at the first call, and made anew when the credentials file changed; with the digest of that file.
     client: Mutex<Option<(Client, Option<Digest>)>>,
 }
 
 impl Aws {
-    pub(crate) fn new(settings: settings::Aws) -> Self {
-        Self { settings, client: Mutex::new(None) }
+    pub(crate) fn new(settings: settings::Aws, proxies: Proxies) -> Self {
+        Self { settings, proxies, client: Mutex::new(None) }
     }
 
     pub(crate) async fn wrap(&self, key: &KeyBytes, context: Context) -> Result<(String, Vec<u8>), Error> {
@@ -48,11 +53,11 @@ impl Aws {
 
     pub(crate) async fn unwrap(&self, wrapped: &Wrapped, context: Context) -> Result<KeyBytes, Error> {
         let [database, epoch] = encryption_context(context);
-        let reply = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let key_id = replica_in(client.config().region().map_or("", Region::as_ref), &wrapped.key_id);
+        let reply = client
             .decrypt()
-            .key_id(&wrapped.key_id)
+            .key_id(key_id)
             .ciphertext_blob(Blob::new(wrapped.blob.as_slice()))
             .encryption_context(database.0, database.1)
             .encryption_context(epoch.0, epoch.1)
@@ -92,7 +97,9 @@ impl Aws {
 
     async fn connect(&self) -> Result<Client, Error> {
         let settings = &self.settings;
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::disabled());
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .http_client(http_client(self.proxies.to_aws(settings.endpoint.as_deref().is_some_and(is_plain))));
         if let Some(region) = settings.region.as_deref().or_else(|| region_of(&settings.key_id)) {
             loader = loader.region(Region::new(region.to_owned()));
         }
@@ -118,6 +125,24 @@ impl Aws {
     }
 }
 
+/// The SDK's own client, but with our proxies in place of those that it would read from the environment.
+fn http_client(proxies: ProxyConfig) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .proxy_config(proxies.clone());
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.build()
+    })
+}
+
+fn is_plain(endpoint: &str) -> bool {
+    endpoint.starts_with("http://")
+}
+
 impl std::fmt::Debug for Aws {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.settings.fmt(out)
@@ -132,6 +157,18 @@ fn encryption_context(context: Context) -> [(&'static str, String); 2] {
 fn region_of(key_id: &str) -> Option<&str> {
     let mut parts = key_id.strip_prefix("arn:")?.split(':');
     parts.nth(2).filter(|region| !region.is_empty())
+}
+
+/// The same key as it is named in `region`: a multi-Region key, whose id begins with `mrk-`, has a replica of the same
+/// material there. Every other key lives in its own region alone.
+fn replica_in(region: &str, key_id: &str) -> String {
+    let parts: Vec<&str> = key_id.splitn(6, ':').collect();
+    match parts.as_slice() {
+        ["arn", partition, "kms", _, account, key] if key.starts_with("key/mrk-") && !region.is_empty() => {
+            format!("arn:{partition}:kms:{region}:{account}:{key}")
+        }
+        _ => key_id.to_owned(),
+    }
 }
 
 fn arn_of_usable(reply: DescribeKeyOutput) -> Result<String, Error> {
@@ -156,6 +193,21 @@ mod tests {
             [arn, "alias/chat", "1234abcd", "arn:aws:kms"].map(region_of),
             [Some("eu-central-1"), None, None, None]
         );
+    }
+
+    #[test]
+    fn only_a_multi_region_key_has_a_name_in_another_region() {
+        let arn = |region: &str, id: &str| format!("arn:aws-cn:kms:{region}:111122223333:key/{id}");
+        for (region, key_id, wanted) in [
+            ("us-east-1", arn("eu-central-1", "mrk-12"), arn("us-east-1", "mrk-12")),
+            ("us-east-1", arn("us-east-1", "mrk-12"), arn("us-east-1", "mrk-12")),
+            ("us-east-1", arn("eu-central-1", "12"), arn("eu-central-1", "12")),
+            ("", arn("eu-central-1", "mrk-12"), arn("eu-central-1", "mrk-12")),
+            ("us-east-1", "mrk-12".to_owned(), "mrk-12".to_owned()),
+            ("us-east-1", "arn:aws:kms".to_owned(), "arn:aws:kms".to_owned()),
+        ] {
+            assert_eq!(replica_in(region, &key_id), wanted);
+        }
     }
 
     #[test]

@@ -73,6 +73,19 @@ impl Error {
         Self::Invalid { words: words.into() }
     }
 
+    /// The same, with the request that it is about before the words.
+    pub(crate) fn with_request(mut self, asked: &str) -> Self {
+        match &mut self {
+            Self::Unavailable { words }
+            | Self::Throttled { words, .. }
+            | Self::Denied { words }
+            | Self::KeyUnusable { words }
+            | Self::Invalid { words } => *words = format!("{asked}: {words}"),
+            Self::WrongKey { .. } | Self::Settings(_) => {}
+        }
+        self
+    }
+
     /// One word for machines.
     pub fn code(&self) -> &'static str {
         match self {

@@ -14,6 +14,7 @@ use super::{
     rest::{self, Failure, Refusal, Rest},
     settings,
 };
+use crate::outgoing::Proxies;
 
 /// One such service.
 #[derive(Debug)]
@@ -56,9 +57,9 @@ struct Decrypted {
 
 impl Http {
     /// Reads the certificates.
-    pub(crate) fn new(settings: settings::Http) -> Result<Self, Error> {
+    pub(crate) fn new(settings: settings::Http, proxies: &Proxies) -> Result<Self, Error> {
         settings::check_key_name(&settings.key)?;
-        let rest = Rest::new(&settings.endpoint, settings.ca_file.as_deref())?;
+        let rest = Rest::new(&settings.endpoint, settings.ca_file.as_deref(), proxies)?;
         Ok(Self { settings, rest })
     }
 

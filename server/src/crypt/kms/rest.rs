@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{Error, files};
+use crate::outgoing::Proxies;
 use crate::telemetry::traces;
 
 /// No reply of a KMS is longer.
@@ -37,13 +38,13 @@ pub(crate) struct Refusal {
 pub(crate) enum Failure {
     /// No reply, or none that can be understood.
     Error(Error),
-    /// A reply with a status that is not 2xx; what it means, the provider knows.
-    Refused(Refusal),
+    /// A reply with a status that is not 2xx, and to which request; what it means, the provider knows.
+    Refused(Refusal, String),
 }
 
 impl Rest {
     /// `endpoint` is a URL or `HOST:PORT`. Certificates in `ca_file`, if given, are trusted in place of the system's.
-    pub(crate) fn new(endpoint: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn new(endpoint: &str, ca_file: Option<&Path>, proxies: &Proxies) -> Result<Self, Error> {
         let address = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         let base = address.trim_end_matches('/').to_owned();
         if !is_url(&base) {
@@ -53,6 +54,12 @@ impl Rest {
         }
         // A redirect would take the token to an address that nobody configured.
         let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().referer(false);
+        let proxies = proxies.to_reqwest();
+        for proxy in
+            proxies.map_err(|error| Error::Settings(format!("the proxy cannot be used: {}", with_causes(&error))))?
+        {
+            builder = builder.proxy(proxy);
+        }
         if let Some(path) = ca_file {
             let unusable = |words: String| Error::Settings(format!("the CA file {}: {words}", path.display()));
             let certificates = Certificate::from_pem_bundle(&files::read(path)?)
@@ -82,8 +89,13 @@ pub(crate) async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
     words_of: fn(&[u8]) -> Option<String>,
 ) -> Result<T, Failure> {
-    let lost = |error: reqwest::Error| Failure::Error(Error::unavailable(with_causes(&error.without_url())));
-    let mut response = request.headers(traces::headers()).send().await.map_err(lost)?;
+    let (client, request) = request.headers(traces::headers()).build_split();
+    let request = request.map_err(|error| Failure::Error(Error::Settings(with_causes(&error.without_url()))))?;
+    let asked = describe_request(&request);
+    let lost = |error: reqwest::Error| {
+        Failure::Error(Error::unavailable(format!("{asked}: {}", with_causes(&error.without_url()))))
+    };
+    let mut response = client.execute(request).await.map_err(lost)?;
     let (status, retry_after) = (response.status(), retry_after(&response));
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -94,7 +106,7 @@ pub(crate) async fn send<T: DeserializeOwned>(
     }
     if !status.is_success() {
         let words = words_of(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        return Err(Failure::Refused(Refusal { status, words: describe(status, &words), retry_after }));
+        return Err(Failure::Refused(Refusal { status, words: describe(status, &words), retry_after }, asked));
     }
     serde_json::from_slice(&body)
         .map_err(|_| Failure::Error(Error::unavailable(format!("{status}, but not the reply of such a KMS"))))
@@ -102,6 +114,12 @@ pub(crate) async fn send<T: DeserializeOwned>(
 
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Method and path, readable; never the host, which may come with a password.
+fn describe_request(request: &reqwest::Request) -> String {
+    let path = percent_encoding::percent_decode_str(request.url().path()).decode_utf8_lossy();
+    format!("{} {path}", request.method())
 }
 
 /// Status and words on one line.
@@ -130,7 +148,7 @@ impl Failure {
     pub(crate) fn into_error(self, meaning: impl FnOnce(Refusal) -> Error) -> Error {
         match self {
             Self::Error(error) => error,
-            Self::Refused(refusal) => meaning(refusal),
+            Self::Refused(refusal, asked) => meaning(refusal).with_request(&asked),
         }
     }
 }
@@ -186,11 +204,14 @@ mod tests {
             ("kms.example:6820/", "http://kms.example:6820"),
             ("https://vault.example/base/", "https://vault.example/base"),
         ] {
-            assert_eq!(Rest::new(endpoint, None).map(|rest| rest.base), Ok(base.to_owned()));
+            assert_eq!(Rest::new(endpoint, None, &Proxies::default()).map(|rest| rest.base), Ok(base.to_owned()));
         }
         for endpoint in ["", "ftp://kms.example", "http://", "two words"] {
             let words = format!("the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL");
-            assert_eq!(Rest::new(endpoint, None).map(|rest| rest.base), Err(Error::Settings(words)));
+            assert_eq!(
+                Rest::new(endpoint, None, &Proxies::default()).map(|rest| rest.base),
+                Err(Error::Settings(words))
+            );
         }
     }
 
@@ -199,7 +220,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("ca.pem");
         std::fs::write(&path, "nothing").unwrap();
-        let error = Rest::new("https://kms.example", Some(&path)).expect_err("no certificate");
+        let error = Rest::new("https://kms.example", Some(&path), &Proxies::default()).expect_err("no certificate");
         assert_eq!(error, Error::Settings(format!("the CA file {}: holds no certificate", path.display())));
     }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use super::ProviderKind;
+use crate::outgoing::Proxies;
 
 /// Which KMS, and for how long one does without.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Settings {
     pub grace: Duration,
     /// While the KMS fails, keys in memory seal values this long after its last success.
     pub seal_grace: Duration,
+    /// How other machines are reached.
+    pub proxies: Proxies,
 }
 
 /// A provider and its settings.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::*;
+use crate::outgoing::Proxies;
 
 const CONTEXT: Context = Context { database_id: [7; 16], epoch: 3 };
 
@@ -10,7 +11,8 @@ fn local(byte: u8) -> Kms {
     let keys = vec![settings::MasterKey::Hex(SecretString::from(hex::encode([byte; 32])))];
     let provider = settings::Provider::Local(settings::Local { keys });
     let (timeout, grace) = (Duration::from_secs(30), Duration::from_hours(1));
-    Kms::new(Settings { provider, timeout, grace, seal_grace: grace }).expect("good settings")
+    Kms::new(Settings { provider, timeout, grace, seal_grace: grace, proxies: Proxies::default() })
+        .expect("good settings")
 }
 
 fn run<F: Future>(future: F) -> F::Output {

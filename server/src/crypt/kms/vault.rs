@@ -20,6 +20,7 @@ use super::{
     rest::{self, Refusal, Rest},
     settings,
 };
+use crate::outgoing::Proxies;
 
 /// One key of one Vault.
 #[derive(Debug)]
@@ -72,9 +73,9 @@ struct Key {
 
 impl Vault {
     /// Reads the certificates.
-    pub(crate) fn new(settings: settings::Vault) -> Result<Self, Error> {
+    pub(crate) fn new(settings: settings::Vault, proxies: &Proxies) -> Result<Self, Error> {
         settings::check_key_name(&settings.key)?;
-        let rest = Rest::new(&settings.address, settings.ca_file.as_deref())?;
+        let rest = Rest::new(&settings.address, settings.ca_file.as_deref(), proxies)?;
         let server = Server { rest, namespace: settings.namespace };
         let (mount, session) = (rest::segments(&settings.mount), Session::new(settings.auth));
         Ok(Self { key: settings.key, mount, server, session, unreadable: AtomicBool::new(false) })
