@@ -5,6 +5,7 @@
 mod harness;
 
 mod commands;
+mod documentation;
 mod seeds;
 mod settings;
 mod start;
