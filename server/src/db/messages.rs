@@ -64,7 +64,8 @@ impl Db {
         let position = position(thread, cursor, ThreadRow::Message)?;
         let mut window = window(&self.0.store, &KeyRange::messages(thread), position, limit).await?;
         let rows = self.open_rows(std::mem::take(&mut window.rows)).await?;
-        let items = rows.iter().map(|row| {
+        // Row by row, so that a large page is not in memory twice for longer than it must.
+        let items = rows.into_iter().map(|row| {
             let key = decode_key(&row.key)?;
             Ok(Arc::new(assemble(thread, message_id(key)?, decode(key, &row.value)?)))
         });

@@ -21,6 +21,8 @@ pub(super) enum Position {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub(super) rows: Vec<Row>,
+    /// How many of them lie below the position: the page is kept from there outwards if it must be cut.
+    pub(super) below: usize,
     pub(super) has_below: bool,
     pub(super) has_above: bool,
 }
@@ -30,26 +32,27 @@ pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, 
     let window = match position {
         Position::Top => {
             let (rows, has_below) = below(store, range.clone(), limit).await?;
-            Window { rows, has_below, has_above: false }
+            Window { below: rows.len(), rows, has_below, has_above: false }
         }
         Position::Below(at) => {
             let (rows, has_below) = below(store, range.below(&at), limit).await?;
             let rest = KeyRange { start: at.start, end: range.end.clone() };
             let has_above = !rows.is_empty() && any(store, rest).await?;
-            Window { rows, has_below, has_above }
+            Window { below: rows.len(), rows, has_below, has_above }
         }
         Position::Above(at) => {
             let (rows, has_above) = above(store, range.above(&at), limit).await?;
             let rest = KeyRange { start: range.start.clone(), end: at.end };
             let has_below = !rows.is_empty() && any(store, rest).await?;
-            Window { rows, has_below, has_above }
+            Window { below: 0, rows, has_below, has_above }
         }
         Position::Around(at) => {
             let (mut rows, has_below) = below(store, range.below(&at), limit).await?;
+            let below = rows.len();
             rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await.map_err(Error::Store)?.rows);
             let (behind, has_above) = above(store, range.above(&at), limit).await?;
             rows.extend(behind);
-            Window { rows, has_below, has_above }
+            Window { rows, below, has_below, has_above }
         }
     };
     Ok(window)

@@ -1,5 +1,7 @@
 //! Threads: create, read, update, delete, list.
 
+use std::ops::Range;
+
 use super::append::Answer;
 use super::change::Change;
 use super::detached::Detached;
@@ -10,7 +12,11 @@ use super::{
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
 use crate::rows::{self, Head, Participant, Present, Role, Row, ThreadObject};
-use crate::store::{Commit, Expect, Op, Outcome, Side};
+use crate::store::{Commit, Expect, Op, Outcome, SCAN_BYTES, Side};
+
+/// How many threads of a list are read at first, to see how large they are, and at most at once.
+const FIRST_THREADS: usize = 8;
+const MOST_THREADS: usize = 64;
 
 impl Db {
     /// Creates a thread that the caller owns.
@@ -197,10 +203,12 @@ impl Db {
             Cursor::Anchor(thread) => Position::Around(self.place(user, order, thread).await?),
         };
         let window = window(&self.0.store, &range, position, limit).await?;
-        let mut items = self.threads(user, listed(&window)?).await?;
+        let ids = listed(&window)?;
+        let (mut items, read) = self.threads(user, &ids, window.below).await?;
         items.reverse();
         let total = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
-        Ok(Page { items, has_before: window.has_above, has_after: window.has_below, total })
+        let (has_before, has_after) = (window.has_above || read.end < ids.len(), window.has_below || read.start > 0);
+        Ok(Page { items, has_before, has_after, total })
     }
 
     /// A user's live threads for the administrator, oldest first.
@@ -234,13 +242,35 @@ impl Db {
         Ok(KeyRange::only(&Key::User(user, UserRow::Active { updated, thread })))
     }
 
-    /// The threads of an index of the user's; a row counts only if the head agrees with it.
-    async fn threads(&self, user: Hash16, ids: Vec<ThreadId>) -> Result<Vec<Thread>, Error> {
+    /// The threads of an index of the user's, from number `near` outwards and up to about [`SCAN_BYTES`] of them; and
+    /// which numbers those are.
+    async fn threads(&self, user: Hash16, ids: &[ThreadId], near: usize) -> Result<(Vec<Thread>, Range<usize>), Error> {
+        let (mut below, mut above) = (Vec::new(), Vec::new());
+        let (mut read, mut used, mut step) = (near..near, 0, FIRST_THREADS);
+        while used < SCAN_BYTES && read.len() < ids.len() {
+            let up = read.end..ids.len().min(read.end + step);
+            let down = read.start.saturating_sub(step)..read.start;
+            let (threads, bytes_up) = self.threads_of(user, &ids[up.clone()]).await?;
+            above.extend(threads);
+            let (threads, bytes_down) = self.threads_of(user, &ids[down.clone()]).await?;
+            below.splice(0..0, threads);
+            read = down.start..up.end;
+            used += bytes_up + bytes_down;
+            let fit = SCAN_BYTES.saturating_sub(used) / (used / read.len()).max(1);
+            step = fit.clamp(1, MOST_THREADS);
+        }
+        below.append(&mut above);
+        Ok((below, read))
+    }
+
+    /// These threads, and what their objects take; a row of an index counts only if the head agrees with it.
+    async fn threads_of(&self, user: Hash16, ids: &[ThreadId]) -> Result<(Vec<Thread>, usize), Error> {
         let heads = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Head));
         let objects = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Object));
         let keys: Vec<Key> = heads.chain(objects).collect();
         let mut values = self.0.store.get_many(keys.clone()).await.map_err(Error::Store)?;
         let objects = values.split_off(ids.len());
+        let bytes = objects.iter().flatten().map(Vec::len).sum();
         let mut threads = Vec::with_capacity(ids.len());
         for (index, (head, object)) in values.into_iter().zip(objects).enumerate() {
             let (Some(head), Some(object)) = (head, object) else { continue };
@@ -251,7 +281,7 @@ impl Db {
                 threads.push(assemble(ids[index], &head, object));
             }
         }
-        Ok(threads)
+        Ok((threads, bytes))
     }
 }
 

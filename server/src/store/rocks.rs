@@ -12,7 +12,7 @@ use rocksdb::{
     BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator,
     ErrorKind, FlushOptions, Options, ReadOptions, ReadTier,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::committer::{Committer, HeadCache};
 use super::family::Family;
@@ -40,6 +40,9 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Rocks {
     inner: Arc<Inner>,
+    /// Turns of reads of many rows at the disk. What they found waits in memory for its request to go on, so without
+    /// turns as much would wait there as there are requests.
+    turns: Arc<Semaphore>,
     committer: Option<Arc<Committer>>,
 }
 
@@ -71,7 +74,8 @@ impl Rocks {
         let logs = Logs::new(&settings.path);
         let inner = Arc::new(Inner { db, heads, logs, cache, settings });
         let committer = (!read_only).then(|| Arc::new(Committer::start(inner.clone())));
-        Ok(Self { inner, committer })
+        let turns = Arc::new(Semaphore::new(turns()));
+        Ok(Self { inner, turns, committer })
     }
 
     /// The names of families in the store at `path` that this version does not know: a newer one made them.
@@ -102,11 +106,11 @@ impl Rocks {
     }
 
     pub(super) async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.read(move |inner, tier| keys.iter().map(|key| inner.get_cached(key, tier)).collect()).await
+        self.read_many(move |inner, tier| keys.iter().map(|key| inner.get_cached(key, tier)).collect()).await
     }
 
     pub(super) async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Scan, Error> {
-        self.read(move |inner, tier| inner.scan(&range, direction, limit, tier)).await
+        self.read_many(move |inner, tier| inner.scan(&range, direction, limit, tier)).await
     }
 
     pub(super) async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
@@ -177,11 +181,40 @@ impl Rocks {
         T: Send + 'static,
         F: Fn(&Inner, ReadTier) -> Result<T, ReadFailure> + Send + 'static,
     {
-        match read(&self.inner, ReadTier::BlockCache) {
-            Ok(found) => return Ok(found),
-            Err(ReadFailure::NotInMemory) => {}
-            Err(ReadFailure::Engine(error)) => return Err(error),
+        match self.read_memory(&read)? {
+            Some(found) => Ok(found),
+            None => self.read_disk(read).await,
         }
+    }
+
+    /// The same for what may be large: what the disk is asked for waits for its turn, and keeps it until the caller goes
+    /// on with what was found.
+    async fn read_many<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&Inner, ReadTier) -> Result<T, ReadFailure> + Send + 'static,
+    {
+        if let Some(found) = self.read_memory(&read)? {
+            return Ok(found);
+        }
+        let _turn = self.turns.acquire().await.map_err(|_| Error::Read("the store is closed".into()))?;
+        self.read_disk(read).await
+    }
+
+    /// None if the disk would have to be asked.
+    fn read_memory<T>(&self, read: impl Fn(&Inner, ReadTier) -> Result<T, ReadFailure>) -> Result<Option<T>, Error> {
+        match read(&self.inner, ReadTier::BlockCache) {
+            Ok(found) => Ok(Some(found)),
+            Err(ReadFailure::NotInMemory) => Ok(None),
+            Err(ReadFailure::Engine(error)) => Err(error),
+        }
+    }
+
+    async fn read_disk<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&Inner, ReadTier) -> Result<T, ReadFailure> + Send + 'static,
+    {
         let inner = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || read(&inner, ReadTier::All)).await;
         match done {
@@ -191,6 +224,11 @@ impl Rocks {
             Err(_) => Err(Error::Read("the read was cancelled".into())),
         }
     }
+}
+
+/// Enough to keep a disk busy, few enough for their pages to fit into memory.
+fn turns() -> usize {
+    std::thread::available_parallelism().map_or(8, |processors| (2 * processors.get()).max(8))
 }
 
 /// Why a read gave nothing.

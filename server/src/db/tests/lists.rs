@@ -143,3 +143,40 @@ async fn pages_of_large_messages_are_short_and_lose_nothing() {
     }
     assert_eq!(sizes, [5, 5, 2]);
 }
+
+/// So is a page of threads, which metadata can make large; an anchor stays in the middle of what is left.
+#[tokio::test]
+async fn pages_of_large_threads_are_short_and_lose_nothing() {
+    let world = World::new().await;
+    let metadata = || Some(json(&format!("{{\"x\":\"{}\"}}", "x".repeat(crate::store::SCAN_BYTES / 20))));
+    let mut created = Vec::new();
+    for n in 0..40 {
+        let content = ThreadContent { title: n.to_string(), slug: None, metadata: metadata() };
+        created.push(world.db.create_thread(&ann(), content, plain()).await.expect("created").key);
+    }
+    created.reverse();
+    for order in [ThreadOrder::Created, ThreadOrder::Updated] {
+        let list = async |cursor| world.db.list_threads(&ann(), order, cursor, 1_000).await.expect("listed");
+        let (mut cursor, mut found) = (Cursor::Newest, Vec::new());
+        loop {
+            let page = list(cursor).await;
+            assert!((1..30).contains(&page.items.len()), "{} on a page", page.items.len());
+            assert_eq!((page.has_before, page.total), (!found.is_empty(), 40));
+            found.extend(page.items.iter().map(|thread| thread.id));
+            cursor = Cursor::After(page.items[page.items.len() - 1].id);
+            if !page.has_after {
+                break;
+            }
+        }
+        assert_eq!(found, created);
+        let before = list(Cursor::Before(created[39])).await;
+        assert!(before.has_before && before.has_after);
+        assert_eq!(before.items[before.items.len() - 1].id, created[38]);
+        let around = list(Cursor::Anchor(created[20])).await;
+        assert!(around.has_before && around.has_after);
+        let ids: Vec<ThreadId> = around.items.iter().map(|thread| thread.id).collect();
+        let start = created.iter().position(|id| *id == ids[0]).expect("one of them");
+        assert_eq!(ids, created[start..start + ids.len()]);
+        assert!(start < 20 && start + ids.len() > 21, "{start} and {}", ids.len());
+    }
+}
