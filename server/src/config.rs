@@ -57,6 +57,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Request bodies that are held in memory at one time, all together.
     pub max_body_memory_bytes: usize,
+    /// Replies that clients have not taken yet, all together.
+    pub max_reply_memory_bytes: usize,
     /// Origins that browsers may call from; `*` allows all, none means no CORS.
     pub cors_allowed_origins: Vec<String>,
     /// None is unlimited.
@@ -138,6 +140,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// For the whole body.
     pub body: Duration,
+    /// For the whole reply.
+    pub reply: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
 }

@@ -125,8 +125,37 @@ pub struct Caller {
 pub struct WriteOptions {
     /// Makes a repeated request give the first answer again.
     pub idempotency: Option<Idempotency>,
-    /// The revision that the object must be at. Creates ignore it.
-    pub if_match: Option<u64>,
+    /// The revisions of which the object must have one. Creates ignore it.
+    pub if_match: Option<Revisions>,
+    /// The revisions of which the object must have none. Creates ignore it.
+    pub if_none_match: Option<Revisions>,
+}
+
+/// Revisions that a client names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revisions {
+    /// Every one.
+    Any,
+    /// Each of these; there may be none.
+    OneOf(Vec<u64>),
+}
+
+impl Revisions {
+    fn contain(&self, revision: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(revisions) => revisions.contains(&revision),
+        }
+    }
+}
+
+impl WriteOptions {
+    /// Refuses to change an object whose revision is not what the client said.
+    fn check_revision(&self, current: u64) -> Result<(), Error> {
+        let wanted = self.if_match.as_ref().is_none_or(|wanted| wanted.contain(current));
+        let unwanted = self.if_none_match.as_ref().is_some_and(|unwanted| unwanted.contain(current));
+        if wanted && !unwanted { Ok(()) } else { Err(Error::PreconditionFailed { current }) }
+    }
 }
 
 /// An idempotency key and what it stands for.

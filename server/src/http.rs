@@ -12,11 +12,13 @@ mod auth;
 mod body;
 mod call;
 mod clock;
+mod conditional;
 mod cors;
 mod docs;
 mod encryption;
 mod error;
 mod gateway;
+mod head;
 mod health;
 mod limits;
 pub mod listen;
@@ -25,6 +27,7 @@ mod observe;
 mod page;
 mod parameters;
 mod payload;
+mod replies;
 mod reply;
 mod respond;
 mod sign;
@@ -51,6 +54,7 @@ use error::Error;
 use gateway::RequestIds;
 use limits::{BodyMemory, RateLimiter};
 use observe::Observer;
+use replies::ReplyMemory;
 pub use wrapped_keys::parse_wrapped_keys;
 
 /// What all requests share; a cheap clone.
@@ -76,7 +80,24 @@ struct Limits {
     max_payload_bytes: usize,
     body_timeout: Duration,
     body_memory: BodyMemory,
+    replies: ReplyMemory,
+    /// Replies that tell how the server is, which is asked when the others are many.
+    scrapes: ReplyMemory,
     rate: Option<RateLimiter>,
+}
+
+/// Memory for replies with metrics.
+const SCRAPES_BYTES: usize = 16 << 20;
+
+impl Limits {
+    /// The memory that replies to `path` are counted in; what is served from constants costs none.
+    fn replies_to(&self, path: &str) -> Option<&ReplyMemory> {
+        match path {
+            "/metrics" | "/admin/debug/prometheus" => Some(&self.scrapes),
+            path if gateway::is_public(path) => None,
+            _ => Some(&self.replies),
+        }
+    }
 }
 
 impl App {
@@ -92,10 +113,12 @@ impl App {
                 max_payload_bytes: config.max_payload_bytes,
                 body_timeout: config.timeouts.body,
                 body_memory: BodyMemory::new(config.max_body_memory_bytes),
+                replies: ReplyMemory::new(config.max_reply_memory_bytes, "main"),
+                scrapes: ReplyMemory::new(SCRAPES_BYTES, "metrics"),
                 rate: config.rate_limit.map(RateLimiter::new),
             },
             whitelist: config.ip_whitelist.iter().map(IpAddr::to_canonical).collect(),
-            observer: Observer::new(openapi().paths.paths.keys().map(String::as_str)),
+            observer: Observer::new(docs::operations(&openapi())),
             request_ids: RequestIds::new(),
         }))
     }

@@ -24,6 +24,9 @@ pub enum InvalidUserId {
     /// A byte below 32, or 127.
     #[error("user ID contains invalid control characters")]
     ControlCharacter,
+    /// White space at one of its ends, which headers and parameters lose on their way.
+    #[error("user ID cannot begin or end with white space")]
+    Padded,
 }
 
 impl UserId {
@@ -42,6 +45,17 @@ impl UserId {
             return Err(InvalidUserId::ControlCharacter);
         }
         Ok(Self(text.into()))
+    }
+
+    /// The user that a request names: the one rule for headers, parameters and signatures, so that each id that can be
+    /// signed can be used. Stored ids are taken as they stand.
+    pub fn of_request(text: &str) -> Result<Self, InvalidUserId> {
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            return Err(InvalidUserId::Empty);
+        }
+        let id = Self::parse(text)?;
+        if trimmed.len() == text.len() { Ok(id) } else { Err(InvalidUserId::Padded) }
     }
 
     /// The id as text.

@@ -119,7 +119,7 @@ async fn listen_on(
     stopping: &watch::Receiver<bool>,
 ) -> Result<(JoinHandle<Drained>, std::net::SocketAddr), Error> {
     let failed = |error| Error::io(format!("cannot listen on {address}: choose another with --addr"), error);
-    let listener = listen::bind(address).await.map_err(failed)?;
+    let listener = listen::bind(address).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(event = "server.listening", listener = settings.name, addr = %address);
     let serving = listen::serve(listener, router, settings, stopping.clone());

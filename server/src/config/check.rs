@@ -46,6 +46,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
         max_payload_bytes: values.bytes("server.max_payload_size"),
         max_connections: values.count("server.max_connections"),
         max_body_memory_bytes: values.bytes("server.max_body_memory"),
+        max_reply_memory_bytes: values.bytes("server.max_reply_memory"),
         cors_allowed_origins: values.texts("server.cors.allowed_origins"),
         rate_limit: values.rate_limit(),
         ip_whitelist: values.texts("server.ip_whitelist").iter().filter_map(|text| text.parse().ok()).collect(),
@@ -55,6 +56,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
         timeouts: Timeouts {
             header: values.duration("server.timeouts.header"),
             body: values.duration("server.timeouts.body"),
+            reply: values.duration("server.timeouts.reply"),
             idle: values.duration("server.timeouts.idle"),
         },
         storage: Storage {

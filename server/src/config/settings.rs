@@ -125,13 +125,30 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Request bodies in memory at one time, all together; at least `server.max_payload_size`.",
     ),
     Setting::new(
+        "server.max_reply_memory",
+        Kind::Size(MIB, TIB),
+        "64MiB",
+        "Replies that clients have not taken yet, all together; above it reads are refused with 503.",
+    ),
+    Setting::new(
         "server.timeouts.header",
         ms(100, HOUR),
         "10s",
         "From the first byte of a request to the end of its headers.",
     ),
     Setting::new("server.timeouts.body", ms(100, HOUR), "10s", "For the whole request body."),
-    Setting::new("server.timeouts.idle", ms(100, HOUR), "75s", "Between two requests of a connection."),
+    Setting::new(
+        "server.timeouts.reply",
+        ms(100, HOUR),
+        "60s",
+        "For a whole reply of more than 4 KiB; a client that takes longer is cut off.",
+    ),
+    Setting::new(
+        "server.timeouts.idle",
+        ms(100, HOUR),
+        "75s",
+        "Between two requests of a connection, and between two pieces of a reply.",
+    ),
     Setting::new(
         "server.cors.allowed_origins",
         Kind::Texts,

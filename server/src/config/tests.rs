@@ -94,10 +94,13 @@ fn nothing_at_all_is_development_on_loopback() {
     assert_eq!(config.rate_limit, None);
     assert_eq!(config.max_payload_bytes, 102_400);
     assert_eq!(config.max_connections, 10_000);
-    assert_eq!(config.max_body_memory_bytes, 64 << 20);
+    assert_eq!((config.max_body_memory_bytes, config.max_reply_memory_bytes), (64 << 20, 64 << 20));
     assert_eq!(config.drain, Drain { hold: Duration::ZERO, timeout: Duration::from_secs(30) });
     let seconds = Duration::from_secs;
-    assert_eq!(config.timeouts, Timeouts { header: seconds(10), body: seconds(10), idle: seconds(75) });
+    assert_eq!(
+        config.timeouts,
+        Timeouts { header: seconds(10), body: seconds(10), reply: seconds(60), idle: seconds(75) }
+    );
     let storage = Storage {
         reserve_bytes: 256 << 20,
         memory_bytes: 256 << 20,

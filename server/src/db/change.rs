@@ -215,11 +215,11 @@ async fn apply(db: &Db, draft: &mut Draft<'_>, job: &Job, ts: u64) -> Result<(Op
         }
         Change::UpdateThread(update) => {
             let object = thread_object(db, thread).await?;
-            check_revision(&job.options, object.revision)?;
+            job.options.check_revision(object.revision)?;
             Ok((None, draft.update_thread(object, update, ts)))
         }
         Change::DeleteThread => {
-            check_revision(&job.options, thread_object(db, thread).await?.revision)?;
+            job.options.check_revision(thread_object(db, thread).await?.revision)?;
             draft.delete_thread(ts);
             Ok((None, 0))
         }
@@ -245,14 +245,6 @@ async fn editable_message(
     if row.author != *user && draft.head.owner != job.user {
         return Err(Error::AccessDenied);
     }
-    check_revision(&job.options, row.revision)?;
+    job.options.check_revision(row.revision)?;
     Ok((id, row))
-}
-
-/// The object is at the revision that the caller demands, if one is demanded.
-pub(super) fn check_revision(options: &WriteOptions, current: u64) -> Result<(), Error> {
-    match options.if_match {
-        Some(wanted) if wanted != current => Err(Error::PreconditionFailed { current }),
-        _ => Ok(()),
-    }
 }

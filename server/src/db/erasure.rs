@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::change::{Draft, check_revision, thread_object};
+use super::change::{Draft, thread_object};
 use super::detached::Detached;
 use super::receipts::Request;
 use super::{Caller, Db, Error, WriteOptions, access, commit_error, decode, decode_key};
@@ -74,8 +74,8 @@ impl Db {
             access::check_access(&read.head, request.user)?;
             if known.is_none() {
                 self.check_key_is_free(request).await?;
-                if request.options.if_match.is_some() {
-                    check_revision(&request.options, thread_object(self, thread).await?.revision)?;
+                if request.options.if_match.is_some() || request.options.if_none_match.is_some() {
+                    request.options.check_revision(thread_object(self, thread).await?.revision)?;
                 }
             }
             let mut draft = Draft::new(self, thread, &read);

@@ -166,5 +166,5 @@ pub(super) fn plain() -> WriteOptions {
 }
 
 pub(super) fn once(key: &str) -> WriteOptions {
-    WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [1; 32] }), if_match: None }
+    WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [1; 32] }), ..plain() }
 }

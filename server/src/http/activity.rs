@@ -1,6 +1,7 @@
 //! What a connection is doing and since when: the ground for its timeouts.
 //!
-//! No timer is touched per request; a connection's one timer asks [`Activity::deadline`] when it fires.
+//! A reply has a deadline of its own, whatever the connection does beside sending it: a client that takes a byte now and
+//! then is not idle, and yet holds memory. No timer is touched per request; a connection's one timer asks [`Activity::deadline`] when it fires.
 
 use std::io;
 use std::pin::Pin;
@@ -37,17 +38,46 @@ pub(super) struct Activity {
     opened: Instant,
     phase: AtomicU8,
     since_us: AtomicU64,
+    /// When the oldest reply under way began, and 0 if there is none.
+    sending_since_us: AtomicU64,
+}
+
+/// A reply under way; over when this is dropped.
+pub(super) struct Sending(Arc<Activity>);
+
+impl Sending {
+    /// A connection sends one reply at a time.
+    pub(super) fn begin(activity: &Arc<Activity>) -> Self {
+        activity.sending_since_us.store(activity.now_us().max(1), Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.sending_since_us.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Activity {
     pub(super) fn new(settings: Settings) -> Self {
         let phase = AtomicU8::new(Phase::Idle as u8);
-        Self { settings, opened: Instant::now(), phase, since_us: AtomicU64::new(0) }
+        Self {
+            settings,
+            opened: Instant::now(),
+            phase,
+            since_us: AtomicU64::new(0),
+            sending_since_us: AtomicU64::new(0),
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.opened.elapsed().as_micros() as u64
     }
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
-        self.since_us.store(self.opened.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.since_us.store(self.now_us(), Ordering::Relaxed);
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -63,13 +93,24 @@ impl Activity {
         let since_us = self.since_us.load(Ordering::Relaxed);
         let since = self.opened + Duration::from_micros(since_us);
         let idle = self.settings.idle_timeout;
-        match self.phase() {
+        let of_phase = match self.phase() {
             Phase::Idle if wanted && since_us == 0 => since + idle.min(WANTED_UNUSED),
             Phase::Idle if wanted => since + idle.min(WANTED),
             Phase::Idle => since + idle,
             Phase::Headers => since + self.settings.header_timeout,
             Phase::Busy => Instant::now() + self.settings.idle_timeout.max(Duration::from_secs(1)),
-        }
+        };
+        self.reply_deadline().map_or(of_phase, |of_reply| of_reply.min(of_phase))
+    }
+
+    /// Whether a reply was under way for too long.
+    pub(super) fn reply_is_late(&self) -> bool {
+        self.reply_deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    fn reply_deadline(&self) -> Option<Instant> {
+        let since = self.sending_since_us.load(Ordering::Relaxed);
+        (since != 0).then(|| self.opened + Duration::from_micros(since) + self.settings.reply_timeout)
     }
 }
 

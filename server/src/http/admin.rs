@@ -137,7 +137,7 @@ pub(super) async fn list_keys(call: Call) -> Result<Response, Error> {
     };
     let page = call.db()?.list_rows(store, request).await?;
     let pagination = Pagination::of_rows(&page);
-    Ok(respond::json(StatusCode::OK, &KeyPage { keys: page.names, pagination }))
+    call.show_page(&KeyPage { keys: page.names, pagination })
 }
 
 /// Reads one row as JSON.
@@ -176,7 +176,7 @@ pub(super) async fn list_users(call: Call) -> Result<Response, Error> {
     let mut pagination = Pagination::of(&page, String::clone);
     // Pages are sorted each for itself; what follows is behind this one, which need not be the last on the page.
     pagination.after_anchor = next.unwrap_or(pagination.after_anchor);
-    Ok(respond::json(StatusCode::OK, &UserIdPage { users: page.items, pagination }))
+    call.show_page(&UserIdPage { users: page.items, pagination })
 }
 
 /// Lists the keys of a user's threads, oldest first.
@@ -193,7 +193,7 @@ pub(super) async fn list_user_threads(call: Call) -> Result<Response, Error> {
     let page = call.db()?.list_user_threads(&user, request.cursor, request.limit).await?;
     let pagination = Pagination::of(&page, |key| *key);
     let threads = page.items.iter().map(ToString::to_string).collect();
-    Ok(respond::json(StatusCode::OK, &ThreadKeyPage { threads, pagination }))
+    call.show_page(&ThreadKeyPage { threads, pagination })
 }
 
 /// Lists the keys of a thread's messages, oldest first, deleted ones included.
@@ -211,7 +211,7 @@ pub(super) async fn list_thread_messages(call: Call) -> Result<Response, Error> 
     let page = call.db()?.list_thread_keys(thread, request.cursor, request.limit).await?;
     let pagination = Pagination::of(&page, |key| *key);
     let messages = page.items.iter().map(ToString::to_string).collect();
-    Ok(respond::json(StatusCode::OK, &MessageKeyPage { messages, pagination }))
+    call.show_page(&MessageKeyPage { messages, pagination })
 }
 
 /// Reads a message's row as JSON, deleted or not.

@@ -126,7 +126,7 @@ impl Auth {
         if !self.signing.iter().any(|key| hmac::verify(key, user.as_bytes(), &signature).is_ok()) {
             return Err(Error::InvalidSignature);
         }
-        UserId::parse(&user).map_err(Error::InvalidUserId)
+        UserId::of_request(&user).map_err(Error::InvalidUserId)
     }
 
     /// A signature for `user`, by the first signing key.

@@ -10,19 +10,24 @@ use std::mem;
 use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use axum::response::Response;
 use percent_encoding::percent_decode_str;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::App;
 use super::auth::{Access, user_header};
 use super::body;
+use super::conditional::{Conditions, Verdict, tag_of_bytes, tag_of_revision};
 use super::error::Error;
+use super::head;
 use super::payload::{self, Payload};
+use super::respond;
 use crate::db::{Caller, Db, Idempotency, WriteOptions};
 use crate::model::{InvalidKey, InvalidUserId, MessageKey, ThreadId, UserId};
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
@@ -87,24 +92,12 @@ impl Call {
 
     /// For whom the request is made: the signed user, or whom a backend key names.
     pub(super) fn caller(&self) -> Result<Caller, Error> {
-        let author = self.query().get("author")?.filter(|text| !text.trim().is_empty());
         match &self.access {
-            Access::Signed(user) => match author {
+            Access::Signed(user) => match author(self.query())? {
                 Some(other) if other.trim() != user.as_str() => Err(Error::AuthorMismatch),
                 _ => Ok(Caller { user: user.clone() }),
             },
-            Access::Backend => {
-                let named = match user_header(&self.headers) {
-                    Some(user) => user,
-                    None => author.ok_or(Error::AuthorRequired)?,
-                };
-                let user = UserId::parse(named.trim()).map_err(|why| match why {
-                    InvalidUserId::TooLong => Error::AuthorTooLong,
-                    InvalidUserId::Empty => Error::AuthorRequired,
-                    why @ InvalidUserId::ControlCharacter => Error::InvalidAuthor(why),
-                })?;
-                Ok(Caller { user })
-            }
+            Access::Backend => Ok(Caller { user: named_user(&self.headers, self.query())? }),
             Access::Unbound => Err(Error::Unauthorized),
         }
     }
@@ -114,9 +107,42 @@ impl Call {
         if matches!(self.access, Access::Backend) { Ok(()) } else { Err(Error::Forbidden) }
     }
 
-    /// Idempotency key and precondition of a write with this `body`.
+    /// Idempotency key and conditions of a change with this `body`.
     pub(super) fn write_options(&self, body: &[u8]) -> Result<WriteOptions, Error> {
-        Ok(WriteOptions { idempotency: self.idempotency(body)?, if_match: self.if_match()? })
+        let idempotency = self.idempotency(body)?;
+        let (if_match, if_none_match) = Conditions::of(&self.headers)?.of_change();
+        Ok(WriteOptions { idempotency, if_match, if_none_match })
+    }
+
+    /// Idempotency key of a create with this `body`; conditions are refused.
+    pub(super) fn create_options(&self, body: &[u8]) -> Result<WriteOptions, Error> {
+        let idempotency = self.idempotency(body)?;
+        Conditions::of(&self.headers)?.check_create()?;
+        Ok(WriteOptions { idempotency, ..WriteOptions::default() })
+    }
+
+    /// A 200 with an object whose `ETag` is its revision, or what the conditions make of it.
+    pub(super) fn show_object<T: Serialize>(
+        &self,
+        value: &T,
+        revision: u64,
+        storing: Storing,
+    ) -> Result<Response, Error> {
+        let tag = tag_of_revision(revision);
+        match Conditions::of(&self.headers)?.judge(&tag) {
+            Verdict::Fresh => Ok(tagged(respond::json(StatusCode::OK, value), tag, storing)),
+            verdict => unchanged_or_refused(verdict, tag, storing),
+        }
+    }
+
+    /// A 200 with a page whose `ETag` is a digest of its bytes, or what the conditions make of it.
+    pub(super) fn show_page<T: Serialize>(&self, value: &T) -> Result<Response, Error> {
+        let bytes = serde_json::to_vec(value).map_err(Error::Encoding)?;
+        let (tag, storing) = (tag_of_bytes(&bytes), Storing::Revalidate);
+        match Conditions::of(&self.headers)?.judge(&tag) {
+            Verdict::Fresh => Ok(tagged(respond::json_text(StatusCode::OK, bytes), tag, storing)),
+            verdict => unchanged_or_refused(verdict, tag, storing),
+        }
     }
 
     fn idempotency(&self, body: &[u8]) -> Result<Option<Idempotency>, Error> {
@@ -140,19 +166,6 @@ impl Call {
         Ok(Some(Idempotency { key: key.to_owned(), request }))
     }
 
-    /// `If-Match: "<revision>"`. `*` asks only that the object exists, which every change does anyway.
-    fn if_match(&self) -> Result<Option<u64>, Error> {
-        let Some(value) = self.headers.get(header::IF_MATCH) else { return Ok(None) };
-        let bytes = value.as_bytes().trim_ascii();
-        if bytes == b"*" {
-            return Ok(None);
-        }
-        let digits = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_digit));
-        let revision = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        revision.map(Some).ok_or(Error::InvalidHeader("If-Match"))
-    }
-
     /// Whether the client wants the object back.
     pub(super) fn wants_representation(&self) -> bool {
         let preferences = self.headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
@@ -163,6 +176,7 @@ impl Call {
 
     /// The whole `body` of this request, within the limits.
     pub(super) async fn read(&self, body: Body) -> Result<Payload, Error> {
+        head::check_content_coding(&self.headers)?;
         payload::read(body, self.headers.contains_key(header::EXPECT), self.app.limits()).await
     }
 
@@ -171,6 +185,51 @@ impl Call {
         let bytes = self.read(body).await?;
         if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes, "invalid request") }
     }
+}
+
+/// The user that a backend key names: in `X-User-ID`, else in `?author=`.
+pub(super) fn named_user(headers: &HeaderMap, query: Query<'_>) -> Result<UserId, Error> {
+    let author = author(query)?;
+    let named = user_header(headers).or(author).ok_or(Error::AuthorRequired)?;
+    UserId::of_request(named.trim()).map_err(|why| match why {
+        InvalidUserId::TooLong => Error::AuthorTooLong,
+        InvalidUserId::Empty => Error::AuthorRequired,
+        why @ (InvalidUserId::ControlCharacter | InvalidUserId::Padded) => Error::InvalidAuthor(why),
+    })
+}
+
+fn author(query: Query<'_>) -> Result<Option<Cow<'_, str>>, Error> {
+    Ok(query.get("author")?.filter(|text| !text.trim().is_empty()))
+}
+
+/// Whether a browser may keep a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storing {
+    /// It may, and asks with its `ETag` before it shows it again.
+    Revalidate,
+    /// It may not.
+    Never,
+}
+
+/// What the conditions make of a read that is not answered in full.
+fn unchanged_or_refused(verdict: Verdict, tag: HeaderValue, storing: Storing) -> Result<Response, Error> {
+    if verdict == Verdict::Failed {
+        return Err(Error::PreconditionFailed { current: tag });
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    Ok(tagged(response, tag, storing))
+}
+
+/// Says which representation this is, for whom, and what a cache may do with it.
+fn tagged(mut response: Response, tag: HeaderValue, storing: Storing) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::VARY, HeaderValue::from_static("Authorization, X-API-Key, X-User-ID"));
+    if storing == Storing::Revalidate {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    }
+    response
 }
 
 /// The parameters of a query; the first of a name counts.

@@ -5,13 +5,17 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,DELETE,PATCH,OPTIONS");
+/// Every header that the API reads.
 const HEADERS: HeaderValue = HeaderValue::from_static(
-    "Authorization,Content-Type,X-API-Key,X-User-ID,X-User-Signature,If-Match,Idempotency-Key,Prefer,X-Request-Id",
+    "Authorization,Content-Encoding,Content-Type,Idempotency-Key,If-Match,If-None-Match,Prefer,X-API-Key,X-Request-Id,\
+     X-User-ID,X-User-Signature,traceparent,tracestate",
 );
+/// Every header that a reply may have and that scripts do not see unasked.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag,Idempotency-Replayed,Preference-Applied,Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,\
-     X-RateLimit-Reset,X-Request-Id",
+    "Accept-Encoding,Allow,Content-Encoding,Date,ETag,Idempotency-Replayed,Location,Preference-Applied,Retry-After,Vary,\
+     WWW-Authenticate,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,X-Request-Id",
 );
+const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The configured origins; none means that CORS is off.
@@ -52,7 +56,9 @@ impl Cors {
 impl Verdict {
     pub(super) fn write(self, headers: &mut HeaderMap) {
         if !matches!(self, Self::Off) {
-            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+            let others = headers.get(header::VARY).and_then(|value| value.to_str().ok());
+            let all = others.map_or(Ok(ORIGIN), |others| HeaderValue::try_from(format!("{others}, Origin")));
+            headers.insert(header::VARY, all.unwrap_or(ORIGIN));
         }
         if let Self::Allowed(origin) = self {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

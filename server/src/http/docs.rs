@@ -9,7 +9,7 @@ use axum::response::Redirect;
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use serde_json::json;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -23,6 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::App;
 use super::error::{Error, ErrorBody};
 use super::gateway::is_public;
+use super::observe::Documented;
 use super::respond;
 
 const DESCRIPTION: &str = "A database for chat threads. A write is answered when it is on disk, and every read after \
@@ -31,7 +32,7 @@ const DESCRIPTION: &str = "A database for chat threads. A write is answered when
     `X-User-ID` or `?author=`, an admin key opens `/admin` only.";
 
 /// The statuses of all errors.
-const ERRORS: [u16; 13] = [400, 401, 403, 404, 408, 409, 412, 413, 422, 429, 500, 503, 507];
+const ERRORS: [u16; 14] = [400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 503, 507];
 
 /// The document without its paths.
 pub(super) fn introduction() -> OpenApi {
@@ -83,18 +84,59 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
+/// Every operation of the document with what it can answer.
+pub(super) fn operations(api: &OpenApi) -> Vec<Documented> {
+    let mut documented = Vec::new();
+    for (route, item) in &api.paths.paths {
+        let operations = [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            let statuses = operation.responses.responses.keys().filter_map(|status| status.parse().ok()).collect();
+            documented.push(Documented { route: route.clone(), method, statuses });
+        }
+    }
+    documented
+}
+
 fn complete_operation(path: &str, method: &str, operation: &mut Operation) {
     if !is_public(path) {
         operation.security = Some(["bearer", "api_key"].map(|name| SecurityRequirement::new(name, [""; 0])).into());
     }
-    for status in errors(path, method, operation.request_body.is_some()) {
+    let conditional = has_header(operation, "If-Match");
+    let mut statuses = errors(path, method, operation.request_body.is_some());
+    if conditional {
+        statuses.push(412);
+    }
+    for status in statuses {
         let reference = || RefOr::Ref(Ref::from_response_name(response_name(status)));
         operation.responses.responses.entry(status.to_string()).or_insert_with(reference);
+    }
+    if conditional {
+        add_conditional_replies(method, operation);
     }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             response.headers.insert("X-Request-Id".into(), request_id_header());
         }
+    }
+}
+
+fn has_header(operation: &Operation, name: &str) -> bool {
+    let is_it = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == name);
+    operation.parameters.iter().flatten().any(is_it)
+}
+
+/// What an operation with conditions answers beside its content: the tag of what it shows or left behind, and 304.
+fn add_conditional_replies(method: &str, operation: &mut Operation) {
+    let tag = || Header::builder().description(Some("The entity tag, strong.")).build();
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            response.headers.insert("ETag".into(), RefOr::T(tag()));
+        }
+    }
+    if method == "get" {
+        let unchanged = ResponseBuilder::new().description("As `If-None-Match` has it").header("ETag", tag()).build();
+        operation.responses.responses.insert("304".into(), RefOr::T(unchanged));
     }
 }
 
@@ -112,16 +154,13 @@ fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
         statuses.push(400);
     }
     if has_body {
-        statuses.extend([400, 408, 413]);
+        statuses.extend([400, 408, 413, 415]);
     }
     if path.contains("_key}") || path.ends_with("{key}") {
         statuses.push(404);
     }
     if path.starts_with("/frontend") && method != "get" {
         statuses.extend([422, 507]);
-        if method != "post" {
-            statuses.push(412);
-        }
     }
     if path == "/admin/clock" && method == "post" {
         statuses.push(409);
@@ -155,6 +194,11 @@ fn error_response(status: u16) -> Response {
         408 => ("The body did not arrive in time", "body_timeout", "request body did not arrive in time"),
         409 => ("What it works on is disabled", "retention_disabled", "retention is disabled"),
         412 => ("Changed since it was read: see `ETag`", "precondition_failed", "precondition failed"),
+        415 => (
+            "The body is compressed: no coding is spoken",
+            "unsupported_content_coding",
+            "no content coding is supported",
+        ),
         413 => ("The body is too large", "payload_too_large", "payload too large (maximum 102400 bytes)"),
         422 => ("The idempotency key belongs to another request", "idempotency_mismatch", "idempotency key reused"),
         429 => ("Too many requests: see `Retry-After`", "rate_limited", "rate limit exceeded"),
@@ -168,7 +212,9 @@ fn error_response(status: u16) -> Response {
         .build();
     let mut response = ResponseBuilder::new().description(description).content("application/json", content).build();
     let headers: &[(&str, Type)] = match status {
+        401 => &[("WWW-Authenticate", Type::String)],
         412 => &[("ETag", Type::String)],
+        415 => &[("Accept-Encoding", Type::String)],
         429 => &[
             ("Retry-After", Type::Integer),
             ("X-RateLimit-Limit", Type::Integer),

@@ -6,15 +6,19 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::conditional::tag_of_revision;
 use super::respond;
 use crate::clock::Held;
 use crate::db;
 use crate::model::{InvalidKey, InvalidUserId};
+
+/// How to prove who one is, for every 401. `X-API-Key` belongs to no scheme that has a name.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"progressdb\"");
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -57,6 +61,22 @@ pub(super) enum Error {
     InvalidPagination(Cow<'static, str>),
     /// A header that does not parse.
     InvalidHeader(&'static str),
+    /// Two lines of a header that names one thing.
+    RepeatedHeader(&'static str),
+    /// A condition that is neither `*` nor a list of entity tags.
+    InvalidCondition(&'static str),
+    /// A condition that comes with a create, for which it cannot be held.
+    ConditionOnCreate(&'static str),
+    /// `If-Match` names another representation than this one.
+    PreconditionFailed { current: HeaderValue },
+    /// No `Host`, more than one, or one that is none.
+    InvalidHost,
+    /// An expectation other than `100-continue`.
+    ExpectationFailed,
+    /// A transfer coding other than `chunked`.
+    UnsupportedTransferCoding,
+    /// A body that is compressed.
+    UnsupportedContentCoding,
     /// A body that is not the JSON that this route takes; the text is the whole answer.
     InvalidPayload(&'static str),
     /// Fields of the right type with wrong content, joined with `; `.
@@ -69,6 +89,8 @@ pub(super) enum Error {
     BodyBroken,
     /// All bodies together are at their limit.
     BodiesFull,
+    /// All replies under way together are at their limit.
+    RepliesFull,
     /// No signing key is configured.
     SigningKeysMissing,
     /// The store has no row of that name.
@@ -148,6 +170,36 @@ impl Error {
                 row(S::BAD_REQUEST, "invalid_pagination", format!("invalid pagination: {why}"))
             }
             Self::InvalidHeader(name) => row(S::BAD_REQUEST, "invalid_header", format!("malformed header: {name}")),
+            Self::RepeatedHeader(name) => {
+                row(S::BAD_REQUEST, "invalid_header", format!("malformed header: {name}: want it once"))
+            }
+            Self::InvalidCondition(name) => row(
+                S::BAD_REQUEST,
+                "invalid_header",
+                format!("malformed header: {name}: want * or entity tags in quotes, such as \"1\""),
+            ),
+            Self::ConditionOnCreate(name) => row(
+                S::BAD_REQUEST,
+                "condition_on_create",
+                format!(
+                    "{name} cannot be held for a create: leave it out; Idempotency-Key keeps a create from happening twice"
+                ),
+            ),
+            Self::PreconditionFailed { .. } => row(S::PRECONDITION_FAILED, "precondition_failed", PRECONDITION_FAILED),
+            Self::InvalidHost => {
+                row(S::BAD_REQUEST, "invalid_host", "want one Host header: a name or address, and perhaps a port")
+            }
+            Self::ExpectationFailed => {
+                row(S::EXPECTATION_FAILED, "expectation_failed", "the only expectation supported is 100-continue")
+            }
+            Self::UnsupportedTransferCoding => {
+                row(S::NOT_IMPLEMENTED, "unsupported_transfer_coding", "the only transfer coding supported is chunked")
+            }
+            Self::UnsupportedContentCoding => row(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_coding",
+                "no content coding is supported: send the body as it is, without Content-Encoding",
+            ),
             Self::InvalidPayload(text) => row(S::BAD_REQUEST, "invalid_payload", *text),
             Self::Validation(errors) => {
                 row(S::BAD_REQUEST, "validation_failed", format!("validation errors: {errors}"))
@@ -158,6 +210,9 @@ impl Error {
             Self::BodyTimeout => row(S::REQUEST_TIMEOUT, "body_timeout", "request body did not arrive in time"),
             Self::BodyBroken => row(S::BAD_REQUEST, "body_broken", "request body could not be read"),
             Self::BodiesFull => row(S::SERVICE_UNAVAILABLE, "bodies_full", "server busy; try again"),
+            Self::RepliesFull => {
+                row(S::SERVICE_UNAVAILABLE, "replies_full", "server busy sending; try again, or ask for less")
+            }
             Self::SigningKeysMissing => {
                 row(S::INTERNAL_SERVER_ERROR, "signing_keys_missing", "signing keys not configured")
             }
@@ -183,10 +238,49 @@ impl Error {
             Self::RateLimited { .. } => Some("rate"),
             Self::PayloadTooLarge { .. } => Some("body_bytes"),
             Self::BodiesFull => Some("body_memory"),
+            Self::RepliesFull => Some("reply_memory"),
             Self::BodyTimeout => Some("body_time"),
             Self::Db(db::Error::Busy) => Some("writes"),
             Self::AuditUnwritable => Some("audit"),
             _ => None,
+        }
+    }
+
+    /// When to try again, in seconds: each 429 and 503 says so.
+    fn retry_after_s(&self, status: StatusCode) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_s } => Some(*retry_after_s),
+            Self::Db(db::Error::KmsUnavailable { .. }) | Self::AuditUnwritable => Some(10),
+            Self::Db(db::Error::ClockHeld(Held { retry_after: left, .. }) | db::Error::ClockSettling { left }) => {
+                Some(left.as_secs().max(1))
+            }
+            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+
+    /// What the status of the answer demands beside its body.
+    fn write_headers(&self, status: StatusCode, headers: &mut HeaderMap) {
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        if let Some(seconds) = self.retry_after_s(status) {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        match self {
+            Self::Db(db::Error::PreconditionFailed { current }) => {
+                headers.insert(header::ETAG, tag_of_revision(*current));
+            }
+            Self::PreconditionFailed { current } => {
+                headers.insert(header::ETAG, current.clone());
+            }
+            Self::UnsupportedContentCoding => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            // What follows on the connection is not to be trusted, or not to be waited for.
+            Self::BodyTimeout | Self::InvalidHost | Self::UnsupportedTransferCoding => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
     }
 
@@ -210,6 +304,8 @@ impl Error {
     }
 }
 
+const PRECONDITION_FAILED: &str = "precondition failed: changed since it was read";
+
 fn db_row(error: &db::Error) -> Row {
     use StatusCode as S;
     use db::Error as E;
@@ -221,9 +317,7 @@ fn db_row(error: &db::Error) -> Row {
         E::ParentNotFound => {
             row(S::BAD_REQUEST, "parent_not_found", "validation errors: reply_to: message not found in thread")
         }
-        E::PreconditionFailed { .. } => {
-            row(S::PRECONDITION_FAILED, "precondition_failed", "precondition failed: changed since it was read")
-        }
+        E::PreconditionFailed { .. } => row(S::PRECONDITION_FAILED, "precondition_failed", PRECONDITION_FAILED),
         E::IdempotencyMismatch => {
             row(S::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "idempotency key already used for a different request")
         }
@@ -260,28 +354,7 @@ impl IntoResponse for Error {
         let (status, code, text) = self.row();
         let reason = if let Self::NotReady { reason } = self { Some(reason) } else { None };
         let mut response = respond::json(status, &ErrorBody { error: &text, code, reason });
-        let headers = response.headers_mut();
-        match self {
-            Self::RateLimited { retry_after_s } => {
-                headers.insert(header::RETRY_AFTER, retry_after_s.into());
-            }
-            Self::BodiesFull | Self::NotReady { .. } | Self::Db(db::Error::Busy) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Self::Db(db::Error::ClockHeld(Held { retry_after: left, .. }) | db::Error::ClockSettling { left }) => {
-                headers.insert(header::RETRY_AFTER, left.as_secs().max(1).into());
-            }
-            Self::Db(db::Error::KmsUnavailable { .. }) | Self::AuditUnwritable => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
-            }
-            Self::Db(db::Error::PreconditionFailed { current }) => {
-                headers.insert(header::ETAG, respond::etag(current));
-            }
-            Self::BodyTimeout => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
+        self.write_headers(status, response.headers_mut());
         if let Some(text) = self.internal() {
             response.extensions_mut().insert(Internal(text));
         }

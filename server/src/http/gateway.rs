@@ -1,13 +1,14 @@
 //! The one middleware: what happens to every request before its handler and to every reply after it.
 //!
-//! Order: request id → CORS → preflight → peer address → public paths → API key → rate limit → role → signature → router.
+//! Order: request id → CORS → head → preflight → peer address → public paths → API key → rate limit → role → signature → router.
 //! It runs around the routes and both fallbacks, so unknown paths and methods are seen only by who may look.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
@@ -15,14 +16,20 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::App;
-use super::auth::{Access, Role, user_header};
+use super::activity::Activity;
+use super::auth::{Access, Role};
+use super::call::{Query, named_user};
 use super::error::{Error, Internal};
+use super::head;
 use super::limits::Allowance;
 use super::listen::Peer;
+use super::replies::{ReplyMemory, Taker};
 use crate::model::UserId;
 use crate::telemetry::traces;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Unless a reply says otherwise, nobody keeps it: a 404 too would be kept by some.
+const NOT_STORED: HeaderValue = HeaderValue::from_static("no-store");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// Guards the main listener.
@@ -33,11 +40,13 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let id = app.request_ids().of(request.headers());
     let span = trace(&request, observation.route(), &id);
     let cors = app.cors().judge(request.headers());
+    let may_be_stored = is_documentation(request.uri().path());
     let mut allowance = None;
     let mut response = match admit(&app, &request, observation.started(), &mut allowance) {
         Ok(Some(access)) => {
             request.extensions_mut().insert(access);
-            next.run(request).instrument(span.clone()).await
+            let replies = app.limits().replies_to(request.uri().path());
+            respond(request, next, replies).instrument(span.clone()).await
         }
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
@@ -62,11 +71,28 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
+    if !may_be_stored && !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, NOT_STORED);
+    }
     cors.write(headers);
     if let Some(allowance) = allowance {
         allowance.write(headers);
     }
     response
+}
+
+/// Lets the request through to its handler and counts what it answers, where that is counted.
+async fn respond(request: Request, next: Next, replies: Option<&ReplyMemory>) -> Response {
+    let (is_read, has_body) = (request.method().is_safe(), request.method() != Method::HEAD);
+    let taker = Taker {
+        user: request.extensions().get::<Access>().and_then(|access| user_of(access, &request)),
+        activity: request.extensions().get::<Arc<Activity>>().cloned(),
+    };
+    let response = next.run(request).await;
+    match replies.filter(|_| has_body) {
+        Some(replies) => replies.hold(response, is_read, taker).await,
+        None => response,
+    }
 }
 
 /// The span of a request. Probes and documentation have none: they would be most of what is sent.
@@ -94,8 +120,13 @@ fn trace(request: &Request, route: &str, id: &HeaderValue) -> Span {
 /// Gives replies of the management listener their request id; it knows no keys.
 pub(super) async fn label(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = app.request_ids().of(request.headers());
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(REQUEST_ID, id);
+    let mut response = match head::check(&request) {
+        Ok(()) => respond(request, next, Some(&app.limits().scrapes)).await,
+        Err(error) => error.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::CACHE_CONTROL, NOT_STORED);
     response
 }
 
@@ -106,6 +137,7 @@ fn admit(
     now: Instant,
     allowance: &mut Option<Allowance>,
 ) -> Result<Option<Access>, Error> {
+    head::check(request)?;
     if request.method() == Method::OPTIONS {
         return Ok(None);
     }
@@ -124,13 +156,8 @@ fn admit(
         Role::Frontend => auth.verify(headers).map(Access::Signed),
     };
     if let Some(limiter) = app.limits().rate.as_ref() {
-        // Only proven users have a bucket of their own: unproven names would be fresh buckets for the asking.
-        let named = user_header(headers).filter(|user| user.len() <= UserId::MAX_BYTES);
-        let user = match &access {
-            Ok(Access::Signed(user)) => user.as_str(),
-            Ok(Access::Backend) => named.as_deref().unwrap_or_default(),
-            Ok(Access::Unbound) | Err(_) => "",
-        };
+        let user = access.as_ref().ok().and_then(|access| user_of(access, request));
+        let user = user.as_ref().map(UserId::as_str).unwrap_or_default();
         allowance.insert(limiter.take(key.number, user, now)).check()?;
     }
     if !key.role.may_reach(path) {
@@ -139,9 +166,23 @@ fn admit(
     access.map(Some)
 }
 
+/// For whom the request is made, as far as that is proven: unproven names would be fresh limits for the asking.
+fn user_of(access: &Access, request: &Request) -> Option<UserId> {
+    match access {
+        Access::Signed(user) => Some(user.clone()),
+        Access::Backend => named_user(request.headers(), Query::new(request.uri().query())).ok(),
+        Access::Unbound => None,
+    }
+}
+
 /// Paths that ask for no key.
 pub(super) fn is_public(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
+    matches!(path, "/healthz" | "/readyz") || is_documentation(path)
+}
+
+/// What is the same for everybody, as long as the version is.
+fn is_documentation(path: &str) -> bool {
+    matches!(path, "/openapi.json" | "/docs") || path.starts_with("/docs/")
 }
 
 fn peer(request: &Request) -> Option<IpAddr> {

@@ -150,6 +150,19 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_bounded_however_many_users_are_named() {
+        let limiter = RateLimiter::new(RateLimit { rps: 1.0, burst: 1 });
+        let now = Instant::now();
+        for n in 0..2 * MAX_BUCKETS {
+            limiter.take(0, &n.to_string(), now);
+        }
+        limiter.buckets.run_pending_tasks();
+        assert!(limiter.buckets.entry_count() <= MAX_BUCKETS, "{} buckets", limiter.buckets.entry_count());
+        let newest = (2 * MAX_BUCKETS - 1).to_string();
+        assert_eq!(limiter.take(0, &newest, now).retry_after_s, Some(1), "the newest are remembered");
+    }
+
+    #[test]
     fn bodies_share_one_budget() {
         let memory = BodyMemory::new(10);
         let mut first = BodyShare::default();

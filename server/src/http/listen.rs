@@ -1,8 +1,10 @@
 //! Connections: accept, serve HTTP/1.1, time out, drain.
 //!
-//! A connection at rest closes after the idle timeout, one in the middle of its headers after the header timeout; bodies
-//! are timed where they are read. Beyond the connection limit nothing is served until a connection closes, and those
-//! at rest close within seconds while somebody waits, so that idle clients cannot keep others out. A stop ends the accepting, lets every request in flight finish within the drain timeout, and aborts the rest.
+//! A connection at rest closes after the idle timeout, one in the middle of its headers after the header timeout, one
+//! that has not taken its reply after the reply timeout; bodies are timed where they are read. Beyond the connection
+//! limit nothing is served until a connection closes, and those at rest close within seconds while somebody waits, so
+//! that idle clients cannot keep others out. A stop ends the accepting, lets every request in flight finish within the
+//! drain timeout, and aborts the rest.
 //!
 //! Errors of the HTTP framing itself (400, 414, 431) are answered by hyper and have no body.
 
@@ -21,7 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::{Counter, Gauge};
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Before a request, and between two pieces of a reply that the client is slow to take.
     pub idle_timeout: Duration,
+    /// From the end of the handler to the last byte of a reply that counts.
+    pub reply_timeout: Duration,
     /// From the stop to the abort of what is still in flight.
     pub drain_timeout: Duration,
 }
@@ -62,6 +66,7 @@ impl Settings {
             max_connections,
             header_timeout: config.timeouts.header,
             idle_timeout: config.timeouts.idle,
+            reply_timeout: config.timeouts.reply,
             drain_timeout: config.drain.timeout,
         }
     }
@@ -80,42 +85,41 @@ struct Metrics {
     accepted: Counter,
     limited: Counter,
     headers_late: Counter,
+    replies_late: Counter,
 }
 
 impl Metrics {
     fn new(listener: &'static str) -> Self {
-        metrics::describe_gauge!("progressdb_http_connections", "Open connections.");
-        metrics::describe_gauge!(
-            "progressdb_http_connections_limit",
-            "Connections that are served at one time: as configured, or what the limit of open files allows."
-        );
-        metrics::describe_counter!("progressdb_http_connections_accepted_total", "Connections accepted.");
-        metrics::describe_counter!(
-            "progressdb_http_connections_limited_total",
-            "Times that accepting waited for the limit."
-        );
-        metrics::describe_counter!(
-            "progressdb_http_header_timeouts_total",
-            "Connections closed because headers came too slowly."
-        );
         Self {
             connections: metrics::gauge!("progressdb_http_connections", "listener" => listener),
             limit: metrics::gauge!("progressdb_http_connections_limit", "listener" => listener),
             accepted: metrics::counter!("progressdb_http_connections_accepted_total", "listener" => listener),
             limited: metrics::counter!("progressdb_http_connections_limited_total", "listener" => listener),
             headers_late: metrics::counter!("progressdb_http_header_timeouts_total", "listener" => listener),
+            replies_late: metrics::counter!("progressdb_http_reply_timeouts_total", "listener" => listener),
         }
     }
 }
 
 /// Listens on `address`. All interfaces of IPv6 are those of IPv4 too, and on a kernel without IPv6 those of IPv4 alone.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match bind_queue(address) {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&error) => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+            bind_queue((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         bound => bound,
     }
+}
+
+/// With the longest queue of connections not yet accepted that the system allows (`somaxconn`): a burst of clients, or
+/// all of them after a restart, waits there for its turn.
+fn bind_queue(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What a former process left in TIME_WAIT must not keep the next one from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // The system lowers it to what it allows.
+    socket.listen(i32::MAX.unsigned_abs())
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
@@ -142,8 +146,10 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
         let crowded = crowded.subscribe();
         connections.spawn(async move {
             let _open = Open::new(&metrics.connections, slot);
-            if serve_connection(stream, peer, router, settings, stop, crowded).await == End::HeadersLate {
-                metrics.headers_late.increment(1);
+            match serve_connection(stream, peer, router, settings, stop, crowded).await {
+                End::Closed => {}
+                End::HeadersLate => metrics.headers_late.increment(1),
+                End::ReplyLate => metrics.replies_late.increment(1),
             }
         });
     }
@@ -225,6 +231,8 @@ enum End {
     Closed,
     /// In the middle of a request's headers.
     HeadersLate,
+    /// In the middle of a reply.
+    ReplyLate,
 }
 
 async fn serve_connection(
@@ -242,6 +250,7 @@ async fn serve_connection(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         of_service.enter(Phase::Busy);
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(of_service.clone());
         let answer = router.clone().call(request);
         let activity = of_service.clone();
         async move {
@@ -287,8 +296,11 @@ async fn serve_connection(
             }
             let deadline = activity.deadline(is_wanted);
             if deadline <= Instant::now() {
-                let slow = activity.phase() == Phase::Headers;
-                return Poll::Ready(if slow { End::HeadersLate } else { End::Closed });
+                return Poll::Ready(match activity.phase() {
+                    _ if activity.reply_is_late() => End::ReplyLate,
+                    Phase::Headers => End::HeadersLate,
+                    Phase::Idle | Phase::Busy => End::Closed,
+                });
             }
             timer.as_mut().reset(deadline);
         }

@@ -1,15 +1,14 @@
 //! Messages of a thread: append, page through, read, change, delete.
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::body::{self, MessageChange, MessagePayload};
-use super::call::Call;
+use super::call::{Call, Storing};
 use super::error::Error;
 use super::page::{self, FRONTEND_LIMIT, PageRequest, Pagination};
 use super::parameters::{
-    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, MessageCursorQuery, MessagePath, OrderQuery, ThreadPath,
+    AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, MessageCursorQuery, MessagePath, OrderQuery, ThreadPath,
     WriteHeaders,
 };
 use super::reply::{MessageAck, MessageObject, MessagePage, MessageReply};
@@ -35,7 +34,7 @@ pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, E
     let caller = call.caller()?;
     let bytes = call.read(body).await?;
     let message = body::new_message(&bytes, thread)?;
-    let options = call.write_options(&bytes)?;
+    let options = call.create_options(&bytes)?;
     let written = call.db()?.create_message(&caller, thread, message, options).await?;
     acknowledge(&call, &caller, thread, written).await
 }
@@ -45,7 +44,7 @@ pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, E
     get,
     path = "/frontend/v1/threads/{thread_key}/messages",
     tag = "messages",
-    params(ThreadPath, CallerHeaders, LimitQuery, MessageCursorQuery, OrderQuery, AuthorQuery),
+    params(ThreadPath, CallerHeaders, ConditionHeaders, LimitQuery, MessageCursorQuery, OrderQuery, AuthorQuery),
     responses((status = 200, description = "A page", body = MessagePage)),
 )]
 pub(super) async fn list_messages(call: Call) -> Result<Response, Error> {
@@ -66,7 +65,7 @@ pub(super) async fn list_messages(call: Call) -> Result<Response, Error> {
         page.items.sort_by_key(|message| message.updated_ts);
     }
     let messages = page.items.iter().map(|message| MessageObject::from(&**message)).collect();
-    Ok(respond::json(StatusCode::OK, &MessagePage { thread, messages, pagination }))
+    call.show_page(&MessagePage { thread, messages, pagination })
 }
 
 fn foreign_cursor(error: db::Error) -> Error {
@@ -81,14 +80,14 @@ fn foreign_cursor(error: db::Error) -> Error {
     get,
     path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
     tag = "messages",
-    params(ThreadPath, MessagePath, CallerHeaders, AuthorQuery),
+    params(ThreadPath, MessagePath, CallerHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 200, description = "The message", body = MessageReply)),
 )]
 pub(super) async fn get_message(call: Call) -> Result<Response, Error> {
     let caller = call.caller()?;
     let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
     let message = call.db()?.get_message(&caller, thread, message).await?;
-    Ok(respond::object(&MessageReply { message: (&message).into() }, message.revision))
+    call.show_object(&MessageReply { message: (&message).into() }, message.revision, Storing::Revalidate)
 }
 
 /// Replaces a message's body, and its metadata if given.
@@ -96,7 +95,7 @@ pub(super) async fn get_message(call: Call) -> Result<Response, Error> {
     put,
     path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
     tag = "messages",
-    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
     request_body(content = MessageChange),
     responses((status = 202, description = "Committed", body = MessageAck)),
 )]
@@ -115,7 +114,7 @@ pub(super) async fn update_message(call: Call, body: Body) -> Result<Response, E
     delete,
     path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
     tag = "messages",
-    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 202, description = "Committed", body = MessageAck)),
 )]
 pub(super) async fn delete_message(call: Call) -> Result<Response, Error> {
@@ -123,7 +122,7 @@ pub(super) async fn delete_message(call: Call) -> Result<Response, Error> {
     let caller = call.caller()?;
     let options = call.write_options(&[])?;
     let written = call.db()?.delete_message(&caller, thread, message, options).await?;
-    Ok(respond::acknowledge(&written, &MessageAck { key: written.key, message: None }, false))
+    Ok(respond::acknowledge(&written, &MessageAck { key: written.key, message: None }, None))
 }
 
 /// The key, and the message as it is now if the client wants it and it is still there.
@@ -135,6 +134,7 @@ async fn acknowledge(
 ) -> Result<Response, Error> {
     let message =
         if call.wants_representation() { call.db()?.get_message(caller, thread, written.key).await.ok() } else { None };
-    let reply = MessageAck { key: written.key, message: message.as_ref().map(MessageObject::from) };
-    Ok(respond::acknowledge(&written, &reply, message.is_some()))
+    let ack = |message| MessageAck { key: written.key, message };
+    let represented = message.as_ref().map(|message| ack(Some(message.into())));
+    Ok(respond::acknowledge(&written, &ack(None), represented.as_ref()))
 }

@@ -1,15 +1,8 @@
 //! Metrics of the HTTP layer. Labels are route templates, methods and statuses, never ids.
 //!
-//! Handles are registered once, so that a request costs a hash of its route and no lock.
-//!
-//! | Name | Kind | Labels |
-//! |---|---|---|
-//! | `progressdb_http_requests_total` | counter | route, method, status |
-//! | `progressdb_http_request_duration_seconds` | histogram | route, method |
-//! | `progressdb_http_requests_in_flight` | gauge | |
-//! | `progressdb_http_rejections_total` | counter | limit: `rate`, `body_bytes`, `body_memory`, `body_time`, `writes`, `audit` |
-//!
-//! `listen` adds the connections; rejections are counted in `error`, where it is known which limit was met.
+//! Handles are registered once, so that a request costs a hash of its route and no lock. What the document says that an
+//! operation can answer is registered at the start, and counts from 0.
+//! `listen` measures the connections; rejections are counted in `error`, where it is known which limit was met.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -19,13 +12,36 @@ use metrics::{Counter, Gauge, Histogram};
 use tokio::time::Instant;
 
 /// Statuses that the server can answer; anything else would be counted as 0.
-const STATUSES: [u16; 22] =
-    [200, 202, 204, 303, 400, 401, 403, 404, 405, 408, 409, 412, 413, 422, 429, 500, 503, 507, 304, 307, 501, 0];
+const STATUSES: [u16; 24] = [
+    200, 202, 204, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 417, 422, 429, 500, 501, 503, 507,
+    0,
+];
 /// The methods that routes have; the last stands for all others.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OTHER"];
 
 /// The route of a request that no route matches.
 const UNMATCHED: &str = "unmatched";
+
+/// What it gets.
+const UNMATCHED_STATUSES: [u16; 4] = [401, 403, 404, 405];
+
+/// An operation of the document.
+pub(super) struct Documented {
+    /// The template of its route.
+    pub(super) route: String,
+    /// In capitals.
+    pub(super) method: &'static str,
+    /// What it can answer.
+    pub(super) statuses: Vec<u16>,
+}
+
+fn index_of(method: &str) -> usize {
+    METHODS.iter().position(|name| *name == method).unwrap_or(METHODS.len() - 1)
+}
+
+fn slot_of(status: u16) -> usize {
+    STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1)
+}
 
 /// All handles of the HTTP layer.
 pub(super) struct Observer {
@@ -33,11 +49,23 @@ pub(super) struct Observer {
     in_flight: Gauge,
 }
 
-/// The handles of one route and method, registered at first use.
+/// The handles of one route and method; those that the document does not know are registered at first use.
 #[derive(Default)]
 struct Operation {
     duration: OnceLock<Histogram>,
     statuses: [OnceLock<Counter>; STATUSES.len()],
+}
+
+impl Operation {
+    /// The counter of one status.
+    fn count(&self, route: &str, method: &'static str, slot: usize) -> &Counter {
+        self.statuses[slot].get_or_init(|| {
+            let status = STATUSES[slot].to_string();
+            metrics::counter!(
+                "progressdb_http_requests_total", "route" => route.to_owned(), "method" => method, "status" => status
+            )
+        })
+    }
 }
 
 /// A request being answered; leaves the in-flight gauge when dropped, however that happens.
@@ -49,20 +77,26 @@ pub(super) struct Observation<'a> {
 }
 
 impl Observer {
-    /// Handles for these route templates.
-    pub(super) fn new<'p>(paths: impl Iterator<Item = &'p str>) -> Self {
-        describe();
-        Self {
-            routes: paths.chain([UNMATCHED]).map(|path| (path.to_owned(), Default::default())).collect(),
-            in_flight: metrics::gauge!("progressdb_http_requests_in_flight"),
+    /// Handles for these operations.
+    pub(super) fn new(operations: impl IntoIterator<Item = Documented>) -> Self {
+        let unmatched =
+            METHODS.map(|method| Documented { route: UNMATCHED.into(), method, statuses: UNMATCHED_STATUSES.into() });
+        let mut routes: HashMap<String, [Operation; METHODS.len()]> = HashMap::new();
+        for Documented { route, method, statuses } in operations.into_iter().chain(unmatched) {
+            let operations = routes.entry(route.clone()).or_default();
+            let index = index_of(method);
+            for status in statuses {
+                operations[index].count(&route, METHODS[index], slot_of(status));
+            }
         }
+        Self { routes, in_flight: metrics::gauge!("progressdb_http_requests_in_flight") }
     }
 
     /// Starts to observe a request of `method` that matched `route`.
     pub(super) fn begin(&self, route: Option<&str>, method: &Method) -> Observation<'_> {
         self.in_flight.increment(1.0);
         let known = self.routes.get_key_value(route.unwrap_or(UNMATCHED));
-        let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1);
+        let method = index_of(method.as_str());
         Observation {
             in_flight: &self.in_flight,
             route: known.map(|(name, operations)| (name.as_str(), operations)),
@@ -91,14 +125,7 @@ impl Observation<'_> {
             || metrics::histogram!("progressdb_http_request_duration_seconds", "route" => route.to_owned(), "method" => method),
         );
         duration.record(self.started.elapsed().as_secs_f64());
-        let slot = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len() - 1);
-        let requests = operation.statuses[slot].get_or_init(|| {
-            let status = STATUSES[slot].to_string();
-            metrics::counter!(
-                "progressdb_http_requests_total", "route" => route.to_owned(), "method" => method, "status" => status
-            )
-        });
-        requests.increment(1);
+        operation.count(route, method, slot_of(status.as_u16())).increment(1);
     }
 }
 
@@ -108,24 +135,14 @@ impl Drop for Observation<'_> {
     }
 }
 
-fn describe() {
-    metrics::describe_counter!("progressdb_http_requests_total", "Requests answered.");
-    metrics::describe_histogram!(
-        "progressdb_http_request_duration_seconds",
-        metrics::Unit::Seconds,
-        "Time to answer a request."
-    );
-    metrics::describe_gauge!("progressdb_http_requests_in_flight", "Requests being answered.");
-    metrics::describe_counter!("progressdb_http_rejections_total", "Requests refused because a limit was reached.");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_templates_become_labels() {
-        let observer = Observer::new(["/a/{k}"].into_iter());
+        let documented = Documented { route: "/a/{k}".into(), method: "GET", statuses: vec![200] };
+        let observer = Observer::new([documented]);
         assert_eq!(observer.begin(Some("/a/{k}"), &Method::GET).route(), "/a/{k}");
         assert_eq!(observer.begin(None, &Method::GET).route(), UNMATCHED);
         assert_eq!(observer.begin(Some("/a/secret"), &Method::GET).route(), UNMATCHED);

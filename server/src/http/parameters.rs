@@ -28,14 +28,26 @@ pub(super) struct WriteHeaders {
     prefer: Option<String>,
 }
 
-/// What may come with a change.
+/// The conditions of RFC 9110 on what has an `ETag`.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "names parameters")]
-pub(super) struct ChangeHeaders {
-    /// The `ETag` that the object must still have.
-    #[param(rename = "If-Match", pattern = "^\"[0-9]{1,19}\"$", example = "\"1\"")]
+pub(super) struct ConditionHeaders {
+    /// Entity tags of which the target must have one, else 412; `*` for any. Compared strongly: `W/"1"` never matches.
+    #[param(
+        rename = "If-Match",
+        pattern = "^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$",
+        example = "\"1\""
+    )]
     if_match: Option<String>,
+    /// Entity tags of which the target must have none, else 304 to a read and 412 to a change; `*` for any. Compared
+    /// weakly: `W/"1"` matches `"1"`.
+    #[param(
+        rename = "If-None-Match",
+        pattern = "^(\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$",
+        example = "\"2\""
+    )]
+    if_none_match: Option<String>,
 }
 
 /// A thread in a path.

@@ -90,6 +90,7 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
+    use crate::http::replies::ReplyMemory;
 
     /// A body of these pieces, whose length nobody announced; after the last one it ends or stalls.
     struct Pieces {
@@ -122,6 +123,8 @@ mod tests {
             max_payload_bytes: 5,
             body_timeout: Duration::from_millis(5),
             body_memory: BodyMemory::new(8),
+            replies: ReplyMemory::new(8, "test"),
+            scrapes: ReplyMemory::new(8, "test"),
             rate: None,
         }
     }

@@ -1,4 +1,4 @@
-//! Success replies: JSON written once into its buffer, entity tags, acknowledgements.
+//! Replies: JSON written once into its buffer, acknowledgements.
 
 use std::fmt::Display;
 
@@ -7,7 +7,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::conditional::tag_of_revision;
 use super::error::Error;
+use super::replies::Brief;
 use crate::db::Written;
 
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -16,9 +18,18 @@ pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// A reply of `status` with `value` as its JSON body.
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => text(status, "application/json", bytes),
+        Ok(bytes) => json_text(status, bytes),
         Err(error) => Error::Encoding(error).into_response(),
     }
+}
+
+/// A reply of `status` with JSON that is written already.
+pub(super) fn json_text(status: StatusCode, mut bytes: Vec<u8>) -> Response {
+    // A buffer that grew by doubling would hold up to twice what is counted.
+    if bytes.capacity() > bytes.len() + bytes.len() / 8 {
+        bytes.shrink_to_fit();
+    }
+    text(status, "application/json", bytes)
 }
 
 /// A reply of `status` with a body of another type.
@@ -29,30 +40,27 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl In
     response
 }
 
-/// A 200 with the object under its name and its revision as `ETag`.
-pub(super) fn object<T: Serialize>(value: &T, revision: u64) -> Response {
-    let mut response = json(StatusCode::OK, value);
-    response.headers_mut().insert(header::ETAG, etag(revision));
-    response
-}
-
-/// The 202 of a committed write. `reply` holds the key, and the object if the client asked for it.
-pub(super) fn acknowledge<K: Display, T: Serialize>(written: &Written<K>, reply: &T, represented: bool) -> Response {
-    let mut response = json(StatusCode::ACCEPTED, reply);
+/// The 202 of a committed write: the key and, in `represented`, the object too if the client asked for it.
+pub(super) fn acknowledge<K: Display, T: Serialize>(
+    written: &Written<K>,
+    brief: &T,
+    represented: Option<&T>,
+) -> Response {
+    let mut response = json(StatusCode::ACCEPTED, represented.unwrap_or(brief));
+    if represented.is_some()
+        && let Ok(bytes) = serde_json::to_vec(brief)
+    {
+        response.extensions_mut().insert(Brief(bytes.into()));
+    }
     let headers = response.headers_mut();
     if written.revision > 0 {
-        headers.insert(header::ETAG, etag(written.revision));
+        headers.insert(header::ETAG, tag_of_revision(written.revision));
     }
     if written.replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
-    if represented {
+    if represented.is_some() {
         headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=representation"));
     }
     response
-}
-
-/// A revision as a strong entity tag.
-pub(super) fn etag(revision: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{revision}\"")).expect("quoted digits are a header value")
 }

@@ -16,9 +16,14 @@ use crate::model::UserId;
 #[derive(Deserialize, ToSchema)]
 #[schema(example = json!({"userId": "user1"}))]
 pub(super) struct SignRequest {
-    /// 1 to 128 bytes without control characters.
+    /// 1 to 128 bytes without control characters, and without white space at either end.
     #[serde(default, rename = "userId")]
-    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000-\\u001f\\u007f]+$", required)]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[^\\s\\u0000-\\u001f\\u007f]([^\\u0000-\\u001f\\u007f]*[^\\s\\u0000-\\u001f\\u007f])?$",
+        required
+    )]
     user_id: String,
 }
 
@@ -43,7 +48,7 @@ pub(super) struct Signed<'a> {
 pub(super) async fn sign_user(call: Call, body: Body) -> Result<Response, Error> {
     let bytes = call.read(body).await?;
     let request: SignRequest = body::parse(&bytes, "invalid JSON payload")?;
-    let user = UserId::parse(&request.user_id).map_err(Error::InvalidUserId)?;
+    let user = UserId::of_request(&request.user_id).map_err(Error::InvalidUserId)?;
     let signature = call.app().auth().sign(&user)?;
     Ok(respond::json(StatusCode::OK, &Signed { user_id: user.as_str(), signature }))
 }

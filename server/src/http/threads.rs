@@ -6,11 +6,11 @@ use axum::response::Response;
 
 use super::audited::audited;
 use super::body::{self, ThreadPayload};
-use super::call::Call;
+use super::call::{Call, Storing};
 use super::error::Error;
 use super::page::{FRONTEND_LIMIT, PageRequest, Pagination, parameter};
 use super::parameters::{
-    AuthorQuery, CallerHeaders, ChangeHeaders, LimitQuery, OrderQuery, PurgeQuery, ThreadCursorQuery, ThreadPath,
+    AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, OrderQuery, PurgeQuery, ThreadCursorQuery, ThreadPath,
     WriteHeaders,
 };
 use super::reply::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadReply};
@@ -34,7 +34,7 @@ pub(super) async fn create_thread(call: Call, body: Body) -> Result<Response, Er
     let caller = call.caller()?;
     let bytes = call.read(body).await?;
     let content = body::thread_content(&bytes)?;
-    let options = call.write_options(&bytes)?;
+    let options = call.create_options(&bytes)?;
     let written = call.db()?.create_thread(&caller, content, options).await?;
     acknowledge(&call, &caller, written).await
 }
@@ -44,7 +44,7 @@ pub(super) async fn create_thread(call: Call, body: Body) -> Result<Response, Er
     get,
     path = "/frontend/v1/threads",
     tag = "threads",
-    params(CallerHeaders, LimitQuery, ThreadCursorQuery, OrderQuery, AuthorQuery),
+    params(CallerHeaders, ConditionHeaders, LimitQuery, ThreadCursorQuery, OrderQuery, AuthorQuery),
     responses((status = 200, description = "A page", body = ThreadPage)),
 )]
 pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
@@ -54,7 +54,7 @@ pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
     let page = call.db()?.list_threads(&caller, order, request.cursor, request.limit).await?;
     let pagination = Pagination::of(&page, |thread| thread.id);
     let threads = page.items.iter().map(ThreadObject::from).collect();
-    Ok(respond::json(StatusCode::OK, &ThreadPage { threads, pagination }))
+    call.show_page(&ThreadPage { threads, pagination })
 }
 
 /// Reads a thread.
@@ -62,13 +62,14 @@ pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
     get,
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
-    params(ThreadPath, CallerHeaders, AuthorQuery),
+    params(ThreadPath, CallerHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 200, description = "The thread", body = ThreadReply)),
 )]
 pub(super) async fn get_thread(call: Call) -> Result<Response, Error> {
     let caller = call.caller()?;
     let thread = call.db()?.get_thread(&caller, call.thread(THREAD)?).await?;
-    Ok(respond::object(&ThreadReply { thread: (&thread).into() }, thread.revision))
+    // The tag stands for what can be edited. Counts and times in the same object move without it, so no cache may keep it.
+    call.show_object(&ThreadReply { thread: (&thread).into() }, thread.revision, Storing::Never)
 }
 
 /// Changes the title, and slug and metadata if given.
@@ -76,7 +77,7 @@ pub(super) async fn get_thread(call: Call) -> Result<Response, Error> {
     put,
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
-    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery),
+    params(ThreadPath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
     request_body(content = ThreadPayload),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
@@ -98,7 +99,7 @@ pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Er
     delete,
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
-    params(ThreadPath, CallerHeaders, WriteHeaders, ChangeHeaders, AuthorQuery, PurgeQuery),
+    params(ThreadPath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery, PurgeQuery),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
 pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
@@ -111,17 +112,18 @@ pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
         let erased = audited(async { Ok(db.erase_thread(&caller, thread, options).await?) });
         let (receipt, replayed) = erased.await?;
         let ack = ThreadAck { key: thread, thread: None, receipt: Some(ErasureReceipt::from(&receipt)) };
-        return Ok(respond::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, false));
+        return Ok(respond::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, None));
     }
     let written = call.db()?.delete_thread(&caller, thread, options).await?;
-    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, false))
+    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, None))
 }
 
 /// The key, and the thread as it is now if the client wants it and it is still there.
 async fn acknowledge(call: &Call, caller: &Caller, written: Written<ThreadId>) -> Result<Response, Error> {
     let thread = if call.wants_representation() { call.db()?.get_thread(caller, written.key).await.ok() } else { None };
-    let reply = ThreadAck { key: written.key, thread: thread.as_ref().map(ThreadObject::from), receipt: None };
-    Ok(respond::acknowledge(&written, &reply, thread.is_some()))
+    let ack = |thread| ThreadAck { key: written.key, thread, receipt: None };
+    let represented = thread.as_ref().map(|thread| ack(Some(thread.into())));
+    Ok(respond::acknowledge(&written, &ack(None), represented.as_ref()))
 }
 
 /// A query parameter that is true or false.

@@ -8,5 +8,6 @@ mod harness;
 mod bodies;
 mod framing;
 mod open_files;
+mod replies;
 mod slow;
 mod victim;

@@ -1,5 +1,7 @@
 //! Clients that are slow, leave, or are too many.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::http::{Connection, Request};
@@ -90,6 +92,25 @@ fn a_client_that_leaves_before_its_answer_harms_nobody() {
         user.get(&messages(&t)).json()["pagination"]["total"].as_u64().unwrap() == stats
     });
     server.stop().check_code(0);
+}
+
+/// While no connection is accepted, the system's queue holds as many as it may: as after a restart, when all come at once.
+#[test]
+fn a_burst_of_connections_waits_for_its_turn() {
+    let allowed: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let burst = allowed.min(600);
+    let victim = Victim::start(Setup::new().set("server.max_connections", 1));
+    let mut first = victim.connect();
+    assert_eq!(first.send(&Request::get("/healthz")).unwrap().status, 200);
+    // Beyond its end the system would drop them, and each would try again a second later, then two.
+    let (mut open, took) = timed(|| (0..burst).map(|_| victim.connect()).collect::<Vec<_>>());
+    assert!(took < Duration::from_secs(1), "{burst} connections took {took:?}: some had to try again");
+    drop(first);
+    for mut connection in open.drain(..) {
+        connection.write(&Request::get("/healthz").header("Connection", "close").bytes()).unwrap();
+        assert_eq!(connection.read_answer(false).unwrap().status, 200);
+    }
+    victim.check_unharmed();
 }
 
 #[test]

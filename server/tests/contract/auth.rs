@@ -37,9 +37,62 @@ fn unusable_user_ids_are_not_signed() {
     for bad in ["a\nb", "\u{0}", "a\u{7f}"] {
         server.send(&sign(bad)).check_error(400, "invalid user ID: user ID contains invalid control characters");
     }
+    for bad in [" ann", "ann ", "\u{a0}ann", "ann\u{2003}"] {
+        server.send(&sign(bad)).check_error(400, "invalid user ID: user ID cannot begin or end with white space");
+    }
+    server.send(&sign(" \u{a0}")).check_error(400, "invalid user ID: user ID cannot be empty");
     for bad in ["", "{", "[]", "1", r#"{"userId":1}"#, r#"{"userId":"a"} x"#, r#"{"userId":"a"}{"userId":"b"}"#] {
         let request = Request::new("POST", "/backend/v1/sign").key(BACKEND_KEY).body(bad);
         server.send(&request).check_error(400, "invalid JSON payload");
+    }
+}
+
+/// Whoever is signed for can call: with a frontend key and the signature, or named by a backend key in either way.
+#[test]
+fn every_id_that_is_signed_can_be_used() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let candidates = [
+        "ann",
+        " ann",
+        "ann ",
+        "\tann",
+        "a b",
+        "a\u{a0}b",
+        "\u{a0}ann",
+        "ann\u{2003}",
+        "\u{feff}ann",
+        "a\u{85}b",
+        "\u{85}a",
+        "é",
+        "a,b",
+        "%20",
+        "\"a\"",
+        "日本",
+        "a\u{2028}",
+        "a\u{7f}",
+        "JosÃ©",
+        "+",
+        "a+b",
+        "None",
+    ];
+    for user in candidates {
+        let answer = server.send(&sign(user));
+        if answer.status != 200 {
+            answer.check_error_begins(400, "invalid user ID: ");
+            continue;
+        }
+        let signed = Request::get(THREADS).key(FRONTEND_KEY).header("X-User-ID", user);
+        let signed = signed.header("X-User-Signature", answer.json()["signature"].as_str().unwrap());
+        let create = Request { method: "POST".into(), ..signed.clone() }.json(&json!({ "title": user }));
+        let own = server.send(&create).written();
+        for request in [
+            signed,
+            Request::get(THREADS).key(BACKEND_KEY).header("X-User-ID", user),
+            Request::get(&format!("{THREADS}?author={}", crate::harness::http::encode(user))).key(BACKEND_KEY),
+        ] {
+            assert_eq!(server.send(&request).check_status(200).keys("threads"), [own.as_str()], "{user:?}");
+        }
     }
 }
 

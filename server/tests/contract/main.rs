@@ -11,6 +11,7 @@ mod admin;
 mod auth;
 mod conditional;
 mod errors;
+mod http_rules;
 mod idempotency;
 mod keys;
 mod objects;

@@ -108,6 +108,9 @@ fn a_preflight_from_an_allowed_origin_says_what_browsers_ask() {
             "x-user-signature",
             "idempotency-key",
             "if-match",
+            "if-none-match",
+            "traceparent",
+            "tracestate",
         ] {
             assert!(headers.contains(header), "{header}: {answer}");
         }
@@ -185,6 +188,33 @@ fn a_spent_bucket_is_429_for_that_key_and_user_only() {
     }
     server.send(&Request::get(THREADS).signed("alice")).check_status(200);
     assert_eq!(server.admin("/admin/stats").json(), json!({ "threads": 0, "messages": 0 }));
+}
+
+/// However a backend key names its users, each has a bucket, and one only.
+#[test]
+fn users_that_a_backend_key_names_have_a_bucket_each() {
+    let setup = Setup::new().set("server.rate_limit.rps", 0.001).set("server.rate_limit.burst", 2);
+    let server = setup.start();
+    let by_author = |user: &str| Request::get(&format!("{THREADS}?author={user}")).key(BACKEND_KEY);
+    let by_header = |user: &str| Request::get(THREADS).key(BACKEND_KEY).header("X-User-ID", user);
+    for user in ["ann", "bob", "caf%C3%A9"] {
+        server.send(&by_author(user)).check_status(200);
+        server.send(&by_author(&format!("+{user}%20"))).check_status(200);
+        server.send(&by_author(user)).check_error(429, "rate limit exceeded");
+    }
+    for spent in [by_header("ann"), by_header(" bob"), by_header("café")] {
+        server.send(&spent).check_refusal(429);
+    }
+    let header_wins = Request::get(&format!("{THREADS}?author=ann")).key(BACKEND_KEY).header("X-User-ID", "cid");
+    server.send(&header_wins).check_status(200);
+    server.send(&by_header("cid")).check_status(200);
+    server.send(&by_author("cid")).check_refusal(429);
+    // Requests that name nobody share what belongs to the key.
+    for target in [THREADS.to_owned(), format!("{THREADS}?author="), format!("{THREADS}?author=%00")] {
+        let answer = server.send(&Request::get(&target).key(BACKEND_KEY));
+        assert!([400, 429].contains(&answer.status), "{answer}");
+    }
+    server.send(&Request::get(THREADS).key(BACKEND_KEY)).check_refusal(429);
 }
 
 #[test]

@@ -85,7 +85,7 @@ async fn an_idempotency_key_is_bound_to_its_request_its_user_and_its_day() {
     let world = World::new().await;
     let thread = world.thread("t").await;
     let first = world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("created");
-    let other = WriteOptions { idempotency: Some(Idempotency { key: "k".into(), request: [2; 32] }), if_match: None };
+    let other = WriteOptions { idempotency: Some(Idempotency { key: "k".into(), request: [2; 32] }), ..plain() };
     let refused = world.db.create_message(&ann(), thread, message("2"), other).await;
     assert!(matches!(refused, Err(Error::IdempotencyMismatch)));
     let again = world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("replayed");
@@ -113,7 +113,7 @@ async fn a_precondition_that_fails_changes_nothing_and_names_the_revision() {
     let world = World::new().await;
     let thread = world.thread("t").await;
     let key = world.message(thread, "1").await;
-    let at = |revision| WriteOptions { if_match: Some(revision), ..plain() };
+    let at = |revision| WriteOptions { if_match: Some(Revisions::OneOf(vec![revision])), ..plain() };
     world.db.update_message(&ann(), thread, key, update("2"), at(1)).await.expect("updated");
     let refused = world.db.update_message(&ann(), thread, key, update("3"), at(1)).await;
     assert!(matches!(refused, Err(Error::PreconditionFailed { current: 2 })));

@@ -4,7 +4,7 @@ use super::*;
 
 /// An erasure that may be repeated.
 fn erasing(key: &str) -> WriteOptions {
-    WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [2; 32] }), if_match: None }
+    WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [2; 32] }), ..plain() }
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_rest
         let refused = world.db.erase_thread(&caller(who), thread, options).await;
         assert!(matches!(refused, Err(Error::AccessDenied)), "{who}: {refused:?}");
     }
-    let another = WriteOptions { idempotency: once("k").idempotency, if_match: None };
+    let another = WriteOptions { idempotency: once("k").idempotency, ..plain() };
     let refused = world.db.erase_thread(&ann(), thread, another).await;
     assert!(matches!(refused, Err(Error::IdempotencyMismatch)), "{refused:?}");
 }
@@ -96,7 +96,7 @@ async fn of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt() {
 async fn a_stale_precondition_erases_nothing() {
     let world = World::new().await;
     let thread = world.thread("t").await;
-    let at = |revision| WriteOptions { if_match: Some(revision), ..erasing("k") };
+    let at = |revision| WriteOptions { if_match: Some(Revisions::OneOf(vec![revision])), ..erasing("k") };
     let renamed = ThreadUpdate { title: Some("new".into()), ..ThreadUpdate::default() };
     world.db.update_thread(&ann(), thread, renamed, plain()).await.expect("renamed");
     let refused = world.db.erase_thread(&ann(), thread, at(1)).await;
