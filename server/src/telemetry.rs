@@ -1,9 +1,10 @@
 //! Logs, traces and metrics: what is installed once for the process, and how metrics become text.
 //!
 //! Logs go to stderr, one line an event, as text or JSON, those of a server through the buffers of `lines`. Traces go to a
-//! collector, if there is one. Metrics are kept in memory and rendered when somebody asks. What is measured, the modules
-//! that do the work say.
+//! collector, if there is one. Metrics are kept in memory and rendered when somebody asks. The modules that do the work
+//! measure; `catalogue` says what there is.
 
+mod catalogue;
 mod filter;
 mod lines;
 mod process;
@@ -87,8 +88,7 @@ pub fn install_metrics() {
         let handle = recorder.handle();
         // Another recorder is there only if a test brought one; then this one stays empty.
         let _ = metrics::set_global_recorder(recorder);
-        process::describe();
-        lines::describe();
+        catalogue::register();
         handle
     });
 }

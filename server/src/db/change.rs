@@ -3,10 +3,7 @@
 use super::access::{ReadHead, check_access, check_alive};
 use super::append::{Answer, Job, replay};
 use super::sealing::Seal;
-use super::{
-    Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, WriteOptions, Written, commit_error, decode,
-    idempotency,
-};
+use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, commit_error, decode, idempotency};
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};

@@ -1,7 +1,6 @@
 //! Threads: create, list, read, change, delete.
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::audited::audited;

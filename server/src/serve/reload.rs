@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 
 use crate::config::{ApiKeys, Config, Found, KeyFiles, Reread, Running, log_warnings};
 use crate::http::KeysInForce;
@@ -31,9 +31,6 @@ struct Reloader {
 
 /// Reads key files again and again, and everything after each of `hangups`, until their sender is gone.
 pub(super) fn start(in_force: KeysInForce, config: &Config, running: Running, hangups: Receiver<()>) -> io::Result<()> {
-    describe_gauge!("progressdb_api_keys", "Keys in force.");
-    describe_gauge!("progressdb_key_files_refused", "Key files whose former keys are in force for want of good ones.");
-    describe_counter!("progressdb_config_reloads_total", "Times that SIGHUP had the configuration read again.");
     for outcome in ["taken", "refused"] {
         counter!("progressdb_config_reloads_total", "outcome" => outcome).increment(0);
     }

@@ -148,6 +148,9 @@ async fn probe(db: &Db) -> Result<bool, Error> {
 
 /// Runs the sealing job when there is reason to, and again after a while when it failed.
 async fn seal_what_is_plain(db: Db) {
+    for name in ["progressdb_sealing_job_threads", "progressdb_sealing_job_users"] {
+        metrics::gauge!(name).increment(0.0);
+    }
     loop {
         if let Err(error) = db.run_sealing_job().await {
             tracing::error!(event = "encryption.sealing_stopped", %error, "goes on in a minute");

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, gauge};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{Level, Metadata};
@@ -319,11 +319,6 @@ pub async fn audit_is_written(limit: Duration) -> bool {
         Some(lines) => timeout(limit, lines.flow()).await.is_ok(),
         None => true,
     }
-}
-
-pub(super) fn describe() {
-    describe_counter!(DROPPED, "Log lines that were dropped because nobody read standard error fast enough.");
-    describe_gauge!(WAITING, "Log lines that wait to be written to standard error.");
 }
 
 /// Publishes the figures, zeros where no buffer was started.

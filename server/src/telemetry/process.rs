@@ -2,16 +2,10 @@
 
 use std::fs;
 
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::gauge;
 
 /// Clock ticks a second in `/proc`; fixed by Linux's interface to programs, whatever the kernel uses inside.
 const TICKS_PER_SECOND: f64 = 100.0;
-
-pub(super) fn describe() {
-    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory that the process holds");
-    describe_gauge!("process_open_fds", Unit::Count, "Open file descriptors");
-    describe_gauge!("process_start_time_seconds", Unit::Seconds, "When the process started, in Unix seconds");
-}
 
 pub(super) fn measure() {
     let values = [

@@ -14,6 +14,7 @@ mod errors;
 mod http_rules;
 mod idempotency;
 mod keys;
+mod metrics;
 mod objects;
 mod pages;
 mod reads;

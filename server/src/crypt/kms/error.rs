@@ -86,6 +86,10 @@ impl Error {
         self
     }
 
+    /// All that [`Error::code`] says.
+    pub(crate) const CODES: [&str; 7] =
+        ["unavailable", "throttled", "denied", "key_unusable", "invalid", "wrong_key", "settings"];
+
     /// One word for machines.
     pub fn code(&self) -> &'static str {
         match self {

@@ -16,6 +16,9 @@ use self::{breaker::Breaker, bucket::Bucket};
 use super::{Error, ProviderKind};
 use crate::clock::monotonic;
 
+/// What is asked of a KMS, by the names that metrics and spans have.
+const OPERATIONS: [&str; 4] = ["describe", "probe", "unwrap", "wrap"];
+
 /// The numbers of a guard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
@@ -56,6 +59,7 @@ impl Guard {
         let breaker = Mutex::new(Breaker::new(policy.failures, policy.open_for));
         let guard = Self { provider, policy, bucket, breaker };
         guard.show_breaker(false);
+        guard.register_counters();
         guard
     }
 
@@ -150,6 +154,19 @@ impl Guard {
             metrics::counter!("progressdb_kms_throttled_total", "provider" => provider).increment(1);
         }
         result
+    }
+
+    /// Sets to 0 what counts calls, so that the first failure is seen to grow from something.
+    fn register_counters(&self) {
+        let provider = self.provider.as_str();
+        for operation in OPERATIONS {
+            for outcome in Error::CODES.into_iter().chain(["ok"]) {
+                metrics::counter!("progressdb_kms_calls_total", "provider" => provider, "operation" => operation,
+                    "outcome" => outcome)
+                .increment(0);
+            }
+        }
+        metrics::counter!("progressdb_kms_throttled_total", "provider" => provider).increment(0);
     }
 
     /// Any answer shows that the KMS lives; `failure` is none or one that does not.

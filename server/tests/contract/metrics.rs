@@ -1,0 +1,174 @@
+//! Metrics: what is documented, what the code counts and what is scraped are the same names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Server, Setup, THREADS, wait_until};
+
+/// One family as it is scraped.
+#[derive(Debug, Default)]
+struct Family {
+    kind: String,
+    help: String,
+    /// Labels as text, and the value.
+    samples: Vec<(String, f64)>,
+}
+
+fn scrape(server: &Server) -> BTreeMap<String, Family> {
+    let text = server.admin("/metrics").check_status(200).text();
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            families.entry(name.to_owned()).or_default().help = help.to_owned();
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            families.entry(name.to_owned()).or_default().kind = kind.to_owned();
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let family = families.entry(family_of(name).to_owned()).or_default();
+            family.samples.push((labels.trim_end_matches('}').to_owned(), value.parse().unwrap()));
+        }
+    }
+    families
+}
+
+/// The family that a series of a histogram belongs to.
+fn family_of(name: &str) -> &str {
+    ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
+
+/// A server whose store is sealed, so that there is something to say of keys as well.
+fn sealed_setup() -> Setup {
+    let setup = Setup::new();
+    let key = setup.root().join("master.key");
+    std::fs::write(&key, "5c".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    setup.set("encryption.enabled", true).set("encryption.kms.master_key_file", key.to_str().unwrap())
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All files under `directory` whose names end so.
+fn files(directory: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(files(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The words of a text that are names of the server's metrics.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| {
+        let ends_whole = !word.ends_with('_');
+        let of_process = ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"];
+        let is_metric = word.starts_with("progressdb_") || of_process.contains(word);
+        let of_others =
+            ["progressdb_operator", "progressdb_server", "progressdb_bench", "progressdb_e2e", "progressdb_test"];
+        is_metric && ends_whole && !of_others.iter().any(|other| word.starts_with(other))
+    });
+    ours.map(|word| family_of(word).to_owned()).collect()
+}
+
+/// Names that the code writes as texts of their own, the catalogue apart.
+fn names_in_code() -> BTreeSet<String> {
+    let sources = files(&repository().join("server/src"), ".rs").into_iter();
+    let sources = sources.filter(|path| !path.ends_with("telemetry/catalogue.rs"));
+    let mut found = BTreeSet::new();
+    for path in sources {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        // Of a line cut at its quotes, every other piece is a text.
+        let texts = code.iter().flat_map(|line| line.split('"').skip(1).step_by(2));
+        let whole = texts.filter(|text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+        found.extend(whole.flat_map(names));
+    }
+    found
+}
+
+#[test]
+fn documentation_code_and_scrape_have_the_same_names() {
+    let setup = sealed_setup();
+    let server = setup.start();
+    server.user("user1").create_thread("counted");
+    let mut scraped = BTreeSet::new();
+    // The engine's figures and the age of the KMS are published every few seconds, at first right after the start.
+    wait_until("all figures are published", || {
+        scraped = scrape(&server).into_keys().collect();
+        scraped.contains("progressdb_rocksdb_rows") && scraped.contains("progressdb_data_keys_cached")
+    });
+    assert_eq!(names_in_code(), scraped, "code | scrape");
+    let page = std::fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<String> = rows.map(|row| row.split('`').next().unwrap().to_owned()).collect();
+    assert_eq!(documented, scraped, "docs/metrics.md | scrape");
+    let others = files(&repository().join("docs"), ".md").into_iter();
+    let others =
+        others.chain([repository().join("README.md"), repository().join("operator/src/objects/monitoring.rs")]);
+    for path in others {
+        let unknown: Vec<String> =
+            names(&std::fs::read_to_string(&path).unwrap()).difference(&scraped).cloned().collect();
+        assert_eq!(unknown, [""; 0], "names in {} that are not scraped", path.display());
+    }
+}
+
+#[test]
+fn every_family_has_help_and_every_counter_stands_at_0_before_its_first_event() {
+    let setup = sealed_setup();
+    let server = setup.start();
+    let families = scrape(&server);
+    let without: Vec<&String> =
+        families.iter().filter(|(_, family)| family.help.is_empty()).map(|(name, _)| name).collect();
+    assert_eq!(without, [""; 0], "families without HELP");
+    let without: Vec<&String> = families
+        .iter()
+        .filter(|(_, family)| family.kind.is_empty() || family.samples.is_empty())
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(without, [""; 0], "families without TYPE or a sample");
+
+    let page = std::fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (name, kind, labels) = (columns[1].trim_matches('`'), columns[2], columns[3]);
+        let Some(family) = families.get(name) else { panic!("{name} is not scraped") };
+        assert_eq!(family.kind, kind, "{name}");
+        for label in labels.split(';').filter(|_| kind == "counter" && !labels.is_empty()) {
+            let (label, values) = label.trim().trim_start_matches('`').split_once('`').unwrap();
+            for value in values.trim_start_matches(':').split(',').map(str::trim).filter(|value| !value.is_empty()) {
+                let sample = format!("{label}=\"{value}\"");
+                assert!(family.samples.iter().any(|(labels, _)| labels.contains(&sample)), "{name}: no {sample}");
+            }
+        }
+    }
+    let value = |name: &str, labels: &[&str]| {
+        let samples = families[name].samples.iter();
+        let mut fitting = samples.filter(|(have, _)| labels.iter().all(|label| have.contains(label)));
+        let found = fitting.next().unwrap_or_else(|| panic!("no {name} with {labels:?}"));
+        found.1
+    };
+    let threads = format!("route=\"{THREADS}\"");
+    for (name, labels) in [
+        ("progressdb_http_requests_total", &[threads.as_str(), "method=\"POST\"", "status=\"507\""][..]),
+        ("progressdb_http_requests_total", &[&threads, "method=\"GET\"", "status=\"500\""]),
+        ("progressdb_http_requests_total", &[&threads, "method=\"GET\"", "status=\"503\""]),
+        ("progressdb_http_rejections_total", &["limit=\"reply_memory\""]),
+        ("progressdb_commits_refused_total", &["reason=\"disk_full\""]),
+        ("progressdb_commit_queue_full_total", &[]),
+        ("progressdb_lane_full_total", &[]),
+        ("progressdb_kms_throttled_total", &["provider=\"local\""]),
+        ("progressdb_kms_calls_total", &["operation=\"unwrap\"", "outcome=\"unavailable\""]),
+        ("progressdb_http_reply_timeouts_total", &["listener=\"main\""]),
+        ("progressdb_http_connections_limited_total", &["listener=\"management\""]),
+    ] {
+        assert_eq!(value(name, labels), 0.0, "{name} {labels:?}");
+    }
+}
