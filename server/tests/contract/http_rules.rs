@@ -184,6 +184,31 @@ fn a_method_that_a_route_lacks_is_405_with_those_it_has() {
 }
 
 #[test]
+fn options_says_the_methods_of_a_path() {
+    let setup = Setup::new().set("server.cors.allowed_origins", json!(["https://app.example"]));
+    let server = setup.start();
+    let ask = |target: &str| Request::new("OPTIONS", target);
+    for (target, methods) in [
+        (THREADS.to_owned(), "get head post"),
+        (thread("t"), "delete get head put"),
+        ("/backend/v1/sign".to_owned(), "post"),
+        ("/admin/stats".to_owned(), "get head"),
+        ("/healthz".to_owned(), "get head"),
+        ("/docs/".to_owned(), "get head"),
+    ] {
+        let preflight = ask(&target).header("Access-Control-Request-Method", "PUT");
+        for request in [ask(&target), preflight.header("Origin", "https://app.example")] {
+            let answer = server.send(&request);
+            answer.check_status(204);
+            let named: Vec<String> = listed(&answer, "allow").into_iter().collect();
+            assert_eq!(named.join(" "), methods, "{target}");
+        }
+    }
+    let unknown = server.send(&ask("/nothing"));
+    assert_eq!((unknown.status, unknown.header("allow")), (204, None), "{unknown}");
+}
+
+#[test]
 fn every_503_says_when_to_try_again() {
     let setup = Setup::new().set("drain.hold", "60s");
     let mut server = setup.start();
