@@ -11,9 +11,23 @@ from moto.kms import utils
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-# The ids that moto gives to multi-Region keys, of 40 characters, do not fit into the ciphertexts that it makes with them.
-utils.CIPHERTEXT_HEADER_FORMAT = f">41p{utils.IV_LEN}s{utils.TAG_LEN}s"
-utils.HEADER_LEN = 41 + utils.IV_LEN + utils.TAG_LEN
+# moto leaves 36 bytes of a ciphertext for the id of its key, but gives 40 to those of multi-Region keys.
+ID_LEN = 40
+write, read = utils._serialize_ciphertext_blob, utils._deserialize_ciphertext_blob
+
+
+def write_whole(ciphertext):
+    return ciphertext.key_id.encode() + write(ciphertext)[utils.KEY_ID_LEN :]
+
+
+def read_whole(ciphertext_blob):
+    if not ciphertext_blob.startswith(b"mrk-"):
+        return read(ciphertext_blob)
+    shortened = read(bytes(utils.KEY_ID_LEN) + ciphertext_blob[ID_LEN:])
+    return shortened._replace(key_id=ciphertext_blob[:ID_LEN].decode())
+
+
+utils._serialize_ciphertext_blob, utils._deserialize_ciphertext_blob = write_whole, read_whole
 
 server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
