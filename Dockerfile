@@ -61,12 +61,13 @@ LABEL org.opencontainers.image.title="ProgressDB" \
 COPY --from=build-server /out/root /
 # The store has a directory of its own inside the volume: its lock and a restore's copy lie beside it.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
-    PROGRESSDB_SERVER_ADDRESS=0.0.0.0 \
+    PROGRESSDB_SERVER_ADDRESS=:: \
     PROGRESSDB_SERVER_PORT=8080 \
     PROGRESSDB_SERVER_DB_PATH=/data/db \
-    PROGRESSDB_SERVER_MANAGEMENT_ADDRESS=0.0.0.0:9090
+    PROGRESSDB_SERVER_MANAGEMENT_ADDRESS=[::]:9090
 USER 1000:1000
-WORKDIR /data
+# Other users may run it, where a cluster assigns the id: they can enter this directory, and not an empty /data.
+WORKDIR /
 VOLUME /data
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
