@@ -23,6 +23,7 @@ use crate::{
     lease::Leadership,
     objects::labels::{self, MANAGED_BY},
     observe::Cache,
+    outcomes::Change,
     raw::Raw,
     telemetry,
 };
@@ -117,7 +118,7 @@ impl Writer {
         let params = if uid.is_some() { params.force() } else { params };
         let outcomes = &self.cache.outcomes;
         let is_repetition = uid.is_some_and(|uid| outcomes.is_repetition(uid, drift::mark(object)));
-        let by = if is_repetition { self.who_changed(resource, object).await } else { None };
+        let change = if is_repetition { self.what_changed(resource, object).await } else { None };
         let applied = self.api(resource, kind).patch(&name, &params, &Patch::Apply(object)).await;
         if kind.is_optional() && applied.as_ref().is_err_and(is_gone) {
             // All else goes on; the watch finds the kind when it comes back.
@@ -126,7 +127,7 @@ impl Writer {
         }
         let applied = applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?;
         let answer = applied.to_value();
-        outcomes.note(object, &answer, uid.is_none(), by, now);
+        outcomes.note(object, &answer, uid.is_none(), change, now);
         self.cache.absorb(kind, &answer);
         Ok(())
     }
@@ -145,20 +146,22 @@ impl Writer {
         patch["metadata"] = json!({ "uid": uid, "resourceVersion": version });
         let corrected = self.api(resource, kind).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
         let corrected = corrected.map_err(|error| Error::new(format!("correcting {} {name}", kind.name()), error))?;
-        self.cache.outcomes.note_correction(&corrected.to_value(), now);
+        self.cache.outcomes.note_correction(&corrected.to_value(), "spec.ports".to_owned(), now);
         self.keep(kind, &corrected);
         Ok(())
     }
 
-    /// Who changed which fields of an object that was right before; `None` if that cannot be known.
-    async fn who_changed(&self, resource: &ProgressDB, desired: &Value) -> Option<String> {
+    /// What was changed of an object that was right before, and by whom; `None` if that cannot be known.
+    async fn what_changed(&self, resource: &ProgressDB, desired: &Value) -> Option<Change> {
         let (kind, name) = identify(desired);
         let namespace = resource.namespace().unwrap_or_default();
         let whole: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource());
         let live = whole.get(&name).await.ok()?;
-        let by = drift::owners(&serde_json::to_value(live).ok()?, desired);
-        tracing::info!(event = "contested", resource = resource.name_any(), kind = kind.name(), name, by, "set back");
-        by
+        let live = serde_json::to_value(live).ok()?;
+        let change = Change { fields: drift::changes(&live, desired), by: drift::owners(&live, desired) };
+        let (fields, by) = (&change.fields, &change.by);
+        tracing::info!(event = "contested", resource = resource.name_any(), kind = kind.name(), name, fields, by);
+        Some(change)
     }
 
     async fn create(&self, resource: &ProgressDB, object: &Value) -> Result<(), Error> {

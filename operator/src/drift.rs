@@ -53,6 +53,26 @@ pub fn outcome(live: &Value, desired: &Value) -> String {
     hash(part.to_string().as_bytes())
 }
 
+/// The fields in which `live` is not as `desired`, such as `metadata.labels.a, spec.ports`; a list is one field.
+pub fn changes(live: &Value, desired: &Value) -> String {
+    let mut fields = Vec::new();
+    collect_changes(live, desired, "", &mut fields);
+    fields.join(", ")
+}
+
+fn collect_changes(live: &Value, desired: &Value, path: &str, fields: &mut Vec<String>) {
+    match desired {
+        Value::Object(desired) => {
+            for (name, value) in desired.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind") {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect_changes(live.get(name).unwrap_or(&Value::Null), value, &path, fields);
+            }
+        }
+        _ if is_nothing(desired) || stands(live, desired) => {}
+        _ => fields.push(path.to_owned()),
+    }
+}
+
 /// Lists are taken whole: who changes them may have moved what they hold.
 fn part(live: &Value, desired: &Value) -> Value {
     match (live, desired) {

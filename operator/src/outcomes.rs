@@ -43,8 +43,17 @@ struct Outcome {
     times: u32,
     /// When it was applied last.
     at: Timestamp,
-    /// Who had changed what before.
-    by: Option<String>,
+    /// What had been changed before.
+    change: Option<Change>,
+}
+
+/// What somebody had changed of an object that was set back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The fields: [`drift::changes`].
+    pub fields: String,
+    /// Who holds them, and which, as far as the API server knows.
+    pub by: Option<String>,
 }
 
 /// What is known of an object at one moment.
@@ -89,7 +98,7 @@ impl Outcomes {
             mark: outcome.mark.clone(),
             made: outcome.made.clone(),
             rests: rest.is_some(),
-            contest: is_contested.then(|| outcome.by.clone()),
+            contest: is_contested.then(|| outcome.change.as_ref().and_then(|change| change.by.clone())),
             until: rest.or(told).and_then(|left| Duration::try_from(left).ok()),
         })
     }
@@ -99,8 +108,9 @@ impl Outcomes {
         self.lock().get(uid).is_some_and(|outcome| outcome.mark == mark)
     }
 
-    /// Notes what the API server answered when `applied` was applied to the object of this uid; `is_new` if it was made.
-    pub fn note(&self, applied: &Value, answer: &Value, is_new: bool, by: Option<String>, now: Timestamp) {
+    /// Notes what the API server answered when `applied` was applied to an object in which `change` was seen, or to none if
+    /// `is_new`. Another change than the one before is another slip of a hand, and is counted anew.
+    pub fn note(&self, applied: &Value, answer: &Value, is_new: bool, change: Option<Change>, now: Timestamp) {
         let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) else { return };
         let mark = drift::mark(applied);
         let made = (!drift::object_stands(answer, applied)).then(|| drift::outcome(answer, applied));
@@ -111,14 +121,19 @@ impl Outcomes {
         }
         let before =
             outcomes.remove(uid).filter(|before| before.mark == mark && now.duration_since(before.at) < COUNTED);
-        let times = before.as_ref().map_or(0, |before| before.times) + u32::from(!is_new);
-        let by = by.or_else(|| before.and_then(|before| before.by));
-        outcomes.insert(uid.to_owned(), Outcome { mark: mark.to_owned(), made, times, at: now, by });
+        let fields = |change: &Option<Change>| change.as_ref().map(|change| change.fields.clone());
+        let is_another = |before: &Outcome| {
+            fields(&before.change).zip(fields(&change)).is_some_and(|(before, after)| before != after)
+        };
+        let counted = before.as_ref().filter(|before| !is_another(before)).map_or(0, |before| before.times);
+        let times = counted + u32::from(!is_new);
+        let change = change.or_else(|| before.and_then(|before| before.change));
+        outcomes.insert(uid.to_owned(), Outcome { mark: mark.to_owned(), made, times, at: now, change });
     }
 
-    /// Notes that a part of an object was set right, and what the API server answered.
-    pub fn note_correction(&self, answer: &Value, now: Timestamp) {
-        self.note(answer, answer, false, None, now);
+    /// Notes that these fields of an object were set right, and what the API server answered.
+    pub fn note_correction(&self, answer: &Value, fields: String, now: Timestamp) {
+        self.note(answer, answer, false, Some(Change { fields, by: None }), now);
     }
 
     /// Forgets the object of this uid: it is gone, or the operator itself changed it.
@@ -154,9 +169,11 @@ mod tests {
         let mut times = Vec::new();
         for second in 0..3_600 {
             if outcomes.past("a", at(second)).is_none_or(|past| !past.forbids(&theirs, &ours)) {
-                let by =
-                    outcomes.is_repetition("a", drift::mark(&ours)).then(|| "scaler sets spec.replicas".to_owned());
-                outcomes.note(&ours, &ours, false, by, at(second));
+                let change = outcomes.is_repetition("a", drift::mark(&ours)).then(|| Change {
+                    fields: drift::changes(&theirs, &ours),
+                    by: Some("scaler sets spec.replicas".to_owned()),
+                });
+                outcomes.note(&ours, &ours, false, change, at(second));
                 times.push(second);
             }
         }
@@ -165,6 +182,18 @@ mod tests {
         assert_eq!(past.contest, Some(Some("scaler sets spec.replicas".into())));
         // Nobody contests any more.
         assert_eq!(outcomes.past("a", at(3_067 + 901)).unwrap().contest, None);
+    }
+
+    #[test]
+    fn one_edit_after_another_is_nobody_who_insists() {
+        let outcomes = Outcomes::default();
+        let ours = object(1);
+        for (second, field) in ["a", "b", "a", "b", "c", "a", "c"].into_iter().enumerate() {
+            let change = Change { fields: field.to_owned(), by: None };
+            outcomes.note(&ours, &ours, false, Some(change), at(second as i64));
+            let past = outcomes.past("a", at(second as i64)).unwrap();
+            assert!(!past.forbids(&object(2), &ours) && past.contest.is_none(), "{field}");
+        }
     }
 
     #[test]
