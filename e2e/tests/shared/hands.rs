@@ -61,7 +61,7 @@ fn keys_that_were_deleted_are_made_anew_and_accepted_without_a_restart() {
     assert!(message.contains("chat-api-keys"), "{message}");
     assert_ne!(database.key("backend"), before);
     let client = database.ready().client("ann");
-    client.append(&client.create_thread("with the new key"), json!("hello"));
+    client.append(&client.create_thread("renewed"), json!("hello"));
     assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
 }
 
