@@ -139,16 +139,23 @@ impl World {
         if self.is_node_lost {
             return;
         }
-        for pod in store.all("Pod") {
+        let pods = store.all("Pod");
+        // A pod that has ended uses nothing.
+        let mut used: u64 = pods
+            .iter()
+            .filter(|pod| !pod["spec"]["nodeName"].is_null() && !has_ended(pod))
+            .map(|pod| memory(pod))
+            .sum();
+        for pod in pods {
             let key = key_of("Pod", &pod, &text(&pod, "/metadata/name"));
             if is_deleted(&pod) {
                 store.end(&key);
                 continue;
             }
-            if ["Succeeded", "Failed"].contains(&text(&pod, "/status/phase").as_str()) {
+            if has_ended(&pod) {
                 continue;
             }
-            if let Some(why) = self.unschedulable(store, &pod) {
+            if let Some(why) = self.unschedulable(store, &pod, used) {
                 let message = format!("0/1 nodes are available: {why}");
                 store.edit(&key, |pod| {
                     pod["status"] = json!({ "phase": "Pending", "conditions": [{
@@ -156,6 +163,9 @@ impl World {
                 }] })
                 });
                 continue;
+            }
+            if pod["spec"]["nodeName"].is_null() {
+                used += memory(&pod);
             }
             let status = self.next_status(store, &pod);
             store.edit(&key, |pod| {
@@ -165,8 +175,8 @@ impl World {
         }
     }
 
-    /// Why the scheduler finds no node for a pod that has none.
-    fn unschedulable(&self, store: &Store, pod: &Value) -> Option<String> {
+    /// Why the scheduler finds no node for a pod that has none, while others use so much memory.
+    fn unschedulable(&self, store: &Store, pod: &Value, used: u64) -> Option<String> {
         if !pod["spec"]["nodeName"].is_null() {
             return None;
         }
@@ -178,8 +188,6 @@ impl World {
             return Some("1 node(s) didn't match Pod's node affinity/selector".into());
         }
         let node = store.get(&Key::new("Node", "", "node")).expect("there is one");
-        let placed = store.list(named("Pod"), None).into_iter().filter(|pod| !pod["spec"]["nodeName"].is_null());
-        let used: u64 = placed.map(memory).sum();
         (used + memory(pod) > bytes(&node["status"]["allocatable"]["memory"])).then(|| "1 Insufficient memory".into())
     }
 
@@ -236,6 +244,10 @@ impl World {
         self.broken
             .extend(writers.iter().filter(|(_, count)| **count > 1).map(|(claim, _)| format!("two write {claim}")));
     }
+}
+
+fn has_ended(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(pod, "/status/phase").as_str())
 }
 
 fn text(object: &Value, pointer: &str) -> String {
