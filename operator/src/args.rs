@@ -23,7 +23,7 @@ pub struct Args {
     /// Who this operator is among several: the name of its pod
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
-    /// Where health and metrics are served; [::] takes IPv4 and IPv6
+    /// Where health and metrics are served; `[::]` takes IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
     pub listen: SocketAddr,
     /// Ask the operator that runs at HOST:PORT whether it is ready, print what it says, and end
