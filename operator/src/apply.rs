@@ -160,7 +160,8 @@ impl Writer {
         let live = serde_json::to_value(live).ok()?;
         let change = Change { fields: drift::changes(&live, desired), by: drift::owners(&live, desired) };
         let (fields, by) = (&change.fields, &change.by);
-        tracing::info!(event = "contested", resource = resource.name_any(), kind = kind.name(), name, fields, by);
+        let (resource, kind) = (resource.name_any(), kind.name());
+        tracing::info!(event = "contested", resource, kind, name, fields, by, "set back");
         Some(change)
     }
 
