@@ -41,8 +41,13 @@ pub fn mark(object: &Value) -> &str {
 /// leaves it out of the items of a list.
 pub fn object_stands(live: &Value, desired: &Value) -> bool {
     let Value::Object(fields) = desired else { return live == desired };
-    let fields = fields.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind");
-    fields.into_iter().all(|(name, value)| live.get(name).map_or_else(|| is_nothing(value), |live| stands(live, value)))
+    without_kind(fields)
+        .all(|(name, value)| live.get(name).map_or_else(|| is_nothing(value), |live| stands(live, value)))
+}
+
+/// The fields of an object but its kind, which is not compared.
+fn without_kind(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    fields.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind")
 }
 
 /// A hash of that part of `live` that `desired` speaks of: what became of it, whatever that is. It is the same whether or
@@ -63,7 +68,7 @@ pub fn changes(live: &Value, desired: &Value) -> String {
 fn collect_changes(live: &Value, desired: &Value, path: &str, fields: &mut Vec<String>) {
     match desired {
         Value::Object(desired) => {
-            for (name, value) in desired.iter().filter(|(name, _)| *name != "apiVersion" && *name != "kind") {
+            for (name, value) in without_kind(desired) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 collect_changes(live.get(name).unwrap_or(&Value::Null), value, &path, fields);
             }
@@ -76,9 +81,7 @@ fn collect_changes(live: &Value, desired: &Value, path: &str, fields: &mut Vec<S
 /// Lists are taken whole: who changes them may have moved what they hold.
 fn part(live: &Value, desired: &Value) -> Value {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .filter(|(name, _)| *name != "apiVersion" && *name != "kind")
+        (Value::Object(live), Value::Object(desired)) => without_kind(desired)
             .filter_map(|(name, value)| Some((name.clone(), part(live.get(name)?, value))))
             .collect::<Map<_, _>>()
             .into(),
