@@ -6,6 +6,7 @@
 //! the seam and leaves wire formats, keys of the API and signatures to `http`.
 
 mod access;
+mod admin_rows;
 mod append;
 mod change;
 mod detached;
@@ -19,7 +20,6 @@ mod page;
 mod progress;
 mod receipts;
 mod retention;
-mod rows;
 mod sealing;
 mod sealing_job;
 mod stopped;
@@ -53,12 +53,12 @@ use crate::model::{MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Row};
 use crate::store::{Side, Store};
 
+pub use admin_rows::{RowPage, RowRequest, RowStore};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
 pub use identity::OpenError;
 pub use retention::Purged;
-pub use rows::{RowPage, RowRequest, RowStore};
 pub use sealing_job::{SealedThread, Visit};
 pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;

@@ -1,7 +1,7 @@
 //! HTTP: routes, wire types, authentication, limits and errors. Handlers are thin; what is promised lives in [`db`].
 //!
 //! [`router`] is the API, [`management_router`] health and metrics without a key, [`listen::serve`] the connections.
-//! Router and OpenAPI document come from one list, [`routes()`]. Every request passes [`gateway`] once.
+//! Router and OpenAPI document come from one list, [`routes()`]. Every request passes [`middleware`] once.
 //!
 //! [`db`]: crate::db
 
@@ -9,27 +9,24 @@ mod activity;
 mod admin;
 mod audited;
 mod auth;
-mod body;
-mod call;
 mod clock;
 mod conditional;
 mod cors;
 mod docs;
 mod encryption;
 mod error;
-mod gateway;
 mod head;
 mod health;
+mod input;
 mod limits;
 pub mod listen;
 mod messages;
-mod observe;
+mod metrics;
+mod middleware;
+mod output;
 mod page;
 mod parameters;
-mod payload;
-mod replies;
-mod reply;
-mod respond;
+mod request;
 mod sign;
 mod threads;
 mod wrapped_keys;
@@ -37,7 +34,6 @@ mod wrapped_keys;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -51,10 +47,9 @@ use auth::Auth;
 pub use auth::KeysInForce;
 use cors::Cors;
 use error::Error;
-use gateway::RequestIds;
-use limits::{BodyMemory, RateLimiter};
-use observe::Observer;
-use replies::ReplyMemory;
+use limits::Limits;
+use metrics::RequestMetrics;
+use middleware::RequestIds;
 pub use wrapped_keys::parse_wrapped_keys;
 
 /// What all requests share; a cheap clone.
@@ -71,33 +66,8 @@ struct Shared {
     cors: Cors,
     limits: Limits,
     whitelist: Vec<IpAddr>,
-    observer: Observer,
+    metrics: RequestMetrics,
     request_ids: RequestIds,
-}
-
-/// What one client may take.
-struct Limits {
-    max_payload_bytes: usize,
-    body_timeout: Duration,
-    body_memory: BodyMemory,
-    replies: ReplyMemory,
-    /// Replies that tell how the server is, which is asked when the others are many.
-    scrapes: ReplyMemory,
-    rate: Option<RateLimiter>,
-}
-
-/// Memory for replies with metrics.
-const SCRAPES_BYTES: usize = 16 << 20;
-
-impl Limits {
-    /// The memory that replies to `path` are counted in; what is served from constants costs none.
-    fn replies_to(&self, path: &str) -> Option<&ReplyMemory> {
-        match path {
-            "/metrics" | "/admin/debug/prometheus" => Some(&self.scrapes),
-            path if gateway::is_public(path) => None,
-            _ => Some(&self.replies),
-        }
-    }
 }
 
 impl App {
@@ -109,16 +79,9 @@ impl App {
             awaits_kms: AtomicBool::new(false),
             auth: KeysInForce::new(&config.keys),
             cors: Cors::new(&config.cors_allowed_origins),
-            limits: Limits {
-                max_payload_bytes: config.max_payload_bytes,
-                body_timeout: config.timeouts.body,
-                body_memory: BodyMemory::new(config.max_body_memory_bytes),
-                replies: ReplyMemory::new(config.max_reply_memory_bytes, "main"),
-                scrapes: ReplyMemory::new(SCRAPES_BYTES, "metrics"),
-                rate: config.rate_limit.map(RateLimiter::new),
-            },
+            limits: Limits::new(config),
             whitelist: config.ip_whitelist.iter().map(IpAddr::to_canonical).collect(),
-            observer: Observer::new(docs::operations(&openapi())),
+            metrics: RequestMetrics::new(docs::operations(&openapi())),
             request_ids: RequestIds::new(),
         }))
     }
@@ -172,8 +135,8 @@ impl App {
         &self.0.whitelist
     }
 
-    fn observer(&self) -> &Observer {
-        &self.0.observer
+    fn metrics(&self) -> &RequestMetrics {
+        &self.0.metrics
     }
 
     fn request_ids(&self) -> &RequestIds {
@@ -222,7 +185,7 @@ pub fn router(app: App) -> Router {
         .merge(docs::router(&openapi()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(app.clone(), gateway::guard))
+        .layer(from_fn_with_state(app.clone(), middleware::guard))
         .with_state(app)
 }
 
@@ -236,7 +199,7 @@ pub fn management_router(app: App) -> Router {
     )
     .fallback(not_found)
     .method_not_allowed_fallback(method_not_allowed)
-    .layer(from_fn_with_state(app.clone(), gateway::label))
+    .layer(from_fn_with_state(app.clone(), middleware::label))
     .with_state(app)
 }
 

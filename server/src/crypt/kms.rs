@@ -3,7 +3,7 @@
 //! One handle, [`Kms`], over four providers: master keys in files, AWS KMS, Vault's transit engine, and services that
 //! speak the protocol of `prgkms`. A wrapped key is bound to the database and the epoch it was made for and opens in no
 //! other. Every call but a probe passes one guard: a timeout, few tries, a rate limit and a breaker, so that a failing
-//! KMS costs little and a slow one holds nobody for long. What a KMS says, [`Error`] passes on in its own words.
+//! KMS costs little and a slow one holds nobody for long. What a KMS says, [`Error`] passes on as its message.
 //!
 //! Keys are never logged and are wiped from memory. When to wrap, what to cache and where wrapped keys lie is the
 //! keyring's.

@@ -257,7 +257,7 @@ fn answer_first(jobs: Vec<Job>, error: Error) {
             Some(Error::DiskFull) => Error::DiskFull,
             Some(Error::ClockHeld(held)) => Error::ClockHeld(*held),
             Some(Error::Corrupt { key }) => Error::Corrupt { key: key.clone() },
-            Some(Error::KmsUnavailable { words }) => Error::KmsUnavailable { words: words.clone() },
+            Some(Error::KmsUnavailable { message }) => Error::KmsUnavailable { message: message.clone() },
             _ => cause.take().unwrap_or(Error::Stopped),
         };
         job.answer(Err(error));

@@ -55,10 +55,10 @@ pub enum Error {
     #[error("encryption is disabled")]
     EncryptionDisabled,
     /// The KMS has been gone for longer than keys in memory may be used, or refused what was asked of it.
-    #[error("the KMS is not available: {words}")]
+    #[error("the KMS is not available: {message}")]
     KmsUnavailable {
-        /// In the provider's words.
-        words: String,
+        /// The provider's message.
+        message: String,
     },
     /// A row does not decode. Never skipped.
     #[error("row {key} is damaged")]
@@ -82,18 +82,18 @@ pub enum Error {
 
 impl Error {
     pub(super) fn kms_gone(health: kms::Health) -> Self {
-        Self::KmsUnavailable { words: health.failure.unwrap_or_else(|| "it was never reached".to_owned()) }
+        Self::KmsUnavailable { message: health.failure.unwrap_or_else(|| "it was never reached".to_owned()) }
     }
 
     pub(super) fn of_kms(error: kms::Error) -> Self {
-        Self::KmsUnavailable { words: error.to_string() }
+        Self::KmsUnavailable { message: error.to_string() }
     }
 
     pub(super) fn of_epoch(error: EpochError) -> Self {
         match error {
             EpochError::Kms { error, .. } => Self::of_kms(error),
             EpochError::Store(error) => error,
-            other => Self::KmsUnavailable { words: other.to_string() },
+            other => Self::KmsUnavailable { message: other.to_string() },
         }
     }
 

@@ -1,6 +1,6 @@
 //! For operators: counts, rows in readable form, users and their keys, retention, metrics.
 //!
-//! The gateway lets admin keys alone through to here. Lists hold keys, not objects, and are always limited.
+//! The middleware lets admin keys alone through to here. Lists hold keys, not objects, and are always limited.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::audited::{audited, written};
-use super::call::{Call, Query};
 use super::error::Error;
 use super::health::metrics_text;
+use super::output;
 use super::page::{ADMIN_LIMIT, PageRequest, Pagination, limit, parameter};
 use super::parameters::{
     LimitQuery, MessageCursorQuery, MessagePath, RowCursorQuery, ThreadCursorQuery, ThreadPath, UserPath,
 };
-use super::respond;
+use super::request::{Query, Request};
 use crate::db::{Db, Purged, RowRequest, RowStore};
 use crate::keys::{Key, ThreadRow};
 use crate::model::{MessageId, MessageKey, Page, ThreadId, UserId};
@@ -98,14 +98,14 @@ pub(super) struct PurgeReply {
 /// Says that the process answers.
 #[utoipa::path(get, path = "/admin/health", tag = "admin", responses((status = 200, description = "Alive", body = AdminHealth)))]
 pub(super) async fn get_admin_health() -> Response {
-    respond::json(StatusCode::OK, &AdminHealth { status: "ok", service: "progressdb" })
+    output::json(StatusCode::OK, &AdminHealth { status: "ok", service: "progressdb" })
 }
 
 /// Counts threads and messages.
 #[utoipa::path(get, path = "/admin/stats", tag = "admin", responses((status = 200, description = "Counts", body = StatsReply)))]
-pub(super) async fn get_stats(call: Call) -> Result<Response, Error> {
-    let stats = call.db()?.stats().await?;
-    Ok(respond::json(StatusCode::OK, &StatsReply { threads: stats.threads, messages: stats.messages }))
+pub(super) async fn get_stats(request: Request) -> Result<Response, Error> {
+    let stats = request.db()?.stats().await?;
+    Ok(output::json(StatusCode::OK, &StatsReply { threads: stats.threads, messages: stats.messages }))
 }
 
 /// Lists names of rows in key order.
@@ -121,23 +121,23 @@ pub(super) async fn get_stats(call: Call) -> Result<Response, Error> {
     ),
     responses((status = 200, description = "A page", body = KeyPage)),
 )]
-pub(super) async fn list_keys(call: Call) -> Result<Response, Error> {
-    let query = call.query();
+pub(super) async fn list_keys(request: Request) -> Result<Response, Error> {
+    let query = request.query();
     let store = match parameter(query, "store")?.as_deref() {
         None | Some("main") => RowStore::Main,
         Some("index") => RowStore::Index,
         Some(_) => return Err(Error::Malformed("store")),
     };
-    let request = RowRequest {
+    let row_request = RowRequest {
         prefix: owned(query, "prefix")?.unwrap_or_default(),
         before: owned(query, "before")?,
         after: owned(query, "after")?,
         anchor: owned(query, "anchor")?,
         limit: limit(query, ADMIN_LIMIT)?,
     };
-    let page = call.db()?.list_rows(store, request).await?;
+    let page = request.db()?.list_rows(store, row_request).await?;
     let pagination = Pagination::of_rows(&page);
-    call.show_page(&KeyPage { keys: page.names, pagination })
+    request.show_page(&KeyPage { keys: page.names, pagination })
 }
 
 /// Reads one row as JSON.
@@ -151,10 +151,10 @@ pub(super) async fn list_keys(call: Call) -> Result<Response, Error> {
     ),
     responses((status = 200, description = "The row", body = serde_json::Value)),
 )]
-pub(super) async fn get_key(call: Call) -> Result<Response, Error> {
-    let key = call.segment(KEY).ok_or(Error::Malformed("key"))?;
-    let row = read_row(&call, &key).await?.ok_or(Error::RowNotFound)?;
-    Ok(respond::json(StatusCode::OK, &row))
+pub(super) async fn get_key(request: Request) -> Result<Response, Error> {
+    let key = request.segment(KEY).ok_or(Error::Malformed("key"))?;
+    let row = read_row(&request, &key).await?.ok_or(Error::RowNotFound)?;
+    Ok(output::json(StatusCode::OK, &row))
 }
 
 /// Lists users, each page sorted; continue with `after=after_anchor` while `has_after`.
@@ -165,18 +165,18 @@ pub(super) async fn get_key(call: Call) -> Result<Response, Error> {
     params(LimitQuery, ("after" = Option<String>, Query, description = "The users behind this id")),
     responses((status = 200, description = "A page", body = UserIdPage)),
 )]
-pub(super) async fn list_users(call: Call) -> Result<Response, Error> {
-    let limit = limit(call.query(), ADMIN_LIMIT)?;
-    let after = parameter(call.query(), "after")?.map(|text| UserId::parse(&text)).transpose();
+pub(super) async fn list_users(request: Request) -> Result<Response, Error> {
+    let limit = limit(request.query(), ADMIN_LIMIT)?;
+    let after = parameter(request.query(), "after")?.map(|text| UserId::parse(&text)).transpose();
     let after = after.map_err(|_| Error::InvalidUserIdFormat)?;
-    let page = call.db()?.list_users(after.as_ref(), limit).await?;
+    let page = request.db()?.list_users(after.as_ref(), limit).await?;
     let users = page.users.iter().map(|user| user.as_str().to_owned()).collect();
     let next = page.next.map(|user| user.as_str().to_owned());
     let page = Page { items: users, has_before: after.is_some(), has_after: next.is_some(), total: page.total };
     let mut pagination = Pagination::of(&page, String::clone);
     // Pages are sorted each for itself; what follows is behind this one, which need not be the last on the page.
     pagination.after_anchor = next.unwrap_or(pagination.after_anchor);
-    call.show_page(&UserIdPage { users: page.items, pagination })
+    request.show_page(&UserIdPage { users: page.items, pagination })
 }
 
 /// Lists the keys of a user's threads, oldest first.
@@ -187,13 +187,13 @@ pub(super) async fn list_users(call: Call) -> Result<Response, Error> {
     params(UserPath, LimitQuery, ThreadCursorQuery),
     responses((status = 200, description = "A page", body = ThreadKeyPage)),
 )]
-pub(super) async fn list_user_threads(call: Call) -> Result<Response, Error> {
-    let user = call.user(USER)?;
-    let request = PageRequest::<ThreadId>::parse(call.query(), ADMIN_LIMIT)?;
-    let page = call.db()?.list_user_threads(&user, request.cursor, request.limit).await?;
+pub(super) async fn list_user_threads(request: Request) -> Result<Response, Error> {
+    let user = request.user(USER)?;
+    let page_request = PageRequest::<ThreadId>::parse(request.query(), ADMIN_LIMIT)?;
+    let page = request.db()?.list_user_threads(&user, page_request.cursor, page_request.limit).await?;
     let pagination = Pagination::of(&page, |key| *key);
     let threads = page.items.iter().map(ToString::to_string).collect();
-    call.show_page(&ThreadKeyPage { threads, pagination })
+    request.show_page(&ThreadKeyPage { threads, pagination })
 }
 
 /// Lists the keys of a thread's messages, oldest first, deleted ones included.
@@ -204,14 +204,14 @@ pub(super) async fn list_user_threads(call: Call) -> Result<Response, Error> {
     params(UserPath, ThreadPath, LimitQuery, MessageCursorQuery),
     responses((status = 200, description = "A page", body = MessageKeyPage)),
 )]
-pub(super) async fn list_thread_messages(call: Call) -> Result<Response, Error> {
-    call.user(USER)?;
-    let thread = call.thread(THREAD)?;
-    let request = PageRequest::<MessageKey>::parse(call.query(), ADMIN_LIMIT)?;
-    let page = call.db()?.list_thread_keys(thread, request.cursor, request.limit).await?;
+pub(super) async fn list_thread_messages(request: Request) -> Result<Response, Error> {
+    request.user(USER)?;
+    let thread = request.thread(THREAD)?;
+    let page_request = PageRequest::<MessageKey>::parse(request.query(), ADMIN_LIMIT)?;
+    let page = request.db()?.list_thread_keys(thread, page_request.cursor, page_request.limit).await?;
     let pagination = Pagination::of(&page, |key| *key);
     let messages = page.items.iter().map(ToString::to_string).collect();
-    call.show_page(&MessageKeyPage { messages, pagination })
+    request.show_page(&MessageKeyPage { messages, pagination })
 }
 
 /// Reads a message's row as JSON, deleted or not.
@@ -222,17 +222,17 @@ pub(super) async fn list_thread_messages(call: Call) -> Result<Response, Error> 
     params(UserPath, ThreadPath, MessagePath, ("open" = Option<bool>, Query, description = "Open sealed parts; audited")),
     responses((status = 200, description = "The row", body = serde_json::Value)),
 )]
-pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
-    call.user(USER)?;
-    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
+pub(super) async fn get_message_row(request: Request) -> Result<Response, Error> {
+    request.user(USER)?;
+    let (thread, message) = (request.thread(THREAD)?, request.message(MESSAGE)?);
     if message.thread != thread {
         return Err(crate::db::Error::MessageNotInThread.into());
     }
     let seq = message.seq.ok_or(crate::db::Error::MessageNotFound)?;
     let id = MessageId { ts: message.ts, seq };
     for row in [ThreadRow::Message(id), ThreadRow::Deleted(id)] {
-        if let Some(row) = read_row(&call, &Key::Thread(thread, row).to_string()).await? {
-            return Ok(respond::json(StatusCode::OK, &row));
+        if let Some(row) = read_row(&request, &Key::Thread(thread, row).to_string()).await? {
+            return Ok(output::json(StatusCode::OK, &row));
         }
     }
     Err(crate::db::Error::MessageNotFound.into())
@@ -246,9 +246,9 @@ pub(super) async fn get_message_row(call: Call) -> Result<Response, Error> {
     request_body(content = Option<PurgeRequest>),
     responses((status = 200, description = "Done", body = PurgeReply)),
 )]
-pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
-    let PurgeRequest { dry_run } = call.options(body).await?;
-    let db = call.db()?;
+pub(super) async fn purge(request: Request, body: Body) -> Result<Response, Error> {
+    let PurgeRequest { dry_run } = request.options(body).await?;
+    let db = request.db()?;
     let purged = if dry_run { purge_now(db, true).await? } else { audited(purge_now(db, false)).await? };
     let reply = PurgeReply {
         status: "ok",
@@ -258,7 +258,7 @@ pub(super) async fn purge(call: Call, body: Body) -> Result<Response, Error> {
         messages: purged.messages,
         idempotency_records: purged.idempotency_records,
     };
-    Ok(respond::json(StatusCode::OK, &reply))
+    Ok(output::json(StatusCode::OK, &reply))
 }
 
 /// All metrics as Prometheus text.
@@ -280,8 +280,8 @@ async fn purge_now(db: &Db, dry_run: bool) -> Result<Purged, Error> {
 }
 
 /// A row, with its sealed parts opened if the query says so.
-async fn read_row(call: &Call, key: &str) -> Result<Option<serde_json::Value>, Error> {
-    let open = match parameter(call.query(), "open")?.as_deref() {
+async fn read_row(request: &Request, key: &str) -> Result<Option<serde_json::Value>, Error> {
+    let open = match parameter(request.query(), "open")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(Error::Malformed("open")),
@@ -289,7 +289,7 @@ async fn read_row(call: &Call, key: &str) -> Result<Option<serde_json::Value>, E
     if open {
         written().await?;
     }
-    let row = call.db()?.get_row(key, open).await?;
+    let row = request.db()?.get_row(key, open).await?;
     if open && row.is_some() {
         tracing::info!(target: "audit", event = "admin.row_opened", key);
         written().await?;

@@ -50,7 +50,7 @@ pub(super) struct Key {
     pub(super) role: Role,
 }
 
-/// The user of a request as far as the gateway knows it.
+/// The user of a request as far as the middleware knows it.
 #[derive(Clone, Debug)]
 pub(super) enum Access {
     /// A frontend key with a valid signature.

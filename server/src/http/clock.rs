@@ -6,9 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audited::written;
-use super::call::Call;
 use super::error::Error;
-use super::respond;
+use super::output;
+use super::request::Request;
 use crate::clock::State;
 
 /// What the server makes of the machine's clock.
@@ -59,8 +59,8 @@ impl From<State> for ClockStatus {
     tag = "admin",
     responses((status = 200, description = "State", body = ClockStatus)),
 )]
-pub(super) async fn get_clock(call: Call) -> Result<Response, Error> {
-    Ok(respond::json(StatusCode::OK, &ClockStatus::from(call.db()?.clock())))
+pub(super) async fn get_clock(request: Request) -> Result<Response, Error> {
+    Ok(output::json(StatusCode::OK, &ClockStatus::from(request.db()?.clock())))
 }
 
 /// Accepts what the machine's clock shows, however far ahead that is: writes are taken and dated by it from then on, and
@@ -72,8 +72,8 @@ pub(super) async fn get_clock(call: Call) -> Result<Response, Error> {
     tag = "admin",
     responses((status = 200, description = "Followed", body = ClockStatus)),
 )]
-pub(super) async fn accept_clock(call: Call) -> Result<Response, Error> {
-    let db = call.db()?;
+pub(super) async fn accept_clock(request: Request) -> Result<Response, Error> {
+    let db = request.db()?;
     written().await?;
     let before = db.clock();
     if !db.accept_clock() {
@@ -81,5 +81,5 @@ pub(super) async fn accept_clock(call: Call) -> Result<Response, Error> {
     }
     let (from, to) = (before.now, before.machine);
     tracing::warn!(target: "audit", event = "clock.accepted", by = "admin", from, to, "the machine's clock was accepted");
-    Ok(respond::json(StatusCode::OK, &ClockStatus::from(db.clock())))
+    Ok(output::json(StatusCode::OK, &ClockStatus::from(db.clock())))
 }

@@ -22,9 +22,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::App;
 use super::error::{Error, ErrorBody};
-use super::gateway::is_public;
-use super::observe::Documented;
-use super::respond;
+use super::metrics::Documented;
+use super::middleware::is_public;
+use super::output;
 
 const DESCRIPTION: &str = "A database for chat threads. A write is answered when it is on disk, and every read after \
     that answer shows it. Keys are percent-encoded in paths. Send the API key as `Authorization: Bearer` or \
@@ -251,7 +251,7 @@ const FILES: [(&str, &str, &[u8]); 4] = [
 pub(super) fn router(api: &OpenApi) -> Router<App> {
     let document = Bytes::from(serde_json::to_vec(api).expect("the document has string keys only"));
     Router::new()
-        .route("/openapi.json", get(async move || respond::text(StatusCode::OK, "application/json", document.clone())))
+        .route("/openapi.json", get(async move || output::text(StatusCode::OK, "application/json", document.clone())))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(show_page))
         .route("/docs/index.html", get(show_page))
@@ -259,14 +259,14 @@ pub(super) fn router(api: &OpenApi) -> Router<App> {
 }
 
 async fn show_page() -> axum::response::Response {
-    respond::text(StatusCode::OK, "text/html", PAGE)
+    output::text(StatusCode::OK, "text/html", PAGE)
 }
 
 /// A file of Swagger UI, always compressed: every browser accepts gzip, and a request that names no coding accepts all.
 fn show_file(name: &str) -> Result<axum::response::Response, Error> {
     let file = FILES.iter().find(|(known, ..)| *known == name);
     let &(_, content_type, content) = file.ok_or(Error::NotFound)?;
-    let mut response = respond::text(StatusCode::OK, content_type, content);
+    let mut response = output::text(StatusCode::OK, content_type, content);
     response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     Ok(response)
 }

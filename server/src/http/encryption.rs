@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::audited::audited;
-use super::body;
-use super::call::Call;
 use super::error::Error;
-use super::respond;
+use super::input;
+use super::output;
+use super::request::Request;
 use crate::db::{Db, SealedThread};
 use crate::model::ThreadId;
 use crate::rows::JobProgress;
@@ -109,8 +109,8 @@ impl SealingStatus {
     tag = "encryption",
     responses((status = 200, description = "State", body = EncryptionStatus)),
 )]
-pub(super) async fn get_status(call: Call) -> Result<Response, Error> {
-    let db = call.db()?;
+pub(super) async fn get_status(request: Request) -> Result<Response, Error> {
+    let db = request.db()?;
     let kms = db.kms_health().map(|(provider, health)| KmsStatus {
         provider: provider.as_str(),
         may_seal: health.may_seal,
@@ -131,7 +131,7 @@ pub(super) async fn get_status(call: Call) -> Result<Response, Error> {
         cached_keys: db.cached_keys(),
         erasure_pending_since_ts: db.erasure_pending_since().await?,
     };
-    Ok(respond::json(StatusCode::OK, &status))
+    Ok(output::json(StatusCode::OK, &status))
 }
 
 /// What to rotate.
@@ -162,9 +162,9 @@ pub(super) struct RotateReply {
     request_body(content = Option<RotateRequest>),
     responses((status = 202, description = "Begun", body = RotateReply)),
 )]
-pub(super) async fn rotate(call: Call, body: Body) -> Result<Response, Error> {
-    let RotateRequest { dry_run } = call.options(body).await?;
-    let db = call.db()?;
+pub(super) async fn rotate(request: Request, body: Body) -> Result<Response, Error> {
+    let RotateRequest { dry_run } = request.options(body).await?;
+    let db = request.db()?;
     let reply = if dry_run {
         let counted = db.count_unsealed().await?;
         let would_change = SealingStatus { state: "counted", ..SealingStatus::of(&counted, counted.epoch) };
@@ -174,7 +174,7 @@ pub(super) async fn rotate(call: Call, body: Body) -> Result<Response, Error> {
         db.want_sealing();
         RotateReply { dry_run, epoch, would_change: None }
     };
-    Ok(respond::json(StatusCode::ACCEPTED, &reply))
+    Ok(output::json(StatusCode::ACCEPTED, &reply))
 }
 
 /// The thread to encrypt anew.
@@ -202,12 +202,12 @@ pub(super) struct ReencryptReply {
     request_body(content = ReencryptRequest),
     responses((status = 200, description = "Done", body = ReencryptReply)),
 )]
-pub(super) async fn reencrypt(call: Call, body: Body) -> Result<Response, Error> {
-    let request: ReencryptRequest = body::parse(&call.read(body).await?, "invalid request")?;
-    let thread = request.thread.parse().map_err(Error::InvalidKey)?;
-    let db = call.db()?;
+pub(super) async fn reencrypt(request: Request, body: Body) -> Result<Response, Error> {
+    let input: ReencryptRequest = input::parse(&request.read(body).await?, "invalid request")?;
+    let thread = input.thread.parse().map_err(Error::InvalidKey)?;
+    let db = request.db()?;
     let visit = audited(async { Ok(db.reencrypt_thread(thread).await?) }).await?;
-    Ok(respond::json(StatusCode::OK, &ReencryptReply { thread, values: visit.values }))
+    Ok(output::json(StatusCode::OK, &ReencryptReply { thread, values: visit.values }))
 }
 
 /// What became of the threads.
@@ -255,9 +255,9 @@ struct EncryptResult {
     request_body(content = Object),
     responses((status = 200, description = "Done", body = EncryptReply)),
 )]
-pub(super) async fn encrypt_threads(call: Call, body: Body) -> Result<Response, Error> {
-    let _: serde_json::Map<String, serde_json::Value> = body::parse(&call.read(body).await?, "invalid request")?;
-    let db = call.db()?;
+pub(super) async fn encrypt_threads(request: Request, body: Body) -> Result<Response, Error> {
+    let _: serde_json::Map<String, serde_json::Value> = input::parse(&request.read(body).await?, "invalid request")?;
+    let db = request.db()?;
     let (sealed, skipped) = db.seal_threads().await?;
     db.want_sealing();
     let mut summary = EncryptSummary { total: skipped + sealed.len() as u64, skipped, ..EncryptSummary::default() };
@@ -271,7 +271,7 @@ pub(super) async fn encrypt_threads(call: Call, body: Body) -> Result<Response, 
         results.push(EncryptResult { thread_key: thread, status, error, dek_key_id });
     }
     let message = (summary.total == 0).then_some("no threads found");
-    Ok(respond::json(StatusCode::OK, &EncryptReply { message, summary, results }))
+    Ok(output::json(StatusCode::OK, &EncryptReply { message, summary, results }))
 }
 
 /// What a compaction did.
@@ -291,10 +291,10 @@ pub(super) struct CompactReply {
     tag = "encryption",
     responses((status = 200, description = "Done", body = CompactReply)),
 )]
-pub(super) async fn compact(call: Call) -> Result<Response, Error> {
-    let db = call.db()?;
+pub(super) async fn compact(request: Request) -> Result<Response, Error> {
+    let db = request.db()?;
     let checkpoints_deleted = audited(compact_everything(db)).await?;
-    Ok(respond::json(StatusCode::OK, &CompactReply { status: "ok", checkpoints_deleted }))
+    Ok(output::json(StatusCode::OK, &CompactReply { status: "ok", checkpoints_deleted }))
 }
 
 async fn compact_everything(db: &Db) -> Result<Vec<String>, Error> {

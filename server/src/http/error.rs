@@ -2,7 +2,7 @@
 //!
 //! Clients see `{"error": "<text>", "code": "<snake_case>"}` and never a `message` field, because the Python client
 //! would append it to the text. Inside details of a 5xx ride along as a response extension, [`Internal`], for the
-//! gateway to log once; they never reach the client.
+//! middleware to log once; they never reach the client.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::conditional::tag_of_revision;
-use super::respond;
+use super::output;
 use crate::clock::Held;
 use crate::db;
 use crate::model::{InvalidKey, InvalidUserId};
@@ -78,11 +78,11 @@ pub(super) enum Error {
     /// A body that is compressed.
     UnsupportedContentCoding,
     /// A body that is not the JSON that this route takes; the text is the whole answer.
-    InvalidPayload(&'static str),
+    InvalidInput(&'static str),
     /// Fields of the right type with wrong content, joined with `; `.
     Validation(String),
     /// More bytes than `server.max_payload_size`.
-    PayloadTooLarge { limit: usize },
+    BodyTooLarge { limit: usize },
     /// The body did not arrive in time.
     BodyTimeout,
     /// The client stopped in the middle of its body, or broke its framing.
@@ -200,11 +200,11 @@ impl Error {
                 "unsupported_content_coding",
                 "no content coding is supported: send the body as it is, without Content-Encoding",
             ),
-            Self::InvalidPayload(text) => row(S::BAD_REQUEST, "invalid_payload", *text),
+            Self::InvalidInput(text) => row(S::BAD_REQUEST, "invalid_payload", *text),
             Self::Validation(errors) => {
                 row(S::BAD_REQUEST, "validation_failed", format!("validation errors: {errors}"))
             }
-            Self::PayloadTooLarge { limit } => {
+            Self::BodyTooLarge { limit } => {
                 row(S::PAYLOAD_TOO_LARGE, "payload_too_large", format!("payload too large (maximum {limit} bytes)"))
             }
             Self::BodyTimeout => row(S::REQUEST_TIMEOUT, "body_timeout", "request body did not arrive in time"),
@@ -236,7 +236,7 @@ impl Error {
     fn limit(&self) -> Option<&'static str> {
         match self {
             Self::RateLimited { .. } => Some("rate"),
-            Self::PayloadTooLarge { .. } => Some("body_bytes"),
+            Self::BodyTooLarge { .. } => Some("body_bytes"),
             Self::BodiesFull => Some("body_memory"),
             Self::RepliesFull => Some("reply_memory"),
             Self::BodyTimeout => Some("body_time"),
@@ -353,7 +353,7 @@ impl IntoResponse for Error {
         }
         let (status, code, text) = self.row();
         let reason = if let Self::NotReady { reason } = self { Some(reason) } else { None };
-        let mut response = respond::json(status, &ErrorBody { error: &text, code, reason });
+        let mut response = output::json(status, &ErrorBody { error: &text, code, reason });
         self.write_headers(status, response.headers_mut());
         if let Some(text) = self.internal() {
             response.extensions_mut().insert(Internal(text));

@@ -9,8 +9,8 @@ use axum::http::request::Request;
 use axum::http::{HeaderMap, HeaderValue, Version, header};
 
 use super::auth::{API_KEY, USER_ID, USER_SIGNATURE};
-use super::call::IDEMPOTENCY_KEY;
 use super::error::Error;
+use super::request::IDEMPOTENCY_KEY;
 
 /// Refuses a request that HTTP forbids to answer otherwise.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::error::{Error, ErrorBody};
-use super::respond;
+use super::output;
 use crate::telemetry;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -75,7 +75,7 @@ pub(super) struct Format {
 /// Says that the process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "Alive", body = Alive)))]
 pub(super) async fn get_healthz() -> Response {
-    respond::json(StatusCode::OK, &Alive { status: "ok" })
+    output::json(StatusCode::OK, &Alive { status: "ok" })
 }
 
 /// Says whether the server takes requests, and which formats it knows.
@@ -90,7 +90,7 @@ pub(super) async fn get_healthz() -> Response {
 )]
 pub(super) async fn get_readyz(State(app): State<App>) -> Response {
     match readiness(&app) {
-        Ok(ready) => respond::json(StatusCode::OK, &ready),
+        Ok(ready) => output::json(StatusCode::OK, &ready),
         Err(reason) => Error::NotReady { reason }.into_response(),
     }
 }
@@ -138,5 +138,5 @@ pub(super) async fn get_metrics() -> Response {
 }
 
 pub(super) fn metrics_text() -> Response {
-    respond::text(StatusCode::OK, PROMETHEUS, telemetry::render_metrics())
+    output::text(StatusCode::OK, PROMETHEUS, telemetry::render_metrics())
 }

@@ -1,176 +1,53 @@
-//! What one client may take: requests a second, and memory for bodies.
+//! What clients may take: requests a second, bytes and seconds for a body, memory for bodies and replies.
 //!
-//! Both are bounded themselves: at most [`MAX_BUCKETS`] buckets are remembered, the least recently used ones go first,
-//! and a body holds its share of memory until its request is answered.
+//! Each limit is bounded itself, however many clients there are. Connections are limited in `listen`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod bodies;
+mod rate;
+mod replies;
+
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use super::middleware::is_public;
+use crate::config::Config;
 
-use super::error::Error;
-use crate::config::RateLimit;
+pub(super) use bodies::{BodyMemory, ReceivedBody, read};
+pub(super) use rate::{Allowance, RateLimiter};
+pub(super) use replies::{Brief, ReplyMemory, Taker};
 
-const MAX_BUCKETS: u64 = 100_000;
-const BUCKET_IDLE: Duration = Duration::from_secs(600);
-
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-/// Token buckets, one for each API key and user.
-pub(super) struct RateLimiter {
-    rate: RateLimit,
-    buckets: Cache<(u32, Box<str>), Arc<Mutex<Bucket>>>,
+/// What one client may take.
+pub(super) struct Limits {
+    pub(super) max_body_bytes: usize,
+    pub(super) body_timeout: Duration,
+    pub(super) body_memory: BodyMemory,
+    pub(super) replies: ReplyMemory,
+    /// Replies that tell how the server is, which is asked when the others are many.
+    pub(super) scrapes: ReplyMemory,
+    pub(super) rate: Option<RateLimiter>,
 }
 
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
+/// Memory for replies with metrics.
+const SCRAPES_BYTES: usize = 16 << 20;
 
-/// What the bucket holds after a request; goes into the reply's headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Allowance {
-    limit: u32,
-    remaining: u32,
-    /// Seconds until the bucket is full again.
-    reset_s: u64,
-    /// Seconds until the next token, if there was none.
-    retry_after_s: Option<u64>,
-}
-
-impl RateLimiter {
-    pub(super) fn new(rate: RateLimit) -> Self {
-        let buckets = Cache::builder()
-            .max_capacity(MAX_BUCKETS)
-            .time_to_idle(BUCKET_IDLE)
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
-        Self { rate, buckets }
-    }
-
-    /// Takes a token for `user` of `key` at `now`.
-    pub(super) fn take(&self, key: u32, user: &str, now: Instant) -> Allowance {
-        let RateLimit { rps, burst } = self.rate;
-        let full = f64::from(burst);
-        let new = || Arc::new(Mutex::new(Bucket { tokens: full, filled: now }));
-        let bucket = self.buckets.get_with((key, user.into()), new);
-        let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.tokens = (bucket.tokens + passed * rps).min(full);
-        bucket.filled = now.max(bucket.filled);
-        let allowed = bucket.tokens >= 1.0;
-        if allowed {
-            bucket.tokens -= 1.0;
-        }
-        Allowance {
-            limit: burst,
-            remaining: bucket.tokens as u32,
-            reset_s: seconds((full - bucket.tokens) / rps),
-            retry_after_s: (!allowed).then(|| seconds((1.0 - bucket.tokens) / rps).max(1)),
-        }
-    }
-}
-
-fn seconds(value: f64) -> u64 {
-    value.ceil() as u64
-}
-
-impl Allowance {
-    pub(super) fn check(self) -> Result<(), Error> {
-        match self.retry_after_s {
-            Some(retry_after_s) => Err(Error::RateLimited { retry_after_s }),
-            None => Ok(()),
+impl Limits {
+    /// The limits that `config` sets, with nothing taken yet.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            max_body_bytes: config.max_payload_bytes,
+            body_timeout: config.timeouts.body,
+            body_memory: BodyMemory::new(config.max_body_memory_bytes),
+            replies: ReplyMemory::new(config.max_reply_memory_bytes, "main"),
+            scrapes: ReplyMemory::new(SCRAPES_BYTES, "metrics"),
+            rate: config.rate_limit.map(RateLimiter::new),
         }
     }
 
-    pub(super) fn write(self, headers: &mut HeaderMap) {
-        headers.insert(LIMIT, self.limit.into());
-        headers.insert(REMAINING, self.remaining.into());
-        headers.insert(RESET, self.reset_s.into());
-    }
-}
-
-/// Memory for all bodies together, in bytes.
-#[derive(Clone)]
-pub(super) struct BodyMemory(Arc<Semaphore>);
-
-/// The share of one body.
-#[derive(Default)]
-pub(super) struct BodyShare(Option<OwnedSemaphorePermit>);
-
-impl BodyMemory {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// Adds `bytes` to `share`, at once or not at all: waiting would let stalled bodies starve each other.
-    pub(super) fn grow(&self, share: &mut BodyShare, bytes: usize) -> Result<(), Error> {
-        let count = u32::try_from(bytes).map_err(|_| Error::BodiesFull)?;
-        let more = self.0.clone().try_acquire_many_owned(count).map_err(|_| Error::BodiesFull)?;
-        match &mut share.0 {
-            Some(permit) => permit.merge(more),
-            None => share.0 = Some(more),
+    /// The memory that replies to `path` are counted in; what is served from constants costs none.
+    pub(super) fn replies_to(&self, path: &str) -> Option<&ReplyMemory> {
+        match path {
+            "/metrics" | "/admin/debug/prometheus" => Some(&self.scrapes),
+            path if is_public(path) => None,
+            _ => Some(&self.replies),
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_empties_and_fills_again() {
-        let limiter = RateLimiter::new(RateLimit { rps: 2.0, burst: 2 });
-        let start = Instant::now();
-        let take = |ms| limiter.take(0, "u", start + Duration::from_millis(ms));
-        let fine = |remaining, reset_s| Allowance { limit: 2, remaining, reset_s, retry_after_s: None };
-        assert_eq!(take(0), fine(1, 1));
-        assert_eq!(take(0), fine(0, 1));
-        assert_eq!(take(0), Allowance { limit: 2, remaining: 0, reset_s: 1, retry_after_s: Some(1) });
-        assert_eq!(take(499).retry_after_s, Some(1));
-        assert_eq!(take(500), fine(0, 1));
-        assert_eq!(take(60_000), fine(1, 1));
-    }
-
-    #[test]
-    fn users_and_keys_have_buckets_of_their_own() {
-        let limiter = RateLimiter::new(RateLimit { rps: 1.0, burst: 1 });
-        let now = Instant::now();
-        for (key, user) in [(0, "a"), (0, "b"), (1, "a"), (1, "")] {
-            assert_eq!(limiter.take(key, user, now).retry_after_s, None);
-            assert_eq!(limiter.take(key, user, now).retry_after_s, Some(1));
-        }
-    }
-
-    #[test]
-    fn buckets_are_bounded_however_many_users_are_named() {
-        let limiter = RateLimiter::new(RateLimit { rps: 1.0, burst: 1 });
-        let now = Instant::now();
-        for n in 0..2 * MAX_BUCKETS {
-            limiter.take(0, &n.to_string(), now);
-        }
-        limiter.buckets.run_pending_tasks();
-        assert!(limiter.buckets.entry_count() <= MAX_BUCKETS, "{} buckets", limiter.buckets.entry_count());
-        let newest = (2 * MAX_BUCKETS - 1).to_string();
-        assert_eq!(limiter.take(0, &newest, now).retry_after_s, Some(1), "the newest are remembered");
-    }
-
-    #[test]
-    fn bodies_share_one_budget() {
-        let memory = BodyMemory::new(10);
-        let mut first = BodyShare::default();
-        memory.grow(&mut first, 4).unwrap();
-        memory.grow(&mut first, 4).unwrap();
-        let mut second = BodyShare::default();
-        assert!(memory.grow(&mut second, 3).is_err());
-        drop(first);
-        memory.grow(&mut second, 10).unwrap();
     }
 }

@@ -3,16 +3,16 @@
 use axum::body::Body;
 use axum::response::Response;
 
-use super::body::{self, MessageChange, MessagePayload};
-use super::call::{Call, Storing};
 use super::error::Error;
+use super::input::{self, MessageInput, MessageUpdateInput};
+use super::output;
+use super::output::{MessageAck, MessageObject, MessagePage, MessageReply};
 use super::page::{self, FRONTEND_LIMIT, PageRequest, Pagination};
 use super::parameters::{
     AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, MessageCursorQuery, MessagePath, OrderQuery, ThreadPath,
     WriteHeaders,
 };
-use super::reply::{MessageAck, MessageObject, MessagePage, MessageReply};
-use super::respond;
+use super::request::{Request, Storing};
 use super::threads::THREAD;
 use crate::db::{self, Caller, Written};
 use crate::model::{MessageKey, ThreadId};
@@ -26,17 +26,17 @@ const MESSAGE: usize = 5;
     path = "/frontend/v1/threads/{thread_key}/messages",
     tag = "messages",
     params(ThreadPath, CallerHeaders, WriteHeaders, AuthorQuery),
-    request_body(content = MessagePayload),
+    request_body(content = MessageInput),
     responses((status = 202, description = "Committed", body = MessageAck)),
 )]
-pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, Error> {
-    let thread = call.thread(THREAD)?;
-    let caller = call.caller()?;
-    let bytes = call.read(body).await?;
-    let message = body::new_message(&bytes, thread)?;
-    let options = call.create_options(&bytes)?;
-    let written = call.db()?.create_message(&caller, thread, message, options).await?;
-    acknowledge(&call, &caller, thread, written).await
+pub(super) async fn create_message(request: Request, body: Body) -> Result<Response, Error> {
+    let thread = request.thread(THREAD)?;
+    let caller = request.caller()?;
+    let bytes = request.read(body).await?;
+    let message = input::new_message(&bytes, thread)?;
+    let options = request.create_options(&bytes)?;
+    let written = request.db()?.create_message(&caller, thread, message, options).await?;
+    acknowledge(&request, &caller, thread, written).await
 }
 
 /// Lists a thread's messages, oldest first. `sort_by=updated_ts` reorders within the page only.
@@ -47,25 +47,25 @@ pub(super) async fn create_message(call: Call, body: Body) -> Result<Response, E
     params(ThreadPath, CallerHeaders, ConditionHeaders, LimitQuery, MessageCursorQuery, OrderQuery, AuthorQuery),
     responses((status = 200, description = "A page", body = MessagePage)),
 )]
-pub(super) async fn list_messages(call: Call) -> Result<Response, Error> {
-    let caller = call.caller()?;
-    let thread = call.thread(THREAD)?;
-    let request = match PageRequest::<MessageKey>::parse(call.query(), FRONTEND_LIMIT) {
-        Ok(request) => request,
+pub(super) async fn list_messages(request: Request) -> Result<Response, Error> {
+    let caller = request.caller()?;
+    let thread = request.thread(THREAD)?;
+    let page_request = match PageRequest::<MessageKey>::parse(request.query(), FRONTEND_LIMIT) {
+        Ok(page_request) => page_request,
         Err(error) => {
             // Who may not see the thread learns that first.
-            call.db()?.get_thread(&caller, thread).await?;
+            request.db()?.get_thread(&caller, thread).await?;
             return Err(error);
         }
     };
-    let page = call.db()?.list_messages(&caller, thread, request.cursor, request.limit).await;
+    let page = request.db()?.list_messages(&caller, thread, page_request.cursor, page_request.limit).await;
     let mut page = page.map_err(foreign_cursor)?;
     let pagination = Pagination::of(&page, |message| MessageKey::new(message.thread, message.id));
-    if request.by_update {
+    if page_request.by_update {
         page.items.sort_by_key(|message| message.updated_ts);
     }
     let messages = page.items.iter().map(|message| MessageObject::from(&**message)).collect();
-    call.show_page(&MessagePage { thread, messages, pagination })
+    request.show_page(&MessagePage { thread, messages, pagination })
 }
 
 fn foreign_cursor(error: db::Error) -> Error {
@@ -83,11 +83,11 @@ fn foreign_cursor(error: db::Error) -> Error {
     params(ThreadPath, MessagePath, CallerHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 200, description = "The message", body = MessageReply)),
 )]
-pub(super) async fn get_message(call: Call) -> Result<Response, Error> {
-    let caller = call.caller()?;
-    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
-    let message = call.db()?.get_message(&caller, thread, message).await?;
-    call.show_object(&MessageReply { message: (&message).into() }, message.revision, Storing::Revalidate)
+pub(super) async fn get_message(request: Request) -> Result<Response, Error> {
+    let caller = request.caller()?;
+    let (thread, message) = (request.thread(THREAD)?, request.message(MESSAGE)?);
+    let message = request.db()?.get_message(&caller, thread, message).await?;
+    request.show_object(&MessageReply { message: (&message).into() }, message.revision, Storing::Revalidate)
 }
 
 /// Replaces a message's body, and its metadata if given.
@@ -96,17 +96,17 @@ pub(super) async fn get_message(call: Call) -> Result<Response, Error> {
     path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
     tag = "messages",
     params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
-    request_body(content = MessageChange),
+    request_body(content = MessageUpdateInput),
     responses((status = 202, description = "Committed", body = MessageAck)),
 )]
-pub(super) async fn update_message(call: Call, body: Body) -> Result<Response, Error> {
-    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
-    let caller = call.caller()?;
-    let bytes = call.read(body).await?;
-    let update = body::message_update(&bytes)?;
-    let options = call.write_options(&bytes)?;
-    let written = call.db()?.update_message(&caller, thread, message, update, options).await?;
-    acknowledge(&call, &caller, thread, written).await
+pub(super) async fn update_message(request: Request, body: Body) -> Result<Response, Error> {
+    let (thread, message) = (request.thread(THREAD)?, request.message(MESSAGE)?);
+    let caller = request.caller()?;
+    let bytes = request.read(body).await?;
+    let update = input::message_update(&bytes)?;
+    let options = request.write_options(&bytes)?;
+    let written = request.db()?.update_message(&caller, thread, message, update, options).await?;
+    acknowledge(&request, &caller, thread, written).await
 }
 
 /// Deletes a message.
@@ -117,24 +117,27 @@ pub(super) async fn update_message(call: Call, body: Body) -> Result<Response, E
     params(ThreadPath, MessagePath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 202, description = "Committed", body = MessageAck)),
 )]
-pub(super) async fn delete_message(call: Call) -> Result<Response, Error> {
-    let (thread, message) = (call.thread(THREAD)?, call.message(MESSAGE)?);
-    let caller = call.caller()?;
-    let options = call.write_options(&[])?;
-    let written = call.db()?.delete_message(&caller, thread, message, options).await?;
-    Ok(respond::acknowledge(&written, &MessageAck { key: written.key, message: None }, None))
+pub(super) async fn delete_message(request: Request) -> Result<Response, Error> {
+    let (thread, message) = (request.thread(THREAD)?, request.message(MESSAGE)?);
+    let caller = request.caller()?;
+    let options = request.write_options(&[])?;
+    let written = request.db()?.delete_message(&caller, thread, message, options).await?;
+    Ok(output::acknowledge(&written, &MessageAck { key: written.key, message: None }, None))
 }
 
 /// The key, and the message as it is now if the client wants it and it is still there.
 async fn acknowledge(
-    call: &Call,
+    request: &Request,
     caller: &Caller,
     thread: ThreadId,
     written: Written<MessageKey>,
 ) -> Result<Response, Error> {
-    let message =
-        if call.wants_representation() { call.db()?.get_message(caller, thread, written.key).await.ok() } else { None };
+    let message = if request.wants_representation() {
+        request.db()?.get_message(caller, thread, written.key).await.ok()
+    } else {
+        None
+    };
     let ack = |message| MessageAck { key: written.key, message };
     let represented = message.as_ref().map(|message| ack(Some(message.into())));
-    Ok(respond::acknowledge(&written, &ack(None), represented.as_ref()))
+    Ok(output::acknowledge(&written, &ack(None), represented.as_ref()))
 }

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::call::Query;
 use super::error::Error;
+use super::request::Query;
 use crate::db::RowPage;
 use crate::model::{Cursor, InvalidKey, Page};
 

@@ -1,4 +1,4 @@
-//! Parameters of path, query and header for the OpenAPI document. Their values are read in `call` and `page`.
+//! Parameters of path, query and header for the OpenAPI document. Their values are read in `request` and `page`.
 
 use utoipa::IntoParams;
 

@@ -6,10 +6,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body;
-use super::call::Call;
 use super::error::Error;
-use super::respond;
+use super::input;
+use super::output;
+use super::request::Request;
 use crate::model::UserId;
 
 /// Whom to sign for.
@@ -45,10 +45,10 @@ pub(super) struct Signed<'a> {
     request_body(content = SignRequest),
     responses((status = 200, description = "Signed", body = Signed)),
 )]
-pub(super) async fn sign_user(call: Call, body: Body) -> Result<Response, Error> {
-    let bytes = call.read(body).await?;
-    let request: SignRequest = body::parse(&bytes, "invalid JSON payload")?;
-    let user = UserId::of_request(&request.user_id).map_err(Error::InvalidUserId)?;
-    let signature = call.app().auth().sign(&user)?;
-    Ok(respond::json(StatusCode::OK, &Signed { user_id: user.as_str(), signature }))
+pub(super) async fn sign_user(request: Request, body: Body) -> Result<Response, Error> {
+    let bytes = request.read(body).await?;
+    let input: SignRequest = input::parse(&bytes, "invalid JSON payload")?;
+    let user = UserId::of_request(&input.user_id).map_err(Error::InvalidUserId)?;
+    let signature = request.app().auth().sign(&user)?;
+    Ok(output::json(StatusCode::OK, &Signed { user_id: user.as_str(), signature }))
 }

@@ -4,16 +4,16 @@ use axum::body::Body;
 use axum::response::Response;
 
 use super::audited::audited;
-use super::body::{self, ThreadPayload};
-use super::call::{Call, Storing};
 use super::error::Error;
+use super::input::{self, ThreadInput};
+use super::output;
+use super::output::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadReply};
 use super::page::{FRONTEND_LIMIT, PageRequest, Pagination, parameter};
 use super::parameters::{
     AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, OrderQuery, PurgeQuery, ThreadCursorQuery, ThreadPath,
     WriteHeaders,
 };
-use super::reply::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadReply};
-use super::respond;
+use super::request::{Request, Storing};
 use crate::db::{Caller, Written};
 use crate::model::{ThreadId, ThreadOrder};
 
@@ -26,16 +26,16 @@ pub(super) const THREAD: usize = 3;
     path = "/frontend/v1/threads",
     tag = "threads",
     params(CallerHeaders, WriteHeaders, AuthorQuery),
-    request_body(content = ThreadPayload),
+    request_body(content = ThreadInput),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
-pub(super) async fn create_thread(call: Call, body: Body) -> Result<Response, Error> {
-    let caller = call.caller()?;
-    let bytes = call.read(body).await?;
-    let content = body::thread_content(&bytes)?;
-    let options = call.create_options(&bytes)?;
-    let written = call.db()?.create_thread(&caller, content, options).await?;
-    acknowledge(&call, &caller, written).await
+pub(super) async fn create_thread(request: Request, body: Body) -> Result<Response, Error> {
+    let caller = request.caller()?;
+    let bytes = request.read(body).await?;
+    let content = input::thread_content(&bytes)?;
+    let options = request.create_options(&bytes)?;
+    let written = request.db()?.create_thread(&caller, content, options).await?;
+    acknowledge(&request, &caller, written).await
 }
 
 /// Lists the caller's threads, newest or most recently active first.
@@ -46,14 +46,14 @@ pub(super) async fn create_thread(call: Call, body: Body) -> Result<Response, Er
     params(CallerHeaders, ConditionHeaders, LimitQuery, ThreadCursorQuery, OrderQuery, AuthorQuery),
     responses((status = 200, description = "A page", body = ThreadPage)),
 )]
-pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
-    let caller = call.caller()?;
-    let request = PageRequest::parse(call.query(), FRONTEND_LIMIT)?;
-    let order = if request.by_update { ThreadOrder::Updated } else { ThreadOrder::Created };
-    let page = call.db()?.list_threads(&caller, order, request.cursor, request.limit).await?;
+pub(super) async fn list_threads(request: Request) -> Result<Response, Error> {
+    let caller = request.caller()?;
+    let page_request = PageRequest::parse(request.query(), FRONTEND_LIMIT)?;
+    let order = if page_request.by_update { ThreadOrder::Updated } else { ThreadOrder::Created };
+    let page = request.db()?.list_threads(&caller, order, page_request.cursor, page_request.limit).await?;
     let pagination = Pagination::of(&page, |thread| thread.id);
     let threads = page.items.iter().map(ThreadObject::from).collect();
-    call.show_page(&ThreadPage { threads, pagination })
+    request.show_page(&ThreadPage { threads, pagination })
 }
 
 /// Reads a thread.
@@ -64,11 +64,11 @@ pub(super) async fn list_threads(call: Call) -> Result<Response, Error> {
     params(ThreadPath, CallerHeaders, ConditionHeaders, AuthorQuery),
     responses((status = 200, description = "The thread", body = ThreadReply)),
 )]
-pub(super) async fn get_thread(call: Call) -> Result<Response, Error> {
-    let caller = call.caller()?;
-    let thread = call.db()?.get_thread(&caller, call.thread(THREAD)?).await?;
+pub(super) async fn get_thread(request: Request) -> Result<Response, Error> {
+    let caller = request.caller()?;
+    let thread = request.db()?.get_thread(&caller, request.thread(THREAD)?).await?;
     // The tag stands for what can be edited. Counts and times in the same object move without it, so no cache may keep it.
-    call.show_object(&ThreadReply { thread: (&thread).into() }, thread.revision, Storing::Never)
+    request.show_object(&ThreadReply { thread: (&thread).into() }, thread.revision, Storing::Never)
 }
 
 /// Changes the title, and slug and metadata if given.
@@ -77,17 +77,17 @@ pub(super) async fn get_thread(call: Call) -> Result<Response, Error> {
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
     params(ThreadPath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery),
-    request_body(content = ThreadPayload),
+    request_body(content = ThreadInput),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
-pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Error> {
-    let thread = call.thread(THREAD)?;
-    let caller = call.caller()?;
-    let bytes = call.read(body).await?;
-    let update = body::thread_update(&bytes)?;
-    let options = call.write_options(&bytes)?;
-    let written = call.db()?.update_thread(&caller, thread, update, options).await?;
-    acknowledge(&call, &caller, written).await
+pub(super) async fn update_thread(request: Request, body: Body) -> Result<Response, Error> {
+    let thread = request.thread(THREAD)?;
+    let caller = request.caller()?;
+    let bytes = request.read(body).await?;
+    let update = input::thread_update(&bytes)?;
+    let options = request.write_options(&bytes)?;
+    let written = request.db()?.update_thread(&caller, thread, update, options).await?;
+    acknowledge(&request, &caller, written).await
 }
 
 /// Deletes a thread with all its messages: hidden until retention removes it or, with `purge=true`, erased at once. An
@@ -101,33 +101,34 @@ pub(super) async fn update_thread(call: Call, body: Body) -> Result<Response, Er
     params(ThreadPath, CallerHeaders, WriteHeaders, ConditionHeaders, AuthorQuery, PurgeQuery),
     responses((status = 202, description = "Committed", body = ThreadAck)),
 )]
-pub(super) async fn delete_thread(call: Call) -> Result<Response, Error> {
-    let thread = call.thread(THREAD)?;
-    let caller = call.caller()?;
-    let options = call.write_options(&[])?;
-    if flag(&call, "purge")? {
-        call.check_backend()?;
-        let db = call.db()?;
+pub(super) async fn delete_thread(request: Request) -> Result<Response, Error> {
+    let thread = request.thread(THREAD)?;
+    let caller = request.caller()?;
+    let options = request.write_options(&[])?;
+    if flag(&request, "purge")? {
+        request.check_backend()?;
+        let db = request.db()?;
         let erased = audited(async { Ok(db.erase_thread(&caller, thread, options).await?) });
         let (receipt, replayed) = erased.await?;
         let ack = ThreadAck { key: thread, thread: None, receipt: Some(ErasureReceipt::from(&receipt)) };
-        return Ok(respond::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, None));
+        return Ok(output::acknowledge(&Written { key: thread, revision: 0, replayed }, &ack, None));
     }
-    let written = call.db()?.delete_thread(&caller, thread, options).await?;
-    Ok(respond::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, None))
+    let written = request.db()?.delete_thread(&caller, thread, options).await?;
+    Ok(output::acknowledge(&written, &ThreadAck { key: written.key, thread: None, receipt: None }, None))
 }
 
 /// The key, and the thread as it is now if the client wants it and it is still there.
-async fn acknowledge(call: &Call, caller: &Caller, written: Written<ThreadId>) -> Result<Response, Error> {
-    let thread = if call.wants_representation() { call.db()?.get_thread(caller, written.key).await.ok() } else { None };
+async fn acknowledge(request: &Request, caller: &Caller, written: Written<ThreadId>) -> Result<Response, Error> {
+    let thread =
+        if request.wants_representation() { request.db()?.get_thread(caller, written.key).await.ok() } else { None };
     let ack = |thread| ThreadAck { key: written.key, thread, receipt: None };
     let represented = thread.as_ref().map(|thread| ack(Some(thread.into())));
-    Ok(respond::acknowledge(&written, &ack(None), represented.as_ref()))
+    Ok(output::acknowledge(&written, &ack(None), represented.as_ref()))
 }
 
 /// A query parameter that is true or false.
-fn flag(call: &Call, name: &'static str) -> Result<bool, Error> {
-    match parameter(call.query(), name)?.as_deref() {
+fn flag(request: &Request, name: &'static str) -> Result<bool, Error> {
+    match parameter(request.query(), name)?.as_deref() {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(Error::Malformed(name)),

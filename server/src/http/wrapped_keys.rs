@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::audited::written;
-use super::call::Call;
 use super::error::Error;
-use super::respond;
+use super::output;
+use super::request::Request;
 use crate::crypt::kms::Wrapped;
 use crate::crypt::seal::Commitment;
 use crate::db::WrappedKeys;
@@ -53,12 +53,12 @@ struct WrappedKeyDocument {
     tag = "encryption",
     responses((status = 200, description = "The keys; none if nothing is encrypted", body = WrappedKeysDocument)),
 )]
-pub(super) async fn get_wrapped_keys(call: Call) -> Result<Response, Error> {
+pub(super) async fn get_wrapped_keys(request: Request) -> Result<Response, Error> {
     written().await?;
-    let document = WrappedKeysDocument::of(&call.db()?.wrapped_keys().await?);
+    let document = WrappedKeysDocument::of(&request.db()?.wrapped_keys().await?);
     tracing::info!(target: "audit", event = "admin.wrapped_keys_read", keys = document.keys.len());
     written().await?;
-    let mut response = respond::json(StatusCode::OK, &document);
+    let mut response = output::json(StatusCode::OK, &document);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -116,7 +116,7 @@ impl CheckError {
         let message = match self {
             Self::Kms { source, .. } => source.to_string(),
             Self::Unopened { failed: keys, .. } => {
-                let first = keys.first().map(|(epoch, error)| format!("; epoch {epoch}: {}", words(error)));
+                let first = keys.first().map(|(epoch, error)| format!("; epoch {epoch}: {}", message_of(error)));
                 format!("{self}{}", first.unwrap_or_default())
             }
             Self::Runtime(_) => with_cause(self),
@@ -124,7 +124,8 @@ impl CheckError {
         let mut report = report_of_failure(provider, code, &message);
         if let Self::Unopened { failed, .. } = self {
             let failed = failed.iter();
-            let failed = failed.map(|(epoch, error)| json!({ "epoch": epoch.to_string(), "message": words(error) }));
+            let failed =
+                failed.map(|(epoch, error)| json!({ "epoch": epoch.to_string(), "message": message_of(error) }));
             report["failed"] = failed.collect();
         }
         report
@@ -133,7 +134,7 @@ impl CheckError {
     /// Each key that did not open, for people.
     pub fn to_lines(&self) -> Vec<String> {
         let Self::Unopened { failed, .. } = self else { return Vec::new() };
-        failed.iter().map(|(epoch, error)| format!("epoch {epoch}: {}", words(error))).collect()
+        failed.iter().map(|(epoch, error)| format!("epoch {epoch}: {}", message_of(error))).collect()
     }
 }
 
@@ -151,7 +152,7 @@ fn code(error: &EpochError) -> &'static str {
     }
 }
 
-fn words(error: &EpochError) -> String {
+fn message_of(error: &EpochError) -> String {
     match error {
         EpochError::Kms { error, .. } => error.to_string(),
         other => with_cause(other),

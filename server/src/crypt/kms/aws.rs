@@ -4,7 +4,7 @@
 //! roles) or from one file of shared credentials, which is looked at before each call, so that a Secret that is rotated
 //! is in use at once. The SDK's own retries are off: the guard retries.
 
-mod meaning;
+mod classify;
 
 use aws_config::{BehaviorVersion, Region, profile::ProfileFileCredentialsProvider, retry::RetryConfig};
 use aws_lc_rs::digest::{Digest, SHA256, digest};
@@ -15,7 +15,7 @@ use aws_sdk_kms::{
 use aws_smithy_http_client::{Builder, ConnectorBuilder, proxy::ProxyConfig, tls};
 use tokio::sync::Mutex;
 
-use self::meaning::meaning;
+use self::classify::classify;
 use super::{super::KeyBytes, Context, Error, Wrapped, context::to_key, files, settings};
 use crate::outgoing::Proxies;
 
@@ -44,7 +44,7 @@ impl Aws {
             .encryption_context(epoch.0, epoch.1)
             .send()
             .await
-            .map_err(meaning)?;
+            .map_err(classify)?;
         match (reply.key_id, reply.ciphertext_blob) {
             (Some(key_id), Some(blob)) => Ok((key_id, blob.into_inner())),
             _ => Err(Error::unavailable("the reply holds no ciphertext")),
@@ -63,15 +63,15 @@ impl Aws {
             .encryption_context(epoch.0, epoch.1)
             .send()
             .await
-            .map_err(meaning)?;
+            .map_err(classify)?;
         let plaintext = reply.plaintext.ok_or_else(|| Error::unavailable("the reply holds no plaintext"))?;
         to_key(&zeroize::Zeroizing::new(plaintext.into_inner()))
     }
 
-    /// Who may not describe the key learns its ARN by wrapping something without meaning.
+    /// Who may not describe the key learns its ARN by wrapping a dummy value.
     pub(crate) async fn describe(&self) -> Result<String, Error> {
         let request = self.client().await?.describe_key().key_id(&self.settings.key_id);
-        match request.send().await.map_err(meaning) {
+        match request.send().await.map_err(classify) {
             Ok(reply) => arn_of_usable(reply),
             Err(Error::Denied { .. }) => {
                 let nobody = Context { database_id: [0; 16], epoch: 0 };
@@ -118,8 +118,8 @@ impl Aws {
         }
         let config = loader.load().await;
         if config.region().is_none() {
-            let words = "no AWS region: set encryption.kms.aws.region, or name the key by its ARN";
-            return Err(Error::Settings(words.to_owned()));
+            let message = "no AWS region: set encryption.kms.aws.region, or name the key by its ARN";
+            return Err(Error::Settings(message.to_owned()));
         }
         Ok(Client::new(&config))
     }
@@ -224,7 +224,7 @@ mod tests {
             arn_of_usable(DescribeKeyOutput::builder().key_metadata(metadata).build())
         };
         assert_eq!(describe(KeyState::Enabled), Ok("arn:k".to_owned()));
-        let words = "the state of arn:k is PendingDeletion";
-        assert_eq!(describe(KeyState::PendingDeletion), Err(Error::key_unusable(words)));
+        let message = "the state of arn:k is PendingDeletion";
+        assert_eq!(describe(KeyState::PendingDeletion), Err(Error::key_unusable(message)));
     }
 }

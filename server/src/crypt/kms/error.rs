@@ -2,40 +2,40 @@
 
 use std::time::Duration;
 
-/// By what the caller can do about it. `words` are the provider's own, without secrets.
+/// By what the caller can do about it. `message` is the provider's own, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not reached, not answered in time, failing or sealed: may pass by itself.
-    #[error("the KMS is not available: {words}")]
+    #[error("the KMS is not available: {message}")]
     Unavailable {
         /// What was seen.
-        words: String,
+        message: String,
     },
     /// More calls than the KMS, or our own limit, allows: passes by itself.
-    #[error("the KMS was asked too often: {words}")]
+    #[error("the KMS was asked too often: {message}")]
     Throttled {
         /// What was seen.
-        words: String,
+        message: String,
         /// When to ask again, if the KMS says so.
         retry_after: Option<Duration>,
     },
     /// The identity is refused, expired or lacks the permission.
-    #[error("the KMS denies access: {words}")]
+    #[error("the KMS denies access: {message}")]
     Denied {
         /// What was seen.
-        words: String,
+        message: String,
     },
     /// The key is unknown, disabled, deleted or about to be, or its version is no longer allowed.
-    #[error("the KMS key cannot be used: {words}")]
+    #[error("the KMS key cannot be used: {message}")]
     KeyUnusable {
         /// What was seen.
-        words: String,
+        message: String,
     },
     /// Not what this key wrapped in this context: another context, cut short or altered.
-    #[error("the wrapped key does not open: {words}")]
+    #[error("the wrapped key does not open: {message}")]
     Invalid {
         /// What was seen.
-        words: String,
+        message: String,
     },
     /// Another key would open it; names of keys, never keys.
     #[error(
@@ -53,34 +53,34 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn unavailable(words: impl Into<String>) -> Self {
-        Self::Unavailable { words: words.into() }
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable { message: message.into() }
     }
 
-    pub(crate) fn throttled(words: impl Into<String>, retry_after: Option<Duration>) -> Self {
-        Self::Throttled { words: words.into(), retry_after }
+    pub(crate) fn throttled(message: impl Into<String>, retry_after: Option<Duration>) -> Self {
+        Self::Throttled { message: message.into(), retry_after }
     }
 
-    pub(crate) fn denied(words: impl Into<String>) -> Self {
-        Self::Denied { words: words.into() }
+    pub(crate) fn denied(message: impl Into<String>) -> Self {
+        Self::Denied { message: message.into() }
     }
 
-    pub(crate) fn key_unusable(words: impl Into<String>) -> Self {
-        Self::KeyUnusable { words: words.into() }
+    pub(crate) fn key_unusable(message: impl Into<String>) -> Self {
+        Self::KeyUnusable { message: message.into() }
     }
 
-    pub(crate) fn invalid(words: impl Into<String>) -> Self {
-        Self::Invalid { words: words.into() }
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into() }
     }
 
-    /// The same, with the request that it is about before the words.
+    /// The same, with the request that it is about before the message.
     pub(crate) fn with_request(mut self, asked: &str) -> Self {
         match &mut self {
-            Self::Unavailable { words }
-            | Self::Throttled { words, .. }
-            | Self::Denied { words }
-            | Self::KeyUnusable { words }
-            | Self::Invalid { words } => *words = format!("{asked}: {words}"),
+            Self::Unavailable { message }
+            | Self::Throttled { message, .. }
+            | Self::Denied { message }
+            | Self::KeyUnusable { message }
+            | Self::Invalid { message } => *message = format!("{asked}: {message}"),
             Self::WrongKey { .. } | Self::Settings(_) => {}
         }
         self

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{super::KeyBytes, Error, settings::Secret};
 
 /// No secret is longer.
-const MOST_BYTES: u64 = 1 << 20;
+const MAX_REPLY_BYTES: u64 = 1 << 20;
 
 /// Everybody but the owner may do nothing, except that the group may read: so are volumes of Kubernetes Secrets.
 const TOO_OPEN: u32 = 0o027;
@@ -38,7 +38,7 @@ impl Secret {
 /// A file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let read = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MAX_REPLY_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| Error::Settings(format!("cannot read {}: {error}", path.display())))?;
     Ok(bytes)
 }
@@ -54,13 +54,13 @@ pub(crate) fn read_master_key(path: &Path) -> Result<KeyBytes, Error> {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & TOO_OPEN != 0 {
         let who = if mode & 0o007 != 0 { "everybody" } else { "its group" };
-        let words = format!("the master key {shown} is open to {who} (mode {mode:o}): chmod 600 {shown}");
-        return Err(Error::Settings(words));
+        let message = format!("the master key {shown} is open to {who} (mode {mode:o}): chmod 600 {shown}");
+        return Err(Error::Settings(message));
     }
     let bytes = read(path)?;
     parse_master_key(&bytes).ok_or_else(|| {
-        let words = format!("{} bytes that are neither 32 raw bytes nor 64 hexadecimal digits", bytes.len());
-        Error::Settings(format!("the master key {shown} holds {words}"))
+        let message = format!("{} bytes that are neither 32 raw bytes nor 64 hexadecimal digits", bytes.len());
+        Error::Settings(format!("the master key {shown} holds {message}"))
     })
 }
 
@@ -111,12 +111,12 @@ mod tests {
         let directory = TempDir::new().unwrap();
         for bytes in [vec![], vec![b's'; 31], vec![b's'; 33], b"xy".repeat(32), b"ab".repeat(33)] {
             let path = file(&directory, &bytes, 0o600);
-            let words = format!(
+            let message = format!(
                 "the master key {} holds {} bytes that are neither 32 raw bytes nor 64 hexadecimal digits",
                 path.display(),
                 bytes.len()
             );
-            assert_eq!(read_master_key(&path), Err(Error::Settings(words)));
+            assert_eq!(read_master_key(&path), Err(Error::Settings(message)));
         }
     }
 
@@ -129,16 +129,16 @@ mod tests {
         for (mode, who) in [(0o644, "everybody"), (0o604, "everybody"), (0o606, "everybody"), (0o660, "its group")] {
             let path = file(&directory, &[1; 32], mode);
             let shown = path.display();
-            let words = format!("the master key {shown} is open to {who} (mode {mode:o}): chmod 600 {shown}");
-            assert_eq!(read_master_key(&path), Err(Error::Settings(words)));
+            let message = format!("the master key {shown} is open to {who} (mode {mode:o}): chmod 600 {shown}");
+            assert_eq!(read_master_key(&path), Err(Error::Settings(message)));
         }
     }
 
     #[test]
     fn a_missing_key_file_is_named() {
         let error = read_master_key(Path::new("/nowhere/key")).expect_err("it is not there");
-        let words = "cannot read the master key /nowhere/key: No such file or directory (os error 2)";
-        assert_eq!(error, Error::Settings(words.to_owned()));
+        let message = "cannot read the master key /nowhere/key: No such file or directory (os error 2)";
+        assert_eq!(error, Error::Settings(message.to_owned()));
     }
 
     #[test]
@@ -148,12 +148,12 @@ mod tests {
         assert_eq!(secret.read().unwrap().expose_secret(), "s.one");
         file(&directory, b"s.two", 0o600);
         assert_eq!(secret.read().unwrap().expose_secret(), "s.two");
-        for bytes in [b"".as_slice(), b"\n", b"two words", b"caf\xc3\xa9", b"\xff"] {
+        for bytes in [b"".as_slice(), b"\n", b"two message", b"caf\xc3\xa9", b"\xff"] {
             file(&directory, bytes, 0o600);
             let Secret::File(path) = &secret else { unreachable!() };
             let want = "want one secret of printable ASCII without white space";
-            let words = format!("{} does not hold a secret: {want}", path.display());
-            assert_eq!(secret.read().map(|_| ()), Err(Error::Settings(words)));
+            let message = format!("{} does not hold a secret: {want}", path.display());
+            assert_eq!(secret.read().map(|_| ()), Err(Error::Settings(message)));
         }
     }
 

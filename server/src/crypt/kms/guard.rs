@@ -106,8 +106,8 @@ impl Guard {
             Some(Duration::ZERO) => {}
             Some(wait) => tokio::time::sleep(wait).await,
             None => {
-                let words = format!("more than {} calls a second are waiting here", self.policy.rate);
-                return Err(Error::throttled(words, None));
+                let message = format!("more than {} calls a second are waiting here", self.policy.rate);
+                return Err(Error::throttled(message, None));
             }
         }
         Ok(())

@@ -79,7 +79,7 @@ impl Http {
         context.unbind(&rest::decode(&plaintext)?)
     }
 
-    /// The protocol has no question for it, so something without meaning is wrapped.
+    /// The protocol cannot ask for it, so a dummy value is wrapped.
     pub(crate) async fn describe(&self) -> Result<String, Error> {
         let nobody = Context { database_id: [0; 16], epoch: 0 };
         Ok(self.wrap(&KeyBytes::default(), nobody).await?.0)
@@ -92,7 +92,7 @@ impl Http {
         };
         rest::send(request, |_| None)
             .await
-            .map_err(|failure: Failure| failure.into_error(|refusal| meaning(refusal, key)))
+            .map_err(|failure: Failure| failure.into_error(|refusal| classify(refusal, key)))
     }
 }
 
@@ -109,21 +109,21 @@ fn key_name(key_id: &str) -> &str {
     key_id.split_once(':').map_or(key_id, |(name, _)| name)
 }
 
-/// Such a service answers 500 to almost everything, so its words decide.
-fn meaning(refusal: Refusal, key: &str) -> Error {
-    let said = refusal.words.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+/// Such a service answers 500 to almost everything, so its message decides.
+fn classify(refusal: Refusal, key: &str) -> Error {
+    let said = refusal.message.to_lowercase();
+    let says = |message: &[&str]| message.iter().any(|message| said.contains(message));
     let about_the_key = says(&["not found", "unknown key", "no such key", "does not exist"]);
     let about_the_blob = says(&["authentication", "ciphertext", "decrypt", "cipher:"]);
     let status = refusal.status.as_u16();
     if status == 404 || (matches!(status, 400 | 422 | 500) && about_the_key) {
         let hint = format!("if the key was never made, make it once: POST /deks {{\"key_id\":\"{key}\"}}");
-        return Error::key_unusable(format!("{}; {hint}", refusal.words));
+        return Error::key_unusable(format!("{}; {hint}", refusal.message));
     }
     if status == 500 && about_the_blob {
-        return Error::invalid(refusal.words);
+        return Error::invalid(refusal.message);
     }
-    rest::usual_meaning(&refusal).unwrap_or_else(|| Error::invalid(refusal.words))
+    rest::classify_status(&refusal).unwrap_or_else(|| Error::invalid(refusal.message))
 }
 
 #[cfg(test)]
@@ -132,14 +132,14 @@ mod tests {
 
     use super::*;
 
-    fn code(status: u16, words: &str) -> &'static str {
+    fn code(status: u16, message: &str) -> &'static str {
         let status = StatusCode::from_u16(status).unwrap();
-        meaning(Refusal { status, words: words.to_owned(), retry_after: None }, "progressdb").code()
+        classify(Refusal { status, message: message.to_owned(), retry_after: None }, "progressdb").code()
     }
 
     #[test]
-    fn replies_mean_what_their_status_and_words_say() {
-        for (status, words, wanted) in [
+    fn replies_are_classified_by_status_and_message() {
+        for (status, message, wanted) in [
             (400, "illegal base64 data", "invalid"),
             (422, "no", "invalid"),
             (400, "unknown key progressdb", "key_unusable"),
@@ -155,15 +155,15 @@ mod tests {
             (503, "starting", "unavailable"),
             (302, "elsewhere", "unavailable"),
         ] {
-            assert_eq!(code(status, words), wanted, "{status} {words}");
+            assert_eq!(code(status, message), wanted, "{status} {message}");
         }
     }
 
     #[test]
     fn a_key_that_is_not_there_comes_with_the_way_to_make_it() {
-        let refusal = Refusal { status: StatusCode::NOT_FOUND, words: "no (404)".to_owned(), retry_after: None };
+        let refusal = Refusal { status: StatusCode::NOT_FOUND, message: "no (404)".to_owned(), retry_after: None };
         let hint = "if the key was never made, make it once: POST /deks {\"key_id\":\"chat\"}";
-        assert_eq!(meaning(refusal, "chat"), Error::key_unusable(format!("no (404); {hint}")));
+        assert_eq!(classify(refusal, "chat"), Error::key_unusable(format!("no (404); {hint}")));
     }
 
     #[test]

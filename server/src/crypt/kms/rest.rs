@@ -12,10 +12,10 @@ use crate::outgoing::Proxies;
 use crate::telemetry::traces;
 
 /// No reply of a KMS is longer.
-const MOST_BYTES: usize = 1 << 20;
+const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Words of a reply that fit a log line.
-const MOST_WORDS: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// A service at one address.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Rest {
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// What the reply says, in one line.
-    pub(crate) words: String,
+    pub(crate) message: String,
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ impl Rest {
             builder = builder.proxy(proxy);
         }
         if let Some(path) = ca_file {
-            let unusable = |words: String| Error::Settings(format!("the CA file {}: {words}", path.display()));
+            let unusable = |message: String| Error::Settings(format!("the CA file {}: {message}", path.display()));
             let certificates = Certificate::from_pem_bundle(&files::read(path)?)
                 .map_err(|error| unusable(format!("not PEM: {}", with_causes(&error))))?;
             if certificates.is_empty() {
@@ -84,10 +84,10 @@ impl Rest {
     }
 }
 
-/// Sends and reads the whole reply as JSON. `words_of` finds the words of a refusal in its body.
+/// Sends and reads the whole reply as JSON. `message_of` finds the message of a refusal in its body.
 pub(crate) async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
-    words_of: fn(&[u8]) -> Option<String>,
+    message_of: fn(&[u8]) -> Option<String>,
 ) -> Result<T, Failure> {
     let (client, request) = request.headers(traces::headers()).build_split();
     let request = request.map_err(|error| Failure::Error(Error::Settings(with_causes(&error.without_url()))))?;
@@ -99,14 +99,14 @@ pub(crate) async fn send<T: DeserializeOwned>(
     let (status, retry_after) = (response.status(), retry_after(&response));
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > MOST_BYTES {
+        if body.len() + chunk.len() > MAX_REPLY_BYTES {
             return Err(Failure::Error(Error::unavailable("the reply is too long for one of a KMS")));
         }
         body.extend_from_slice(&chunk);
     }
     if !status.is_success() {
-        let words = words_of(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        return Err(Failure::Refused(Refusal { status, words: describe(status, &words), retry_after }, asked));
+        let message = message_of(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        return Err(Failure::Refused(Refusal { status, message: describe(status, &message), retry_after }, asked));
     }
     serde_json::from_slice(&body)
         .map_err(|_| Failure::Error(Error::unavailable(format!("{status}, but not the reply of such a KMS"))))
@@ -122,33 +122,33 @@ fn describe_request(request: &reqwest::Request) -> String {
     format!("{} {path}", request.method())
 }
 
-/// Status and words on one line.
-fn describe(status: StatusCode, words: &str) -> String {
-    let line: Vec<&str> = words.split_whitespace().collect();
-    let line: String = line.join(" ").chars().filter(|c| !c.is_control()).take(MOST_WORDS).collect();
+/// Status and message on one line.
+fn describe(status: StatusCode, message: &str) -> String {
+    let line: Vec<&str> = message.split_whitespace().collect();
+    let line: String = line.join(" ").chars().filter(|c| !c.is_control()).take(MAX_MESSAGE_CHARS).collect();
     if line.is_empty() { status.to_string() } else { format!("{line} ({})", status.as_u16()) }
 }
 
-/// The meaning of a status that is the same for every service; none for 400 and 422, and for what is left.
-pub(crate) fn usual_meaning(refusal: &Refusal) -> Option<Error> {
-    let words = refusal.words.clone();
+/// Classifies a status that means the same in every service; none for 400, 422 and unknown statuses.
+pub(crate) fn classify_status(refusal: &Refusal) -> Option<Error> {
+    let message = refusal.message.clone();
     match refusal.status.as_u16() {
-        401 | 403 => Some(Error::denied(words)),
-        404 => Some(Error::key_unusable(words)),
-        429 => Some(Error::throttled(words, refusal.retry_after)),
-        300..400 => Some(Error::unavailable(format!("{words}: redirects are not followed, name the address itself"))),
+        401 | 403 => Some(Error::denied(message)),
+        404 => Some(Error::key_unusable(message)),
+        429 => Some(Error::throttled(message, refusal.retry_after)),
+        300..400 => Some(Error::unavailable(format!("{message}: redirects are not followed, name the address itself"))),
         400 | 422 => None,
-        500..600 => Some(Error::unavailable(words)),
+        500..600 => Some(Error::unavailable(message)),
         _ => None,
     }
 }
 
 impl Failure {
-    /// The error, with the meaning that the provider gives to a refusal.
-    pub(crate) fn into_error(self, meaning: impl FnOnce(Refusal) -> Error) -> Error {
+    /// The error; a refusal is classified by the provider.
+    pub(crate) fn into_error(self, classify: impl FnOnce(Refusal) -> Error) -> Error {
         match self {
             Self::Error(error) => error,
-            Self::Refused(refusal, asked) => meaning(refusal).with_request(&asked),
+            Self::Refused(refusal, asked) => classify(refusal).with_request(&asked),
         }
     }
 }
@@ -184,9 +184,9 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(&format!(": {words}"));
+        let message = error.to_string();
+        if !text.ends_with(&message) {
+            text.push_str(&format!(": {message}"));
         }
         cause = error.source();
     }
@@ -206,11 +206,11 @@ mod tests {
         ] {
             assert_eq!(Rest::new(endpoint, None, &Proxies::default()).map(|rest| rest.base), Ok(base.to_owned()));
         }
-        for endpoint in ["", "ftp://kms.example", "http://", "two words"] {
-            let words = format!("the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL");
+        for endpoint in ["", "ftp://kms.example", "http://", "two message"] {
+            let message = format!("the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL");
             assert_eq!(
                 Rest::new(endpoint, None, &Proxies::default()).map(|rest| rest.base),
-                Err(Error::Settings(words))
+                Err(Error::Settings(message))
             );
         }
     }
@@ -225,11 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_their_usual_meaning() {
+    fn statuses_are_classified_alike_everywhere() {
         let code = |status: u16| {
             let status = StatusCode::from_u16(status).unwrap();
-            let refusal = Refusal { status, words: "w".to_owned(), retry_after: None };
-            usual_meaning(&refusal).map(|error| error.code())
+            let refusal = Refusal { status, message: "w".to_owned(), retry_after: None };
+            classify_status(&refusal).map(|error| error.code())
         };
         let statuses = [307, 400, 401, 403, 404, 405, 422, 429, 500, 502, 503];
         let (denied, down) = (Some("denied"), Some("unavailable"));
@@ -238,11 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_reply_fit_one_line() {
-        let words = describe(StatusCode::BAD_REQUEST, " one\n two\u{1b}[0m \r\n");
-        assert_eq!(words, "one two[0m (400)");
+    fn a_message_of_a_reply_fits_one_line() {
+        let message = describe(StatusCode::BAD_REQUEST, " one\n two\u{1b}[0m \r\n");
+        assert_eq!(message, "one two[0m (400)");
         assert_eq!(describe(StatusCode::BAD_GATEWAY, ""), "502 Bad Gateway");
-        assert_eq!(describe(StatusCode::BAD_GATEWAY, &"x".repeat(9999)).len(), MOST_WORDS + " (502)".len());
+        assert_eq!(describe(StatusCode::BAD_GATEWAY, &"x".repeat(9999)).len(), MAX_MESSAGE_CHARS + " (502)".len());
     }
 
     #[test]

@@ -145,6 +145,6 @@ impl Settings {
 /// Names of keys with a slash or a colon would be taken apart elsewhere.
 pub(crate) fn check_key_name(name: &str) -> Result<(), super::Error> {
     let good = !name.is_empty() && !name.contains(['/', ':']) && !name.chars().any(char::is_control);
-    let words = || format!("the KMS key id {name:?} has characters that do not belong there: want none of / and :");
-    if good { Ok(()) } else { Err(super::Error::Settings(words())) }
+    let message = || format!("the KMS key id {name:?} has characters that do not belong there: want none of / and :");
+    if good { Ok(()) } else { Err(super::Error::Settings(message())) }
 }

@@ -51,15 +51,15 @@ fn a_probe_judges_health_and_one_bad_key_does_not() {
 
 #[test]
 fn every_error_has_its_code_and_only_two_pass_by_themselves() {
-    let words = || "w".to_owned();
+    let message = || "w".to_owned();
     let errors = [
         Error::unavailable("w"),
         Error::throttled("w", None),
         Error::denied("w"),
         Error::key_unusable("w"),
         Error::invalid("w"),
-        Error::WrongKey { wanted: words(), have: words() },
-        Error::Settings(words()),
+        Error::WrongKey { wanted: message(), have: message() },
+        Error::Settings(message()),
     ];
     let codes = ["unavailable", "throttled", "denied", "key_unusable", "invalid", "wrong_key", "settings"];
     assert_eq!(errors.each_ref().map(Error::code), codes);

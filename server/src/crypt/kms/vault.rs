@@ -96,12 +96,12 @@ impl Vault {
         let name = wrapped.key_id.split_once(':').map_or(wrapped.key_id.as_str(), |(name, _)| name);
         let path = format!("/v1/{}/decrypt/{}", self.mount, rest::segment(name));
         let reply: Reply<Decrypted> =
-            self.call(|rest| rest.post(&path, &Decrypt { ciphertext }), decrypt_meaning).await?;
+            self.call(|rest| rest.post(&path, &Decrypt { ciphertext }), classify_decrypt).await?;
         let plaintext = Zeroizing::new(reply.data.plaintext);
         context.unbind(&rest::decode(&plaintext)?)
     }
 
-    /// Who may not read the key learns its version by wrapping something without meaning.
+    /// Who may not read the key learns its version by wrapping a dummy value.
     pub(crate) async fn describe(&self) -> Result<String, Error> {
         if let Some(version) = self.latest().await? {
             return Ok(self.key_id(version));
@@ -118,17 +118,17 @@ impl Vault {
             return Ok(None);
         }
         let path = format!("/v1/{}/keys/{}", self.mount, rest::segment(&self.key));
-        let meaning = |refusal: Refusal| {
+        let classify = |refusal: Refusal| {
             let absent = refusal.status == 404;
-            match encrypt_meaning(refusal) {
-                Error::KeyUnusable { words } if absent => Error::key_unusable(format!(
-                    "{words}: there is no transit key {} at {}: make it, or correct encryption.kms.key_id",
+            match classify_encrypt(refusal) {
+                Error::KeyUnusable { message } if absent => Error::key_unusable(format!(
+                    "{message}: there is no transit key {} at {}: make it, or correct encryption.kms.key_id",
                     self.key, self.mount
                 )),
                 other => other,
             }
         };
-        match self.call::<Reply<Key>>(|rest| rest.get(&path), meaning).await {
+        match self.call::<Reply<Key>>(|rest| rest.get(&path), classify).await {
             Ok(reply) => Ok(Some(reply.data.latest_version)),
             Err(Error::Denied { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -139,7 +139,7 @@ impl Vault {
         let path = format!("/v1/{}/encrypt/{}", self.mount, rest::segment(&self.key));
         let plaintext = rest::encode(&context.bind(key));
         let request = Encrypt { plaintext: &plaintext };
-        let reply: Reply<Encrypted> = self.call(|rest| rest.post(&path, &request), encrypt_meaning).await?;
+        let reply: Reply<Encrypted> = self.call(|rest| rest.post(&path, &request), classify_encrypt).await?;
         let ciphertext = reply.data.ciphertext;
         let version =
             version(&ciphertext).ok_or_else(|| Error::unavailable("the reply holds something else than vault:vN:"))?;
@@ -154,13 +154,13 @@ impl Vault {
     async fn call<T: DeserializeOwned>(
         &self,
         request: impl Fn(&Rest) -> RequestBuilder,
-        meaning: impl Fn(Refusal) -> Error,
+        classify: impl Fn(Refusal) -> Error,
     ) -> Result<T, Error> {
         let token = self.session.token(&self.server).await?;
-        match self.server.send(request(&self.server.rest), Some(&token), &meaning).await {
-            Err(Error::Denied { words }) => match self.session.token_after(&self.server, &token).await? {
-                Some(token) => self.server.send(request(&self.server.rest), Some(&token), &meaning).await,
-                None => Err(Error::Denied { words }),
+        match self.server.send(request(&self.server.rest), Some(&token), &classify).await {
+            Err(Error::Denied { message }) => match self.session.token_after(&self.server, &token).await? {
+                Some(token) => self.server.send(request(&self.server.rest), Some(&token), &classify).await,
+                None => Err(Error::Denied { message }),
             },
             result => result,
         }
@@ -172,7 +172,7 @@ impl Server {
         &self,
         mut request: RequestBuilder,
         token: Option<&SecretString>,
-        meaning: impl Fn(Refusal) -> Error,
+        classify: impl Fn(Refusal) -> Error,
     ) -> Result<T, Error> {
         if let Some(namespace) = &self.namespace {
             request = request.header("X-Vault-Namespace", namespace);
@@ -180,11 +180,11 @@ impl Server {
         if let Some(token) = token {
             request = request.header("X-Vault-Token", token.expose_secret());
         }
-        rest::send(request, errors).await.map_err(|failure| failure.into_error(meaning))
+        rest::send(request, errors).await.map_err(|failure| failure.into_error(classify))
     }
 }
 
-/// The words of `{"errors": [...]}`.
+/// The message in `{"errors": [...]}`.
 fn errors(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Errors {
@@ -199,18 +199,18 @@ fn version(ciphertext: &str) -> Option<u64> {
     if rest.is_empty() { None } else { version.parse().ok() }
 }
 
-fn encrypt_meaning(refusal: Refusal) -> Error {
-    rest::usual_meaning(&refusal).unwrap_or_else(|| Error::key_unusable(refusal.words))
+fn classify_encrypt(refusal: Refusal) -> Error {
+    rest::classify_status(&refusal).unwrap_or_else(|| Error::key_unusable(refusal.message))
 }
 
-/// All that is wrong with a key or a ciphertext is a 400 to Vault, so its words decide.
-fn decrypt_meaning(refusal: Refusal) -> Error {
-    let said = refusal.words.to_lowercase();
+/// All that is wrong with a key or a ciphertext is a 400 to Vault, so its message decides.
+fn classify_decrypt(refusal: Refusal) -> Error {
+    let said = refusal.message.to_lowercase();
     let about_the_key = ["too old", "disallowed by policy", "key not found", "no existing key", "not support"];
-    if refusal.status == 400 && about_the_key.iter().any(|words| said.contains(words)) {
-        return Error::key_unusable(refusal.words);
+    if refusal.status == 400 && about_the_key.iter().any(|message| said.contains(message)) {
+        return Error::key_unusable(refusal.message);
     }
-    rest::usual_meaning(&refusal).unwrap_or_else(|| Error::invalid(refusal.words))
+    rest::classify_status(&refusal).unwrap_or_else(|| Error::invalid(refusal.message))
 }
 
 #[cfg(test)]
@@ -220,13 +220,13 @@ mod tests {
 
     use super::*;
 
-    fn refusal(status: u16, words: &str) -> Refusal {
-        Refusal { status: StatusCode::from_u16(status).unwrap(), words: words.to_owned(), retry_after: None }
+    fn refusal(status: u16, message: &str) -> Refusal {
+        Refusal { status: StatusCode::from_u16(status).unwrap(), message: message.to_owned(), retry_after: None }
     }
 
     #[test]
-    fn refusals_mean_what_their_status_and_words_say() {
-        for (status, words, encrypt, decrypt) in [
+    fn refusals_are_classified_by_status_and_message() {
+        for (status, message, encrypt, decrypt) in [
             (400, "cipher: message authentication failed", "key_unusable", "invalid"),
             (400, "invalid ciphertext: could not decode base64", "key_unusable", "invalid"),
             (400, "ciphertext or signature version is disallowed by policy (too old)", "key_unusable", "key_unusable"),
@@ -237,13 +237,13 @@ mod tests {
             (500, "internal error", "unavailable", "unavailable"),
             (503, "Vault is sealed", "unavailable", "unavailable"),
         ] {
-            let codes = [encrypt_meaning(refusal(status, words)), decrypt_meaning(refusal(status, words))];
-            assert_eq!(codes.each_ref().map(Error::code), [encrypt, decrypt], "{status} {words}");
+            let codes = [classify_encrypt(refusal(status, message)), classify_decrypt(refusal(status, message))];
+            assert_eq!(codes.each_ref().map(Error::code), [encrypt, decrypt], "{status} {message}");
         }
     }
 
     #[test]
-    fn vault_s_own_words_are_kept() {
+    fn the_message_of_vault_is_kept() {
         let body = br#"{"errors":["permission denied","really"]}"#;
         assert_eq!(errors(body), Some("permission denied; really".to_owned()));
         assert_eq!(errors(b"<html>"), None);

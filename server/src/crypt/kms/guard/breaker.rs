@@ -25,8 +25,9 @@ impl Breaker {
         match self.trial {
             Some(trial) if now < trial => {
                 let left = trial.saturating_duration_since(now).as_secs() + 1;
-                let words = format!("not asked for the next {left} s, after {} failures: {}", self.failures, self.last);
-                Err(Error::unavailable(words))
+                let message =
+                    format!("not asked for the next {left} s, after {} failures: {}", self.failures, self.last);
+                Err(Error::unavailable(message))
             }
             Some(_) => {
                 self.trial = Some(now + self.open_for);
@@ -71,8 +72,8 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_it_says_why() {
         let (mut breaker, now) = opened();
-        let words = "not asked for the next 10 s, after 3 failures: the KMS is not available: connection refused";
-        assert_eq!(breaker.admit(now + Duration::from_millis(1)), Err(Error::unavailable(words)));
+        let message = "not asked for the next 10 s, after 3 failures: the KMS is not available: connection refused";
+        assert_eq!(breaker.admit(now + Duration::from_millis(1)), Err(Error::unavailable(message)));
     }
 
     #[test]

@@ -103,6 +103,6 @@ fn a_probe_asks_in_spite_of_the_breaker_and_closes_it() {
 fn who_would_wait_longer_than_the_timeout_for_its_turn_is_throttled() {
     let guard = Guard::new(ProviderKind::Http, Policy { rate: 1, timeout: Duration::ZERO, ..POLICY });
     assert!(run(guard.admit()).is_ok());
-    let words = "more than 1 calls a second are waiting here";
-    assert_eq!(run(guard.admit()), Err(Error::throttled(words, None)));
+    let message = "more than 1 calls a second are waiting here";
+    assert_eq!(run(guard.admit()), Err(Error::throttled(message, None)));
 }

@@ -126,14 +126,14 @@ impl Session {
 
 async fn log_in_at(server: &Server, mount: &str, body: &impl Serialize) -> Result<Token, Error> {
     let path = format!("/v1/auth/{}/login", rest::segments(mount));
-    let reply: Login = server.send(server.rest.post(&path, body), None, login_meaning).await?;
+    let reply: Login = server.send(server.rest.post(&path, body), None, classify_login).await?;
     Ok(Token::of(reply.auth))
 }
 
 /// Learns how long a token lives; its policies need not allow that.
 async fn look_up(server: &Server, secret: SecretString) -> Result<Token, Error> {
     let request = server.rest.get("/v1/auth/token/lookup-self");
-    let known = server.send::<Reply<Lookup>>(request, Some(&secret), login_meaning).await;
+    let known = server.send::<Reply<Lookup>>(request, Some(&secret), classify_login).await;
     match known {
         Ok(Reply { data: Lookup { ttl, renewable } }) => {
             Ok(Token { secret, renewable, renew_at: renewal(ttl, monotonic()) })
@@ -149,7 +149,7 @@ async fn renew(server: &Server, token: &Token) -> Option<Token> {
         return None;
     }
     let request = server.rest.post("/v1/auth/token/renew-self", &json!({}));
-    match server.send::<Login>(request, Some(&token.secret), login_meaning).await {
+    match server.send::<Login>(request, Some(&token.secret), classify_login).await {
         Ok(reply) => Some(Token::of(reply.auth)),
         Err(error) => {
             let reason = error.to_string();
@@ -172,13 +172,13 @@ fn renewal(ttl: u64, now: Instant) -> Option<Instant> {
 }
 
 /// A login that is refused is refused to us, whatever the status; some of Vault's refusals come as 500.
-fn login_meaning(refusal: Refusal) -> Error {
-    if refusal.status == 500 && ["invalid", "unauthorized"].iter().any(|words| refusal.words.contains(words)) {
-        return Error::denied(refusal.words);
+fn classify_login(refusal: Refusal) -> Error {
+    if refusal.status == 500 && ["invalid", "unauthorized"].iter().any(|message| refusal.message.contains(message)) {
+        return Error::denied(refusal.message);
     }
-    rest::usual_meaning(&refusal)
+    rest::classify_status(&refusal)
         .filter(|error| !matches!(error, Error::KeyUnusable { .. }))
-        .unwrap_or_else(|| Error::denied(refusal.words))
+        .unwrap_or_else(|| Error::denied(refusal.message))
 }
 
 fn is_same(left: &SecretString, right: &SecretString) -> bool {
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn a_refused_login_is_denied_unless_vault_itself_is_down() {
-        let code = |(status, words): (u16, &str)| {
+        let code = |(status, message): (u16, &str)| {
             let status = StatusCode::from_u16(status).unwrap();
-            login_meaning(Refusal { status, words: words.to_owned(), retry_after: None }).code()
+            classify_login(Refusal { status, message: message.to_owned(), retry_after: None }).code()
         };
         let denied = [(400, "invalid role ID"), (401, ""), (403, ""), (404, ""), (500, "invalid secret id")];
         assert_eq!(denied.map(code), ["denied"; 5]);

@@ -1,27 +1,30 @@
 //! The bytes of a request body, read within the limits of size, time and memory.
+//!
+//! A body holds its share of the memory for all bodies until its request is answered.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, timeout};
 
 use super::Limits;
-use super::error::Error;
-use super::limits::{BodyMemory, BodyShare};
+use crate::http::error::Error;
 
 /// How much of a refused body is still read, so that a client in the middle of sending it sees the answer.
 const LINGER_BYTES: usize = 8 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A whole body. Its memory counts until it is dropped, so handlers keep it until they answer.
-pub(super) struct Payload {
+pub(in crate::http) struct ReceivedBody {
     bytes: Bytes,
     _share: BodyShare,
 }
 
-impl Deref for Payload {
+impl Deref for ReceivedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -30,19 +33,23 @@ impl Deref for Payload {
 }
 
 /// Reads `body`. A client that waits for permission to send is not asked for what would be refused.
-pub(super) async fn read(mut body: Body, waits_for_permission: bool, limits: &Limits) -> Result<Payload, Error> {
-    let limit = limits.max_payload_bytes;
+pub(in crate::http) async fn read(
+    mut body: Body,
+    waits_for_permission: bool,
+    limits: &Limits,
+) -> Result<ReceivedBody, Error> {
+    let limit = limits.max_body_bytes;
     let read = if body.size_hint().lower() > limit as u64 {
         if waits_for_permission {
-            return Err(Error::PayloadTooLarge { limit });
+            return Err(Error::BodyTooLarge { limit });
         }
-        Err(Error::PayloadTooLarge { limit })
+        Err(Error::BodyTooLarge { limit })
     } else {
         timeout(limits.body_timeout, collect(&mut body, limit, &limits.body_memory))
             .await
             .unwrap_or(Err(Error::BodyTimeout))
     };
-    if matches!(read, Err(Error::PayloadTooLarge { .. } | Error::BodiesFull)) {
+    if matches!(read, Err(Error::BodyTooLarge { .. } | Error::BodiesFull)) {
         // Late or not at all is fine: the answer goes out either way.
         let _ = timeout(LINGER, discard(&mut body)).await;
     }
@@ -50,14 +57,14 @@ pub(super) async fn read(mut body: Body, waits_for_permission: bool, limits: &Li
 }
 
 /// Most bodies come in one piece, which is then used as it is.
-async fn collect(body: &mut Body, limit: usize, memory: &BodyMemory) -> Result<Payload, Error> {
+async fn collect(body: &mut Body, limit: usize, memory: &BodyMemory) -> Result<ReceivedBody, Error> {
     let mut share = BodyShare::default();
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Error::BodyBroken)?.into_data() else { continue };
         if first.len().max(all.len()) + data.len() > limit {
-            return Err(Error::PayloadTooLarge { limit });
+            return Err(Error::BodyTooLarge { limit });
         }
         memory.grow(&mut share, data.len())?;
         if first.is_empty() {
@@ -69,7 +76,7 @@ async fn collect(body: &mut Body, limit: usize, memory: &BodyMemory) -> Result<P
         }
         all.extend_from_slice(&data);
     }
-    Ok(Payload { bytes: if all.is_empty() { first } else { all.freeze() }, _share: share })
+    Ok(ReceivedBody { bytes: if all.is_empty() { first } else { all.freeze() }, _share: share })
 }
 
 async fn discard(body: &mut Body) {
@@ -77,6 +84,31 @@ async fn discard(body: &mut Body) {
     while discarded < LINGER_BYTES {
         let Some(Ok(frame)) = body.frame().await else { return };
         discarded += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+/// Memory for all bodies together, in bytes.
+#[derive(Clone)]
+pub(in crate::http) struct BodyMemory(Arc<Semaphore>);
+
+/// The share of one body.
+#[derive(Default)]
+pub(in crate::http) struct BodyShare(Option<OwnedSemaphorePermit>);
+
+impl BodyMemory {
+    pub(in crate::http) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Adds `bytes` to `share`, at once or not at all: waiting would let stalled bodies starve each other.
+    pub(in crate::http) fn grow(&self, share: &mut BodyShare, bytes: usize) -> Result<(), Error> {
+        let count = u32::try_from(bytes).map_err(|_| Error::BodiesFull)?;
+        let more = self.0.clone().try_acquire_many_owned(count).map_err(|_| Error::BodiesFull)?;
+        match &mut share.0 {
+            Some(permit) => permit.merge(more),
+            None => share.0 = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -90,7 +122,7 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
-    use crate::http::replies::ReplyMemory;
+    use crate::http::limits::ReplyMemory;
 
     /// A body of these pieces, whose length nobody announced; after the last one it ends or stalls.
     struct Pieces {
@@ -120,7 +152,7 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            max_payload_bytes: 5,
+            max_body_bytes: 5,
             body_timeout: Duration::from_millis(5),
             body_memory: BodyMemory::new(8),
             replies: ReplyMemory::new(8, "test"),
@@ -140,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_than_the_limit_is_refused_announced_or_not() {
-        let refused = |read| matches!(read, Err(Error::PayloadTooLarge { limit: 5 }));
+        let refused = |read| matches!(read, Err(Error::BodyTooLarge { limit: 5 }));
         assert!(refused(read(pieces(&[b"abc", b"def"]), false, &limits()).await));
         assert!(refused(read(Body::from("abcdef"), false, &limits()).await));
         assert!(refused(read(Body::from("abcdef"), true, &limits()).await));
@@ -159,5 +191,17 @@ mod tests {
         assert!(matches!(read(Body::from("abcd"), false, &limits).await, Err(Error::BodiesFull)));
         drop(first);
         assert!(read(Body::from("abcd"), false, &limits).await.is_ok());
+    }
+
+    #[test]
+    fn bodies_share_one_budget() {
+        let memory = BodyMemory::new(10);
+        let mut first = BodyShare::default();
+        memory.grow(&mut first, 4).unwrap();
+        memory.grow(&mut first, 4).unwrap();
+        let mut second = BodyShare::default();
+        assert!(memory.grow(&mut second, 3).is_err());
+        drop(first);
+        memory.grow(&mut second, 10).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What an error of the SDK means to the caller.
+//! Classifies the errors of the SDK by what the caller can do about them.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::{
@@ -8,19 +8,18 @@ use aws_sdk_kms::{
 
 use super::super::{Error, rest::with_causes};
 
-/// The meaning of an error, with the words of AWS and their code.
-pub(crate) fn meaning<E>(error: SdkError<E, HttpResponse>) -> Error
+/// Which of our errors it is, with the message and the code of AWS.
+pub(crate) fn classify<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
     if let SdkError::ServiceError(reply) = &error {
         let status = reply.raw().status().as_u16();
         let code = reply.err().code().unwrap_or_default();
-        let message = reply.err().message().unwrap_or("no words");
-        return meaning_of_reply(status, code, message);
+        return classify_reply(status, code, reply.err().message().unwrap_or("no message"));
     }
     if let Some(refused) = credentials_error(&error) {
-        return meaning_of_credentials(refused);
+        return classify_credentials(refused);
     }
     match error {
         SdkError::ConstructionFailure(_) => Error::Settings(format!("cannot ask AWS: {}", with_causes(&error))),
@@ -28,12 +27,12 @@ where
     }
 }
 
-fn meaning_of_reply(status: u16, code: &str, message: &str) -> Error {
-    let words = if code.is_empty() { format!("{message} ({status})") } else { format!("{code}: {message}") };
+fn classify_reply(status: u16, code: &str, text: &str) -> Error {
+    let message = if code.is_empty() { format!("{text} ({status})") } else { format!("{code}: {text}") };
     // Over JSON the codes of some errors end in Exception, and of others not.
     match code.strip_suffix("Exception").unwrap_or(code) {
         "Disabled" | "KMSInvalidState" | "NotFound" | "InvalidKeyUsage" | "InvalidArn" | "Validation" => {
-            Error::key_unusable(words)
+            Error::key_unusable(message)
         }
         "AccessDenied"
         | "ExpiredToken"
@@ -45,7 +44,7 @@ fn meaning_of_reply(status: u16, code: &str, message: &str) -> Error {
         | "IncompleteSignature"
         | "NotAuthorized"
         | "OptInRequired"
-        | "RequestExpired" => Error::denied(words),
+        | "RequestExpired" => Error::denied(message),
         "Throttling"
         | "Throttled"
         | "ThrottledRequest"
@@ -53,27 +52,27 @@ fn meaning_of_reply(status: u16, code: &str, message: &str) -> Error {
         | "TooManyRequests"
         | "LimitExceeded"
         | "RequestLimitExceeded"
-        | "SlowDown" => Error::throttled(words, None),
-        "InvalidCiphertext" | "IncorrectKey" => Error::invalid(words),
+        | "SlowDown" => Error::throttled(message, None),
+        "InvalidCiphertext" | "IncorrectKey" => Error::invalid(message),
         "KMSInternal" | "DependencyTimeout" | "KeyUnavailable" | "ServiceUnavailable" | "InternalFailure"
-        | "InternalServer" => Error::unavailable(words),
+        | "InternalServer" => Error::unavailable(message),
         _ => match status {
-            401 | 403 => Error::denied(words),
-            429 => Error::throttled(words, None),
-            400..500 => Error::key_unusable(words),
-            _ => Error::unavailable(words),
+            401 | 403 => Error::denied(message),
+            429 => Error::throttled(message, None),
+            400..500 => Error::key_unusable(message),
+            _ => Error::unavailable(message),
         },
     }
 }
 
 /// Who never got an identity was not refused by KMS, but has none all the same.
-fn meaning_of_credentials(error: &CredentialsError) -> Error {
-    let words = format!("no AWS credentials: {}", with_causes(error));
+fn classify_credentials(error: &CredentialsError) -> Error {
+    let message = format!("no AWS credentials: {}", with_causes(error));
     let refused = ["AccessDenied", "ExpiredToken", "InvalidIdentityToken", "InvalidClientTokenId", "IDPRejectedClaim"];
     match error {
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => Error::denied(words),
-        _ if refused.iter().any(|code| words.contains(code)) => Error::denied(words),
-        _ => Error::unavailable(words),
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => Error::denied(message),
+        _ if refused.iter().any(|code| message.contains(code)) => Error::denied(message),
+        _ => Error::unavailable(message),
     }
 }
 
@@ -119,16 +118,16 @@ mod tests {
             (403, "", "denied"),
             (429, "", "throttled"),
         ] {
-            assert_eq!(meaning_of_reply(status, code, "words").code(), wanted, "{status} {code}");
+            assert_eq!(classify_reply(status, code, "message").code(), wanted, "{status} {code}");
         }
     }
 
     #[test]
-    fn the_words_of_aws_are_kept() {
+    fn the_message_of_aws_is_kept() {
         let meta = ErrorMetadata::builder().code("DisabledException").message("k is disabled.").build();
         let error = DecryptError::DisabledException(DisabledException::builder().meta(meta).build());
         let raw = HttpResponse::new(400.try_into().expect("a status"), "".into());
-        let error = meaning(SdkError::service_error(error, raw));
+        let error = classify(SdkError::service_error(error, raw));
         assert_eq!(error, Error::key_unusable("DisabledException: k is disabled."));
     }
 
@@ -136,7 +135,7 @@ mod tests {
     fn no_credentials_are_a_denial_and_a_provider_that_is_down_is_not() {
         let code = |error| {
             let error: SdkError<DecryptError, HttpResponse> = SdkError::construction_failure(error);
-            meaning(error).code()
+            classify(error).code()
         };
         let codes = [
             CredentialsError::not_loaded("no providers in chain"),
@@ -152,6 +151,6 @@ mod tests {
     #[test]
     fn what_never_arrived_is_unavailable() {
         let error: SdkError<DecryptError, HttpResponse> = SdkError::timeout_error("too slow");
-        assert_eq!(meaning(error), Error::unavailable("request has timed out: too slow"));
+        assert_eq!(classify(error), Error::unavailable("request has timed out: too slow"));
     }
 }

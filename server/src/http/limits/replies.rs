@@ -16,9 +16,9 @@ use http_body_util::BodyExt as _;
 use metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::activity::{Activity, Sending};
-use super::error::Error;
-use super::respond::PREFERENCE_APPLIED;
+use crate::http::activity::{Activity, Sending};
+use crate::http::error::Error;
+use crate::http::output::PREFERENCE_APPLIED;
 use crate::model::UserId;
 
 /// Up to this many bytes a reply does not count.
@@ -26,13 +26,13 @@ const SMALL: u64 = 4 << 10;
 
 /// What is sent in place of a reply that there is no room for; an extension of replies.
 #[derive(Clone)]
-pub(super) struct Brief(pub(super) Bytes);
+pub(in crate::http) struct Brief(pub(in crate::http) Bytes);
 
 /// One user has at most this part of the memory.
 const PART_OF_ONE: usize = 4;
 
 /// Memory for all replies together, in bytes.
-pub(super) struct ReplyMemory {
+pub(in crate::http) struct ReplyMemory {
     free: Arc<Semaphore>,
     total: usize,
     users: Arc<Users>,
@@ -94,11 +94,11 @@ impl Drop for OfUser {
 
 /// To whom a reply goes.
 #[derive(Default)]
-pub(super) struct Taker {
+pub(in crate::http) struct Taker {
     /// None if nobody is named, as by administrators.
-    pub(super) user: Option<UserId>,
+    pub(in crate::http) user: Option<UserId>,
     /// The connection, which ends when the reply is not taken in time.
-    pub(super) activity: Option<Arc<Activity>>,
+    pub(in crate::http) activity: Option<Arc<Activity>>,
 }
 
 /// The bytes of a reply with all that goes when they go.
@@ -116,7 +116,7 @@ impl AsRef<[u8]> for Held {
 
 impl ReplyMemory {
     /// A budget of `bytes`, whose use is shown as that of `kind`.
-    pub(super) fn new(bytes: usize, kind: &'static str) -> Self {
+    pub(in crate::http) fn new(bytes: usize, kind: &'static str) -> Self {
         let total = bytes.min(Semaphore::MAX_PERMITS);
         let used = metrics::gauge!("progressdb_http_reply_bytes", "kind" => kind);
         used.set(0.0);
@@ -124,7 +124,7 @@ impl ReplyMemory {
     }
 
     /// The reply to send: this one, or what takes its place when there is no room for it.
-    pub(super) async fn hold(&self, response: Response, is_read: bool, taker: Taker) -> Response {
+    pub(in crate::http) async fn hold(&self, response: Response, is_read: bool, taker: Taker) -> Response {
         let (mut parts, body) = response.into_parts();
         let brief = parts.extensions.remove::<Brief>();
         // Every body here is one that is whole; a stream would have to be counted piece by piece.

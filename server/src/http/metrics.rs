@@ -44,7 +44,7 @@ fn slot_of(status: u16) -> usize {
 }
 
 /// All handles of the HTTP layer.
-pub(super) struct Observer {
+pub(super) struct RequestMetrics {
     routes: HashMap<String, [Operation; METHODS.len()]>,
     in_flight: Gauge,
 }
@@ -69,14 +69,14 @@ impl Operation {
 }
 
 /// A request being answered; leaves the in-flight gauge when dropped, however that happens.
-pub(super) struct Observation<'a> {
+pub(super) struct InFlight<'a> {
     in_flight: &'a Gauge,
     route: Option<(&'a str, &'a [Operation; METHODS.len()])>,
     method: usize,
     started: Instant,
 }
 
-impl Observer {
+impl RequestMetrics {
     /// Handles for these operations.
     pub(super) fn new(operations: impl IntoIterator<Item = Documented>) -> Self {
         let unmatched =
@@ -92,12 +92,12 @@ impl Observer {
         Self { routes, in_flight: metrics::gauge!("progressdb_http_requests_in_flight") }
     }
 
-    /// Starts to observe a request of `method` that matched `route`.
-    pub(super) fn begin(&self, route: Option<&str>, method: &Method) -> Observation<'_> {
+    /// Counts a request of `method` that matched `route`.
+    pub(super) fn begin(&self, route: Option<&str>, method: &Method) -> InFlight<'_> {
         self.in_flight.increment(1.0);
         let known = self.routes.get_key_value(route.unwrap_or(UNMATCHED));
         let method = index_of(method.as_str());
-        Observation {
+        InFlight {
             in_flight: &self.in_flight,
             route: known.map(|(name, operations)| (name.as_str(), operations)),
             method,
@@ -106,7 +106,7 @@ impl Observer {
     }
 }
 
-impl Observation<'_> {
+impl InFlight<'_> {
     pub(super) fn started(&self) -> Instant {
         self.started
     }
@@ -129,7 +129,7 @@ impl Observation<'_> {
     }
 }
 
-impl Drop for Observation<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.in_flight.decrement(1.0);
     }
@@ -142,9 +142,9 @@ mod tests {
     #[test]
     fn only_templates_become_labels() {
         let documented = Documented { route: "/a/{k}".into(), method: "GET", statuses: vec![200] };
-        let observer = Observer::new([documented]);
-        assert_eq!(observer.begin(Some("/a/{k}"), &Method::GET).route(), "/a/{k}");
-        assert_eq!(observer.begin(None, &Method::GET).route(), UNMATCHED);
-        assert_eq!(observer.begin(Some("/a/secret"), &Method::GET).route(), UNMATCHED);
+        let metrics = RequestMetrics::new([documented]);
+        assert_eq!(metrics.begin(Some("/a/{k}"), &Method::GET).route(), "/a/{k}");
+        assert_eq!(metrics.begin(None, &Method::GET).route(), UNMATCHED);
+        assert_eq!(metrics.begin(Some("/a/secret"), &Method::GET).route(), UNMATCHED);
     }
 }

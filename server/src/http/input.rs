@@ -21,7 +21,7 @@ const MAX_ROLE: usize = 64;
 /// What a client sends to create or change a thread.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = ThreadWrite, example = json!({"title": "General"}))]
-pub(super) struct ThreadPayload<'a> {
+pub(super) struct ThreadInput<'a> {
     /// Never empty.
     #[schema(min_length = 1, required, nullable = false)]
     title: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct ThreadPayload<'a> {
 /// What a client sends to create a message.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = MessageCreate, example = json!({"body": {"text": "hello"}, "role": "user"}))]
-pub(super) struct MessagePayload<'a> {
+pub(super) struct MessageInput<'a> {
     /// Any JSON but `null`; kept to the letter.
     #[serde(borrow)]
     #[schema(value_type = AnyButNull, required)]
@@ -57,7 +57,7 @@ pub(super) struct MessagePayload<'a> {
 /// What a client sends to change a message.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = MessageUpdate, example = json!({"body": {"text": "hello again"}}))]
-pub(super) struct MessageChange<'a> {
+pub(super) struct MessageUpdateInput<'a> {
     /// Any JSON but `null`; kept to the letter.
     #[serde(borrow)]
     #[schema(value_type = AnyButNull, required)]
@@ -84,9 +84,9 @@ impl ToSchema for AnyButNull {}
 pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], refusal: &'static str) -> Result<T, Error> {
     // A struct would also be read from a JSON array, field by field.
     if first_byte(bytes) != Some(b'{') || nested_deeper_than(bytes, MAX_DEPTH) {
-        return Err(Error::InvalidPayload(refusal));
+        return Err(Error::InvalidInput(refusal));
     }
-    serde_json::from_slice(bytes).map_err(|_| Error::InvalidPayload(refusal))
+    serde_json::from_slice(bytes).map_err(|_| Error::InvalidInput(refusal))
 }
 
 fn first_byte(json: &[u8]) -> Option<u8> {
@@ -152,7 +152,7 @@ pub(super) fn thread_update(bytes: &[u8]) -> Result<ThreadUpdate, Error> {
 }
 
 fn thread(bytes: &[u8], refusal: &'static str) -> Result<ThreadContent, Error> {
-    let ThreadPayload { title, slug, metadata } = parse(bytes, refusal)?;
+    let ThreadInput { title, slug, metadata } = parse(bytes, refusal)?;
     let title = title.unwrap_or_default();
     let mut findings = Findings::default();
     findings.check(!title.is_empty(), "title: cannot be empty");
@@ -164,7 +164,7 @@ fn thread(bytes: &[u8], refusal: &'static str) -> Result<ThreadContent, Error> {
 
 /// A new message of `thread`.
 pub(super) fn new_message(bytes: &[u8], thread: ThreadId) -> Result<NewMessage, Error> {
-    let MessagePayload { body, role, reply_to, metadata } = parse(bytes, "invalid message payload")?;
+    let MessageInput { body, role, reply_to, metadata } = parse(bytes, "invalid message payload")?;
     let mut findings = Findings::default();
     findings.check(body.is_some(), "body: cannot be empty");
     findings.check(!is_longer_than(role.as_deref(), MAX_ROLE), "role: too long (maximum 64 characters)");
@@ -178,7 +178,7 @@ pub(super) fn new_message(bytes: &[u8], thread: ThreadId) -> Result<NewMessage, 
 
 /// The change of a message; role and parent stay what they were.
 pub(super) fn message_update(bytes: &[u8]) -> Result<MessageUpdate, Error> {
-    let MessageChange { body, metadata } = parse(bytes, "invalid message update payload")?;
+    let MessageUpdateInput { body, metadata } = parse(bytes, "invalid message update payload")?;
     let mut findings = Findings::default();
     findings.check(body.is_some(), "body: cannot be empty");
     let metadata = findings.metadata(metadata);
@@ -199,7 +199,7 @@ mod tests {
 
     fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
         match result.expect_err("should be refused") {
-            Error::InvalidPayload(text) => text.to_owned(),
+            Error::InvalidInput(text) => text.to_owned(),
             Error::Validation(text) => format!("validation errors: {text}"),
             other => panic!("another error: {other:?}"),
         }

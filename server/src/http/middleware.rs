@@ -18,12 +18,12 @@ use tracing::{Instrument as _, Span};
 use super::App;
 use super::activity::Activity;
 use super::auth::{Access, Role};
-use super::call::{Query, named_user};
 use super::error::{Error, Internal};
 use super::head;
 use super::limits::Allowance;
+use super::limits::{ReplyMemory, Taker};
 use super::listen::Peer;
-use super::replies::{ReplyMemory, Taker};
+use super::request::{Query, named_user};
 use crate::model::UserId;
 use crate::telemetry::traces;
 
@@ -36,13 +36,13 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let observation = app.observer().begin(matched.as_ref().map(MatchedPath::as_str), &method);
+    let in_flight = app.metrics().begin(matched.as_ref().map(MatchedPath::as_str), &method);
     let id = app.request_ids().of(request.headers());
-    let span = trace(&request, observation.route(), &id);
+    let span = trace(&request, in_flight.route(), &id);
     let cors = app.cors().judge(request.headers());
     let may_be_stored = is_documentation(request.uri().path());
     let mut allowance = None;
-    let mut response = match admit(&app, &request, observation.started(), &mut allowance) {
+    let mut response = match admit(&app, &request, in_flight.started(), &mut allowance) {
         Ok(Some(access)) => {
             request.extensions_mut().insert(access);
             let replies = app.limits().replies_to(request.uri().path());
@@ -52,22 +52,22 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         Err(error) => error.into_response(),
     };
     let status = response.status();
-    observation.answered(status);
+    in_flight.answered(status);
     span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("error.type", status.as_str()).record("otel.status_code", "ERROR");
     }
     if let Some(Internal(error)) = response.extensions_mut().remove() {
         let id = String::from_utf8_lossy(id.as_bytes());
-        tracing::error!(event = "http.internal_error", request_id = %id, route = observation.route(), error);
+        tracing::error!(event = "http.internal_error", request_id = %id, route = in_flight.route(), error);
     }
     tracing::debug!(
         event = "http.request",
         request_id = ?id,
         %method,
-        route = observation.route(),
+        route = in_flight.route(),
         status = status.as_u16(),
-        elapsed_us = observation.started().elapsed().as_micros() as u64,
+        elapsed_us = in_flight.started().elapsed().as_micros() as u64,
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

@@ -18,12 +18,12 @@ use serde::de::DeserializeOwned;
 
 use super::App;
 use super::auth::{Access, user_header};
-use super::body;
 use super::conditional::{Conditions, Verdict, tag_of_bytes, tag_of_revision};
 use super::error::Error;
 use super::head;
-use super::payload::{self, Payload};
-use super::respond;
+use super::input;
+use super::limits::{self, ReceivedBody};
+use super::output;
 use crate::db::{Caller, Db, Idempotency, WriteOptions};
 use crate::model::{InvalidKey, InvalidUserId, MessageKey, ThreadId, UserId};
 
@@ -32,7 +32,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// A request on its way through its handler, but for its body.
-pub(super) struct Call {
+pub(super) struct Request {
     app: App,
     method: Method,
     uri: Uri,
@@ -40,7 +40,7 @@ pub(super) struct Call {
     access: Access,
 }
 
-impl FromRequestParts<App> for Call {
+impl FromRequestParts<App> for Request {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
@@ -54,7 +54,7 @@ impl FromRequestParts<App> for Call {
     }
 }
 
-impl Call {
+impl Request {
     pub(super) fn app(&self) -> &App {
         &self.app
     }
@@ -130,7 +130,7 @@ impl Call {
     ) -> Result<Response, Error> {
         let tag = tag_of_revision(revision);
         match Conditions::of(&self.headers)?.judge(&tag) {
-            Verdict::Fresh => Ok(tagged(respond::json(StatusCode::OK, value), tag, storing)),
+            Verdict::Fresh => Ok(tagged(output::json(StatusCode::OK, value), tag, storing)),
             verdict => unchanged_or_refused(verdict, tag, storing),
         }
     }
@@ -140,7 +140,7 @@ impl Call {
         let bytes = serde_json::to_vec(value).map_err(Error::Encoding)?;
         let (tag, storing) = (tag_of_bytes(&bytes), Storing::Revalidate);
         match Conditions::of(&self.headers)?.judge(&tag) {
-            Verdict::Fresh => Ok(tagged(respond::json_text(StatusCode::OK, bytes), tag, storing)),
+            Verdict::Fresh => Ok(tagged(output::json_text(StatusCode::OK, bytes), tag, storing)),
             verdict => unchanged_or_refused(verdict, tag, storing),
         }
     }
@@ -175,15 +175,15 @@ impl Call {
     }
 
     /// The whole `body` of this request, within the limits.
-    pub(super) async fn read(&self, body: Body) -> Result<Payload, Error> {
+    pub(super) async fn read(&self, body: Body) -> Result<ReceivedBody, Error> {
         head::check_content_coding(&self.headers)?;
-        payload::read(body, self.headers.contains_key(header::EXPECT), self.app.limits()).await
+        limits::read(body, self.headers.contains_key(header::EXPECT), self.app.limits()).await
     }
 
     /// Options in the body, or the defaults if there is none.
     pub(super) async fn options<T: Default + DeserializeOwned>(&self, body: Body) -> Result<T, Error> {
         let bytes = self.read(body).await?;
-        if bytes.is_empty() { Ok(T::default()) } else { body::parse(&bytes, "invalid request") }
+        if bytes.is_empty() { Ok(T::default()) } else { input::parse(&bytes, "invalid request") }
     }
 }
 
