@@ -4,12 +4,10 @@
 //! Without it the tests are skipped by name, and fail under `CI=true`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod harness;
-
 use std::path::PathBuf;
 use std::process::Command;
 
-use harness::{ADMIN_KEY, BACKEND_KEY, Server, Setup, finish, python};
+use testing::{ADMIN_KEY, BACKEND_KEY, Server, Setup, finish, python};
 
 fn command(python: &PathBuf, setup: &Setup) -> Command {
     let mut command = Command::new(python);

@@ -4,14 +4,12 @@
 //! Where there is none these tests are skipped by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod harness;
-
 use std::path::PathBuf;
 use std::process::Command;
 
-use harness::http::{Answer, Request};
-use harness::{ADMIN_KEY, Server, Setup, message, messages, thread, wait_until};
 use serde_json::{Value, json};
+use testing::http::{Answer, Request};
+use testing::{ADMIN_KEY, Server, Setup, message, messages, thread, wait_until};
 
 const YEARS_70: i64 = 70 * 365 * 86_400;
 const DAY: i64 = 86_400;
@@ -30,7 +28,7 @@ impl Wild {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock/step.c");
         let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
         if !made.is_ok_and(|status| status.success()) {
-            harness::missing(test, "there is no C compiler");
+            testing::missing(test, "there is no C compiler");
             return None;
         }
         let setup = setup
@@ -90,7 +88,7 @@ fn a_step_is_held_said_everywhere_and_accepted_by_an_administrator() {
     });
     let purge = Request::new("POST", "/admin/jobs/purge").key(ADMIN_KEY);
     check_held(&server.send(&purge));
-    server.send(&Request::new("POST", "/admin/clock").key(harness::BACKEND_KEY)).check_status(403);
+    server.send(&Request::new("POST", "/admin/clock").key(testing::BACKEND_KEY)).check_status(403);
     check_held(&user.post(&messages(&t), &json!({ "body": 2 })));
 
     let accepted = accept(&server).check_status(200).json();
@@ -130,7 +128,7 @@ fn a_start_70_years_ahead_refuses_writes_until_the_flag_accepts_it() {
     let Some(mut wild) = Wild::new("a_start_70_years_ahead_refuses_writes_until_the_flag_accepts_it") else { return };
     wild.set(YEARS_70);
     let server = wild.setup.start();
-    check_held(&server.user("ann").post(harness::THREADS, &json!({ "title": "t" })));
+    check_held(&server.user("ann").post(testing::THREADS, &json!({ "title": "t" })));
     wild.set(0);
     let t = server.user("ann").create_thread("t");
     server.stop().check_code(0);

@@ -3,17 +3,14 @@
 //! Needs root for an ext4 of its own on a loop device; elsewhere the tests are skipped by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod harness;
-
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-
-use harness::disk::Disk;
-use harness::http::{Connection, Request};
-use harness::{Server, Setup, THREADS, messages, temporary_directory, thread, wait_until};
+use testing::disk::Disk;
+use testing::http::{Connection, Request};
+use testing::{Server, Setup, THREADS, messages, temporary_directory, thread, wait_until};
 
 const MIB: u64 = 1 << 20;
 /// An error of the file system turns it read-only.

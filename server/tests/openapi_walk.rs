@@ -4,12 +4,9 @@
 //! a 5xx.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod harness;
-
 use serde_json::{Value, json};
-
-use harness::http::{Answer, Request, encode};
-use harness::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Server, Setup, User, message, thread};
+use testing::http::{Answer, Request, encode};
+use testing::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Server, Setup, User, message, thread};
 
 /// Stands in everything that the owner wrote, and in his id.
 const CANARY: &str = "canary-7f3a";
@@ -161,7 +158,7 @@ fn a_stranger_sees_nothing_through_queries_and_headers_either() {
     let own = stranger.create_thread("own");
     stranger.append(&own, "own");
     let list = |query: String| format!("/frontend/v1/threads?{query}");
-    let own_messages = |query: String| format!("{}?{query}", harness::messages(&own));
+    let own_messages = |query: String| format!("{}?{query}", testing::messages(&own));
     for target in [
         list(format!("author={}", encode(&owner.id))),
         list(format!("anchor={t}&limit=1000")),
@@ -182,7 +179,7 @@ fn a_stranger_sees_nothing_through_queries_and_headers_either() {
             assert!(!answer.text().contains(&format!("\"{t}\"")), "{target}: {answer}");
         }
     }
-    let answer = stranger.post(&harness::messages(&own), &json!({ "body": 1, "reply_to": m }));
+    let answer = stranger.post(&testing::messages(&own), &json!({ "body": 1, "reply_to": m }));
     assert!((400..500).contains(&answer.status), "{answer}");
     // The same idempotency key does not open another user's answer.
     let keyed = |user: &User, target: &str| {
@@ -190,8 +187,8 @@ fn a_stranger_sees_nothing_through_queries_and_headers_either() {
         user.send(&request.header("Prefer", "return=representation").json(&json!({ "title": CANARY, "body": CANARY })))
     };
     keyed(&owner, "/frontend/v1/threads").check_status(202);
-    keyed(&owner, &harness::messages(&t)).check_status(202);
+    keyed(&owner, &testing::messages(&t)).check_status(202);
     let created = keyed(&stranger, "/frontend/v1/threads");
     assert_eq!((created.status, created.header("idempotency-replayed")), (202, None), "{created}");
-    keyed(&stranger, &harness::messages(&t)).check_status(403);
+    keyed(&stranger, &testing::messages(&t)).check_status(403);
 }

@@ -1,8 +1,7 @@
 //! The chart of the definition: it goes and comes back, also elsewhere, as docs/kubernetes.md says.
 
+use progressdb_e2e::{Namespace, helm, kubectl, kubectl_with, root, run};
 use serde_json::json;
-
-use crate::harness::{Namespace, helm, kubectl, kubectl_with, root, run};
 
 const CHART: &str = "charts/progressdb-crds";
 const CRD: &str = "progressdbs.progressdb.io";

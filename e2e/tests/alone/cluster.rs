@@ -1,8 +1,8 @@
 //! Parts of Kubernetes that end, while clients write.
 
+use progressdb_e2e::{Namespace, Writers, cluster_script, is_own_cluster, kubectl, try_kubectl, wait_until};
 use serde_json::json;
-
-use crate::harness::{Namespace, Writers, cluster_script, is_own_cluster, kubectl, skip, try_kubectl, wait_until};
+use testing::skip;
 
 /// Says so, and that it is not, where the cluster is somebody's.
 fn may_stop_parts(test: &str) -> bool {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use progressdb_e2e::{Namespace, SYSTEM, Writers, helm, image, kubectl, kubectl_with, pause, try_kubectl, wait_until};
 use serde_json::json;
-
-use crate::harness::{Namespace, SYSTEM, Writers, helm, image, kubectl, kubectl_with, pause, try_kubectl, wait_until};
 
 /// Kills the operator's pod every five seconds until it is dropped.
 struct Killer {

@@ -1,8 +1,7 @@
 //! The charts under every name that Helm allows, and what the cluster's own roles then may.
 
+use progressdb_e2e::{Namespace, kubectl, kubectl_with, root, run, try_kubectl};
 use serde_json::json;
-
-use crate::harness::{Namespace, kubectl, kubectl_with, root, run, try_kubectl};
 
 /// The charts as a tool packages them that adds a digest to their version.
 fn charts() -> tempfile::TempDir {

@@ -1,8 +1,7 @@
 //! What is left of a database when its resource goes, by its policy, and when its whole namespace does.
 
+use progressdb_e2e::{Database, Namespace, kubectl, wait_until};
 use serde_json::{Value, json};
-
-use crate::harness::{Database, Namespace, kubectl, wait_until};
 
 fn gone(database: &Database<'_>) {
     wait_until("the resource has gone", || !database.is_there());

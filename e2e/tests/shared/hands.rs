@@ -1,8 +1,7 @@
 //! What people do by hand to objects of a database: it is taken back, or done, and costs neither data nor a server.
 
+use progressdb_e2e::{Namespace, Writers, kubectl, kubectl_with, plugin, wait_until};
 use serde_json::{Value, json};
-
-use crate::harness::{Namespace, Writers, kubectl, kubectl_with, plugin, wait_until};
 
 #[test]
 fn edited_labels_selectors_and_ports_are_taken_back_while_it_serves() {
@@ -151,7 +150,7 @@ fn a_pod_that_has_the_name_of_the_server_s_is_told() {
     let namespace = Namespace::new("pod");
     let database = namespace.database("chat", json!({ "suspend": true }));
     database.wait_for("Suspended", "True", "Requested");
-    let image = crate::harness::image("progressdb:dev");
+    let image = progressdb_e2e::image("progressdb:dev");
     let secure = json!({
         "allowPrivilegeEscalation": false, "runAsNonRoot": true, "runAsUser": 1000,
         "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },

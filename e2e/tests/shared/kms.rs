@@ -8,8 +8,9 @@ mod player;
 use serde_json::{Value, json};
 
 use self::player::{Identity, Player, SECRET, Way};
-use crate::harness::http::Answer;
-use crate::harness::{Client, Database, Namespace, is_own_cluster, skip, wait_until};
+use progressdb_e2e::{Client, Database, Namespace, is_own_cluster, wait_until};
+use testing::http::Answer;
+use testing::skip;
 
 /// Runs `check` with every one of these at once, each in a namespace of its own.
 fn for_every(test: &str, ways: &[Way], check: impl Fn(&mut Player, &Namespace) + Sync) {

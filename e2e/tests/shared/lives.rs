@@ -1,8 +1,7 @@
 //! What happens to a database that serves: pods die, settings and images change, volumes grow. Clients write all along.
 
+use progressdb_e2e::{Namespace, Writers, image, wait_until};
 use serde_json::json;
-
-use crate::harness::{Namespace, Writers, image, wait_until};
 
 #[test]
 fn a_pod_that_is_killed_loses_nothing_that_was_acknowledged() {

@@ -1,11 +1,6 @@
 //! What can be tried beside each other, each test in a namespace of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-#[path = "../../../server/tests/servers/mod.rs"]
-mod servers;
-
 mod charts;
 mod deletion;
 mod hands;

@@ -3,10 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
+use progressdb_e2e::{Namespace, plugin};
 use serde_json::json;
-
-use crate::harness::http::{Connection, Request};
-use crate::harness::{Namespace, plugin};
+use testing::http::{Connection, Request};
 
 #[test]
 fn it_tells_the_status_the_keys_and_everything_and_connects() {
@@ -24,7 +23,7 @@ fn it_tells_the_status_the_keys_and_everything_and_connects() {
     for role in ["admin", "backend", "frontend", "signing"] {
         assert!(!report.contains(&database.key(role)), "the report has the {role} key");
     }
-    let missing = crate::harness::plugin(&["status", "nobody", "-n", &namespace.name]).unwrap_err();
+    let missing = progressdb_e2e::plugin(&["status", "nobody", "-n", &namespace.name]).unwrap_err();
     assert!(missing.contains("there is no ProgressDB nobody"), "{missing}");
     connects(&namespace.name);
 }

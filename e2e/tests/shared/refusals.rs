@@ -1,8 +1,7 @@
 //! What people get wrong: each is a condition that says what to do, heals by itself, and touches no data.
 
+use progressdb_e2e::{Namespace, image, wait_until};
 use serde_json::json;
-
-use crate::harness::{Namespace, image, wait_until};
 
 #[test]
 fn a_secret_that_is_missing_empty_and_then_there() {
@@ -58,13 +57,13 @@ fn a_storage_class_that_is_missing_and_then_there() {
     let database = namespace.database("chat", json!({ "storage": { "embedded": { "storageClassName": class } } }));
     let message = database.wait_for("StorageReady", "False", "StorageClassMissing");
     assert!(message.contains(&class), "{message}");
-    let default = crate::harness::kubectl(&["get", "storageclass", "-o", "json"]);
+    let default = progressdb_e2e::kubectl(&["get", "storageclass", "-o", "json"]);
     let classes: serde_json::Value = serde_json::from_str(&default).unwrap();
     let mut like = classes["items"][0].clone();
     like["metadata"] = json!({ "name": class });
-    crate::harness::kubectl_with(&["apply", "-f", "-"], &like.to_string()).unwrap();
+    progressdb_e2e::kubectl_with(&["apply", "-f", "-"], &like.to_string()).unwrap();
     database.ready();
-    crate::harness::kubectl(&["delete", "storageclass", &class]);
+    progressdb_e2e::kubectl(&["delete", "storageclass", &class]);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Every rule of the CRD, with a valid and an invalid example, judged by the real API server.
 
+use progressdb_e2e::{Database, Namespace, kubectl_with, root};
 use serde_json::{Value, json};
-
-use crate::harness::{Database, Namespace, kubectl_with, root};
 
 #[test]
 fn the_api_server_holds_every_rule() {

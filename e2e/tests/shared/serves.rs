@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Instant;
 
+use progressdb_e2e::{Namespace, root, run};
 use serde_json::json;
-
-use crate::harness::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Namespace, SIGNING_KEY, python, root, run};
+use testing::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, python};
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the time is shown, not judged")]
@@ -56,7 +56,7 @@ fn the_released_python_client_works_through_the_service() {
 #[test]
 fn every_field_is_explained_by_kubectl() {
     for path in ["spec", "spec.storage.embedded", "spec.kms.vault.auth", "spec.drain", "status"] {
-        let text = crate::harness::kubectl(&["explain", &format!("progressdb.{path}")]);
+        let text = progressdb_e2e::kubectl(&["explain", &format!("progressdb.{path}")]);
         assert!(!text.contains("<no description>"), "{text}");
         assert!(text.contains("FIELDS:"), "{text}");
     }

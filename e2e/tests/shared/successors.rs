@@ -1,9 +1,8 @@
 //! A server that runs is not stopped for a pod that cannot be: the API server, admission, quotas, the scheduler and the
 //! nodes are asked before, and clients notice nothing.
 
+use progressdb_e2e::{Database, Namespace, Writers, kubectl, kubectl_with, wait_until};
 use serde_json::{Value, json};
-
-use crate::harness::{Database, Namespace, Writers, kubectl, kubectl_with, wait_until};
 
 /// Asks for something that cannot be, and takes it back.
 fn cannot_be(database: &Database<'_>, change: Value, reason: &str, words: &str) {

@@ -1,9 +1,9 @@
 //! Bodies: not JSON, too deep, too large, too many.
 
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{BACKEND_KEY, Setup, THREADS, messages, wait_until};
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{BACKEND_KEY, Setup, THREADS, messages, wait_until};
 use crate::victim::{MIB, Victim};
 
 #[test]

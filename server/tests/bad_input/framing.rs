@@ -1,9 +1,9 @@
 //! Heads and framing: too long, malformed, ambiguous, pipelined; keys and headers of any bytes.
 
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, messages, thread};
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, messages, thread};
 use crate::victim::Victim;
 
 #[test]

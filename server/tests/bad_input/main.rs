@@ -2,9 +2,6 @@
 //! write, never memory without bound.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod bodies;
 mod framing;
 mod open_files;

@@ -4,9 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::json;
-
-use crate::harness::http::{Connection, Request};
-use crate::harness::{Server, Setup, finish, messages, timed};
+use testing::http::{Connection, Request};
+use testing::{Server, Setup, finish, messages, timed};
 
 /// `serve` under a hard limit of open files.
 fn limited(setup: &Setup, limit: u64) -> Command {

@@ -3,9 +3,9 @@
 use std::io::Read as _;
 
 use serde_json::{Value, json};
+use testing::http::{Answer, Connection, Request, encode};
+use testing::{ADMIN_KEY, GENEROUS, Server, Setup, THREADS, User, message, messages, thread, timed, wait_until};
 
-use crate::harness::http::{Answer, Connection, Request, encode};
-use crate::harness::{ADMIN_KEY, GENEROUS, Server, Setup, THREADS, User, message, messages, thread, timed, wait_until};
 use crate::victim::MIB;
 
 /// Kilobytes of text.

@@ -1,9 +1,9 @@
 //! Clients that are slow, leave, or are too many.
 
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{GENEROUS, Setup, THREADS, messages, missing, timed, wait_until};
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{GENEROUS, Setup, THREADS, messages, missing, timed, wait_until};
 use crate::victim::Victim;
 
 #[test]

@@ -1,7 +1,7 @@
 //! The server under abuse, and the check that it took no harm.
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{Server, Setup, THREADS, User, message, messages, thread};
+use testing::http::{Connection, Request};
+use testing::{Server, Setup, THREADS, User, message, messages, thread};
 
 pub(crate) const MIB: u64 = 1 << 20;
 

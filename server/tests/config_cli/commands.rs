@@ -4,9 +4,9 @@ use std::io::PipeWriter;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use testing::http::Request;
+use testing::{Setup, finish, message, program};
 
-use crate::harness::http::Request;
-use crate::harness::{Setup, finish, message, program};
 use crate::write;
 
 #[test]

@@ -1,9 +1,6 @@
 //! The command line: where settings come from, how wrong ones are refused, and the commands that start nothing.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod commands;
 mod documentation;
 mod seeds;
@@ -13,7 +10,7 @@ mod start;
 use std::fs;
 use std::path::Path;
 
-const SECRETS: [&str; 4] = [harness::BACKEND_KEY, harness::FRONTEND_KEY, harness::ADMIN_KEY, harness::SIGNING_KEY];
+const SECRETS: [&str; 4] = [testing::BACKEND_KEY, testing::FRONTEND_KEY, testing::ADMIN_KEY, testing::SIGNING_KEY];
 
 fn write(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::harness::{Finished, Setup, finish, skip};
+use testing::{Finished, Setup, finish, skip};
 
 /// What is around the commands: `expect NAME TEXT COMMAND` compares what a command prints, without white space.
 const AROUND: &str = r#"
@@ -100,6 +100,6 @@ fn every_command_of_the_earlier_documentation_works_as_written() {
 fn alone(script: &str, setup: &Setup) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script]).current_dir(setup.root());
-    command.env_clear().env("PATH", crate::harness::variable("PATH").unwrap_or_default());
+    command.env_clear().env("PATH", testing::variable("PATH").unwrap_or_default());
     command
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use testing::{Finished, Setup, finish, program};
 
-use crate::harness::{Finished, Setup, finish, program};
 use crate::{check_no_secrets, write};
 
 #[test]

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use testing::http::Request;
+use testing::{BACKEND_KEY, Server, Setup, THREADS, finish, program, skip, wait_until};
 
-use crate::harness::http::Request;
-use crate::harness::{BACKEND_KEY, Server, Setup, THREADS, finish, program, skip, wait_until};
 use crate::{check_no_secrets, write};
 
 /// A file in the style of the earlier server's sample: underscored integers, sizes, short durations, and keys that

@@ -1,9 +1,8 @@
 //! The admin routes: shapes of the earlier server's code, lists never `null` and always limited.
 
 use serde_json::{Value, json};
-
-use crate::harness::http::{Answer, Request, encode};
-use crate::harness::{ADMIN_KEY, Server, Setup, User, message, thread, wait_until};
+use testing::http::{Answer, Request, encode};
+use testing::{ADMIN_KEY, Server, Setup, User, message, thread, wait_until};
 
 /// Three threads of user1 with 3, 3 and 2 messages.
 fn eight_messages(server: &Server) -> (User, Vec<String>, Vec<Vec<String>>) {

@@ -1,9 +1,8 @@
 //! Who may call: how keys are sent, signatures, authors, and the route that signs.
 
 use serde_json::json;
-
-use crate::harness::http::{Request, signature};
-use crate::harness::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, THREADS};
+use testing::http::{Request, signature};
+use testing::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, THREADS};
 
 const VECTORS: [(&str, &str); 2] = [
     ("user1", "1c0d39859b33b032c6a315790e70f92dc8738c4575026f89b0d5325e2e34920b"),
@@ -89,7 +88,7 @@ fn every_id_that_is_signed_can_be_used() {
         for request in [
             signed,
             Request::get(THREADS).key(BACKEND_KEY).header("X-User-ID", user),
-            Request::get(&format!("{THREADS}?author={}", crate::harness::http::encode(user))).key(BACKEND_KEY),
+            Request::get(&format!("{THREADS}?author={}", testing::http::encode(user))).key(BACKEND_KEY),
         ] {
             assert_eq!(server.send(&request).check_status(200).keys("threads"), [own.as_str()], "{user:?}");
         }

@@ -1,9 +1,8 @@
 //! `ETag`, `If-Match` and `If-None-Match`: no one overwrites what he has not seen, or is sent what he has.
 
 use serde_json::json;
-
-use crate::harness::http::{Answer, Request};
-use crate::harness::{ADMIN_KEY, Server, Setup, THREADS, User, message, messages, thread};
+use testing::http::{Answer, Request};
+use testing::{ADMIN_KEY, Server, Setup, THREADS, User, message, messages, thread};
 
 #[track_caller]
 fn etag(answer: &Answer) -> String {

@@ -1,9 +1,8 @@
 //! The error table: who asks what wrongly, and the exact answer.
 
 use serde_json::json;
-
-use crate::harness::http::{Answer, Request};
-use crate::harness::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Setup, THREADS, message, messages, thread};
+use testing::http::{Answer, Request};
+use testing::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Setup, THREADS, message, messages, thread};
 
 const NOT_YOURS: &str = "access denied: not thread owner or participant";
 
@@ -169,7 +168,7 @@ fn a_deleted_thread_is_404_to_its_owner_and_403_to_others() {
         ("DELETE", message(&t, &m)),
     ] {
         let body = json!({ "title": "x", "body": "x" });
-        let ask = |user: &crate::harness::User| user.send(&user.request(method, &target).json(&body));
+        let ask = |user: &testing::User| user.send(&user.request(method, &target).json(&body));
         ask(&owner).check_error(404, "thread not found");
         ask(&stranger).check_error(403, NOT_YOURS);
     }

@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-
-use crate::harness::http::{Answer, Connection, Request};
-use crate::harness::{
-    ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Server, Setup, THREADS, message, messages, thread, wait_until,
-};
+use testing::http::{Answer, Connection, Request};
+use testing::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, Server, Setup, THREADS, message, messages, thread, wait_until};
 
 /// Sends a head as it is written here; line ends are added.
 #[track_caller]

@@ -1,9 +1,8 @@
 //! `Idempotency-Key`: the same request twice is one write and one answer.
 
 use serde_json::{Value, json};
-
-use crate::harness::http::Answer;
-use crate::harness::{Setup, THREADS, User, message, messages, thread};
+use testing::http::Answer;
+use testing::{Setup, THREADS, User, message, messages, thread};
 
 fn keyed(user: &User, key: &str, method: &str, target: &str, body: &Value) -> Answer {
     user.send(&user.request(method, target).header("Idempotency-Key", key).json(body))

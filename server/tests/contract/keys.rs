@@ -1,9 +1,8 @@
 //! Keys in paths and queries: malformed ones, provisional ones, and ones put behind the wrong thread.
 
 use serde_json::json;
-
-use crate::harness::http::encode;
-use crate::harness::{Setup, THREADS, message, messages, thread};
+use testing::http::encode;
+use testing::{Setup, THREADS, message, messages, thread};
 
 #[test]
 fn a_malformed_thread_key_is_400_on_every_route() {

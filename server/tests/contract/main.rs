@@ -4,9 +4,6 @@
 //! nothing of the code behind them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod admin;
 mod auth;
 mod conditional;

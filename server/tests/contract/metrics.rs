@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Server, Setup, THREADS, wait_until};
+use testing::{Server, Setup, THREADS, wait_until};
 
 /// One family as it is scraped.
 #[derive(Debug, Default)]

@@ -1,9 +1,8 @@
 //! Threads and messages on the wire: their fields, what the server sets itself, and bodies kept to the letter.
 
 use serde_json::{Value, json};
-
-use crate::harness::http::Answer;
-use crate::harness::{Server, Setup, THREADS, User, message, messages, thread};
+use testing::http::Answer;
+use testing::{Server, Setup, THREADS, User, message, messages, thread};
 
 /// Fields that may be there beside the ones that must be.
 const THREAD_EXTRAS: [&str; 6] = ["slug", "metadata", "participants", "unread", "last_message_ts", "message_count"];
@@ -196,7 +195,7 @@ const BODIES: [&str; 17] = [
 #[track_caller]
 fn check_body(server: &Server, user: &User, t: &str, m: &str, body: &str) {
     let exact = format!("\"body\":{body}");
-    for target in [message(t, m), format!("{}?anchor={}&limit=1", messages(t), crate::harness::http::encode(m))] {
+    for target in [message(t, m), format!("{}?anchor={}&limit=1", messages(t), testing::http::encode(m))] {
         let answer = server.send(&user.request("GET", &target));
         answer.check_status(200);
         assert!(answer.text().contains(&exact), "{exact} is not in {answer}");

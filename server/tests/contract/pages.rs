@@ -1,8 +1,7 @@
 //! Pages in both directions: the worked examples as tables, orders, limits, and walks as the React hooks do them.
 
 use serde_json::{Value, json};
-
-use crate::harness::{Server, Setup, THREADS, User, message, messages, thread};
+use testing::{Server, Setup, THREADS, User, message, messages, thread};
 
 /// One row of a worked example: query, items by number, `has_before`, `has_after`.
 type Row = (&'static str, &'static [usize], bool, bool);

@@ -1,12 +1,11 @@
 //! Every mutation, followed by every read that should show it.
 
 use serde_json::{Value, json};
-
-use crate::harness::{Server, Setup, THREADS, User, message, messages, thread};
+use testing::{Server, Setup, THREADS, User, message, messages, thread};
 
 /// What a reader can see of a user, his thread and one message in it, by every route there is.
 fn view(server: &Server, user: &User, t: &str, m: Option<&str>) -> Value {
-    let body = |answer: crate::harness::http::Answer| match answer.status {
+    let body = |answer: testing::http::Answer| match answer.status {
         200 => answer.json(),
         status => json!(status),
     };

@@ -1,9 +1,8 @@
 //! Around the routes: health, CORS, the whitelist, rate limits, body limits, methods, request ids.
 
 use serde_json::json;
-
-use crate::harness::http::{Connection, Request};
-use crate::harness::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, message, messages, skip, thread};
+use testing::http::{Connection, Request};
+use testing::{ADMIN_KEY, BACKEND_KEY, Setup, THREADS, message, messages, skip, thread};
 
 #[test]
 fn health_needs_no_key() {
@@ -240,7 +239,7 @@ fn an_oversized_body_is_413_and_writes_nothing() {
         }
         let mut chunked = user.request("POST", THREADS).header("Transfer-Encoding", "chunked").bytes();
         chunked.extend_from_slice(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).as_bytes());
-        let mut connection = crate::harness::http::Connection::open(server.addr).unwrap();
+        let mut connection = testing::http::Connection::open(server.addr).unwrap();
         let sent = connection.write(&chunked);
         connection.read_answer(false).unwrap_or_else(|error| panic!("{error}, {sent:?}")).check_refusal(413);
     }

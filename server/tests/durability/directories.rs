@@ -4,8 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-
-use crate::harness::{Setup, skip, thread};
+use testing::{Setup, skip, thread};
 
 #[test]
 fn a_second_process_is_refused_with_75_and_harms_nothing() {

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-
-use crate::harness::http::{Answer, Connection, Request, encode};
-use crate::harness::{BACKEND_KEY, Random, Server, THREADS, message, messages, thread};
+use testing::http::{Answer, Connection, Request, encode};
+use testing::{BACKEND_KEY, Random, Server, THREADS, message, messages, thread};
 
 /// Everyone who writes is this user: all write to the same threads.
 const USER: &str = "writer";

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::json;
-
-use crate::harness::{Random, Server, Setup, User, messages, thread, wait_until};
+use testing::{Random, Server, Setup, User, messages, thread, wait_until};
 
 /// The files of the write-ahead log, the oldest first.
 fn logs(db: &Path) -> Vec<PathBuf> {

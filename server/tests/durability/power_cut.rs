@@ -13,10 +13,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-
-use crate::harness::disk::Disk;
-use crate::harness::http::Connection;
-use crate::harness::{Random, Server, Setup, User, message, messages, temporary_directory, variable, wait_until};
+use testing::disk::Disk;
+use testing::http::Connection;
+use testing::{Random, Server, Setup, User, message, messages, temporary_directory, variable, wait_until};
 
 const WRITERS: usize = 4;
 const GIB: u64 = 1 << 30;

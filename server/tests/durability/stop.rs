@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{Random, Setup, messages, timed, wait_until};
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{Random, Setup, messages, timed, wait_until};
 use crate::load::{Book, run, shared_threads};
 
 #[test]

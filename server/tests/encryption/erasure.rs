@@ -1,10 +1,10 @@
 //! Erasure: the keys go first, and after a compaction no file holds what they opened.
 
 use serde_json::json;
+use testing::http::{Answer, Request};
+use testing::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, THREADS, User, thread, wait_until};
 
 use crate::files::{check_none, holding};
-use crate::harness::http::{Answer, Request};
-use crate::harness::{BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Setup, THREADS, User, thread, wait_until};
 use crate::{CANARY, encrypted, post, status, write_canaries};
 
 #[test]
@@ -77,7 +77,7 @@ fn after_a_compaction_no_file_holds_an_erased_text_or_a_wrapped_key() {
             wait_until("no file holds the wrapped key", || holding(setup.db(), key_id).is_empty());
             check_none(&holding(setup.db(), CANARY.as_bytes()));
         }
-        assert_eq!(user.get(&crate::harness::messages(&kept)).json()["messages"][0]["body"], json!("stays"));
+        assert_eq!(user.get(&testing::messages(&kept)).json()["messages"][0]["body"], json!("stays"));
     }
 }
 

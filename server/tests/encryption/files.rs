@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::Setup;
+use testing::Setup;
+
 use crate::{CANARY, encrypted, write_canaries};
 
 /// The files under a directory whose bytes hold `needle`.

@@ -1,9 +1,9 @@
 //! Turning encryption on and off, and refusing what does not fit.
 
 use serde_json::json;
+use testing::{Setup, messages, thread};
 
 use crate::files::{check_none, holding};
-use crate::harness::{Setup, messages, thread};
 use crate::{CANARY, MASTER_KEY, OTHER_KEY, encrypted, key_file, post, status, wait_until_sealed, write_canaries};
 
 #[test]

@@ -4,8 +4,6 @@
 
 mod erasure;
 mod files;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod lifecycle;
 mod rotation;
 mod secrets;
@@ -14,9 +12,9 @@ mod vectors;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use harness::http::{Answer, Request};
-use harness::{ADMIN_KEY, Server, Setup};
 use serde_json::{Value, json};
+use testing::http::{Answer, Request};
+use testing::{ADMIN_KEY, Server, Setup};
 
 /// Stands in everything that a test writes.
 pub(crate) const CANARY: &str = "canary-4c1e8f";
@@ -58,7 +56,7 @@ pub(crate) fn status(server: &Server) -> Value {
 /// Waits until the sealing job is done for this epoch.
 #[track_caller]
 pub(crate) fn wait_until_sealed(server: &Server, epoch: u64) -> Value {
-    harness::wait_until("everything is sealed", || {
+    testing::wait_until("everything is sealed", || {
         let status = status(server);
         status["sealing"]["state"] == "done" && status["sealing"]["epoch"] == json!(epoch)
     });
@@ -69,11 +67,11 @@ pub(crate) fn wait_until_sealed(server: &Server, epoch: u64) -> Value {
 pub(crate) fn write_canaries(server: &Server) -> String {
     let user = server.user(&format!("user-{CANARY}"));
     let thread = json!({ "title": CANARY, "slug": CANARY, "metadata": { "m": CANARY } });
-    let created = user.request("POST", harness::THREADS).header("Idempotency-Key", CANARY).json(&thread);
+    let created = user.request("POST", testing::THREADS).header("Idempotency-Key", CANARY).json(&thread);
     let thread = user.send(&created).written();
     let message = user.append(&thread, CANARY);
-    user.put(&harness::message(&thread, &message), &json!({ "body": { "edited": CANARY } })).written();
+    user.put(&testing::message(&thread, &message), &json!({ "body": { "edited": CANARY } })).written();
     let gone = user.append(&thread, json!([CANARY]));
-    user.delete(&harness::message(&thread, &gone)).written();
+    user.delete(&testing::message(&thread, &gone)).written();
     thread
 }

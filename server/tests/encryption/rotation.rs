@@ -1,8 +1,8 @@
 //! Rotation of epochs, of the KMS key, and of one thread's key.
 
 use serde_json::json;
+use testing::{Setup, thread};
 
-use crate::harness::{Setup, thread};
 use crate::{MASTER_KEY, OTHER_KEY, encrypted, key_file, post, status, wait_until_sealed};
 
 #[test]
@@ -48,7 +48,7 @@ fn an_epoch_that_is_too_old_is_followed_by_the_next() {
     let impatient = encrypted(Setup::with_db(setup.db())).set("encryption.epoch_age", "1s");
     let impatient = impatient.set("encryption.kms.probe_interval", "1s");
     let server = impatient.start();
-    crate::harness::wait_until("an epoch was begun", || {
+    testing::wait_until("an epoch was begun", || {
         status(&server)["epochs"].as_array().unwrap().iter().any(|epoch| epoch["epoch"].as_u64().unwrap() > 1)
     });
 }
@@ -65,7 +65,7 @@ fn another_master_key_takes_over_while_both_are_configured() {
     let both = both.set("encryption.enabled", true).set("encryption.kms.master_key_file", new.to_str().unwrap());
     let both = both.set("encryption.kms.escrow_key_files", json!([old.to_str().unwrap()]));
     let server = both.start();
-    crate::harness::wait_until("the epoch is wrapped anew", || status(&server)["epochs"][0]["wrapped_by"] != before);
+    testing::wait_until("the epoch is wrapped anew", || status(&server)["epochs"][0]["wrapped_by"] != before);
     server.stop().check_code(0).check_says(&["encryption.epoch_rewrapped"]);
     let alone = Setup::with_db(setup.db());
     let new = key_file(&alone, "new.key", OTHER_KEY);
@@ -85,7 +85,7 @@ fn one_thread_is_encrypted_anew_on_demand() {
     reencrypted.check_json(200, &json!({ "thread": key, "values": 3 }));
     server.admin(&format!("/admin/keys/{key}:key:1")).check_refusal(404);
     server.admin(&format!("/admin/keys/{key}:key:2")).check_status(200);
-    assert_eq!(user.get(&crate::harness::messages(&key)).json()["messages"][0]["body"], json!(1));
+    assert_eq!(user.get(&testing::messages(&key)).json()["messages"][0]["body"], json!(1));
     post(&server, "reencrypt", Some(json!({ "thread": "t:1" }))).check_refusal(404);
     post(&server, "reencrypt", Some(json!({ "thread": "no" }))).check_refusal(400);
     post(&server, "reencrypt", Some(json!({}))).check_refusal(400);

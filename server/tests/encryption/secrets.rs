@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use testing::{Setup, thread};
 
-use crate::harness::{Setup, thread};
 use crate::{MASTER_KEY, OTHER_KEY, encrypted, key_file, post, status};
 
 /// The forms in which a key could slip out.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{finish, python};
+use testing::{finish, python};
 
 #[test]
 fn an_independent_implementation_opens_what_we_sealed() {

@@ -3,13 +3,13 @@
 
 use progressdb_server::crypt::kms::Context;
 use serde_json::json;
+use testing::servers::listen::Call;
+use testing::servers::moto::credentials;
+use testing::servers::proxy::aws_error;
+use testing::servers::{Provider, secret_file};
+use testing::wait_until;
 
 use crate::client::{Client, check_error, epoch, random_key};
-use crate::harness::wait_until;
-use crate::servers::listen::Call;
-use crate::servers::moto::credentials;
-use crate::servers::proxy::aws_error;
-use crate::servers::{Provider, secret_file};
 
 #[test]
 fn the_context_goes_along_as_encryption_context() {
@@ -147,7 +147,7 @@ fn a_credentials_file_that_is_replaced_is_used_without_a_restart() {
     let kept = client.wrapped();
     let refusal =
         aws_error(400, "UnrecognizedClientException", "The security token included in the request is invalid.");
-    let unknown = |call: &crate::servers::listen::Call| {
+    let unknown = |call: &testing::servers::listen::Call| {
         !call.header("authorization").is_some_and(|value| value.contains("Credential=AKIASECOND/"))
     };
     provider.proxy().when(unknown, refusal);

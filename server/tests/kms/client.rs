@@ -3,9 +3,9 @@
 use progressdb_server::config::{self, Sources};
 use progressdb_server::crypt::KeyBytes;
 use progressdb_server::crypt::kms::{Context, Error, Health, Kms, Wrapped};
+use testing::servers::Settings;
+use testing::temporary_directory;
 use tokio::runtime::Runtime;
-
-use crate::servers::{Settings, directory};
 
 /// The database of most tests.
 pub(crate) const DATABASE: [u8; 16] = *b"database-of-test";
@@ -37,7 +37,7 @@ impl Client {
     /// Settings go the way of the server's: from variables through the configuration.
     #[track_caller]
     pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
-        let directory = directory();
+        let directory = temporary_directory();
         std::fs::write(directory.path().join(".env"), settings.lines()).unwrap();
         let loaded = config::load(&Sources { directory: directory.path().to_owned(), ..Sources::default() });
         let config = loaded.config.unwrap_or_else(|error| panic!("{error}"));

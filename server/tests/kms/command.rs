@@ -1,17 +1,17 @@
 //! `progressdb kms check`: what an operator sees, with the exit code that a job is judged by.
 
 use serde_json::{Value, json};
-
-use crate::harness::{Finished, finish, program};
-use crate::servers::listen::Reply;
-use crate::servers::moto::{REGION, SECRET_ACCESS_KEY};
-use crate::servers::proxy::{aws_error, vault_error};
-use crate::servers::{Provider, Settings, directory, providers, secret_file};
+use testing::servers::listen::Reply;
+use testing::servers::moto::{REGION, SECRET_ACCESS_KEY};
+use testing::servers::proxy::{aws_error, vault_error};
+use testing::servers::{Provider, Settings, providers, secret_file};
+use testing::temporary_directory;
+use testing::{Finished, finish, program};
 
 /// Runs it under these settings and some more variables; nothing may be left behind, no secret shown.
 #[track_caller]
 fn check(words: &[&str], settings: &Settings, environment: &[(&str, &str)], secrets: &[String]) -> Finished {
-    let directory = directory();
+    let directory = temporary_directory();
     let mut command = program(&[&["kms", "check"], words].concat(), directory.path());
     command.envs(settings.pairs()).envs(environment.iter().copied());
     let finished = finish(command);
@@ -87,7 +87,7 @@ fn a_refusal_is_reported_in_the_words_of_the_kms() {
 
 #[test]
 fn wrong_settings_are_refused_with_78() {
-    let directory = directory();
+    let directory = temporary_directory();
     let short = secret_file(directory.path(), "short", [1; 31]);
     let refused = [
         (Settings::default(), "encryption.kms.master_key_file"),

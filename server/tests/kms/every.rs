@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use progressdb_server::crypt::KeyBytes;
 use progressdb_server::crypt::kms::{Context, Wrapped};
+use testing::servers::{Provider, providers};
+use testing::wait_until;
 
 use crate::client::{Client, DATABASE, check_error, epoch, random_key};
-use crate::harness::wait_until;
-use crate::servers::{Provider, providers};
 
 /// Runs `check` for every provider, and says for which it failed.
 fn for_every(test: &str, check: impl Fn(&Provider, &Client)) {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use progressdb_server::crypt::KeyBytes;
 use progressdb_server::crypt::kms::Wrapped;
+use testing::servers::listen::Reply;
+use testing::servers::proxy::{Proxy, aws_error, vault_error};
+use testing::servers::{Provider, Settings, providers, secret_file, tls};
+use testing::temporary_directory;
+use testing::wait_until;
 
 use crate::client::{Client, epoch};
-use crate::harness::wait_until;
-use crate::servers::listen::Reply;
-use crate::servers::proxy::{Proxy, aws_error, vault_error};
-use crate::servers::{Provider, Settings, directory, providers, secret_file, tls};
 
 /// Tries of one call.
 const TRIES: usize = 3;
@@ -194,7 +195,7 @@ fn tls_needs_the_authority_that_the_settings_name() {
             Provider::vault("tls_needs_the_authority_that_the_settings_name")
         };
         let Some(provider) = provider else { continue };
-        let (authority, other, directory) = (tls::Authority::new(), tls::Authority::new(), directory());
+        let (authority, other, directory) = (tls::Authority::new(), tls::Authority::new(), temporary_directory());
         let proxy = Proxy::with_tls(provider.proxy().addr, &authority);
         let base = settings
             .set("endpoint", format!("https://{}", proxy.addr))

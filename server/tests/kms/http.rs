@@ -1,8 +1,9 @@
 //! A service that speaks the protocol of `prgkms`.
 
+use testing::servers::listen::Reply;
+use testing::servers::{Provider, secret_file};
+
 use crate::client::{Client, check_error, epoch};
-use crate::servers::listen::Reply;
-use crate::servers::{Provider, secret_file};
 
 #[test]
 fn a_key_that_is_unknown_is_never_made() {
@@ -39,8 +40,8 @@ fn a_key_made_anew_opens_nothing_old() {
     let kept = client.wrapped();
     let body = r#"{"key_id":"progressdb"}"#;
     let authorization = format!("Bearer {}", provider.base().get("token"));
-    let made = crate::harness::http::Request::new("POST", "/deks").header("Authorization", authorization).body(body);
-    let mut connection = crate::harness::http::Connection::open(provider.service().addr()).unwrap();
+    let made = testing::http::Request::new("POST", "/deks").header("Authorization", authorization).body(body);
+    let mut connection = testing::http::Connection::open(provider.service().addr()).unwrap();
     connection.send(&made).unwrap().check_status(201);
     client.check_refuses(&kept, "invalid", &["message authentication failed"]);
     client.check_opens(&client.wrapped());

@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use testing::servers::{Settings, secret_file};
+use testing::temporary_directory;
+
 use crate::client::{Client, check_error, epoch};
-use crate::servers::{Settings, directory, secret_file};
 
 const FIRST: [u8; 32] = [0x11; 32];
 const SECOND: [u8; 32] = [0x22; 32];
@@ -20,7 +22,7 @@ fn check_key_file(settings: &Settings, words: &[&str]) {
 
 #[test]
 fn a_key_is_the_same_as_bytes_as_digits_and_inline() {
-    let directory = directory();
+    let directory = temporary_directory();
     let digits = hex::encode(FIRST);
     let forms = [
         with_file(&secret_file(directory.path(), "bytes", FIRST)),
@@ -38,7 +40,7 @@ fn a_key_is_the_same_as_bytes_as_digits_and_inline() {
 
 #[test]
 fn any_escrow_key_opens_alone_what_was_wrapped_for_all() {
-    let directory = directory();
+    let directory = temporary_directory();
     let first = secret_file(directory.path(), "first", FIRST);
     let second = secret_file(directory.path(), "second", SECOND);
     let both = Client::new(&with_file(&first).set("escrow_key_files", &second));
@@ -54,7 +56,7 @@ fn any_escrow_key_opens_alone_what_was_wrapped_for_all() {
 
 #[test]
 fn a_wrong_master_key_is_named_by_its_fingerprint_and_so_is_the_right_one() {
-    let directory = directory();
+    let directory = temporary_directory();
     let wrapped = Client::new(&with_file(&secret_file(directory.path(), "first", FIRST))).wrapped();
     let other = Client::new(&with_file(&secret_file(directory.path(), "second", SECOND)));
     let have = other.describe().unwrap();
@@ -65,7 +67,7 @@ fn a_wrong_master_key_is_named_by_its_fingerprint_and_so_is_the_right_one() {
 
 #[test]
 fn a_key_file_that_is_missing_or_is_no_key_is_named() {
-    let directory = directory();
+    let directory = temporary_directory();
     let missing = directory.path().join("missing").to_str().unwrap().to_owned();
     check_key_file(&with_file(&missing), &[&missing]);
     let digits = hex::encode(FIRST);
@@ -89,7 +91,7 @@ fn a_key_file_that_is_missing_or_is_no_key_is_named() {
 
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
-    let directory = directory();
+    let directory = temporary_directory();
     let path = secret_file(directory.path(), "key", FIRST);
     let mode = |mode: u32| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     for open in [0o644, 0o604, 0o602, 0o606, 0o666, 0o620, 0o660, 0o777] {
@@ -104,7 +106,7 @@ fn a_key_file_that_others_may_read_is_refused() {
 
 #[test]
 fn a_key_file_as_kubernetes_mounts_it_is_accepted() {
-    let directory = directory();
+    let directory = temporary_directory();
     let path = secret_file(directory.path(), "key", FIRST);
     for mounted in [0o440, 0o640] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mounted)).unwrap();
@@ -114,7 +116,7 @@ fn a_key_file_as_kubernetes_mounts_it_is_accepted() {
 
 #[test]
 fn a_probe_notices_what_became_of_the_file() {
-    let directory = directory();
+    let directory = temporary_directory();
     let path = secret_file(directory.path(), "key", FIRST);
     let client = Client::new(&with_file(&path));
     let kept = client.wrapped();

@@ -2,14 +2,9 @@
 //!
 //! Through the library and through `progressdb kms check`. `every` holds what is the same for all four providers, the
 //! others what one of them alone can suffer. The servers, and which faults a proxy has to commit in their place, are
-//! described in `../servers`.
+//! described in `testing::servers`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::print_stdout, reason = "captured by the test runner, shown when the test fails")]
-
-#[path = "../harness/mod.rs"]
-mod harness;
-#[path = "../servers/mod.rs"]
-mod servers;
 
 mod aws;
 mod client;

@@ -1,12 +1,13 @@
 //! Proxies that the environment names: the clients of all providers take them in the same way.
 
-use crate::harness::{Finished, finish, program};
-use crate::servers::forward::{Forward, HOST};
-use crate::servers::{Settings, directory, providers};
+use testing::servers::forward::{Forward, HOST};
+use testing::servers::{Settings, providers};
+use testing::temporary_directory;
+use testing::{Finished, finish, program};
 
 #[track_caller]
 fn check(settings: &Settings, environment: &[(&str, &str)]) -> Finished {
-    let directory = directory();
+    let directory = temporary_directory();
     let mut command = program(&["kms", "check", "--json"], directory.path());
     command.envs(settings.pairs()).envs(environment.iter().copied());
     let finished = finish(command);

@@ -1,12 +1,12 @@
 //! A real Vault: its keys, policies, seal and end. What it does not do by itself, throttle, stands in `faults`.
 
 use serde_json::json;
+use testing::servers::Provider;
+use testing::servers::proxy::vault_error;
+use testing::servers::vault::KEY;
+use testing::wait_until;
 
 use crate::client::{Client, check_error, epoch};
-use crate::harness::wait_until;
-use crate::servers::Provider;
-use crate::servers::proxy::vault_error;
-use crate::servers::vault::KEY;
 
 #[test]
 fn a_rotated_key_wraps_with_its_new_version_and_opens_the_old() {

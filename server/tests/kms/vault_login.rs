@@ -1,12 +1,12 @@
 //! How one is known to Vault: tokens and their lives, AppRole, Kubernetes service accounts.
 
 use serde_json::json;
+use testing::servers::proxy::vault_error;
+use testing::servers::review::{TokenReview, service_account_token};
+use testing::servers::{Provider, Settings, secret_file};
+use testing::wait_until;
 
 use crate::client::{Client, check_error, epoch};
-use crate::harness::wait_until;
-use crate::servers::proxy::vault_error;
-use crate::servers::review::{TokenReview, service_account_token};
-use crate::servers::{Provider, Settings, secret_file};
 
 /// Uses the client until `enough`; every call must succeed.
 #[track_caller]

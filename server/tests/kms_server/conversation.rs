@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use testing::{Server, Setup, THREADS, User, message, messages, thread};
 
-use crate::harness::{Server, Setup, THREADS, User, message, messages, thread};
 use crate::{CANARY, check_kms_unavailable};
 
 /// A thread and what its user knows of it.

@@ -1,13 +1,13 @@
 //! Who the server is to its KMS, and how that changes while it runs.
 
 use serde_json::json;
+use testing::servers::listen::Call;
+use testing::servers::moto::credentials;
+use testing::servers::proxy::aws_error;
+use testing::servers::{Provider, Settings, secret_file};
+use testing::{Server, wait_until};
 
 use crate::conversation::Conversation;
-use crate::harness::{Server, wait_until};
-use crate::servers::listen::Call;
-use crate::servers::moto::credentials;
-use crate::servers::proxy::aws_error;
-use crate::servers::{Provider, Settings, secret_file};
 use crate::{calls, encrypted, for_every, readiness, status};
 
 /// The file in which the server finds who it is.

@@ -1,13 +1,8 @@
 //! A running server and its key management service: what the server asks of it, and what becomes of the server when it
-//! goes away, refuses, turns slow or changes its keys. Over all four providers; `../servers` says what stands for them.
+//! goes away, refuses, turns slow or changes its keys. Over all four providers; `testing::servers` says what stands for them.
 //!
 //! Providers are tested at the same time: most of a test is waiting.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "../harness/mod.rs"]
-mod harness;
-#[path = "../servers/mod.rs"]
-mod servers;
 
 mod conversation;
 mod credentials;
@@ -21,12 +16,12 @@ mod wrapped_keys;
 
 use std::path::{Path, PathBuf};
 
-use harness::http::{Answer, Request};
-use harness::{ADMIN_KEY, Server, Setup, wait_until};
 use serde_json::{Value, json};
-use servers::listen::Reply;
-use servers::proxy::{aws_error, vault_error};
-use servers::{Provider, Settings, providers};
+use testing::http::{Answer, Request};
+use testing::servers::listen::Reply;
+use testing::servers::proxy::{aws_error, vault_error};
+use testing::servers::{Provider, Settings, providers};
+use testing::{ADMIN_KEY, Server, Setup, wait_until};
 
 /// Stands in everything that a user writes.
 pub(crate) const CANARY: &str = "canary-71d0b6";

@@ -1,6 +1,7 @@
 //! What `/metrics` says of the KMS.
 
-use crate::harness::{Server, wait_until};
+use testing::{Server, wait_until};
+
 use crate::{calls, check_kms_unavailable, encrypted, for_every, metric, rotate, throttled, wait_until_kms_is};
 
 /// What is measured for one provider.

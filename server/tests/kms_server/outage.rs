@@ -1,11 +1,11 @@
 //! A KMS that goes away from a server that runs.
 
 use serde_json::{Value, json};
+use testing::servers::Provider;
+use testing::servers::listen::Reply;
+use testing::{Setup, wait_until};
 
 use crate::conversation::Conversation;
-use crate::harness::{Setup, wait_until};
-use crate::servers::Provider;
-use crate::servers::listen::Reply;
 use crate::{CANARY, encrypted, for_every, holding, readiness, status, wait_until_kms_is, wait_until_logged};
 
 /// How a KMS is gone.

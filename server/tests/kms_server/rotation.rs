@@ -1,10 +1,10 @@
 //! Rotation of epochs while the KMS comes and goes, and rotation of the KMS's own key.
 
 use serde_json::json;
+use testing::servers::{Provider, Settings};
+use testing::{Server, Setup, wait_until};
 
 use crate::conversation::Conversation;
-use crate::harness::{Server, Setup, wait_until};
-use crate::servers::{Provider, Settings};
 use crate::start::start_waiting;
 use crate::{check_kms_unavailable, copy, encrypt, encrypted, epochs, for_every, rotate, status};
 use crate::{wait_until_kms_is, wait_until_logged, wait_until_sealed};

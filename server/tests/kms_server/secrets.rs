@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use testing::http::Answer;
+use testing::servers::Provider;
+
 use crate::conversation::Conversation;
-use crate::harness::http::Answer;
-use crate::servers::Provider;
 use crate::{encrypted, for_every, readiness, rotate, wait_until_kms_is, wait_until_sealed};
 
 /// Secrets of the settings, tokens that were got with them, and keys as they were sent to be wrapped.

@@ -1,13 +1,13 @@
 //! A KMS that is not of use when a server starts.
 
 use serde_json::json;
+use testing::http::Request;
+use testing::servers::Provider;
+use testing::servers::proxy::aws_error;
+use testing::servers::vault::POLICY;
+use testing::{Server, Setup, THREADS, wait_until};
 
 use crate::conversation::Conversation;
-use crate::harness::http::Request;
-use crate::harness::{Server, Setup, THREADS, wait_until};
-use crate::servers::Provider;
-use crate::servers::proxy::aws_error;
-use crate::servers::vault::POLICY;
 use crate::{calls, encrypted, for_every, metric, readiness, throttled, wait_until_logged};
 
 /// Starts a server whose KMS is not of use, and checks that it lives and waits.

@@ -1,11 +1,11 @@
 //! What a server asks of a KMS that works: little.
 
 use serde_json::json;
+use testing::servers::Provider;
+use testing::servers::listen::Call;
+use testing::{Server, wait_until};
 
 use crate::conversation::Conversation;
-use crate::harness::{Server, wait_until};
-use crate::servers::Provider;
-use crate::servers::listen::Call;
 use crate::{calls, encrypted, epochs, for_every, metric, rotate};
 
 /// Waits until a server has made the calls of its start, and has nothing more to ask for an hour. The start is the first

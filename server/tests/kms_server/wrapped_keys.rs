@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use testing::servers::{Settings, secret_file};
+use testing::{Finished, Server, Setup, finish, program};
 
-use crate::harness::{Finished, Server, Setup, finish, program};
-use crate::servers::{Settings, secret_file};
 use crate::{encrypted, for_every, rotate, wait_until_logged};
 
 const TARGET: &str = "/admin/encryption/wrapped-keys";

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use testing::http::Request;
+use testing::{ADMIN_KEY, Answer, Server, Setup, THREADS, thread, timed, wait_until};
 
-use crate::harness::http::Request;
-use crate::harness::{ADMIN_KEY, Answer, Server, Setup, THREADS, thread, timed, wait_until};
 use crate::{OPENED_ROW, check_serves, fill_log, talkative};
 
 /// Nothing but where the server listens, which the tests must know.

@@ -6,9 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{ADMIN_KEY, Server, Setup, THREADS, messages, wait_until};
 
-use crate::harness::http::{Connection, Request};
-use crate::harness::{ADMIN_KEY, Server, Setup, THREADS, messages, wait_until};
 use crate::status_with;
 
 const LISTS: [&str; 4] = ["backend", "frontend", "admin", "signing"];

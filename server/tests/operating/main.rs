@@ -2,18 +2,15 @@
 //! restart.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-
 mod audit;
 mod events;
 mod key_files;
 mod signals;
 mod stalled;
 
-use harness::http::{Connection, Request};
-use harness::{Server, Setup, THREADS, User};
 use serde_json::json;
+use testing::http::{Connection, Request};
+use testing::{Server, Setup, THREADS, User};
 
 /// A row that every store has, opened, which is audited.
 const OPENED_ROW: &str = "/admin/keys/s:format?open=true";
@@ -60,5 +57,5 @@ fn check_serves(user: &User) {
 fn make_pipe(path: &std::path::Path) {
     let mut command = std::process::Command::new("mkfifo");
     command.arg(path);
-    harness::finish(command).check_code(0);
+    testing::finish(command).check_code(0);
 }

@@ -4,9 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 use serde_json::json;
+use testing::http::Request;
+use testing::{BACKEND_KEY, Server, Setup, wait_until};
 
-use crate::harness::http::Request;
-use crate::harness::{BACKEND_KEY, Server, Setup, wait_until};
 use crate::{check_serves, make_pipe, status_with};
 
 #[test]

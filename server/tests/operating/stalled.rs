@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use testing::http::Request;
+use testing::{Setup, timed, wait_until};
 
-use crate::harness::http::Request;
-use crate::harness::{Setup, timed, wait_until};
 use crate::{check_serves, fill_log, talk, talkative};
 
 const FULL: &str = "progressdb_log_lines_dropped_total{buffer=\"events\",reason=\"full\"}";

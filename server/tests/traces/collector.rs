@@ -10,10 +10,9 @@ use opentelemetry_proto::tonic::trace::v1 as wire;
 use prost::Message as _;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
-
-use crate::harness::wait_until;
-use crate::servers::listen::{Call, Listener, Reply};
-use crate::servers::tls::Authority;
+use testing::servers::listen::{Call, Listener, Reply};
+use testing::servers::tls::Authority;
+use testing::wait_until;
 
 /// A span as it was received.
 #[derive(Clone, Debug)]

@@ -1,11 +1,6 @@
 //! Traces, as a collector receives them: one for each request, continued from the caller and to the KMS.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
-#[path = "../servers/mod.rs"]
-mod servers;
-
 mod collector;
 mod variables;
 
@@ -13,12 +8,12 @@ use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
+use testing::http::Request;
+use testing::servers::Provider;
+use testing::servers::listen::Reply;
+use testing::{ADMIN_KEY, Setup, THREADS, messages, wait_until};
 
 use collector::{Collector, Span};
-use harness::http::Request;
-use harness::{ADMIN_KEY, Setup, THREADS, messages, wait_until};
-use servers::Provider;
-use servers::listen::Reply;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";

@@ -1,10 +1,11 @@
 //! The variables of OpenTelemetry mean here what its specification says.
 
+use testing::servers::forward::{Forward, HOST};
+use testing::servers::secret_file;
+use testing::servers::tls::Authority;
+use testing::{Finished, Setup, THREADS};
+
 use crate::collector::Collector;
-use crate::harness::{Finished, Setup, THREADS};
-use crate::servers::forward::{Forward, HOST};
-use crate::servers::secret_file;
-use crate::servers::tls::Authority;
 
 const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -53,7 +54,7 @@ fn a_collector_is_trusted_by_the_certificate_that_is_named() {
     let (authority, other) = (Authority::new(), Authority::new());
     let collector = Collector::with_tls(&authority);
     let url = format!("https://{}", collector.addr());
-    let directory = crate::servers::directory();
+    let directory = testing::temporary_directory();
     let right = secret_file(directory.path(), "ca.pem", &authority.pem);
     let wrong = secret_file(directory.path(), "other.pem", &other.pem);
     for variables in [vec![(ALL, url.as_str())], vec![(ALL, &url), ("OTEL_EXPORTER_OTLP_CERTIFICATE", &wrong)]] {

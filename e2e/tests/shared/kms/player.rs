@@ -2,14 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use progressdb_e2e::{Namespace, Relay, kubectl, try_kubectl};
 use serde_json::{Value, json};
-
-use crate::harness::{Namespace, Relay, kubectl, try_kubectl};
-use crate::servers::Provider;
-use crate::servers::listen::Call;
-use crate::servers::moto::{REGION, credentials};
-use crate::servers::proxy::aws_error;
-use crate::servers::vault::Vault;
+use testing::servers::Provider;
+use testing::servers::listen::Call;
+use testing::servers::moto::{REGION, credentials};
+use testing::servers::proxy::aws_error;
+use testing::servers::vault::Vault;
 
 /// The Secret with the server's identity.
 pub(super) const SECRET: &str = "identity";

@@ -8,12 +8,15 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::process::Process;
-use crate::harness::http::{Connection, Request};
-use crate::harness::python;
+use crate::http::{Connection, Request};
+use crate::machine::python;
 
+/// The region of every key.
 pub const REGION: &str = "eu-central-1";
 
+/// A running moto.
 pub struct Moto {
+    /// Where it listens.
     pub addr: SocketAddr,
     process: Process,
 }
@@ -22,7 +25,7 @@ impl Moto {
     /// `None` where there is none; `test` is then skipped.
     pub fn start(test: &str) -> Option<Self> {
         let mut command = Command::new(python(test, "moto.moto_server")?);
-        command.args(["-c", include_str!("serve_aws.py")]);
+        command.args(["-c", include_str!("../../servers/serve_aws.py")]);
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         let (process, words) = Process::start(command).expect("moto starts");
         Some(Self { addr: words[1].parse().unwrap(), process })
@@ -58,22 +61,27 @@ impl Moto {
         (here, there)
     }
 
+    /// Names a key.
     pub fn create_alias(&self, name: &str, key: &str) {
         self.call("CreateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
     }
 
+    /// Gives a name to another key.
     pub fn move_alias(&self, name: &str, key: &str) {
         self.call("UpdateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
     }
 
+    /// Neither answers nor refuses, until [`Self::go_on`].
     pub fn hang(&self) {
         self.process.hang();
     }
 
+    /// Ends [`Self::hang`].
     pub fn go_on(&self) {
         self.process.go_on();
     }
 
+    /// Ends it; its keys are lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }

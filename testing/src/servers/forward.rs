@@ -16,6 +16,7 @@ pub struct Forward {
 }
 
 impl Forward {
+    /// A proxy that passes everything to this server.
     pub fn to(server: SocketAddr) -> Self {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let mine = Arc::clone(&calls);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::listen::{Call, Listener, Reply};
 use super::tls::Authority;
-use crate::harness::http::Connection;
+use crate::http::Connection;
 
 type Applies = Box<dyn Fn(&Call) -> bool + Send>;
 
@@ -26,12 +26,14 @@ struct State {
 
 /// A proxy in front of one server. Of several faults that apply, the one given last wins.
 pub struct Proxy {
+    /// Where it listens.
     pub addr: SocketAddr,
     state: Arc<Mutex<State>>,
     _listener: Listener,
 }
 
 impl Proxy {
+    /// In front of this server.
     pub fn before(server: SocketAddr) -> Self {
         Self::start(server, None)
     }
@@ -52,6 +54,7 @@ impl Proxy {
         Self { addr: listener.addr, state, _listener: listener }
     }
 
+    /// Its address as a URL without TLS.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
@@ -85,6 +88,7 @@ impl Proxy {
         self.state.lock().unwrap().calls.clone()
     }
 
+    /// How many requests arrived so far.
     pub fn count(&self) -> usize {
         self.state.lock().unwrap().calls.len()
     }

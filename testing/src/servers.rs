@@ -5,15 +5,11 @@
 //! | local | files in a directory | |
 //! | aws | moto, which plays AWS KMS and STS | key states, throttling, signatures, expiry of credentials |
 //! | vault | a real Vault, in memory | throttling |
-//! | http | [`service`], the protocol of `prgkms` in this directory | throttling |
+//! | http | [`service`], the protocol of `prgkms` | throttling |
 //!
 //! [`Provider`] is one of the four, ready to use, with a switch for an outage; tests that are the same for all of them
 //! run over [`providers`]. A server that this machine cannot have skips its tests by name, and fails them under
 //! `CI=true`.
-#![allow(dead_code, unused_imports, reason = "each suite uses its part")]
-#![allow(unreachable_pub, reason = "a module of each suite, not a crate")]
-#![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
-#![allow(clippy::disallowed_methods, reason = "tests wait, read the clock and the environment")]
 
 pub mod forward;
 pub mod listen;
@@ -31,11 +27,6 @@ use std::path::Path;
 
 pub use provider::{Provider, providers};
 pub use settings::Settings;
-
-/// A directory of the test's own.
-pub fn directory() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("kms-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
 
 /// Writes a file that only its owner may read, and returns its path. Replaces it at once, as a mounted secret is.
 pub fn secret_file(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> String {

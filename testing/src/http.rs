@@ -4,30 +4,38 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
-use super::GENEROUS;
+use crate::waiting::GENEROUS;
 
 /// A request; bytes go out exactly as they are put in.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Such as `GET`.
     pub method: String,
+    /// Path and query, already encoded.
     pub target: String,
+    /// Besides `Host` and `Content-Length`.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// Without one there is no `Content-Length` either.
     pub body: Option<Vec<u8>>,
 }
 
 impl Request {
+    /// A request without headers or body.
     pub fn new(method: &str, target: &str) -> Self {
         Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
     }
 
+    /// A GET without headers.
     pub fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
 
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
@@ -40,13 +48,15 @@ impl Request {
 
     /// A frontend caller: user id and signature.
     pub fn signed(self, user: &str) -> Self {
-        self.key(super::FRONTEND_KEY).header("X-User-ID", user).header("X-User-Signature", signature(user))
+        self.key(crate::FRONTEND_KEY).header("X-User-ID", user).header("X-User-Signature", signature(user))
     }
 
+    /// Sets a JSON body.
     pub fn json(self, body: &Value) -> Self {
         self.header("Content-Type", "application/json").body(body.to_string())
     }
 
+    /// Sets a body.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = Some(body.as_ref().to_vec());
         self
@@ -72,7 +82,7 @@ impl Request {
 
 /// The signature of a user id under the example signing key.
 pub fn signature(user: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, super::SIGNING_KEY.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, crate::SIGNING_KEY.as_bytes());
     hex::encode(hmac::sign(&key, user.as_bytes()))
 }
 
@@ -114,14 +124,21 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Connects; whatever is read or written may take [`GENEROUS`].
     pub fn open(addr: SocketAddr) -> io::Result<Self> {
+        Self::open_within(addr, GENEROUS)
+    }
+
+    /// Connects; whatever is read or written may take this long.
+    pub fn open_within(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(GENEROUS))?;
-        stream.set_write_timeout(Some(GENEROUS))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
+    /// Sends a request and reads the answer to it.
     pub fn send(&mut self, request: &Request) -> io::Result<Answer> {
         // A server that refuses early may close before it has read everything; its answer counts.
         let sent = self.write(&request.bytes());
@@ -131,6 +148,7 @@ impl Connection {
         }
     }
 
+    /// Sends these bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
@@ -217,21 +235,26 @@ impl Connection {
 pub struct Answer {
     /// Method and target of the request, for failure messages.
     pub asked: String,
+    /// The status code.
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// As it was sent, without the framing.
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    /// The first value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 
+    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The body, which must be labelled as JSON and be JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         let kind = self.header("content-type").unwrap_or_default();
@@ -239,12 +262,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{}: {error} in {self}", self.asked))
     }
 
+    /// The status is this.
     #[track_caller]
     pub fn check_status(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{}: {self}", self.asked);
         self
     }
 
+    /// The status is this, and the body this JSON.
     #[track_caller]
     pub fn check_json(&self, status: u16, body: &Value) -> &Self {
         self.check_status(status);

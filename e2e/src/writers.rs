@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::http::{Connection, Request, encode};
-use super::{Client, Database, pause, wait_until};
+use crate::{Client, Database, pause, wait_until};
+use testing::http::{Connection, Request, encode};
 
+/// Running clients, and what was acknowledged to them.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
@@ -28,7 +29,7 @@ struct Written {
 }
 
 /// Where the messages of a thread are.
-pub(super) fn messages(thread: &str) -> String {
+pub(crate) fn messages(thread: &str) -> String {
     format!("/frontend/v1/threads/{}/messages", encode(thread))
 }
 

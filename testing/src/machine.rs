@@ -38,3 +38,16 @@ pub fn python(test: &str, import: &str) -> Option<PathBuf> {
     missing(test, &format!("{} has no {import}", python.display()));
     None
 }
+
+/// A directory of a test, on a real disk: the server refuses a file system in memory. Removed when dropped.
+pub fn temporary_directory() -> tempfile::TempDir {
+    let parent = build_directory().parent().unwrap().join("tmp");
+    std::fs::create_dir_all(&parent).unwrap();
+    tempfile::Builder::new().prefix("progressdb-").tempdir_in(parent).unwrap()
+}
+
+/// Where cargo puts programs of this profile; tests run from `deps` in it.
+pub fn build_directory() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}

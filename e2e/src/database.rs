@@ -6,16 +6,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::forward::{Forward, reaches};
-use super::http::{Answer, Connection, Request};
-use super::{Namespace, api, image, kubectl, wait_for, wait_until};
+use crate::forward::{Forward, reaches};
+use crate::{Namespace, TO_ANSWER, api, image, kubectl, wait_for, wait_until};
+use testing::http::{Answer, Connection, Request};
 
+/// A resource by its name; it need not be there.
 pub struct Database<'a> {
+    /// Where it is.
     pub namespace: &'a Namespace,
+    /// Its name, which its objects' names begin with.
     pub name: String,
 }
 
 impl<'a> Database<'a> {
+    /// Names a resource and creates nothing.
     pub fn new(namespace: &'a Namespace, name: &str) -> Self {
         Self { namespace, name: name.to_owned() }
     }
@@ -29,11 +33,13 @@ impl<'a> Database<'a> {
         })
     }
 
+    /// The resource, which is there.
     #[track_caller]
     pub fn get(&self) -> Value {
         self.namespace.get("progressdb", &self.name)
     }
 
+    /// Whether the resource is there.
     pub fn is_there(&self) -> bool {
         self.namespace.find("progressdb", &self.name).is_some()
     }
@@ -45,6 +51,7 @@ impl<'a> Database<'a> {
         self.namespace.kubectl(&["patch", "progressdb", &self.name, "--type=merge", "-p", &patch]);
     }
 
+    /// Asks for its deletion, and does not wait for it.
     #[track_caller]
     pub fn delete(&self) {
         self.namespace.kubectl(&["delete", "progressdb", &self.name, "--wait=false"]);
@@ -77,10 +84,12 @@ impl<'a> Database<'a> {
         self
     }
 
+    /// The name of its pod.
     pub fn pod(&self) -> String {
         format!("{}-0", self.name)
     }
 
+    /// The name of its claim.
     pub fn claim(&self) -> String {
         format!("{}-data-0", self.name)
     }
@@ -92,6 +101,7 @@ impl<'a> Database<'a> {
         Volume(claim["spec"]["volumeName"].as_str().unwrap().to_owned())
     }
 
+    /// Tells its pod from the pod that replaces it.
     #[track_caller]
     pub fn pod_uid(&self) -> String {
         self.namespace.get("pod", &self.pod())["metadata"]["uid"].as_str().unwrap().to_owned()
@@ -166,7 +176,7 @@ impl Volume {
     }
 }
 
-pub fn is_ready(pod: &Value) -> bool {
+pub(crate) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
@@ -200,18 +210,22 @@ pub struct Client {
 }
 
 impl Client {
+    /// Where the Service is reached from here.
     pub fn address(&self) -> SocketAddr {
         self.forward.as_ref().map_or(self.service, Forward::address)
     }
 
+    /// A connection to the Service; every answer on it must come within seconds.
     pub fn connect(&self) -> std::io::Result<Connection> {
-        Connection::open(self.address())
+        Connection::open_within(self.address(), TO_ANSWER)
     }
 
+    /// A request with this caller's key and user id.
     pub fn request(&self, method: &str, target: &str) -> Request {
         Request::new(method, target).key(&self.key).header("X-User-ID", &self.user)
     }
 
+    /// Sends a request on a connection of its own, again until there is an answer.
     #[track_caller]
     pub fn send(&self, request: &Request) -> Answer {
         wait_for("the Service answers", || self.connect().and_then(|mut connection| connection.send(request)).ok())
@@ -227,7 +241,7 @@ impl Client {
     /// Appends a message with this body.
     #[track_caller]
     pub fn append(&self, thread: &str, body: Value) -> String {
-        let request = self.request("POST", &super::writers::messages(thread));
+        let request = self.request("POST", &crate::writers::messages(thread));
         self.send(&request.header("Idempotency-Key", body.to_string()).json(&json!({ "body": body }))).written()
     }
 
@@ -236,7 +250,7 @@ impl Client {
     pub fn bodies(&self, thread: &str) -> Vec<Value> {
         let (mut bodies, mut cursor) = (Vec::new(), String::new());
         loop {
-            let target = format!("{}?limit=100{cursor}", super::writers::messages(thread));
+            let target = format!("{}?limit=100{cursor}", crate::writers::messages(thread));
             let page = self.send(&self.request("GET", &target)).check_status(200).json();
             let messages = page["messages"].as_array().unwrap();
             bodies.splice(0..0, messages.iter().map(|message| message["body"].clone()));
@@ -245,7 +259,7 @@ impl Client {
                 return bodies;
             }
             let anchor = page["pagination"]["before_anchor"].as_str().unwrap();
-            cursor = format!("&before={}", super::http::encode(anchor));
+            cursor = format!("&before={}", testing::http::encode(anchor));
         }
     }
 }

@@ -12,10 +12,18 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Authority {
     /// Its certificate in PEM, for `ca_file`.
     pub pem: String,
+    /// For a server on loopback.
     pub server: Arc<ServerConfig>,
 }
 
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authority {
+    /// A new authority with keys of its own.
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

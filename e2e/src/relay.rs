@@ -10,11 +10,13 @@ const MACHINE: &str = "198.18.0.1:0";
 
 /// Passes connections on until it is dropped.
 pub struct Relay {
+    /// Where pods reach it.
     pub addr: SocketAddr,
     stopped: Arc<AtomicBool>,
 }
 
 impl Relay {
+    /// A relay in front of this server.
     pub fn before(server: SocketAddr) -> Self {
         let socket = TcpListener::bind(MACHINE).unwrap();
         let (addr, stopped) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
@@ -31,6 +33,7 @@ impl Relay {
         relay
     }
 
+    /// Its address as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 /// Collects what a process writes, so that its pipe never fills unless a test wants it to.
-pub struct Pump {
+pub(crate) struct Pump {
     text: Arc<Mutex<String>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
     thread: Option<JoinHandle<()>>,
@@ -21,21 +21,22 @@ enum Gate {
 }
 
 impl Pump {
-    pub fn text(&self) -> String {
+    /// Everything so far.
+    pub(crate) fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
     /// Reads nothing until released, but for what is on its way.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.set(Gate::Held);
     }
 
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.set(Gate::Open);
     }
 
     /// Closes the pipe.
-    pub fn go_away(&self) {
+    pub(crate) fn go_away(&self) {
         self.set(Gate::Gone);
     }
 
@@ -44,11 +45,8 @@ impl Pump {
         self.gate.1.notify_all();
     }
 
-    pub fn finish(mut self) -> String {
-        self.finish_in_place()
-    }
-
-    pub fn finish_in_place(&mut self) -> String {
+    /// Everything up to the end of the pipe.
+    pub(crate) fn finish(&mut self) -> String {
         self.release();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -57,7 +55,7 @@ impl Pump {
     }
 }
 
-pub fn pump(source: impl Read + Send + 'static) -> Pump {
+pub(crate) fn pump(source: impl Read + Send + 'static) -> Pump {
     let text = Arc::new(Mutex::new(String::new()));
     let gate = Arc::new((Mutex::new(Gate::Open), Condvar::new()));
     let (sink, may_read) = (Arc::clone(&text), Arc::clone(&gate));

@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::environment::{missing, skip};
+use crate::machine::{missing, skip};
 
 /// A mounted image. Unmounted when dropped, also when the test fails, which frees the loop device too.
 pub struct Disk {
+    /// Where it is mounted.
     pub at: PathBuf,
+    /// The file that it lies in.
     pub image: PathBuf,
 }
 
@@ -57,6 +59,7 @@ impl Disk {
         line.split(' ').next().unwrap().trim_start_matches("/dev/").to_owned()
     }
 
+    /// Bytes that an ordinary user may still write.
     pub fn free(&self) -> u64 {
         let stat = rustix::fs::statvfs(&self.at).unwrap();
         stat.f_bavail * stat.f_frsize

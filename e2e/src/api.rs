@@ -8,11 +8,11 @@ use std::sync::{OnceLock, mpsc};
 
 use serde_json::Value;
 
-use super::http::{Connection, Request};
-use super::wait_for;
+use crate::wait_for;
+use testing::http::{Connection, Request};
 
 /// What the API server has at a path; `None` if there is nothing, and an error if it does not say.
-pub fn get(path: &str) -> Result<Option<Value>, String> {
+pub(crate) fn get(path: &str) -> Result<Option<Value>, String> {
     let mut connection = Connection::open(proxy()).map_err(|error| error.to_string())?;
     let answer = connection.send(&Request::get(path)).map_err(|error| error.to_string())?;
     match answer.status {
@@ -25,12 +25,12 @@ pub fn get(path: &str) -> Result<Option<Value>, String> {
 
 /// The object at a path, as soon as the API server says whether there is one.
 #[track_caller]
-pub fn find(path: &str) -> Option<Value> {
+pub(crate) fn find(path: &str) -> Option<Value> {
     wait_for("the API server answers", || get(path).ok())
 }
 
 /// Where the API has the objects of a kind, as kubectl names it.
-pub fn path(namespace: &str, kind: &str) -> String {
+pub(crate) fn path(namespace: &str, kind: &str) -> String {
     let (group, plural) = match kind {
         "pod" => ("api/v1", "pods"),
         "service" => ("api/v1", "services"),

@@ -2,13 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Database, api, kubectl, kubectl_with, try_kubectl, wait_for};
+use crate::{Database, api, kubectl, kubectl_with, try_kubectl, wait_for};
 
+/// A namespace; deleted when dropped, and described when the test failed.
 pub struct Namespace {
+    /// Its name.
     pub name: String,
 }
 
 impl Namespace {
+    /// A new namespace whose name contains `stem`.
     pub fn new(stem: &str) -> Self {
         let mut bytes = [0; 4];
         aws_lc_rs::rand::fill(&mut bytes).unwrap();

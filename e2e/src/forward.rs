@@ -6,29 +6,29 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::wait_for;
+use crate::wait_for;
 
 /// Whether this machine reaches an address of the cluster; what is refused there was reached.
-pub fn reaches(address: SocketAddr) -> bool {
+pub(crate) fn reaches(address: SocketAddr) -> bool {
     match TcpStream::connect_timeout(&address, Duration::from_secs(3)) {
         Ok(_) => true,
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
     }
 }
 
-pub struct Forward {
+pub(crate) struct Forward {
     namespace: String,
     service: String,
     running: Mutex<Option<(Child, SocketAddr)>>,
 }
 
 impl Forward {
-    pub fn new(namespace: &str, service: &str) -> Self {
+    pub(crate) fn new(namespace: &str, service: &str) -> Self {
         Self { namespace: namespace.to_owned(), service: service.to_owned(), running: Mutex::default() }
     }
 
     /// Where the Service is reached now.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         let mut running = self.running.lock().unwrap();
         if let Some((child, address)) = running.as_mut() {
             // It ends, or stops listening, when the pod that it was for has gone.

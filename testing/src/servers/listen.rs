@@ -9,20 +9,25 @@ use std::time::{Duration, Instant};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use crate::harness::GENEROUS;
+use crate::waiting::GENEROUS;
 
 /// A request that arrived.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// Such as `POST`.
     pub method: String,
+    /// As it stands in the request line.
     pub target: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// As long as `Content-Length` said.
     pub body: Vec<u8>,
+    /// When its headers had arrived.
     pub at: Instant,
 }
 
 impl Call {
+    /// The first value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
@@ -33,7 +38,7 @@ impl Call {
     }
 
     /// As it goes over the wire.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -47,9 +52,13 @@ impl Call {
 /// What becomes of a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
+    /// This is sent.
     Answer {
+        /// The status code.
         status: u16,
+        /// Besides those of the framing.
         headers: Vec<(String, String)>,
+        /// The body.
         body: Vec<u8>,
     },
     /// The connection ends without an answer.
@@ -59,11 +68,13 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// An answer of plain text.
     pub fn text(status: u16, text: &str) -> Self {
         let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
         Self::Answer { status, headers, body: text.as_bytes().to_vec() }
     }
 
+    /// An answer of JSON.
     pub fn json(status: u16, body: &Value) -> Self {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         Self::Answer { status, headers, body: body.to_string().into_bytes() }
@@ -80,11 +91,13 @@ impl Reply {
 
 /// A listening server; its connections end when it is dropped.
 pub struct Listener {
+    /// Where it listens.
     pub addr: SocketAddr,
     stopped: Arc<AtomicBool>,
 }
 
 impl Listener {
+    /// Listens, with TLS if given, and answers each request on a thread of its own.
     pub fn start(tls: Option<Arc<ServerConfig>>, answer: impl Fn(Call) -> Reply + Send + Sync + 'static) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();

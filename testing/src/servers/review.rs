@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::listen::{Call, Listener, Reply};
 
+/// A running server that reviews tokens.
 pub struct TokenReview {
     listener: Listener,
     accepted: Arc<Mutex<String>>,
@@ -21,6 +22,7 @@ impl TokenReview {
         Self { listener, accepted }
     }
 
+    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.listener.addr
     }

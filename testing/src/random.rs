@@ -1,6 +1,6 @@
 //! Chance that can be repeated.
 
-use super::variable;
+use crate::machine::variable;
 
 /// Numbers that look random and repeat for a seed (SplitMix64).
 #[derive(Clone)]
@@ -17,10 +17,12 @@ impl Random {
         Self(seed)
     }
 
+    /// A generator of its own, for another thread.
     pub fn fork(&mut self) -> Self {
         Self(self.number())
     }
 
+    /// The next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;

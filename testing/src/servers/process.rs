@@ -11,13 +11,13 @@ use rustix::process::{Pid, Signal};
 const TO_START: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// Starts `command` and returns the words of its line `listening ...`; `None` when it ends without.
-    pub(super) fn start(mut command: Command) -> Option<(Self, Vec<String>)> {
+    pub(crate) fn start(mut command: Command) -> Option<(Self, Vec<String>)> {
         // Standard input stays open for as long as the process may live: one of them ends with it.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -35,15 +35,15 @@ impl Process {
     }
 
     /// Neither answers nor refuses, until [`Self::go_on`].
-    pub(super) fn hang(&self) {
+    pub(crate) fn hang(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub(super) fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.signal(Signal::CONT);
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -24,12 +24,14 @@ struct State {
     versions: bool,
 }
 
+/// A running key management service.
 pub struct Service {
     listener: Listener,
     state: Arc<Mutex<State>>,
 }
 
 impl Service {
+    /// Has one key and accepts one token.
     pub fn start(token: &str) -> Self {
         let keys = BTreeMap::from([(KEY.to_owned(), vec![random()])]);
         let state = Arc::new(Mutex::new(State { tokens: vec![token.to_owned()], keys, versions: false }));
@@ -37,6 +39,7 @@ impl Service {
         Self { listener: Listener::start(None, move |call| mine.lock().unwrap().answer(&call)), state }
     }
 
+    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.listener.addr
     }
@@ -51,6 +54,7 @@ impl Service {
         self.state.lock().unwrap().tokens.push(token.to_owned());
     }
 
+    /// Deletes every key.
     pub fn delete_key(&self) {
         self.state.lock().unwrap().keys.clear();
     }
@@ -60,6 +64,7 @@ impl Service {
         self.state.lock().unwrap().versions = true;
     }
 
+    /// Makes a new version of the key.
     pub fn rotate_key(&self) {
         self.state.lock().unwrap().keys.get_mut(KEY).unwrap().push(random());
     }

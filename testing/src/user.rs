@@ -4,45 +4,53 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::BACKEND_KEY;
-use super::http::{self, Answer, Connection, Request};
+use crate::BACKEND_KEY;
+use crate::http::{self, Answer, Connection, Request};
 
 /// A person who calls the server with the backend key.
 #[derive(Clone)]
 pub struct User {
     addr: SocketAddr,
+    /// The user id.
     pub id: String,
 }
 
 impl User {
+    /// Calls the server at this address.
     pub fn new(addr: SocketAddr, id: &str) -> Self {
         Self { addr, id: id.to_owned() }
     }
 
+    /// A request with the backend key and this user id.
     pub fn request(&self, method: &str, target: &str) -> Request {
         Request::new(method, target).key(BACKEND_KEY).header("X-User-ID", &self.id)
     }
 
+    /// Sends a request on a connection of its own.
     #[track_caller]
     pub fn send(&self, request: &Request) -> Answer {
         send(self.addr, request)
     }
 
+    /// GET.
     #[track_caller]
     pub fn get(&self, target: &str) -> Answer {
         self.send(&self.request("GET", target))
     }
 
+    /// POST of JSON.
     #[track_caller]
     pub fn post(&self, target: &str, body: &Value) -> Answer {
         self.send(&self.request("POST", target).json(body))
     }
 
+    /// PUT of JSON.
     #[track_caller]
     pub fn put(&self, target: &str, body: &Value) -> Answer {
         self.send(&self.request("PUT", target).json(body))
     }
 
+    /// DELETE.
     #[track_caller]
     pub fn delete(&self, target: &str) -> Answer {
         self.send(&self.request("DELETE", target))
@@ -73,6 +81,7 @@ impl User {
     }
 }
 
+/// Where threads are created and listed.
 pub const THREADS: &str = "/frontend/v1/threads";
 
 /// `/frontend/v1/threads/{thread}`
@@ -90,6 +99,7 @@ pub fn message(thread: &str, key: &str) -> String {
     format!("{}/{}", messages(thread), http::encode(key))
 }
 
+/// Sends a request on a connection of its own, which must bring an answer.
 #[track_caller]
 pub fn send(addr: SocketAddr, request: &Request) -> Answer {
     match Connection::open(addr)

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::process::Process;
-use crate::harness::http::{Answer, Connection, Request};
-use crate::harness::{missing, variable};
+use crate::http::{Answer, Connection, Request};
+use crate::machine::{missing, variable};
 
 /// The transit key that exists from the start.
 pub const KEY: &str = "progressdb";
@@ -20,8 +20,11 @@ path "transit/decrypt/progressdb" { capabilities = ["update"] }
 path "transit/keys/progressdb" { capabilities = ["read"] }
 "#;
 
+/// A running Vault, unsealed.
 pub struct Vault {
+    /// Where it listens.
     pub addr: SocketAddr,
+    /// The root token.
     pub root: String,
     unseal: String,
     process: Process,
@@ -71,14 +74,17 @@ impl Vault {
         self.write("auth/token/create", &body)["auth"]["client_token"].as_str().unwrap().to_owned()
     }
 
+    /// Makes a new version of the key.
     pub fn rotate_key(&self) {
         self.write(&format!("transit/keys/{KEY}/rotate"), &json!({}));
     }
 
+    /// Changes settings of the key.
     pub fn configure_key(&self, options: &Value) {
         self.write(&format!("transit/keys/{KEY}/config"), options);
     }
 
+    /// Deletes the key.
     pub fn delete_key(&self) {
         self.configure_key(&json!({ "deletion_allowed": true }));
         let answer = self.send("DELETE", &format!("transit/keys/{KEY}"), &json!({}));
@@ -125,22 +131,27 @@ impl Vault {
         self.write(&format!("sys/leases/revoke-prefix/auth/{mount}/login"), &json!({}));
     }
 
+    /// Nothing can be asked of it until [`Self::unseal`].
     pub fn seal(&self) {
         self.write("sys/seal", &json!({}));
     }
 
+    /// Ends [`Self::seal`].
     pub fn unseal(&self) {
         self.write("sys/unseal", &json!({ "key": self.unseal }));
     }
 
+    /// Neither answers nor refuses, until [`Self::go_on`].
     pub fn hang(&self) {
         self.process.hang();
     }
 
+    /// Ends [`Self::hang`].
     pub fn go_on(&self) {
         self.process.go_on();
     }
 
+    /// Ends it; everything in it is lost.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -151,7 +162,7 @@ fn binary() -> Option<PathBuf> {
     if let Some(given) = variable("PROGRESSDB_TEST_VAULT") {
         return Some(PathBuf::from(given)).filter(|path| path.exists());
     }
-    let modules = include_str!("vault/go.mod");
+    let modules = include_str!("../../servers/vault/go.mod");
     let version = modules.lines().find_map(|line| line.trim().strip_prefix("github.com/hashicorp/vault v")).unwrap();
     let home = variable("HOME").unwrap_or_default();
     Some(PathBuf::from(home).join(format!(".cache/progressdb/bin/vault-{version}"))).filter(|path| path.exists())

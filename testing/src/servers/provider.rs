@@ -10,17 +10,20 @@ use super::moto::{self, Moto};
 use super::proxy::Proxy;
 use super::service::{self, Service};
 use super::vault::{self, Vault};
-use super::{Settings, directory, secret_file};
+use super::{Settings, secret_file};
+use crate::machine::temporary_directory;
 
 /// A token of the `http` provider; must never be seen in any output.
-pub const SERVICE_TOKEN: &str = "service-token-of-the-tests";
+const SERVICE_TOKEN: &str = "service-token-of-the-tests";
 
 /// A key management service that works, behind a proxy where it is a server.
 pub struct Provider {
+    /// As the server's configuration names it.
     pub name: &'static str,
     settings: Settings,
     /// In front of the server; `None` for local.
     pub proxy: Option<Proxy>,
+    /// For its files.
     pub directory: TempDir,
     /// What must not appear in any output.
     pub secrets: Vec<String>,
@@ -43,16 +46,18 @@ pub fn providers(test: &str) -> Vec<Provider> {
 }
 
 impl Provider {
+    /// A master key in a file.
     pub fn local() -> Self {
-        let directory = directory();
+        let directory = temporary_directory();
         let key = "5f".repeat(32);
         let path = secret_file(directory.path(), "master.key", &key);
         let settings = Settings::of("local").set("master_key_file", &path);
         Self { name: "local", settings, proxy: None, directory, secrets: vec![key], server: Server::Local(path.into()) }
     }
 
+    /// moto with one key; `None` where there is none, and `test` is then skipped.
     pub fn aws(test: &str) -> Option<Self> {
-        let (server, directory) = (Moto::start(test)?, directory());
+        let (server, directory) = (Moto::start(test)?, temporary_directory());
         let proxy = Proxy::before(server.addr);
         let credentials = secret_file(directory.path(), "credentials", moto::credentials("AKIAFIRST"));
         let settings = Settings::of("aws")
@@ -71,16 +76,17 @@ impl Provider {
         let token = server.token(json!({ "ttl": "1h", "no_default_policy": true }));
         let settings =
             Settings::of("vault").set("endpoint", proxy.url()).set("key_id", vault::KEY).set("token", &token);
-        let (secrets, directory) = (vec![token], directory());
+        let (secrets, directory) = (vec![token], temporary_directory());
         Some(Self { name: "vault", settings, proxy: Some(proxy), directory, secrets, server: Server::Vault(server) })
     }
 
+    /// The protocol of `prgkms` with one key.
     pub fn http() -> Self {
         let server = Service::start(SERVICE_TOKEN);
         let proxy = Proxy::before(server.addr());
         let settings =
             Settings::of("http").set("endpoint", proxy.addr).set("key_id", service::KEY).set("token", SERVICE_TOKEN);
-        let (secrets, directory) = (vec![SERVICE_TOKEN.to_owned()], directory());
+        let (secrets, directory) = (vec![SERVICE_TOKEN.to_owned()], temporary_directory());
         Self { name: "http", settings, proxy: Some(proxy), directory, secrets, server: Server::Service(server) }
     }
 
@@ -100,18 +106,21 @@ impl Provider {
         self.proxy.as_ref().expect("a provider with a server")
     }
 
+    /// The server behind `aws`.
     #[track_caller]
     pub fn moto(&mut self) -> &mut Moto {
         let Server::Moto(server) = &mut self.server else { panic!("{} is not moto", self.name) };
         server
     }
 
+    /// The server behind `vault`.
     #[track_caller]
     pub fn real_vault(&mut self) -> &mut Vault {
         let Server::Vault(server) = &mut self.server else { panic!("{} is not Vault", self.name) };
         server
     }
 
+    /// The server behind `http`.
     #[track_caller]
     pub fn service(&self) -> &Service {
         let Server::Service(server) = &self.server else { panic!("{} is not the service", self.name) };
