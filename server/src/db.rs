@@ -53,7 +53,8 @@ use crate::model::{MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Row};
 use crate::store::{Side, Store};
 
-pub use admin_rows::{RowPage, RowRequest, RowStore};
+pub use crate::rows::JobProgress;
+pub use admin_rows::{AdminRow, MessageFields, NamedRow, RowPage, RowRequest, RowStore};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
@@ -62,7 +63,7 @@ pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
 pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;
-pub use wrapped_keys::WrappedKeys;
+pub use wrapped_keys::{WrappedEpoch, WrappedKeys};
 
 /// The database; clones share it.
 #[derive(Clone)]

@@ -7,6 +7,7 @@
 
 mod activity;
 mod admin;
+mod admin_rows;
 mod audited;
 mod auth;
 mod clock;

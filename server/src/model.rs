@@ -1,12 +1,16 @@
 //! The checked types that every layer shares: ids, threads, messages, pages.
 //!
 //! A value of one of these types cannot be wrong: parsing happens once, at the border, and never again. This module
-//! knows neither JSON shapes (`http::body`) nor bytes on disk (`rows`).
+//! knows neither JSON shapes (`http::input`) nor bytes on disk (`rows`).
+
+mod keys;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
+
+pub use keys::{Commitment, ProviderKind, UnknownProvider, Wrapped, WrappedKey};
 
 /// A user's id: 1 to 128 bytes of UTF-8 without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

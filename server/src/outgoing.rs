@@ -1,4 +1,5 @@
-//! Connections that the server opens itself: to a KMS, to AWS, to a collector of traces. All take the same proxies.
+//! Connections that the server opens itself: to a KMS, to AWS, to a collector of traces. All take the same proxies, and a
+//! request that is made for a traced one names its trace.
 //!
 //! Which proxies there are, the configuration reads from the usual variables. Loopback and the addresses at which a
 //! cloud gives a machine its identity are always reached directly: what answers there is meant for this machine alone.
@@ -6,7 +7,13 @@
 use std::fmt;
 
 use aws_smithy_http_client::proxy::ProxyConfig;
+use axum::http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry_http::HeaderInjector;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use reqwest::NoProxy;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// Reached directly whatever the variables say: this machine, and the metadata services of clouds.
 const ALWAYS_DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::254,fd00:ec2::23";
@@ -49,6 +56,13 @@ impl Proxies {
         let config = url.and_then(|url| config(url).ok());
         config.map_or_else(ProxyConfig::disabled, |config| config.no_proxy(&self.direct))
     }
+}
+
+/// The headers that name the current trace to a service that is called; empty without one.
+pub(crate) fn trace_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(&mut headers));
+    headers
 }
 
 /// Without the addresses: they may hold a password.

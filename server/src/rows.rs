@@ -29,10 +29,8 @@
 mod codec;
 mod encoding;
 
-use crate::crypt::kms::Wrapped;
-use crate::crypt::seal::Commitment;
 use crate::keys::Hash16;
-use crate::model::{MessageContent, MessageId, ThreadContent, ThreadId, UserId};
+use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, UserId, Wrapped};
 
 /// The store formats that this version reads, first and last.
 pub const FORMATS_READ: [u32; 2] = [1, 1];

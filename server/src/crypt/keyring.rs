@@ -15,6 +15,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock as AsyncRwLock};
 use super::KeyBytes;
 use super::seal::{Commitment, NotSealedHere, Sealer, random_key};
 use crate::keys::Key;
+pub use crate::model::WrappedKey;
 
 /// A key at work, and its number among the keys of its owner.
 #[derive(Clone)]
@@ -23,15 +24,6 @@ pub struct NumberedKey {
     pub number: u32,
     /// What it seals and opens with.
     pub sealer: Arc<Sealer>,
-}
-
-/// A data key as it lies in the store: sealed by an epoch key in the place of its row.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WrappedKey {
-    /// What the key commits to.
-    pub commitment: Commitment,
-    /// Its 32 bytes, sealed.
-    pub sealed: Vec<u8>,
 }
 
 /// A data key that has no row yet. No epoch begins before this is dropped, which is when the row is on disk or will

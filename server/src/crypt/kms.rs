@@ -15,7 +15,6 @@ mod files;
 mod guard;
 mod health;
 mod http;
-mod kind;
 mod local;
 mod rest;
 pub mod settings;
@@ -34,26 +33,10 @@ use self::{
     local::Local,
     vault::Vault,
 };
-pub use self::{
-    context::Context,
-    error::Error,
-    health::Health,
-    kind::{ProviderKind, UnknownProvider},
-    settings::Settings,
-};
+pub use self::{context::Context, error::Error, health::Health, settings::Settings};
 use super::KeyBytes;
 use crate::clock::monotonic;
-
-/// A key that a KMS wrapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrapped {
-    /// Who wrapped it.
-    pub provider: ProviderKind,
-    /// By which key, with its version where the KMS has versions.
-    pub key_id: String,
-    /// What only the KMS can read.
-    pub blob: Vec<u8>,
-}
+pub use crate::model::{ProviderKind, UnknownProvider, Wrapped};
 
 /// A KMS; clones are one.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use aws_lc_rs::{constant_time, hkdf, rand};
 use zeroize::Zeroizing;
 
 use super::KeyBytes;
+pub use crate::model::Commitment;
 
 /// The first byte of every sealed value; plain ones start with a smaller one.
 pub const ENVELOPE: u8 = 0xe1;
@@ -30,10 +31,6 @@ pub const SEALS_A_KEY: u64 = 1 << 30;
 #[error("the sealed value does not open")]
 pub struct NotSealedHere;
 
-/// What a key says of itself without giving itself away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Commitment(pub [u8; 32]);
-
 impl Commitment {
     /// The commitment of a key.
     pub fn of(key: &KeyBytes) -> Self {
@@ -47,11 +44,6 @@ impl Commitment {
     /// Whether the key is the one committed to.
     pub fn is_of(&self, key: &KeyBytes) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &Self::of(key).0).is_ok()
-    }
-
-    /// The name of the key in receipts and logs.
-    pub fn key_id(&self) -> String {
-        hex::encode(&self.0[..8])
     }
 }
 

@@ -1,17 +1,16 @@
-//! The rows themselves, for the administrator: listed by readable name, shown as JSON.
+//! Admin rows: the rows of the store as they are, listed by readable name and decoded one at a time.
 //!
 //! What users wrote is left out of a row unless the caller asks to open it.
 
 mod show;
 
-use serde_json::Value;
-
 use super::{Db, Error, decode_key};
-use crate::keys::{Key, KeyRange, Partition, PartitionKind};
-use crate::model::ThreadId;
+use crate::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow};
+use crate::model::{MessageId, ThreadId};
 use crate::store::Direction;
 
 use show::show;
+pub use show::{AdminRow, MessageFields};
 
 /// Which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +51,15 @@ pub struct RowPage {
     pub has_after: bool,
     /// All with the prefix; counting stops at 10 000.
     pub total: u64,
+}
+
+/// A row under its name.
+#[derive(Clone, Debug)]
+pub struct NamedRow {
+    /// The readable name.
+    pub name: String,
+    /// What it holds.
+    pub row: AdminRow,
 }
 
 /// How many rows one request counts or looks at while it searches for a prefix.
@@ -106,12 +114,29 @@ impl Db {
         Ok(RowPage { names: front.into_iter().chain(middle).chain(behind).collect(), ..page })
     }
 
-    /// A row as JSON; none if there is no such row or the name is none.
-    pub async fn get_row(&self, name: &str, open: bool) -> Result<Option<Value>, Error> {
+    /// A row, with what users wrote if it is to be opened; none if there is no such row or the name is none.
+    pub async fn get_row(&self, name: &str, open: bool) -> Result<Option<NamedRow>, Error> {
         let Ok(key) = name.parse::<Key>() else { return Ok(None) };
+        self.row_of(key, open).await
+    }
+
+    /// The row of a message, deleted or not.
+    pub async fn get_message_row(
+        &self,
+        thread: ThreadId,
+        id: MessageId,
+        open: bool,
+    ) -> Result<Option<NamedRow>, Error> {
+        match self.row_of(Key::Thread(thread, ThreadRow::Message(id)), open).await? {
+            Some(row) => Ok(Some(row)),
+            None => self.row_of(Key::Thread(thread, ThreadRow::Deleted(id)), open).await,
+        }
+    }
+
+    async fn row_of(&self, key: Key, open: bool) -> Result<Option<NamedRow>, Error> {
         let Some(value) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
         let value = if matches!(key, Key::Store(_)) { value } else { self.open_value(key, value).await? };
-        show(key, &value, open).map(Some)
+        Ok(Some(NamedRow { name: key.to_string(), row: show(key, &value, open)? }))
     }
 }
 

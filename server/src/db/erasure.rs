@@ -174,8 +174,13 @@ impl Db {
         self.compact(compaction).await.map(|()| true)
     }
 
+    /// Rewrites every file of the store and deletes its checkpoints.
+    pub async fn compact_everything(&self) -> Result<(), Error> {
+        self.compact(Compaction::Everything).await
+    }
+
     /// Rewrites files so that nothing of what was removed is left in them.
-    pub async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+    async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
         let began = self.next_timestamp()?;
         self.0.store.compact(compaction).await.map_err(Error::Store)?;
         self.settle_erasures(began, compaction).await?;

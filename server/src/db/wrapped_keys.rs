@@ -6,6 +6,7 @@
 use super::epochs::{EpochError, list_epochs, unwrap_by};
 use super::{Db, Error};
 use crate::crypt::kms::{Context, Kms};
+use crate::model::{Commitment, Wrapped};
 use crate::rows::EpochKey;
 
 /// All wrapped epoch keys of one store.
@@ -13,17 +14,30 @@ use crate::rows::EpochKey;
 pub struct WrappedKeys {
     /// What they are bound to, beside the number of the epoch.
     pub database_id: [u8; 16],
-    /// By epoch, oldest first.
-    pub epochs: Vec<(u32, EpochKey)>,
+    /// Oldest first.
+    pub epochs: Vec<WrappedEpoch>,
+}
+
+/// The key of one epoch, as often as it was wrapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedEpoch {
+    /// The number of the epoch.
+    pub epoch: u32,
+    /// What the key commits to.
+    pub commitment: Commitment,
+    /// By whom it was wrapped; the newest last.
+    pub wraps: Vec<Wrapped>,
 }
 
 impl WrappedKeys {
     /// Has the KMS open the key of every epoch; those that it does not open, and why.
     pub async fn open_with(&self, kms: &Kms) -> Vec<(u32, EpochError)> {
         let mut failed = Vec::new();
-        for (epoch, row) in &self.epochs {
+        for WrappedEpoch { epoch, commitment, wraps } in &self.epochs {
             let context = Context { database_id: self.database_id, epoch: *epoch };
-            if let Err(error) = unwrap_by(kms, context, row).await {
+            // When the epoch began does not matter for its key.
+            let row = EpochKey { created: 0, commitment: *commitment, wraps: wraps.clone() };
+            if let Err(error) = unwrap_by(kms, context, &row).await {
                 failed.push((*epoch, error));
             }
         }
@@ -35,7 +49,10 @@ impl Db {
     /// The wrapped keys of all epochs; none if nothing is encrypted.
     pub async fn wrapped_keys(&self) -> Result<WrappedKeys, Error> {
         let epochs = list_epochs(&self.0.store).await?;
-        let epochs = epochs.into_iter().map(|(epoch, row, _)| (epoch, row)).collect();
-        Ok(WrappedKeys { database_id: self.0.database_id, epochs })
+        let wrapped = |(epoch, row, _): (u32, EpochKey, _)| {
+            let EpochKey { commitment, wraps, .. } = row;
+            WrappedEpoch { epoch, commitment, wraps }
+        };
+        Ok(WrappedKeys { database_id: self.0.database_id, epochs: epochs.into_iter().map(wrapped).collect() })
     }
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::admin_rows::show;
 use super::audited::{audited, written};
 use super::error::Error;
 use super::health::metrics_text;
@@ -17,8 +18,7 @@ use super::parameters::{
     LimitQuery, MessageCursorQuery, MessagePath, RowCursorQuery, ThreadCursorQuery, ThreadPath, UserPath,
 };
 use super::request::{Query, Request};
-use crate::db::{Db, Purged, RowRequest, RowStore};
-use crate::keys::{Key, ThreadRow};
+use crate::db::{Db, NamedRow, Purged, RowRequest, RowStore};
 use crate::model::{MessageId, MessageKey, Page, ThreadId, UserId};
 
 /// Where ids stand in `/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}`.
@@ -153,8 +153,8 @@ pub(super) async fn list_keys(request: Request) -> Result<Response, Error> {
 )]
 pub(super) async fn get_key(request: Request) -> Result<Response, Error> {
     let key = request.segment(KEY).ok_or(Error::Malformed("key"))?;
-    let row = read_row(&request, &key).await?.ok_or(Error::RowNotFound)?;
-    Ok(output::json(StatusCode::OK, &row))
+    let row = read_row(&request, async |open| Ok(request.db()?.get_row(&key, open).await?)).await?;
+    Ok(output::json(StatusCode::OK, &row.ok_or(Error::RowNotFound)?))
 }
 
 /// Lists users, each page sorted; continue with `after=after_anchor` while `has_after`.
@@ -230,12 +230,8 @@ pub(super) async fn get_message_row(request: Request) -> Result<Response, Error>
     }
     let seq = message.seq.ok_or(crate::db::Error::MessageNotFound)?;
     let id = MessageId { ts: message.ts, seq };
-    for row in [ThreadRow::Message(id), ThreadRow::Deleted(id)] {
-        if let Some(row) = read_row(&request, &Key::Thread(thread, row).to_string()).await? {
-            return Ok(output::json(StatusCode::OK, &row));
-        }
-    }
-    Err(crate::db::Error::MessageNotFound.into())
+    let row = read_row(&request, async |open| Ok(request.db()?.get_message_row(thread, id, open).await?)).await?;
+    Ok(output::json(StatusCode::OK, &row.ok_or(crate::db::Error::MessageNotFound)?))
 }
 
 /// Removes for good what was deleted long enough ago.
@@ -280,7 +276,10 @@ async fn purge_now(db: &Db, dry_run: bool) -> Result<Purged, Error> {
 }
 
 /// A row, with its sealed parts opened if the query says so.
-async fn read_row(request: &Request, key: &str) -> Result<Option<serde_json::Value>, Error> {
+async fn read_row(
+    request: &Request,
+    read: impl AsyncFnOnce(bool) -> Result<Option<NamedRow>, Error>,
+) -> Result<Option<serde_json::Value>, Error> {
     let open = match parameter(request.query(), "open")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -289,12 +288,12 @@ async fn read_row(request: &Request, key: &str) -> Result<Option<serde_json::Val
     if open {
         written().await?;
     }
-    let row = request.db()?.get_row(key, open).await?;
-    if open && row.is_some() {
-        tracing::info!(target: "audit", event = "admin.row_opened", key);
+    let Some(NamedRow { name, row }) = read(open).await? else { return Ok(None) };
+    if open {
+        tracing::info!(target: "audit", event = "admin.row_opened", key = name);
         written().await?;
     }
-    Ok(row)
+    Ok(Some(show(&name, &row)))
 }
 
 fn owned(query: Query<'_>, name: &'static str) -> Result<Option<String>, Error> {

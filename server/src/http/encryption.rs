@@ -11,10 +11,8 @@ use super::error::Error;
 use super::input;
 use super::output;
 use super::request::Request;
-use crate::db::{Db, SealedThread};
+use crate::db::{Db, JobProgress, SealedThread};
 use crate::model::ThreadId;
-use crate::rows::JobProgress;
-use crate::store::Compaction;
 
 /// The state of encryption.
 #[derive(Serialize, ToSchema)]
@@ -299,7 +297,7 @@ pub(super) async fn compact(request: Request) -> Result<Response, Error> {
 
 async fn compact_everything(db: &Db) -> Result<Vec<String>, Error> {
     let checkpoints = db.checkpoints();
-    db.compact(Compaction::Everything).await?;
+    db.compact_everything().await?;
     Ok(checkpoints)
 }
 

@@ -12,10 +12,8 @@ use super::audited::written;
 use super::error::Error;
 use super::output;
 use super::request::Request;
-use crate::crypt::kms::Wrapped;
-use crate::crypt::seal::Commitment;
-use crate::db::WrappedKeys;
-use crate::rows::EpochKey;
+use crate::db::{WrappedEpoch, WrappedKeys};
+use crate::model::{Commitment, Wrapped};
 
 /// The wrapped epoch keys of a database. They open nothing without the KMS that wrapped them.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -65,8 +63,8 @@ pub(super) async fn get_wrapped_keys(request: Request) -> Result<Response, Error
 
 impl WrappedKeysDocument {
     fn of(keys: &WrappedKeys) -> Self {
-        let of_epoch = |(epoch, row): &(u32, EpochKey)| {
-            let (epoch, commitment) = (epoch.to_string(), hex::encode(row.commitment.0));
+        let of_epoch = |key: &WrappedEpoch| {
+            let (epoch, commitment) = (key.epoch.to_string(), hex::encode(key.commitment.0));
             let document = move |wrap: &Wrapped| WrappedKeyDocument {
                 epoch: epoch.clone(),
                 provider: wrap.provider.to_string(),
@@ -74,7 +72,7 @@ impl WrappedKeysDocument {
                 wrapped: BASE64_STANDARD.encode(&wrap.blob),
                 commitment: commitment.clone(),
             };
-            row.wraps.iter().map(document).collect::<Vec<_>>()
+            key.wraps.iter().map(document).collect::<Vec<_>>()
         };
         let database_id = hex::encode(keys.database_id);
         Self { database_id, keys: keys.epochs.iter().flat_map(of_epoch).collect() }
@@ -87,7 +85,7 @@ pub fn parse_wrapped_keys(json: &[u8]) -> Result<WrappedKeys, String> {
     let mut database_id = [0; 16];
     hex::decode_to_slice(&document.database_id, &mut database_id)
         .map_err(|_| "database_id is not 32 hexadecimal digits".to_owned())?;
-    let mut epochs: BTreeMap<u32, EpochKey> = BTreeMap::new();
+    let mut epochs: BTreeMap<u32, WrappedEpoch> = BTreeMap::new();
     for (index, key) in document.keys.into_iter().enumerate() {
         let wrong = |what: &str| format!("keys[{index}].{what}");
         let epoch = key.epoch.parse().map_err(|_| wrong("epoch is not a number of an epoch"))?;
@@ -96,13 +94,13 @@ pub fn parse_wrapped_keys(json: &[u8]) -> Result<WrappedKeys, String> {
             .map_err(|_| wrong("commitment is not 64 hexadecimal digits"))?;
         let blob = BASE64_STANDARD.decode(&key.wrapped).map_err(|_| wrong("wrapped is not base64"))?;
         let provider = key.provider.parse().map_err(|error| wrong(&format!("provider: {error}")))?;
-        let row = epochs.entry(epoch).or_insert_with(|| EpochKey { created: 0, commitment, wraps: Vec::new() });
+        let row = epochs.entry(epoch).or_insert_with(|| WrappedEpoch { epoch, commitment, wraps: Vec::new() });
         if row.commitment != commitment {
             return Err(wrong("commitment is not that of the same epoch before"));
         }
         row.wraps.push(Wrapped { provider, key_id: key.key_id, blob });
     }
-    Ok(WrappedKeys { database_id, epochs: epochs.into_iter().collect() })
+    Ok(WrappedKeys { database_id, epochs: epochs.into_values().collect() })
 }
 
 #[cfg(test)]
@@ -110,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crypt::kms::ProviderKind;
+    use crate::model::ProviderKind;
 
     fn wrapped(provider: ProviderKind) -> Wrapped {
         Wrapped { provider, key_id: format!("{provider}-key"), blob: vec![0, 1, 255] }
@@ -118,10 +116,10 @@ mod tests {
 
     #[test]
     fn what_is_listed_is_read_back() {
-        let row = |wraps| EpochKey { created: 0, commitment: Commitment([7; 32]), wraps };
-        let one = row(vec![wrapped(ProviderKind::Local)]);
-        let two = row(vec![wrapped(ProviderKind::Vault), wrapped(ProviderKind::Aws)]);
-        let keys = WrappedKeys { database_id: [0xab; 16], epochs: vec![(9, one), (10, two)] };
+        let key = |epoch, wraps| WrappedEpoch { epoch, commitment: Commitment([7; 32]), wraps };
+        let one = key(9, vec![wrapped(ProviderKind::Local)]);
+        let two = key(10, vec![wrapped(ProviderKind::Vault), wrapped(ProviderKind::Aws)]);
+        let keys = WrappedKeys { database_id: [0xab; 16], epochs: vec![one, two] };
         let json = serde_json::to_value(WrappedKeysDocument::of(&keys)).expect("JSON");
         assert_eq!(json["database_id"], "ab".repeat(16));
         assert_eq!((&json["keys"][0]["epoch"], &json["keys"][0]["wrapped"]), (&"9".into(), &"AAH/".into()));

@@ -7,11 +7,8 @@ use super::{
     CounterValue, Damaged, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName,
     MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
 };
-use crate::crypt::keyring::WrappedKey;
-use crate::crypt::kms::Wrapped;
-use crate::crypt::seal::Commitment;
 use crate::keys::Hash16;
-use crate::model::{MessageContent, MessageId, ThreadContent, ThreadId};
+use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
 
 impl Row for Head {
     fn encode(&self) -> Vec<u8> {

@@ -5,8 +5,7 @@ use serde_json::value::RawValue;
 
 use super::codec::VERSION;
 use super::*;
-use crate::crypt::keyring::WrappedKey;
-use crate::crypt::kms::ProviderKind;
+use crate::model::{ProviderKind, WrappedKey};
 
 fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).expect("valid JSON")

@@ -19,7 +19,7 @@ use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{Key, KeyValue};
-use opentelemetry_http::{HeaderExtractor, HeaderInjector};
+use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -135,13 +135,6 @@ pub fn join(span: &Span, headers: &HeaderMap) {
         // It fails only for a span that nobody sends.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
     }
-}
-
-/// The headers that name the current trace to a service that is called; empty without one.
-pub fn headers() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeaderInjector(&mut headers));
-    headers
 }
 
 /// Says once that the collector takes no spans, and once that it does again.

@@ -8,8 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{Error, files};
-use crate::outgoing::Proxies;
-use crate::telemetry::traces;
+use crate::outgoing::{Proxies, trace_headers};
 
 /// No reply of a KMS is longer.
 const MAX_REPLY_BYTES: usize = 1 << 20;
@@ -89,7 +88,7 @@ pub(crate) async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
     message_of: fn(&[u8]) -> Option<String>,
 ) -> Result<T, Failure> {
-    let (client, request) = request.headers(traces::headers()).build_split();
+    let (client, request) = request.headers(trace_headers()).build_split();
     let request = request.map_err(|error| Failure::Error(Error::Settings(with_causes(&error.without_url()))))?;
     let asked = describe_request(&request);
     let lost = |error: reqwest::Error| {

@@ -1,153 +1,167 @@
-//! One row as JSON. What users wrote is left out unless it is to be opened; the store's secret is never shown.
+//! One row, decoded for the administrator. What users wrote is left out unless it is to be opened, and so is what opens
+//! or identifies something: wrapped keys and the store's secret.
 
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
-
-use crate::crypt::keyring::WrappedKey;
 use crate::db::{Error, decode};
-use crate::keys::{Key, StoreRow, ThreadRow, UserRow};
+use crate::keys::{Hash16, Key, StoreRow, ThreadRow, UserRow};
+use crate::model::{MessageContent, MessageId, ProviderKind, ThreadContent, UserId, WrappedKey};
 use crate::rows::{
     CounterValue, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName, MessageRow,
     Names, Number, Participant, Profile, ReceiptRow, ThreadObject,
 };
 
-/// JSON that a user wrote; what does not fit the numbers of this language is shown as its text.
-fn opened(json: &RawValue) -> Value {
-    serde_json::from_str(json.get()).unwrap_or_else(|_| Value::String(json.get().to_owned()))
+/// A row by its kind. A field in an `Option` called `open` or `user` is there only if the row was to be opened.
+#[derive(Clone, Debug)]
+pub enum AdminRow {
+    /// Counts and times of a thread.
+    Head(Head),
+    /// The owner of a thread.
+    Owner {
+        /// Unix nanoseconds since when.
+        since: u64,
+        /// Who.
+        user: Option<UserId>,
+    },
+    /// What a user wrote about a thread.
+    Thread {
+        /// One more with every change.
+        revision: u64,
+        /// The author and what they wrote.
+        open: Option<(UserId, ThreadContent)>,
+    },
+    /// A message, live or in an earlier version.
+    Message(MessageFields),
+    /// A message that was deleted.
+    DeletedMessage {
+        /// Unix nanoseconds of the deletion.
+        deleted: u64,
+        /// What it was.
+        message: MessageFields,
+    },
+    /// Which data key it is.
+    DataKey {
+        /// Its name in receipts and logs.
+        key_id: String,
+        /// The epoch under which it is wrapped; none if its bytes are damaged.
+        epoch: Option<u32>,
+    },
+    /// The answer to a write that carried an idempotency key.
+    Idempotency(Idempotency),
+    /// The receipt of an erasure.
+    Receipt(ReceiptRow),
+    /// A user.
+    Profile {
+        /// Unix nanoseconds of the first write.
+        since: u64,
+        /// Who.
+        user: Option<UserId>,
+    },
+    /// A row that says all by being there.
+    Present,
+    /// A counter.
+    Counter(i64),
+    /// A plain number.
+    Number(u64),
+    /// The message that expires.
+    ExpiringMessage(MessageId),
+    /// The names of the row that expires.
+    ExpiringNames(Vec<Hash16>),
+    /// The key of an epoch.
+    Epoch {
+        /// Unix nanoseconds.
+        created: u64,
+        /// Provider and key id of each wrap.
+        wrapped_by: Vec<(ProviderKind, String)>,
+    },
+    /// The identity of the store.
+    Format(Format),
+    /// The store secret: whoever knows it can tell whose hash a hash is.
+    Secret,
+    /// How far the sealing job has come.
+    Sealing(JobProgress),
+    /// Erasures that wait for a compaction.
+    Erasures(Erasures),
 }
 
-/// The row as JSON, under its name.
-pub(super) fn show(key: Key, value: &[u8], open: bool) -> Result<Value, Error> {
-    let mut shown = match key {
-        Key::Thread(_, row) => show_thread_row(key, row, value, open)?,
-        Key::User(_, row) => show_user_row(key, row, value, open)?,
-        Key::Expiry { .. } => match decode::<MessageName>(key, value) {
-            Ok(name) => json!({ "message": { "ts": name.0.ts, "seq": name.0.seq } }),
-            Err(_) => {
-                let names = decode::<Names>(key, value)?.0;
-                json!({ "names": names.iter().map(ToString::to_string).collect::<Vec<_>>() })
-            }
-        },
+/// A message in a row.
+#[derive(Clone, Debug)]
+pub struct MessageFields {
+    /// 1 when created, one more with every edit.
+    pub revision: u64,
+    /// Unix nanoseconds when this revision was written.
+    pub updated: u64,
+    /// The author and what they wrote.
+    pub open: Option<(UserId, MessageContent)>,
+}
+
+/// The value of a row, decoded; with what users wrote if it is to be opened.
+pub(super) fn show(key: Key, value: &[u8], open: bool) -> Result<AdminRow, Error> {
+    match key {
+        Key::Thread(_, row) => show_thread_row(key, row, value, open),
+        Key::User(_, row) => show_user_row(key, row, value, open),
+        Key::Expiry { .. } => Ok(match decode::<MessageName>(key, value) {
+            Ok(name) => AdminRow::ExpiringMessage(name.0),
+            Err(_) => AdminRow::ExpiringNames(decode::<Names>(key, value)?.0),
+        }),
         Key::Epoch(_) => {
-            let epoch: EpochKey = decode(key, value)?;
-            let wraps =
-                epoch.wraps.iter().map(|wrap| json!({ "provider": wrap.provider.as_str(), "key_id": wrap.key_id }));
-            json!({ "created_ts": epoch.created, "wrapped_by": wraps.collect::<Vec<_>>() })
+            let EpochKey { created, wraps, .. } = decode(key, value)?;
+            let wrapped_by = wraps.into_iter().map(|wrap| (wrap.provider, wrap.key_id)).collect();
+            Ok(AdminRow::Epoch { created, wrapped_by })
         }
-        Key::Store(row) => show_store_row(key, row, value)?,
-    };
-    shown["key"] = json!(key.to_string());
-    Ok(shown)
+        Key::Store(row) => show_store_row(key, row, value),
+    }
 }
 
-fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result<Value, Error> {
-    let shown = match row {
-        ThreadRow::Head => {
-            let head: Head = decode(key, value)?;
-            json!({
-                "revision": head.revision, "owner": head.owner.to_string(), "updated_ts": head.updated,
-                "last_message_ts": head.last_message, "next_sequence": head.next_seq, "messages": head.live,
-                "deleted_ts": head.deleted, "key_generation": head.generation, "oldest_key_generation": head.oldest,
-                "seals": head.seals,
-            })
-        }
+fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result<AdminRow, Error> {
+    Ok(match row {
+        ThreadRow::Head => AdminRow::Head(decode(key, value)?),
         ThreadRow::Participant(_) => {
-            let participant: Participant = decode(key, value)?;
-            let user = open.then(|| participant.user.as_str().to_owned());
-            json!({ "role": "owner", "since_ts": participant.since, "user": user })
+            let Participant { since, user, .. } = decode(key, value)?;
+            AdminRow::Owner { since, user: open.then_some(user) }
         }
-        ThreadRow::Idempotency(_) => show_idempotency(&decode(key, value)?),
+        ThreadRow::Idempotency(_) => AdminRow::Idempotency(decode(key, value)?),
         ThreadRow::Object => {
-            let object: ThreadObject = decode(key, value)?;
-            let content = &object.content;
-            let written = open.then(|| {
-                let metadata = content.metadata.as_deref().map(opened);
-                let author = object.author.as_str();
-                json!({ "author": author, "title": content.title, "slug": content.slug, "metadata": metadata })
-            });
-            json!({ "revision": object.revision, "open": written })
+            let ThreadObject { revision, author, content } = decode(key, value)?;
+            AdminRow::Thread { revision, open: open.then_some((author, content)) }
         }
         ThreadRow::DataKey(_) => show_data_key(&decode(key, value)?),
-        ThreadRow::Message(_) | ThreadRow::Version(..) => show_message(&decode(key, value)?, open),
+        ThreadRow::Message(_) | ThreadRow::Version(..) => AdminRow::Message(show_message(decode(key, value)?, open)),
         ThreadRow::Deleted(_) => {
-            let deleted: DeletedMessage = decode(key, value)?;
-            let mut shown = show_message(&deleted.message, open);
-            shown["deleted_ts"] = json!(deleted.deleted);
-            shown
+            let DeletedMessage { deleted, message } = decode(key, value)?;
+            AdminRow::DeletedMessage { deleted, message: show_message(message, open) }
         }
-    };
-    Ok(shown)
-}
-
-/// Which key it is, never the wrapped bytes.
-fn show_data_key(key: &WrappedKey) -> Value {
-    json!({ "key_id": key.commitment.key_id(), "epoch": key.epoch() })
-}
-
-fn show_message(row: &MessageRow, open: bool) -> Value {
-    let content = &row.content;
-    let written = open.then(|| {
-        let metadata = content.metadata.as_deref().map(opened);
-        json!({ "author": row.author.as_str(), "body": opened(&content.body), "role": content.role, "metadata": metadata })
-    });
-    json!({ "revision": row.revision, "updated_ts": row.updated, "open": written })
-}
-
-fn show_idempotency(record: &Idempotency) -> Value {
-    let message = record.message.map(|id| json!({ "ts": id.ts, "seq": id.seq }));
-    json!({
-        "request": hex::encode(record.request), "expires_ts": record.expires, "thread": record.thread.to_string(),
-        "message": message, "revision": record.revision,
     })
 }
 
-fn show_user_row(key: Key, row: UserRow, value: &[u8], open: bool) -> Result<Value, Error> {
-    let shown = match row {
+fn show_data_key(key: &WrappedKey) -> AdminRow {
+    AdminRow::DataKey { key_id: key.commitment.key_id(), epoch: key.epoch() }
+}
+
+fn show_message(row: MessageRow, open: bool) -> MessageFields {
+    let MessageRow { revision, updated, author, content } = row;
+    MessageFields { revision, updated, open: open.then_some((author, content)) }
+}
+
+fn show_user_row(key: Key, row: UserRow, value: &[u8], open: bool) -> Result<AdminRow, Error> {
+    Ok(match row {
         UserRow::DataKey(_) => show_data_key(&decode(key, value)?),
-        UserRow::LiveThreads | UserRow::Seals => json!({ "value": decode::<CounterValue>(key, value)?.0 }),
-        UserRow::Created(_) | UserRow::Active { .. } | UserRow::Wrote(_) => json!({}),
-        UserRow::Idempotency(_) => show_idempotency(&decode(key, value)?),
-        UserRow::Receipt(_) => {
-            let row: ReceiptRow = decode(key, value)?;
-            json!({
-                "request": hex::encode(row.request), "expires_ts": row.expires, "thread": row.thread.to_string(),
-                "erased_ts": row.erased, "horizon_ts": row.horizon, "key_ids": row.key_ids,
-                "checkpoints": row.checkpoints,
-            })
-        }
+        UserRow::LiveThreads | UserRow::Seals => AdminRow::Counter(decode::<CounterValue>(key, value)?.0),
+        UserRow::Created(_) | UserRow::Active { .. } | UserRow::Wrote(_) => AdminRow::Present,
+        UserRow::Idempotency(_) => AdminRow::Idempotency(decode(key, value)?),
+        UserRow::Receipt(_) => AdminRow::Receipt(decode(key, value)?),
         UserRow::Profile => {
-            let profile: Profile = decode(key, value)?;
-            json!({ "since_ts": profile.since, "user": open.then(|| profile.user.as_str().to_owned()) })
+            let Profile { since, user } = decode(key, value)?;
+            AdminRow::Profile { since, user: open.then_some(user) }
         }
-    };
-    Ok(shown)
+    })
 }
 
-fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<Value, Error> {
-    let shown = match row {
-        StoreRow::Format => {
-            let format: Format = decode(key, value)?;
-            json!({
-                "format": format.format, "incarnation": format.incarnation, "created_ts": format.created,
-                "database_id": hex::encode(format.database_id),
-            })
-        }
-        StoreRow::Counter(_) => json!({ "value": decode::<CounterValue>(key, value)?.0 }),
-        StoreRow::HighestTime => json!({ "value": decode::<Number>(key, value)?.0 }),
-        // Whoever knows it can tell whose hash a hash is.
-        StoreRow::Secret => json!({ "value": "hidden" }),
-        StoreRow::Sealing => show_job(&decode(key, value)?),
-        StoreRow::Erasures => {
-            let erasures: Erasures = decode(key, value)?;
-            json!({ "oldest_ts": erasures.oldest, "latest_ts": erasures.latest, "plain": erasures.plain })
-        }
-    };
-    Ok(shown)
-}
-
-fn show_job(job: &JobProgress) -> Value {
-    json!({
-        "epoch": job.epoch, "started_ts": job.started, "finished_ts": job.finished, "threads": job.threads,
-        "users": job.users, "values": job.values, "keys": job.keys, "failed": job.failed,
+fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<AdminRow, Error> {
+    Ok(match row {
+        StoreRow::Format => AdminRow::Format(decode(key, value)?),
+        StoreRow::Counter(_) => AdminRow::Counter(decode::<CounterValue>(key, value)?.0),
+        StoreRow::HighestTime => AdminRow::Number(decode::<Number>(key, value)?.0),
+        StoreRow::Secret => AdminRow::Secret,
+        StoreRow::Sealing => AdminRow::Sealing(decode(key, value)?),
+        StoreRow::Erasures => AdminRow::Erasures(decode(key, value)?),
     })
 }

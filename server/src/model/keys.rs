@@ -1,6 +1,40 @@
-//! Kinds of providers and their names.
+//! Keys as they are kept: wrapped, with what they commit to. Nothing here opens anything; that is for `crypt` to do.
+//!
+//! Three layers share these types: `crypt` makes them, `rows` writes them down, and `http` shows administrators those
+//! of epochs, which open nothing without the KMS.
 
 use std::{fmt, str::FromStr};
+
+/// What a key says of itself without giving itself away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Commitment(pub [u8; 32]);
+
+impl Commitment {
+    /// The name of the key in receipts and logs.
+    pub fn key_id(&self) -> String {
+        hex::encode(&self.0[..8])
+    }
+}
+
+/// A data key as it lies in the store: sealed by an epoch key in the place of its row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WrappedKey {
+    /// What the key commits to.
+    pub commitment: Commitment,
+    /// Its 32 bytes, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// An epoch key that a KMS wrapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// Who wrapped it.
+    pub provider: ProviderKind,
+    /// By which key, with its version where the KMS has versions.
+    pub key_id: String,
+    /// What only the KMS can read.
+    pub blob: Vec<u8>,
+}
 
 /// Kinds of providers, stored on disk by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
