@@ -48,9 +48,10 @@ use serde_json::value::RawValue;
 
 use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
+use crate::format::Formats;
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{MessageContent, MessageKey, UserId};
-use crate::rows::{CounterValue, FORMAT_WRITTEN, FORMATS_READ, Row};
+use crate::rows::{CounterValue, Row};
 use crate::store::{Side, Store};
 
 pub use crate::rows::JobProgress;
@@ -80,7 +81,9 @@ struct Inner {
     strict: AtomicBool,
     /// Told when the sealing job has something to do.
     sealing_wanted: tokio::sync::Notify,
+    /// That of the store, in which all rows are encoded.
     format: u32,
+    formats: Formats,
     settings: Settings,
     lanes: append::Lanes,
     erasing: receipts::Turns,
@@ -268,8 +271,8 @@ impl Db {
         let held = self.0.clock.state().held.map(|_| "the clock jumped ahead");
         Health {
             format: self.0.format,
-            reads: FORMATS_READ,
-            writes: FORMAT_WRITTEN,
+            reads: self.0.formats.reads,
+            writes: self.0.formats.writes,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
             refused: refused

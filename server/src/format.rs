@@ -1,302 +1,84 @@
-//! Who may open which directory.
+//! Store formats: what a binary reads, writes, and can bring from one to the next; and whose store it is.
 //!
-//! ```text
-//! <db>/PROGRESSDB   marker, one JSON line: name, layout, database id, state, created
-//! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
-//! <db>/store/       RocksDB
-//! <db>/wal.json     the newest log of the store, while it is needed: see `store/logs.rs`
-//! <db>/tmp/         emptied at every start
-//! ```
-//! A [`Directory`] is an opened and locked one: nobody else has it, it is ours, it is of a layout that this version
-//! reads, and its file system keeps what it was told to sync. A directory that is not ours is left exactly as it was.
-//!
-//! Creation survives a crash at any step: the marker says `creating` until the caller has made the store and calls
-//! [`Directory::mark_ready`]; nothing can have been acknowledged before that, so the next start begins again. One that is
-//! given up before, because the start is refused, leaves nothing: see [`Directory`]'s `Drop`.
-//! The format of the rows in the store is not checked here.
+//! A store states its format in a row that every version reads. A binary states in a [`Formats`] which of them it knows;
+//! that is one value, made in `main` and passed down, so that a test can build the next version from this library.
+//! Rows are written in the format of the store that they go to, never in the newest that the binary knows: an older
+//! binary can then go back to a store that a newer one has served, until somebody raises the store's format.
 
-mod error;
-mod filesystem;
-mod marker;
+use serde::Serialize;
 
-use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+/// What a binary reads, writes and can migrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// The store formats that it reads, first and last.
+    pub reads: [u32; 2],
+    /// The format of a store that it creates.
+    pub writes: u32,
+    /// How it brings a store from one format to the next.
+    pub migrations: &'static [Migration],
+}
 
-use rustix::fs::OFlags;
+/// A step from one store format to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Migration {
+    /// The format before it.
+    pub from: u32,
+    /// The format after it.
+    pub to: u32,
+    /// What runs it.
+    pub at: MigrationTime,
+}
 
-use self::marker::{MARKER, MARKER_TMP, Marker, State};
-pub use self::{
-    error::Error,
-    filesystem::{forbid_core_dumps, free_bytes, raise_open_files_limit},
-    marker::LAYOUT,
-};
+/// When a migration runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationTime {
+    /// When a server starts: an older binary reads the store after it.
+    Start,
+    /// When somebody asks for it: an older binary does not read the store any more.
+    Finalize,
+}
 
-const LOCK: &str = "lock";
-const STORE: &str = "store";
-const TMP: &str = "tmp";
-/// What a new directory may hold: leftovers of a creation that crashed, and what a fresh ext4 volume comes with.
-const HARMLESS: [&str; 3] = [LOCK, MARKER_TMP, "lost+found"];
+/// A store that this binary does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has format {found}, this version reads {} to {}", .reads[0], .reads[1])]
+pub struct Unreadable {
+    /// The store's format.
+    pub found: u32,
+    /// The formats that this binary reads, first and last.
+    pub reads: [u32; 2],
+}
 
-/// What a new database is born with; time and chance come from the caller.
-#[derive(Clone, Copy, Debug)]
-pub struct Birth {
-    /// Random.
+/// Which database a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Random, the same for the life of the database and in everything that is restored from its backups.
     pub database_id: [u8; 16],
-    /// Unix nanoseconds.
-    pub created_ns: u64,
+    /// Random; another one after each restore.
+    pub incarnation: u64,
 }
 
-/// What a creation that is given up takes back; the lock last.
-const PARTS: [&str; 8] = [STORE, TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
+impl Formats {
+    /// Those of this version.
+    pub const CURRENT: Self = Self { reads: [1, 1], writes: 1, migrations: &[] };
 
-/// A data directory that is ours alone while this lives.
-///
-/// Dropped before [`Directory::mark_ready`], a new one is removed again, with the directories that were made for it.
-#[derive(Debug)]
-pub struct Directory {
-    path: PathBuf,
-    marker: Marker,
-    /// Closing it gives the lock back.
-    _lock: File,
-    /// Goes when the database goes that it was made for.
-    made: Made,
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if !self.is_new() {
-            self.made.keep();
-            return;
-        }
-        for part in PARTS.map(|part| self.path.join(part)) {
-            // What cannot be removed is what a crash would have left.
-            let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
-        }
+    /// Refuses a store of a format that this binary does not read.
+    pub fn check(&self, found: u32) -> Result<(), Unreadable> {
+        let [first, last] = self.reads;
+        if (first..=last).contains(&found) { Ok(()) } else { Err(Unreadable { found, reads: self.reads }) }
     }
-}
-
-/// Directories that were made, outermost first; removed again, where they are empty, when this is dropped.
-#[derive(Debug, Default)]
-struct Made(Vec<PathBuf>);
-
-impl Made {
-    fn keep(&mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            let _ = fs::remove_dir(path);
-        }
-    }
-}
-
-impl Directory {
-    /// Opens the directory to serve from it. One that is missing or empty is made into a new database.
-    pub fn open(path: &Path, birth: Birth, allow_volatile_fs: bool) -> Result<Self, Error> {
-        // What is refused is refused before anything is made.
-        if path.is_dir() {
-            refuse_foreign(path)?;
-        }
-        filesystem::check(path, allow_volatile_fs)?;
-        let made = create_directory(path)?;
-        let lock = lock(path)?;
-        // Read again under the lock: another process may have been faster.
-        let marker = match Marker::read(path)? {
-            Some(marker) => marker,
-            None => Marker::create(path, birth)?,
-        };
-        let directory = Self { path: path.to_owned(), marker, _lock: lock, made };
-        match directory.marker.state {
-            State::Creating => remove_if_there(&directory.store_path())?,
-            State::Ready => check_store(path)?,
-        }
-        remove_if_there(&directory.tmp_path())?;
-        create_directory(&directory.tmp_path())?.keep();
-        filesystem::self_test(&directory.tmp_path())?;
-        Ok(directory)
-    }
-
-    /// Opens a database that exists, to look at it: creates nothing but the lock.
-    pub fn open_existing(path: &Path) -> Result<Self, Error> {
-        match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Missing { path: path.to_owned() });
-            }
-            Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
-            Ok(_) => refuse_foreign(path)?,
-        }
-        if Marker::read(path)?.is_none_or(|marker| marker.state == State::Creating) {
-            return Err(Error::Missing { path: path.to_owned() });
-        }
-        let lock = lock(path)?;
-        let marker = Marker::read(path)?.ok_or_else(|| Error::Missing { path: path.to_owned() })?;
-        check_store(path)?;
-        Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default() })
-    }
-
-    /// Whether the store is still to be made, after which [`Directory::mark_ready`] must be called.
-    pub fn is_new(&self) -> bool {
-        self.marker.state == State::Creating
-    }
-
-    /// Makes the new store count. Call it when the store is synced, before anything is acknowledged.
-    pub fn mark_ready(&mut self) -> Result<(), Error> {
-        let ready = self.marker.to_ready();
-        sync_directory(&self.path)?;
-        ready.write(&self.path)?;
-        self.marker = ready;
-        Ok(())
-    }
-
-    /// The same for the life of the database.
-    pub fn database_id(&self) -> [u8; 16] {
-        self.marker.database_id
-    }
-
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Where RocksDB lives; does not exist while the directory is new.
-    pub fn store_path(&self) -> PathBuf {
-        self.path.join(STORE)
-    }
-
-    /// On the same file system as the store, emptied at every start.
-    pub fn tmp_path(&self) -> PathBuf {
-        self.path.join(TMP)
-    }
-}
-
-/// Creates the directory for its owner only, and what leads to it. The answer removes them again, unless they are kept.
-fn create_directory(path: &Path) -> Result<Made, Error> {
-    let failed = |error| Error::io(format!("cannot create {}", path.display()), error);
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(Made::default()),
-        Ok(_) => return Err(Error::not_ours(path, "it is not a directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
-    }
-    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-    let mut missing: Vec<_> = path.ancestors().take_while(missing).collect();
-    missing.reverse();
-    let mut made = Made::default();
-    for step in missing {
-        // What leads to it may be meant for others as well.
-        let mode = if step == path { 0o700 } else { 0o777 };
-        match DirBuilder::new().mode(mode).create(step) {
-            Ok(()) => made.0.push(step.to_owned()),
-            // Another process was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    sync_directory(parent)?;
-    Ok(made)
-}
-
-/// Refuses what is not ours before anything is written to it.
-fn refuse_foreign(path: &Path) -> Result<(), Error> {
-    let failed = |error| Error::io(format!("cannot list {}", path.display()), error);
-    let mut names: Vec<OsString> = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let ours = [MARKER, MARKER_TMP, LOCK, STORE, TMP].iter().any(|name| entry.file_name() == *name);
-        if ours && entry.file_type().map_err(failed)?.is_symlink() {
-            return Err(Error::not_ours(path, format!("{} is a symbolic link", entry.file_name().display())));
-        }
-        names.push(entry.file_name());
-    }
-    let has = |name: &str| names.iter().any(|other| other == name);
-    if has(MARKER) || names.iter().all(|name| HARMLESS.iter().any(|harmless| name == harmless)) {
-        return Ok(());
-    }
-    let go = ["store", "index"].iter().all(|name| path.join(name).join("CURRENT").exists());
-    if go {
-        return Err(Error::not_ours(
-            path,
-            "it looks like a database of ProgressDB 0.2, which this version cannot open",
-        ));
-    }
-    names.sort();
-    let shown: Vec<_> = names.iter().take(5).map(|name| name.display().to_string()).collect();
-    let more = if names.len() > shown.len() { " and more" } else { "" };
-    Err(Error::not_ours(path, format!("it has no {MARKER} file but holds {}{more}", shown.join(", "))))
-}
-
-/// Takes the lock, or names who has it.
-fn lock(path: &Path) -> Result<File, Error> {
-    let name = path.join(LOCK);
-    let failed = |error| Error::io(format!("cannot lock {}", name.display()), error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&name)
-        .map_err(failed)?;
-    match file.try_lock() {
-        // The holder gave its creation up, and the file with it: this lock holds nobody off.
-        Ok(()) if !is_same_file(&file, &name) => self::lock(path),
-        Ok(()) => {
-            // Only a hint for people: on a full disk the lock holds all the same.
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            Err(Error::StoreInUse { path: path.to_owned(), pid })
-        }
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
-}
-
-/// RocksDB would make a new, empty store where `CURRENT` is gone; that must not pass for ours.
-fn check_store(path: &Path) -> Result<(), Error> {
-    let damaged = |what: &str| Err(Error::Damaged { path: path.to_owned(), what: what.to_owned() });
-    let store = path.join(STORE);
-    if !store.is_dir() {
-        return damaged("its store directory is missing");
-    }
-    match fs::read_to_string(store.join("CURRENT")) {
-        Ok(manifest) if !manifest.trim().is_empty() && store.join(manifest.trim()).is_file() => Ok(()),
-        Ok(_) => damaged("store/CURRENT names no file that exists"),
-        Err(_) => damaged("store/CURRENT cannot be read"),
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(format!("cannot remove {}", path.display()), error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Error::io(format!("cannot sync {}", path.display()), error))
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_read_within_the_bounds_and_nowhere_else() {
+        let formats = Formats { reads: [2, 3], writes: 3, migrations: &[] };
+        let read: Vec<_> = (0..6).map(|format| formats.check(format).is_ok()).collect();
+        assert_eq!(read, [false, false, true, true, false, false]);
+        let refused = formats.check(4).unwrap_err().to_string();
+        assert_eq!(refused, "the store has format 4, this version reads 2 to 3");
+    }
+}

@@ -3,13 +3,17 @@
 //! The map, arrows only down: [`serve`] wires [`http`] (routes, wire types, auth) to [`db`] (what is promised about
 //! threads and messages), which knows storage only through [`store`] (one partition a commit, durable before it
 //! returns). [`keys`] and [`rows`] are the catalogue of what lies on disk, [`model`] the checked types that every
-//! layer shares, [`mod@format`] who may open which directory.
+//! layer shares, [`mod@format`] which stores this version reads, [`data_dir`] who may open which directory. [`commands`] is
+//! the program around all of it.
 
 pub mod args;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod crypt;
+pub mod data_dir;
 pub mod db;
+mod error_chain;
 mod files;
 pub mod format;
 pub mod http;

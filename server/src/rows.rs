@@ -1,7 +1,10 @@
 //! What lies behind each key: values as bytes.
 //!
-//! Every value starts with a version byte; this file reads every version that a release ever wrote, and writes the
-//! newest. Numbers are big-endian; texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
+//! Every value starts with a version byte: the store format that it was written in, which is that of the store at that
+//! time and not the newest that the binary knows. All layouts of formats that a release ever wrote are read; a store of
+//! another format is refused as a whole when it is opened. Counters and numbers, which engines
+//! change by themselves, and the rows that are read before anything else (format, secret, epoch keys) are the same in
+//! all formats. Numbers are big-endian; texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
 //!
 //! ```text
 //! head          1 revision commit_id owner:16 updated last_message next_seq live deleted      0 stands for never
@@ -32,10 +35,8 @@ mod encoding;
 use crate::keys::Hash16;
 use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, UserId, Wrapped};
 
-/// The store formats that this version reads, first and last.
-pub const FORMATS_READ: [u32; 2] = [1, 1];
-/// The newest store format that this version writes.
-pub const FORMAT_WRITTEN: u32 = 1;
+/// The format of values that are the same in every store format.
+pub const EVERY_FORMAT: u32 = 1;
 
 /// The bytes are not a value of the kind that their key promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +45,8 @@ pub struct Damaged;
 
 /// A value that lies behind a key.
 pub trait Row: Sized {
-    /// As bytes.
-    fn encode(&self) -> Vec<u8>;
+    /// As bytes, for a store of this format; see [`crate::format`].
+    fn encode(&self, format: u32) -> Vec<u8>;
     /// From bytes of any version ever written.
     fn decode(bytes: &[u8]) -> Result<Self, Damaged>;
 }

@@ -364,7 +364,7 @@ impl Draft<'_> {
     /// Makes the answer part of the commit.
     pub(super) fn record(&mut self, name: Hash16, record: &rows::Idempotency, ts: u64) {
         self.put(ThreadRow::Idempotency(name), record);
-        let side: Side = idempotency::expire_in_thread(self.thread, ts, name);
+        let side: Side = idempotency::expire_in_thread(self.format(), self.thread, ts, name);
         self.sides.push(side);
     }
 }

@@ -60,7 +60,7 @@ impl<'a> Draft<'a> {
     }
 
     fn seal_with(&mut self, seal: Seal) {
-        if let Some(row) = seal.new_row() {
+        if let Some(row) = seal.new_row(self.db.0.format) {
             self.ops.push(row);
             self.head.generation = seal.generation();
             self.head.seals = 0;
@@ -71,8 +71,13 @@ impl<'a> Draft<'a> {
     /// Sets a row of the thread.
     pub(super) fn put(&mut self, row: ThreadRow, value: &impl Row) {
         let (key, seal) = (Key::Thread(self.thread, row), self.seal.as_ref().expect("prepared before the first row"));
-        self.ops.push(Op::Put(key, seal.value(key, value.encode())));
+        self.ops.push(Op::Put(key, seal.value(key, value.encode(self.db.0.format))));
         self.head.seals += u64::from(seal.generation() != 0);
+    }
+
+    /// The format of the store.
+    pub(super) fn format(&self) -> u32 {
+        self.db.0.format
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -92,7 +97,7 @@ impl<'a> Draft<'a> {
         }
         self.sides.extend(self.db.progress(writes));
         let key = Key::Thread(self.thread, ThreadRow::Head);
-        self.ops.push(Op::Put(key, self.head.encode()));
+        self.ops.push(Op::Put(key, self.head.encode(self.db.0.format)));
         let commit = Commit {
             partition: Partition::Thread(self.thread),
             expect: Some(Expect { key, value: Some(self.expected) }),
@@ -114,7 +119,7 @@ impl<'a> Draft<'a> {
             self.sides.push(Side::Delete(active(self.before.updated)));
         } else if self.head.updated != self.before.updated {
             self.sides.push(Side::Delete(active(self.before.updated)));
-            self.sides.push(Side::Put(active(self.head.updated), Present.encode()));
+            self.sides.push(Side::Put(active(self.head.updated), Present.encode(self.db.0.format)));
         }
     }
 
@@ -137,7 +142,7 @@ impl<'a> Draft<'a> {
         self.put(ThreadRow::Deleted(id), &deleted);
         self.sides.push(Side::Put(
             Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Message },
-            MessageName(id).encode(),
+            MessageName(id).encode(self.db.0.format),
         ));
         self.head.live -= 1;
         self.head.updated = ts;
@@ -163,7 +168,10 @@ impl<'a> Draft<'a> {
             Side::Delete(Key::User(owner, UserRow::Created(self.thread))),
             Side::Add(Key::User(owner, UserRow::LiveThreads), -1),
             Side::Add(Key::Store(StoreRow::Counter(Counter::Threads)), -1),
-            Side::Put(Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Thread }, Present.encode()),
+            Side::Put(
+                Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Thread },
+                Present.encode(self.db.0.format),
+            ),
         ]);
     }
 }

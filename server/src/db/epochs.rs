@@ -12,7 +12,7 @@ use crate::crypt::kms::{self, Context, Kms, Wrapped};
 use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
 use crate::keys::{Key, Partition, PartitionKind};
-use crate::rows::{EpochKey, Row};
+use crate::rows::{EVERY_FORMAT, EpochKey, Row};
 use crate::store::{Commit, Direction, Expect, Op, Outcome, Store};
 
 /// The most epochs that are alive at one time; a renewal beyond them waits for the job that retires old ones.
@@ -144,7 +144,7 @@ pub(super) async fn replace(
     let commit = Commit {
         partition: key.partition(),
         expect: Some(Expect { key, value: before }),
-        ops: vec![Op::Put(key, row.encode())],
+        ops: vec![Op::Put(key, row.encode(EVERY_FORMAT))],
         sides: Vec::new(),
     };
     store.commit(commit).await.map_err(commit_error)

@@ -91,7 +91,7 @@ impl Db {
             let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
             draft.sides.extend(self.keep_receipt(request, &receipt).await?);
             let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
-            draft.sides.push(Side::Put(entry, Present.encode()));
+            draft.sides.push(Side::Put(entry, Present.encode(self.0.format)));
             // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
             self.note_erasure(erased, read.head.oldest == 0 || !self.is_all_sealed()).await?;
             if draft.commit(1).await? == Outcome::Committed {
@@ -121,7 +121,7 @@ impl Db {
                 None => Erasures { oldest: erased, latest: erased, plain },
             };
             let expect = Some(Expect { key: PENDING, value: before });
-            let ops = vec![Op::Put(PENDING, noted.encode())];
+            let ops = vec![Op::Put(PENDING, noted.encode(self.0.format))];
             let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(());
@@ -200,7 +200,7 @@ impl Db {
             let op = if latest.saturating_add(SLACK_NS) < began {
                 Op::Delete(PENDING)
             } else {
-                Op::Put(PENDING, Erasures { oldest: latest, latest, plain }.encode())
+                Op::Put(PENDING, Erasures { oldest: latest, latest, plain }.encode(self.0.format))
             };
             let expect = Some(Expect { key: PENDING, value: Some(before) });
             let commit = Commit { partition: Partition::Store, expect, ops: vec![op], sides: Vec::new() };

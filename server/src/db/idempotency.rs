@@ -62,9 +62,9 @@ pub(super) fn record(
 }
 
 /// Files a record of a thread for removal.
-pub(super) fn expire_in_thread(thread: ThreadId, ts: u64, name: Hash16) -> Side {
+pub(super) fn expire_in_thread(format: u32, thread: ThreadId, ts: u64, name: Hash16) -> Side {
     let key = Key::Expiry { due: ts, thread, kind: ExpiryKind::ThreadIdempotency };
-    Side::Put(key, rows::Names(vec![name]).encode())
+    Side::Put(key, rows::Names(vec![name]).encode(format))
 }
 
 /// Where the record of a thread's creation is filed.
@@ -73,6 +73,6 @@ pub(super) fn creation_entry(thread: ThreadId) -> Key {
 }
 
 /// Files a record of a user for removal.
-pub(super) fn expire_of_user(user: Hash16, thread: ThreadId, name: Hash16) -> Side {
-    Side::Put(creation_entry(thread), rows::Names(vec![user, name]).encode())
+pub(super) fn expire_of_user(format: u32, user: Hash16, thread: ThreadId, name: Hash16) -> Side {
+    Side::Put(creation_entry(thread), rows::Names(vec![user, name]).encode(format))
 }

@@ -14,8 +14,9 @@ use super::tail::Tails;
 use super::{Db, Error, Inner, Settings, commit_error, decode};
 use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
+use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, Partition, StoreRow};
-use crate::rows::{FORMAT_WRITTEN, FORMATS_READ, Format, Number, Row, Secret};
+use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
 use crate::store::{Commit, Expect, Op, Outcome, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
@@ -24,18 +25,9 @@ const KNOWN_USERS: u64 = 100_000;
 /// Why a database does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A newer version wrote it.
-    #[error("the store has format {found}, this version reads {} to {}", FORMATS_READ[0], FORMATS_READ[1])]
-    TooNew {
-        /// Its format.
-        found: u32,
-    },
-    /// A version too old to be read wrote it.
-    #[error("the store has format {found}, this version reads {} to {}", FORMATS_READ[0], FORMATS_READ[1])]
-    TooOld {
-        /// Its format.
-        found: u32,
-    },
+    /// A version wrote it whose format this one does not read.
+    #[error(transparent)]
+    Format(#[from] Unreadable),
     /// The marker beside the store names another database.
     #[error("the store belongs to another database")]
     Foreign,
@@ -53,12 +45,13 @@ pub enum OpenError {
 }
 
 impl Db {
-    /// Opens the database `database_id` on `store`, and creates it if the store is empty.
+    /// Opens the database `identity` on `store`, and creates it if the store is empty.
     ///
-    /// With `crypt`, the keys of the store are fetched from the KMS, or made if there are none.
+    /// It stays in the format in which it is; one that is created gets the newest of `formats`. With `crypt`, the keys of the store are fetched from the KMS, or made if there are none.
     pub async fn open(
         store: Store,
-        database_id: [u8; 16],
+        identity: Identity,
+        formats: &Formats,
         settings: Settings,
         crypt: Option<Arc<Crypt>>,
     ) -> Result<Self, OpenError> {
@@ -68,21 +61,26 @@ impl Db {
             let accepted = clock.accept();
             tracing::warn!(target: "audit", event = "clock.accepted", by = "--accept-clock", accepted, to = clock.now());
         }
-        Self::open_with_clock(store, database_id, settings, crypt, clock).await
+        Self::open_with_clock(store, identity, formats, settings, crypt, clock).await
     }
 
     /// The same, with a clock of the caller's.
     pub(super) async fn open_with_clock(
         store: Store,
-        database_id: [u8; 16],
+        identity: Identity,
+        formats: &Formats,
         settings: Settings,
         crypt: Option<Arc<Crypt>>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let format = read::<Format>(&store, StoreRow::Format).await?;
         if let Some(format) = &format {
-            check_format(format, database_id)?;
+            formats.check(format.format)?;
+            if format.database_id != identity.database_id {
+                return Err(OpenError::Foreign);
+            }
         }
+        let database_id = identity.database_id;
         match &crypt {
             Some(crypt) => open_epochs(&store, crypt, database_id, clock.now()).await?,
             None if list_epochs(&store).await?.is_empty() => {}
@@ -90,7 +88,7 @@ impl Db {
         }
         let format = match format {
             Some(format) => format,
-            None => create(&store, database_id, clock.now(), crypt.as_deref()).await?,
+            None => create(&store, identity, formats.writes, clock.now(), crypt.as_deref()).await?,
         };
         let secret = open_secret(&store, crypt.as_deref()).await?;
         let db = Self(Arc::new(Inner {
@@ -102,6 +100,7 @@ impl Db {
             strict: AtomicBool::new(secret.strict),
             sealing_wanted: tokio::sync::Notify::new(),
             format: format.format,
+            formats: *formats,
             settings,
             lanes: Lanes::default(),
             erasing: Turns::default(),
@@ -116,13 +115,14 @@ impl Db {
     }
 
     /// What a stopped store says of itself.
-    pub async fn inspect(store: &Store) -> Result<serde_json::Value, OpenError> {
+    pub async fn inspect(store: &Store, formats: &Formats) -> Result<serde_json::Value, OpenError> {
         let count = async |counter| {
             let value = read::<crate::rows::CounterValue>(store, StoreRow::Counter(counter)).await?;
             Ok::<i64, Error>(value.map_or(0, |value| value.0))
         };
         let missing = || Error::Corrupt { key: Key::Store(StoreRow::Format).to_string() };
         let format = read::<Format>(store, StoreRow::Format).await?.ok_or_else(missing)?;
+        formats.check(format.format)?;
         Ok(serde_json::json!({
             "database_id": hex::encode(format.database_id),
             "incarnation": format.incarnation,
@@ -139,16 +139,6 @@ async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> 
     let key = Key::Store(row);
     let value = store.get(&key).await.map_err(Error::Store)?;
     value.map(|value| decode(key, &value)).transpose()
-}
-
-fn check_format(format: &Format, database_id: [u8; 16]) -> Result<(), OpenError> {
-    if format.format > FORMATS_READ[1] {
-        return Err(OpenError::TooNew { found: format.format });
-    }
-    if format.format < FORMATS_READ[0] {
-        return Err(OpenError::TooOld { found: format.format });
-    }
-    if format.database_id == database_id { Ok(()) } else { Err(OpenError::Foreign) }
 }
 
 const SECRET: Key = Key::Store(StoreRow::Secret);
@@ -178,7 +168,7 @@ async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Op
 
 fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
     let epoch = crypt.keyring.current_epoch().ok_or_else(|| Error::Corrupt { key: SECRET.to_string() })?;
-    Ok(epoch.sealer.seal(epoch.number, &SECRET.encode(), &secret.encode()))
+    Ok(epoch.sealer.seal(epoch.number, &SECRET.encode(), &secret.encode(EVERY_FORMAT)))
 }
 
 /// Seals the store secret under the newest epoch.
@@ -197,18 +187,25 @@ pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> R
 /// Writes the store secret plain.
 pub(super) async fn unseal_secret(store: &Store, crypt: &Crypt) -> Result<Vec<u8>, Error> {
     let (secret, ..) = read_secret(store, Some(crypt)).await?;
-    Ok(Secret { strict: false, ..secret }.encode())
+    Ok(Secret { strict: false, ..secret }.encode(EVERY_FORMAT))
 }
 
-async fn create(store: &Store, database_id: [u8; 16], now: u64, crypt: Option<&Crypt>) -> Result<Format, Error> {
-    let format = Format { format: FORMAT_WRITTEN, incarnation: 1, created: now, database_id };
+async fn create(
+    store: &Store,
+    identity: Identity,
+    format: u32,
+    now: u64,
+    crypt: Option<&Crypt>,
+) -> Result<Format, Error> {
+    let Identity { database_id, incarnation } = identity;
+    let format = Format { format, incarnation, created: now, database_id };
     let key = Key::Store(StoreRow::Format);
     let secret = Secret { bytes: random(), strict: crypt.is_some() };
-    let secret = crypt.map_or_else(|| Ok(secret.encode()), |crypt| sealed_secret(crypt, secret))?;
+    let secret = crypt.map_or_else(|| Ok(secret.encode(EVERY_FORMAT)), |crypt| sealed_secret(crypt, secret))?;
     let commit = Commit {
         partition: Partition::Store,
         expect: Some(Expect { key, value: None }),
-        ops: vec![Op::Put(key, format.encode()), Op::Put(SECRET, secret)],
+        ops: vec![Op::Put(key, format.encode(EVERY_FORMAT)), Op::Put(SECRET, secret)],
         sides: Vec::new(),
     };
     match store.commit(commit).await.map_err(commit_error)? {

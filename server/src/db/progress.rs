@@ -35,7 +35,7 @@ impl Db {
         let (threads, users) = (run.progress.threads as f64, run.progress.users as f64);
         metrics::gauge!("progressdb_sealing_job_threads").set(threads);
         metrics::gauge!("progressdb_sealing_job_users").set(users);
-        let value = run.progress.encode();
+        let value = run.progress.encode(self.0.format);
         let expect = Some(Expect { key: PROGRESS, value: run.saved.take() });
         let ops = vec![Op::Put(PROGRESS, value.clone())];
         let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };

@@ -91,8 +91,10 @@ impl Db {
         let key = Key::User(request.user, UserRow::Receipt(name));
         let seal = self.seal_for_user(request.user).await?;
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Receipt };
-        let sides =
-            [Side::Put(key, seal.value(key, row.encode())), Side::Put(entry, Names(vec![request.user, name]).encode())];
+        let sides = [
+            Side::Put(key, seal.value(key, row.encode(self.0.format))),
+            Side::Put(entry, Names(vec![request.user, name]).encode(self.0.format)),
+        ];
         Ok(seal.count_for_user(request.user).chain(sides).collect())
     }
 
@@ -128,7 +130,7 @@ impl Db {
             let commit = Commit {
                 partition: key.partition(),
                 expect: Some(Expect { key, value: Some(before) }),
-                ops: vec![Op::Put(key, seal.value(key, marked.encode()))],
+                ops: vec![Op::Put(key, seal.value(key, marked.encode(self.0.format)))],
                 sides: seal.count_for_user(user).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {

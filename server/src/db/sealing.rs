@@ -55,9 +55,9 @@ impl Seal {
     }
 
     /// The row of the key, if it is new.
-    pub(super) fn new_row(&self) -> Option<Op> {
+    pub(super) fn new_row(&self, format: u32) -> Option<Op> {
         match self {
-            Self::New(place, new) => Some(Op::Put(*place, new.wrapped.encode())),
+            Self::New(place, new) => Some(Op::Put(*place, new.wrapped.encode(format))),
             _ => None,
         }
     }
@@ -135,7 +135,7 @@ impl Db {
         let commit = Commit {
             partition: place.partition(),
             expect: Some(Expect { key: place, value: None }),
-            ops: vec![Op::Put(place, new.wrapped.encode())],
+            ops: vec![Op::Put(place, new.wrapped.encode(self.0.format))],
             sides: Vec::new(),
         };
         if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {

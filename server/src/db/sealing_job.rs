@@ -357,7 +357,7 @@ impl Db {
             }
             let anew = crypt.keyring.rewrap(place, &wrapped);
             let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
-            rewrapped += u64::from(self.replace_row(place, value, anew.encode()).await?);
+            rewrapped += u64::from(self.replace_row(place, value, anew.encode(self.0.format)).await?);
         }
         Ok(rewrapped)
     }

@@ -220,7 +220,7 @@ impl Db {
         let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
         let head: crate::rows::Head = decode(key, &bytes)?;
         let plain = crate::rows::Head { generation: 0, oldest: 0, seals: 0, revision: head.revision + 1, ..head };
-        Ok(Some(Op::Put(key, plain.encode())))
+        Ok(Some(Op::Put(key, plain.encode(self.0.format))))
     }
 
     async fn commit_plain(&self, partition: Partition, ops: Vec<Op>, sides: Vec<Side>) -> Result<(), Error> {

@@ -4,6 +4,8 @@
 mod clock;
 #[path = "tests/crash.rs"]
 mod crash;
+#[path = "tests/formats.rs"]
+mod formats;
 #[path = "tests/lists.rs"]
 mod lists;
 #[path = "tests/promises.rs"]
@@ -20,14 +22,16 @@ use super::*;
 use crate::clock::Manual;
 use crate::crypt::kms::settings::MasterKey;
 use crate::crypt::kms::{self, Kms};
+use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{KeyRange, Partition, ThreadRow, UserRow};
 use crate::model::{Cursor, MessageContent, MessageKey, ThreadContent, ThreadId, ThreadOrder};
-use crate::rows::{Format, Head, Number};
+use crate::rows::{EVERY_FORMAT, Format, Head, Number};
 use crate::store::memory::Memory;
 
 const START: u64 = 1_763_700_000_000_000_000;
 const HOUR: u64 = 3_600_000_000_000;
 pub(super) const ID: [u8; 16] = [7; 16];
+const IDENTITY: Identity = Identity { database_id: ID, incarnation: 1 };
 
 pub(super) struct World {
     pub(super) memory: Memory,
@@ -45,11 +49,22 @@ impl World {
     }
 
     async fn with(memory: Memory, time: Arc<Manual>, crypt: Option<Arc<Crypt>>) -> Result<Self, OpenError> {
+        Self::of_version(&Formats::CURRENT, memory, time, crypt).await
+    }
+
+    /// Opened by a version that knows these formats.
+    async fn of_version(
+        formats: &Formats,
+        memory: Memory,
+        time: Arc<Manual>,
+        crypt: Option<Arc<Crypt>>,
+    ) -> Result<Self, OpenError> {
         // A process goes on where the one before it stopped.
         let highest = memory.get(&Key::Store(StoreRow::HighestTime)).expect("read");
         let highest = highest.map_or(0, |row| Number::decode(&row).expect("a time").0);
         let clock = Clock::manual(time.clone(), highest);
-        let db = Db::open_with_clock(Store::Memory(memory.clone()), ID, settings(), crypt, clock).await?;
+        let db =
+            Db::open_with_clock(Store::Memory(memory.clone()), IDENTITY, formats, settings(), crypt, clock).await?;
         Ok(Self { memory, time, db })
     }
 

@@ -88,8 +88,8 @@ impl Db {
             let commit = Commit {
                 partition: key.partition(),
                 expect: Some(Expect { key, value: bytes }),
-                ops: vec![Op::Put(key, seal.value(key, record.encode()))],
-                sides: seals.chain([idempotency::expire_of_user(user, thread, name)]).collect(),
+                ops: vec![Op::Put(key, seal.value(key, record.encode(self.0.format)))],
+                sides: seals.chain([idempotency::expire_of_user(self.0.format, user, thread, name)]).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(Creation { thread, found: false, removed: false });
@@ -122,9 +122,9 @@ impl Db {
         let object = ThreadObject { revision: 1, author: caller.user.clone(), content: content.clone() };
         let owner = Participant { role: Role::Owner, since: thread.0, user: caller.user.clone() };
         let mut sides = vec![
-            Side::Put(Key::User(user, UserRow::Created(thread)), Present.encode()),
-            Side::Put(Key::User(user, UserRow::Active { updated: thread.0, thread }), Present.encode()),
-            Side::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode()),
+            Side::Put(Key::User(user, UserRow::Created(thread)), Present.encode(self.0.format)),
+            Side::Put(Key::User(user, UserRow::Active { updated: thread.0, thread }), Present.encode(self.0.format)),
+            Side::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode(self.0.format)),
             Side::Add(Key::User(user, UserRow::LiveThreads), 1),
             Side::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
         ];
@@ -133,14 +133,14 @@ impl Db {
         let (object_key, owner_key) =
             (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
         let rows = [
-            Op::Put(key, head.encode()),
-            Op::Put(object_key, seal.value(object_key, object.encode())),
-            Op::Put(owner_key, seal.value(owner_key, owner.encode())),
+            Op::Put(key, head.encode(self.0.format)),
+            Op::Put(object_key, seal.value(object_key, object.encode(self.0.format))),
+            Op::Put(owner_key, seal.value(owner_key, owner.encode(self.0.format))),
         ];
         let commit = Commit {
             partition: Partition::Thread(thread),
             expect: Some(Expect { key, value: None }),
-            ops: rows.into_iter().chain(seal.new_row()).collect(),
+            ops: rows.into_iter().chain(seal.new_row(self.0.format)).collect(),
             sides,
         };
         let committed = self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed;

@@ -60,7 +60,7 @@ impl Db {
             let commit = Commit {
                 partition: key.partition(),
                 expect: Some(Expect { key, value: None }),
-                ops: vec![Op::Put(key, seal.value(key, profile.encode()))],
+                ops: vec![Op::Put(key, seal.value(key, profile.encode(self.0.format)))],
                 sides: seals.chain([Side::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)]).collect(),
             };
             // A conflict means that another request of the same user was first.

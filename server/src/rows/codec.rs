@@ -1,20 +1,22 @@
 //! The primitives that values are made of.
 
+use std::ops::RangeInclusive;
+
 use serde_json::value::RawValue;
 
 use super::Damaged;
 use crate::model::UserId;
 
-/// The version of every value that is written.
-pub(super) const VERSION: u8 = 1;
+/// The version bytes that a value may have. Above them are those of sealed values.
+const VERSIONS: RangeInclusive<u8> = 1..=0x7f;
 
 /// Writes a value, its version byte first.
 pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn sized(capacity: usize) -> Self {
+    pub(super) fn sized(format: u32, capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
-        bytes.push(VERSION);
+        bytes.push(u8::try_from(format).expect("a store format is a small number"));
         Self(bytes)
     }
 
@@ -63,7 +65,7 @@ pub(super) struct Reader<'a>(&'a [u8]);
 impl<'a> Reader<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Damaged> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => Ok(Self(rest)),
+            Some((version, rest)) if VERSIONS.contains(version) => Ok(Self(rest)),
             _ => Err(Damaged),
         }
     }

@@ -4,15 +4,15 @@ use serde_json::value::RawValue;
 
 use super::codec::{Reader, Writer};
 use super::{
-    CounterValue, Damaged, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName,
-    MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
+    CounterValue, Damaged, DeletedMessage, EVERY_FORMAT, EpochKey, Erasures, Format, Head, Idempotency, JobProgress,
+    MessageName, MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
 };
 use crate::keys::Hash16;
 use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
 
 impl Row for Head {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(96)
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 96)
             .number(self.revision)
             .number(self.commit_id)
             .raw(&self.owner.0)
@@ -47,8 +47,8 @@ impl Row for Head {
 }
 
 impl Row for ThreadObject {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(64 + self.content.title.len())
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 64 + self.content.title.len())
             .number(self.revision)
             .text(self.author.as_str())
             .text(&self.content.title)
@@ -73,11 +73,11 @@ impl Row for ThreadObject {
 }
 
 impl Row for Participant {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, format: u32) -> Vec<u8> {
         let role = match self.role {
             Role::Owner => 1,
         };
-        Writer::sized(32).byte(role).number(self.since).text(self.user.as_str()).done()
+        Writer::sized(format, 32).byte(role).number(self.since).text(self.user.as_str()).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -123,8 +123,8 @@ impl MessageRow {
 }
 
 impl Row for MessageRow {
-    fn encode(&self) -> Vec<u8> {
-        self.write(Writer::sized(48 + self.author.as_str().len() + self.content.body.get().len())).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        self.write(Writer::sized(format, 48 + self.author.as_str().len() + self.content.body.get().len())).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -135,8 +135,10 @@ impl Row for MessageRow {
 }
 
 impl Row for DeletedMessage {
-    fn encode(&self) -> Vec<u8> {
-        self.message.write(Writer::sized(64 + self.message.content.body.get().len()).number(self.deleted)).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        self.message
+            .write(Writer::sized(format, 64 + self.message.content.body.get().len()).number(self.deleted))
+            .done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -147,9 +149,9 @@ impl Row for DeletedMessage {
 }
 
 impl Row for Idempotency {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, format: u32) -> Vec<u8> {
         let (ts, seq_and_one) = self.message.map_or((0, 0), |id| (id.ts, id.seq + 1));
-        Writer::sized(80)
+        Writer::sized(format, 80)
             .raw(&self.request)
             .number(self.expires)
             .number(self.thread.0)
@@ -175,9 +177,9 @@ impl Row for Idempotency {
 }
 
 impl Row for ReceiptRow {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, format: u32) -> Vec<u8> {
         let count = u32::try_from(self.key_ids.len()).expect("a thread has a few keys");
-        let writer = Writer::sized(128).raw(&self.request).number(self.expires).number(self.thread.0);
+        let writer = Writer::sized(format, 128).raw(&self.request).number(self.expires).number(self.thread.0);
         let writer = writer.number(self.erased).number(self.horizon).small(count);
         self.key_ids.iter().chain(&self.checkpoints).fold(writer, |writer, text| writer.text(text)).done()
     }
@@ -204,8 +206,8 @@ impl Row for ReceiptRow {
 }
 
 impl Row for Profile {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(32).number(self.since).text(self.user.as_str()).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 32).number(self.since).text(self.user.as_str()).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -216,8 +218,8 @@ impl Row for Profile {
 }
 
 impl Row for Format {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(40)
+    fn encode(&self, _: u32) -> Vec<u8> {
+        Writer::sized(EVERY_FORMAT, 40)
             .number(self.format.into())
             .number(self.incarnation)
             .number(self.created)
@@ -238,8 +240,8 @@ impl Row for Format {
 }
 
 impl Row for CounterValue {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(9).raw(&self.0.to_be_bytes()).done()
+    fn encode(&self, _: u32) -> Vec<u8> {
+        Writer::sized(EVERY_FORMAT, 9).raw(&self.0.to_be_bytes()).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -250,8 +252,8 @@ impl Row for CounterValue {
 }
 
 impl Row for Number {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(9).number(self.0).done()
+    fn encode(&self, _: u32) -> Vec<u8> {
+        Writer::sized(EVERY_FORMAT, 9).number(self.0).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -262,8 +264,8 @@ impl Row for Number {
 }
 
 impl Row for Secret {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(34).raw(&self.bytes).byte(u8::from(self.strict)).done()
+    fn encode(&self, _: u32) -> Vec<u8> {
+        Writer::sized(EVERY_FORMAT, 34).raw(&self.bytes).byte(u8::from(self.strict)).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -274,8 +276,8 @@ impl Row for Secret {
 }
 
 impl Row for WrappedKey {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(98).raw(&self.commitment.0).raw(&self.sealed).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 98).raw(&self.commitment.0).raw(&self.sealed).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -286,8 +288,8 @@ impl Row for WrappedKey {
 }
 
 impl Row for EpochKey {
-    fn encode(&self) -> Vec<u8> {
-        let writer = Writer::sized(512).number(self.created).raw(&self.commitment.0);
+    fn encode(&self, _: u32) -> Vec<u8> {
+        let writer = Writer::sized(EVERY_FORMAT, 512).number(self.created).raw(&self.commitment.0);
         let wraps = self.wraps.iter();
         wraps.fold(writer, |w, wrap| w.text(wrap.provider.as_str()).text(&wrap.key_id).blob(&wrap.blob)).done()
     }
@@ -304,8 +306,8 @@ impl Row for EpochKey {
 }
 
 impl Row for Erasures {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(18).number(self.oldest).number(self.latest).byte(u8::from(self.plain)).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 18).number(self.oldest).number(self.latest).byte(u8::from(self.plain)).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -316,8 +318,8 @@ impl Row for Erasures {
 }
 
 impl Row for JobProgress {
-    fn encode(&self) -> Vec<u8> {
-        let writer = Writer::sized(96).small(self.epoch);
+    fn encode(&self, format: u32) -> Vec<u8> {
+        let writer = Writer::sized(format, 96).small(self.epoch);
         let writer = match &self.position {
             Some(position) => writer.byte(1).blob(position),
             None => writer.byte(0),
@@ -344,8 +346,8 @@ impl Row for JobProgress {
 }
 
 impl Row for Names {
-    fn encode(&self) -> Vec<u8> {
-        self.0.iter().fold(Writer::sized(33), |writer, name| writer.raw(&name.0)).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        self.0.iter().fold(Writer::sized(format, 33), |writer, name| writer.raw(&name.0)).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -359,8 +361,8 @@ impl Row for Names {
 }
 
 impl Row for MessageName {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(17).number(self.0.ts).number(self.0.seq).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 17).number(self.0.ts).number(self.0.seq).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
@@ -371,8 +373,8 @@ impl Row for MessageName {
 }
 
 impl Row for Present {
-    fn encode(&self) -> Vec<u8> {
-        Writer::sized(1).done()
+    fn encode(&self, format: u32) -> Vec<u8> {
+        Writer::sized(format, 1).done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Damaged> {

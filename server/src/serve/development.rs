@@ -10,9 +10,10 @@ use aws_lc_rs::rand;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::StartupError;
 use crate::config::ApiKeys;
+use crate::data_dir::Directory;
 use crate::files;
-use crate::format::{Directory, Error};
 
 const FILE: &str = "dev-keys.json";
 
@@ -25,9 +26,9 @@ struct Keys {
 }
 
 /// One key of each role, from the data directory, or made and kept there.
-pub(super) fn keys(directory: &Directory) -> Result<ApiKeys, Error> {
+pub(super) fn keys(directory: &Directory) -> Result<ApiKeys, StartupError> {
     let path = directory.path().join(FILE);
-    let failed = |error: io::Error| Error::io(format!("cannot read or write {}", path.display()), error);
+    let failed = |error: io::Error| StartupError::io(format!("cannot read or write {}", path.display()), error);
     let keys = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path).map_err(failed)?,

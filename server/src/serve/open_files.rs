@@ -4,8 +4,10 @@
 //! log and key files need some at any time. A store that cannot open a file stops the server. So each has its share
 //! of the limit from the start: first what everything else needs, then the store, and connections get what is left.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::StartupError;
 use crate::config::Config;
-use crate::format::{self, Error};
 
 /// For everything but connections and tables of the store: the write-ahead log, files that a flush or a compaction
 /// writes, listeners, the KMS, the collector, key files, and the runtime's own.
@@ -34,11 +36,11 @@ pub(super) struct OpenFiles {
 
 impl OpenFiles {
     /// Raises the process's limit as far as it may, and shares it out.
-    pub(super) fn of_process(config: &Config) -> Result<Self, Error> {
-        let limit = format::raise_open_files_limit();
+    pub(super) fn of_process(config: &Config) -> Result<Self, StartupError> {
+        let limit = raise_limit();
         Self::share(limit, config.max_connections).ok_or_else(|| {
             let limit = limit.unwrap_or_default();
-            Error::Config(format!(
+            StartupError::Config(format!(
                 "open files: the system allows {limit}: want at least {LEAST}, better 65536; raise it with \
                  `ulimit -Hn`, LimitNOFILE= of systemd or --ulimit nofile= of the container"
             ))
@@ -72,6 +74,19 @@ impl OpenFiles {
     }
 }
 
+/// Raises the soft limit of open files to the hard one, if the system lets it; answers the limit now, none if there is
+/// none.
+fn raise_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
+            limit.current
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +113,12 @@ mod tests {
         assert_eq!(shares(Some(65_536), 1).connections, 1);
         let small = OpenFiles { limit: Some(256), tables: 48, management: 18, connections: 126 };
         assert_eq!(shares(Some(256), 10_000), small);
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_the_hard_one() {
+        let raised = raise_limit();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!((limit.current, raised), (limit.maximum, limit.maximum));
     }
 }

@@ -12,7 +12,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Error;
+use super::StartupError;
 
 /// Those that stop the server.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ struct Others {
 
 impl Signals {
     /// Handles all signals from now on; inside a runtime. Those that come before somebody asks for them wait.
-    pub fn new() -> Result<Self, Error> {
-        let handle = |kind| signal(kind).map_err(|error| Error::io("signals cannot be handled", error));
+    pub fn new() -> Result<Self, StartupError> {
+        let handle = |kind| signal(kind).map_err(|error| StartupError::io("signals cannot be handled", error));
         let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
         let others = Others {
             hangup: handle(SignalKind::hangup())?,

@@ -25,7 +25,7 @@ use super::{Commit, Error, Op, Outcome, Side};
 use crate::clock::monotonic;
 use crate::keys::{Key, ThreadRow};
 use crate::model::ThreadId;
-use crate::rows::{CounterValue, Number, Row as _};
+use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
 
 const GROUP_BYTES: usize = 4 << 20;
 const GROUP_COMMITS: usize = 4_096;
@@ -326,12 +326,12 @@ impl Writer {
                 Side::Add(key, delta) => {
                     let current = self.current(key, overlay)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
-                    counted.push((*key, CounterValue(current.0 + delta).encode()));
+                    counted.push((*key, CounterValue(current.0 + delta).encode(EVERY_FORMAT)));
                 }
                 Side::Raise(key, to) => {
                     let current = self.current(key, overlay)?.map_or(Ok(Number(0)), |v| Number::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("number {key} is damaged")))?;
-                    counted.push((*key, Number(current.0.max(*to)).encode()));
+                    counted.push((*key, Number(current.0.max(*to)).encode(EVERY_FORMAT)));
                 }
                 Side::Put(..) | Side::Delete(_) => {}
             }

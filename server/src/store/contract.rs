@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, SCAN_BYTES, Settings, Side, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
-use crate::rows::{CounterValue, Number, Row as _};
+use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
 
 const THREAD: ThreadId = ThreadId(1_000);
 const HEAD: Key = Key::Thread(THREAD, ThreadRow::Head);
@@ -117,7 +117,7 @@ async fn sides_are_applied_and_counters_add_up(store: Store) {
     assert_eq!(text(&store, index).await, Some("i".into()));
     store.commit(with(vec![Side::Delete(index), Side::Add(COUNTER, -2)])).await.expect("committed");
     assert_eq!(text(&store, index).await, None);
-    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode())));
+    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode(EVERY_FORMAT))));
 }
 
 async fn a_number_is_raised_and_never_lowered(store: Store) {
@@ -125,13 +125,13 @@ async fn a_number_is_raised_and_never_lowered(store: Store) {
     for (to, want) in [(5, 5), (3, 5), (5, 5), (9, 9)] {
         let raise = Commit { sides: vec![Side::Raise(mark, to)], ..commit(vec![put(HEAD, "head")]) };
         store.commit(raise).await.expect("committed");
-        assert_eq!(store.get(&mark).await, Ok(Some(Number(want).encode())), "raised to {to}");
+        assert_eq!(store.get(&mark).await, Ok(Some(Number(want).encode(EVERY_FORMAT))), "raised to {to}");
     }
     let raises = [20, 10].map(|to| Commit { sides: vec![Side::Raise(mark, to)], ..commit(Vec::new()) });
     let [first, second] = raises.map(|raise| store.commit(raise));
     let (first, second) = tokio::join!(first, second);
     assert_eq!((first, second), (Ok(Outcome::Committed), Ok(Outcome::Committed)));
-    assert_eq!(store.get(&mark).await, Ok(Some(Number(20).encode())), "also within one group");
+    assert_eq!(store.get(&mark).await, Ok(Some(Number(20).encode(EVERY_FORMAT))), "also within one group");
 }
 
 /// 64 callers race on one row; every increment must count once, whether callers share a group or not.
@@ -165,7 +165,7 @@ async fn racing_commits_are_serial(store: Store) {
     assert_eq!(text(&store, HEAD).await, Some(CALLERS.to_string()));
     let messages = texts(&store, KeyRange::messages(THREAD), Direction::Ascending, 1_000).await;
     assert_eq!(messages.len(), CALLERS);
-    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(CALLERS as i64).encode())));
+    assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(CALLERS as i64).encode(EVERY_FORMAT))));
 }
 
 async fn partitions_are_enumerated_by_kind_and_in_pages(store: Store) {

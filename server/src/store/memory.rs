@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, Side};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
-use crate::rows::{CounterValue, Number, Row as _};
+use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
 
 #[derive(Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<State>>);
@@ -113,7 +113,7 @@ impl Memory {
                     state.effect()?;
                     let current = state.rows.get(&key.encode());
                     let current = current.map(|value| Number::decode(value).expect("only numbers are raised").0);
-                    state.rows.insert(key.encode(), Number(current.unwrap_or(0).max(*to)).encode());
+                    state.rows.insert(key.encode(), Number(current.unwrap_or(0).max(*to)).encode(EVERY_FORMAT));
                 }
                 Side::Delete(_) | Side::Add(..) => {}
             }
@@ -138,7 +138,7 @@ impl Memory {
                     let current = state.rows.get(&key.encode()).map_or(CounterValue(0), |value| {
                         CounterValue::decode(value).expect("only counters are added to")
                     });
-                    state.rows.insert(key.encode(), CounterValue(current.0 + delta).encode());
+                    state.rows.insert(key.encode(), CounterValue(current.0 + delta).encode(EVERY_FORMAT));
                 }
             }
         }

@@ -123,15 +123,16 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     let world = World::new().await;
     let reopen = async |id| {
         let clock = Clock::manual(world.time.clone(), START);
-        Db::open_with_clock(Store::Memory(world.memory.restarted()), id, settings(), crypt(), clock).await.map(drop)
+        let (store, identity) = (Store::Memory(world.memory.restarted()), Identity { database_id: id, ..IDENTITY });
+        Db::open_with_clock(store, identity, &Formats::CURRENT, settings(), crypt(), clock).await.map(drop)
     };
     assert!(matches!(reopen([8; 16]).await, Err(OpenError::Foreign)));
     let format = Format { format: 2, incarnation: 1, created: 0, database_id: ID };
     let key = Key::Store(StoreRow::Format);
-    let ops = vec![crate::store::Op::Put(key, format.encode())];
+    let ops = vec![crate::store::Op::Put(key, format.encode(EVERY_FORMAT))];
     let commit = crate::store::Commit { partition: key.partition(), expect: None, ops, sides: Vec::new() };
     world.memory.commit(commit).expect("written");
-    assert!(matches!(reopen(ID).await, Err(OpenError::TooNew { found: 2 })));
+    assert!(matches!(reopen(ID).await, Err(OpenError::Format(Unreadable { found: 2, .. }))));
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn a_store_secret_put_back_plain_is_refused_once_anything_is_sealed() {
     let world = sealed_world().await;
     world.thread("t").await;
     let secret = crate::rows::Secret { bytes: [1; 32], strict: false };
-    put(&world.memory, Key::Store(StoreRow::Secret), secret.encode());
+    put(&world.memory, Key::Store(StoreRow::Secret), secret.encode(1));
     let opened = World::try_open(world.memory.restarted(), crypt()).await.map(drop);
     assert!(matches!(&opened, Err(OpenError::Unreadable(Error::Corrupt { key })) if key == "s:secret"), "{opened:?}");
 }
@@ -301,7 +301,7 @@ async fn a_user_s_records_are_sealed_under_a_key_that_is_counted() {
     world.db.create_thread(&ann(), thread("t"), once("1")).await.expect("created");
     world.db.create_thread(&ann(), thread("t"), once("2")).await.expect("created");
     let user = world.db.hash_user(&ann().user);
-    assert_eq!(raw(&world.memory, Key::User(user, UserRow::Seals)), crate::rows::CounterValue(3).encode());
+    assert_eq!(raw(&world.memory, Key::User(user, UserRow::Seals)), crate::rows::CounterValue(3).encode(1));
     let row = EpochKey::decode(&raw(&world.memory, Key::Epoch(1))).expect("an epoch");
     assert_eq!(row.wraps.len(), 1);
 }

@@ -27,7 +27,7 @@ async fn of_two_erasures_at_once_neither_loses_what_the_other_noted() {
         for other_at in [5, 15] {
             let world = sealed_world().await;
             let noted = Erasures { oldest: other_at, latest: other_at, plain: other };
-            world.memory.meanwhile(Partition::Store, move |memory| put(memory, PENDING, noted.encode()));
+            world.memory.meanwhile(Partition::Store, move |memory| put(memory, PENDING, noted.encode(1)));
             world.db.note_erasure(10, mine).await.expect("noted");
             let both = Erasures { oldest: other_at.min(10), latest: other_at.max(10), plain: mine || other };
             assert_eq!(pending(&world.memory), Some(both));
@@ -141,7 +141,7 @@ async fn the_highest_time_is_that_of_the_latest_commit_in_whatever_order_they_ar
     let world = sealed_world().await;
     let thread = world.thread("t").await;
     let highest = Key::Store(StoreRow::HighestTime);
-    let ahead = Number(u64::MAX / 2).encode();
+    let ahead = Number(u64::MAX / 2).encode(1);
     let noted = ahead.clone();
     world.memory.meanwhile(Partition::Thread(thread), move |memory| put(memory, highest, noted));
     world.message(thread, "1").await;

@@ -119,7 +119,7 @@ async fn a_key_that_is_used_up_is_followed_by_another() {
     world.message(thread, "1").await;
     assert_eq!(head(&world.memory, thread).seals, 3, "object, participant, message");
     let used_up = Head { seals: SEALS_A_KEY, ..head(&world.memory, thread) };
-    put(&world.memory, Key::Thread(thread, ThreadRow::Head), used_up.encode());
+    put(&world.memory, Key::Thread(thread, ThreadRow::Head), used_up.encode(1));
     let world = world.restarted().await;
     world.message(thread, "2").await;
     let after = head(&world.memory, thread);

@@ -1,12 +1,10 @@
-//! Whether a file system keeps what it was told to sync, and how much room it has.
+//! Whether a file system keeps what it was told to sync.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::Path,
 };
-
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 use super::Error;
 
@@ -110,31 +108,6 @@ pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Bytes that this process may still write on the file system of `path`.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(path)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// Raises the soft limit of open files to the hard one, if the system lets it; answers the limit now, none if there is
-/// none.
-pub fn raise_open_files_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            tracing::warn!(event = "startup.open_files_limit", %error, "the limit of open files stays as it is");
-            limit.current
-        }
-    }
-}
-
-/// Leaves nothing of this process in a core file, and nothing for another of the same user to read out of it.
-pub fn forbid_core_dumps() -> io::Result<()> {
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,19 +164,5 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         self_test(directory.path()).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn free_space_is_told() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(free_bytes(directory.path()).unwrap() > 0);
-        assert!(free_bytes(&directory.path().join("missing")).is_err());
-    }
-
-    #[test]
-    fn the_limit_of_open_files_is_raised_to_the_hard_one() {
-        let raised = raise_open_files_limit();
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!((limit.current, raised), (limit.maximum, limit.maximum));
     }
 }

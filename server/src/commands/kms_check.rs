@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stopped::runtime;
-use super::with_cause;
+use super::with_causes;
 use crate::clock::monotonic;
 use crate::crypt::kms::{self, Kms, ProviderKind};
 use crate::db::{EpochError, WrappedKeys};
 use crate::http::parse_wrapped_keys;
+use crate::serve::StartupError;
+use crate::serve::offline::runtime;
 
 /// A KMS that works.
 #[derive(Debug)]
-pub struct Checked {
+pub(super) struct Checked {
     /// Which provider.
-    pub provider: ProviderKind,
+    pub(super) provider: ProviderKind,
     /// The key that it wraps by.
     pub key_id: String,
     /// Epoch keys that it opened, if there were some to try.
@@ -28,7 +29,7 @@ pub struct Checked {
 
 /// Why a KMS is not the right one, or does not work.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(super) enum CheckError {
     /// It does not wrap and unwrap.
     #[error("the KMS provider {provider}")]
     Kms {
@@ -52,11 +53,11 @@ pub enum CheckError {
     },
     /// Threads could not be started.
     #[error(transparent)]
-    Runtime(#[from] super::Error),
+    Runtime(#[from] StartupError),
 }
 
 /// Has the KMS wrap and unwrap a random key, and open the wrapped keys of a store if there are some.
-pub fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) -> Result<Checked, CheckError> {
+pub(super) fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) -> Result<Checked, CheckError> {
     let (provider, start) = (settings.kind(), monotonic());
     let failed = |source| CheckError::Kms { provider, source };
     let kms = Kms::new(settings).map_err(failed)?;
@@ -73,7 +74,7 @@ pub fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) -> Resu
 }
 
 /// Reads a file that holds what `GET /admin/encryption/wrapped-keys` answered.
-pub fn read_wrapped_keys(path: &Path) -> Result<WrappedKeys, kms::Error> {
+pub(super) fn read_wrapped_keys(path: &Path) -> Result<WrappedKeys, kms::Error> {
     let unusable = |why: String| {
         let from = "want the answer of GET /admin/encryption/wrapped-keys";
         kms::Error::Settings(format!("the file of wrapped keys {}: {why}: {from}", path.display()))
@@ -84,7 +85,7 @@ pub fn read_wrapped_keys(path: &Path) -> Result<WrappedKeys, kms::Error> {
 
 impl Checked {
     /// For machines.
-    pub fn to_report(&self) -> Value {
+    pub(super) fn to_report(&self) -> Value {
         let Self { provider, key_id, opened, took } = self;
         let mut report = json!({ "ok": true, "provider": provider.as_str(), "key_id": key_id });
         report["milliseconds"] = json!(took.as_millis() as u64);
@@ -95,7 +96,7 @@ impl Checked {
     }
 
     /// For people.
-    pub fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let Self { provider, key_id, opened, took } = self;
         let opened = opened.map(|opened| format!(", and opened {opened} epoch keys")).unwrap_or_default();
         let took = took.as_millis();
@@ -105,7 +106,7 @@ impl Checked {
 
 impl CheckError {
     /// For machines.
-    pub fn to_report(&self) -> Value {
+    pub(super) fn to_report(&self) -> Value {
         let (provider, code) = match self {
             Self::Kms { provider, source } => (Some(*provider), source.code()),
             Self::Unopened { provider, failed, .. } => {
@@ -119,7 +120,7 @@ impl CheckError {
                 let first = keys.first().map(|(epoch, error)| format!("; epoch {epoch}: {}", message_of(error)));
                 format!("{self}{}", first.unwrap_or_default())
             }
-            Self::Runtime(_) => with_cause(self),
+            Self::Runtime(_) => with_causes(self),
         };
         let mut report = report_of_failure(provider, code, &message);
         if let Self::Unopened { failed, .. } = self {
@@ -132,14 +133,14 @@ impl CheckError {
     }
 
     /// Each key that did not open, for people.
-    pub fn to_lines(&self) -> Vec<String> {
+    pub(super) fn to_lines(&self) -> Vec<String> {
         let Self::Unopened { failed, .. } = self else { return Vec::new() };
         failed.iter().map(|(epoch, error)| format!("epoch {epoch}: {}", message_of(error))).collect()
     }
 }
 
 /// What is reported if the settings did not even name a KMS, too.
-pub fn report_of_failure(provider: Option<ProviderKind>, code: &str, message: &str) -> Value {
+pub(super) fn report_of_failure(provider: Option<ProviderKind>, code: &str, message: &str) -> Value {
     let provider = provider.map(ProviderKind::as_str);
     json!({ "ok": false, "provider": provider, "error": { "code": code, "message": message } })
 }
@@ -155,6 +156,6 @@ fn code(error: &EpochError) -> &'static str {
 fn message_of(error: &EpochError) -> String {
     match error {
         EpochError::Kms { error, .. } => error.to_string(),
-        other => with_cause(other),
+        other => with_causes(other),
     }
 }

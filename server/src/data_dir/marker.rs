@@ -46,15 +46,14 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
             Err(error) => return Err(Error::io(format!("cannot read {}", name.display()), error)),
         };
-        let unreadable =
-            || Error::Damaged { path: path.to_owned(), what: format!("its {MARKER} file cannot be understood") };
+        let unreadable = || Error::damaged(path, format!("its {MARKER} file cannot be understood"));
         // A newer layout may have another shape: look at name and number first.
         let header: Header = serde_json::from_str(&text).map_err(|_| unreadable())?;
         if header.name != NAME {
             return Err(Error::not_ours(path, format!("its {MARKER} file belongs to something else")));
         }
         if header.layout > LAYOUT {
-            return Err(Error::TooNew { what: "directory layout", found: header.layout, newest: LAYOUT });
+            return Err(Error::TooNew { found: header.layout, newest: LAYOUT });
         }
         serde_json::from_str(&text).map(Some).map_err(|_| unreadable())
     }

@@ -1,0 +1,84 @@
+//! The commands: one file each, parsed arguments in, text on standard output and an exit code out.
+//!
+//! [`main`] is the whole program but for the allocator and the formats that it knows. A command loads the configuration
+//! with the source of each value, prints its warnings, does its work, and prints its result; what it was refused is a
+//! [`Failure`], which is one line of the log and lines on standard error.
+
+mod config;
+mod decrypt;
+mod failure;
+mod inspect;
+mod kms;
+mod kms_check;
+mod serve;
+mod version;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+use crate::config::{Environment, Loaded, Sources, Warning, load, sort_warnings};
+use crate::error_chain::with_causes;
+use crate::format::Formats;
+use crate::{http, telemetry};
+
+use self::failure::Failure;
+
+/// How long the last lines of the log wait for their reader at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the command that the command line names, as a binary that knows these formats.
+pub fn main(formats: &Formats) -> ExitCode {
+    let _flush = telemetry::FlushAtEnd(FLUSH_TIMEOUT);
+    let args = Args::parse();
+    match run(&args, formats) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
+    match args.command.as_ref().unwrap_or(&Command::Serve) {
+        Command::Serve => serve::run(sources(args), args.accept_clock, formats),
+        Command::Config { command } => config::run(load(&sources(args)), command.as_ref()),
+        Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
+        Command::Version { json } => print(&version::describe(formats, *json)),
+        Command::Kms { command } => kms::run(&sources(args), command, formats),
+        Command::Decrypt => decrypt::run(load(&sources(args)), formats),
+        Command::Inspect { json } => inspect::run(load(&sources(args)), *json, formats),
+    }
+}
+
+fn sources(args: &Args) -> Sources {
+    Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() }
+}
+
+/// What every command on a database that nobody serves begins with: a log, and the warnings of the configuration.
+fn begin_offline(loaded: &Loaded) {
+    telemetry::install_logs(&loaded.log);
+    print_warnings(&loaded.warnings);
+}
+
+/// A reader that has seen enough and left, such as `head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(Failure::from),
+    }
+}
+
+fn print_warnings(warnings: &[Warning]) {
+    let (odd, no_effect) = sort_warnings(warnings);
+    for warning in odd {
+        telemetry::say(&format!("warning: {}", warning.message));
+    }
+    if let Some(keys) = no_effect {
+        telemetry::say(&format!("warning: accepted, without effect: {keys}"));
+    }
+}

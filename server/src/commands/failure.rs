@@ -1,0 +1,55 @@
+//! Why a command failed, and with which exit code.
+
+use std::io;
+
+use super::kms_check::CheckError;
+use super::with_causes;
+use crate::crypt::kms;
+use crate::serve::StartupError;
+use crate::{config, telemetry};
+
+/// Why a command failed; each has its exit code.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    #[error("{0} keys do not open")]
+    Verification(u64),
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Config(_) | Failure::Check(CheckError::Kms { source: kms::Error::Settings(_), .. }) => 78,
+            Failure::Check(_) | Failure::Verification(_) => 1,
+            Failure::Startup(error) => error.exit_code(),
+            Failure::Output(_) => 1,
+        }
+    }
+
+    /// The `event` of its log line.
+    fn event(&self) -> &'static str {
+        match self {
+            Failure::Config(_) => "startup.config_invalid",
+            Failure::Check(_) => "kms.failed",
+            Failure::Startup(error) => error.event(),
+            Failure::Verification(_) => "kms.verification_failed",
+            Failure::Output(_) => "output.failed",
+        }
+    }
+
+    /// Says it in the log, on one line, and on standard error, on one line each problem.
+    pub(super) fn report(&self) {
+        let reasons = with_causes(self);
+        tracing::error!(event = self.event(), exit_code = self.exit_code(), "{}", reasons.replace('\n', "; "));
+        for reason in reasons.lines() {
+            telemetry::say(&format!("error: {reason}"));
+        }
+    }
+}

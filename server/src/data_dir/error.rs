@@ -1,0 +1,105 @@
+//! Why a data directory is refused.
+
+use std::path::{Path, PathBuf};
+
+/// Why a data directory is refused, by what the operator can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has the directory.
+    #[error("{} is in use{}: stop that process, or choose another directory with --db", .path.display(), show_pid(*.pid))]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+        /// Who has it, if it says so.
+        pid: Option<u32>,
+    },
+    /// There is no database to look at.
+    #[error("{} holds no database: check --db", .path.display())]
+    Missing {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to something else; it was left as it is.
+    #[error("{} is not a data directory of ours: {reason}; choose an empty or new directory with --db", .path.display())]
+    NotOurs {
+        /// The data directory.
+        path: PathBuf,
+        /// What was seen there.
+        reason: String,
+    },
+    /// The directory was ours, but something is missing or unreadable.
+    #[error("{} is damaged: {what}; keep a copy and restore a backup", .path.display())]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A newer version made the directory.
+    #[error("directory layout {found} is too new: this version reads up to {newest}; start the version that wrote it")]
+    TooNew {
+        /// The layout found.
+        found: u32,
+        /// The newest that this version reads.
+        newest: u32,
+    },
+    /// What is acknowledged there may be lost.
+    #[error("{} is on {kind}, which may lose acknowledged writes: use a local disk, or --allow-volatile-fs for tests", .path.display())]
+    UnsupportedFs {
+        /// The data directory.
+        path: PathBuf,
+        /// The kind of file system.
+        kind: String,
+    },
+    /// The system failed.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code of a process that was refused the directory.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Io { .. } => 1,
+            Error::Missing { .. } => 5,
+            Error::NotOurs { .. } | Error::Damaged { .. } => 7,
+            Error::InUse { .. } => 75,
+            Error::TooNew { .. } | Error::UnsupportedFs { .. } => 78,
+        }
+    }
+
+    /// The `event` of the log line about it.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Error::InUse { .. } => "startup.store_in_use",
+            Error::UnsupportedFs { .. } => "startup.unsupported_filesystem",
+            Error::TooNew { .. } => "startup.schema_version_too_new",
+            Error::Damaged { .. } => "startup.store_corrupt",
+            Error::NotOurs { .. } => "startup.store_not_ours",
+            Error::Missing { .. } => "startup.store_missing",
+            Error::Io { .. } => "startup.failed",
+        }
+    }
+
+    pub(super) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { what: what.into(), source: source.into() }
+    }
+
+    pub(super) fn not_ours(path: &Path, reason: impl Into<String>) -> Self {
+        Self::NotOurs { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// Something of ours is missing or unreadable.
+    pub fn damaged(path: &Path, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+}
+
+fn show_pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+}

@@ -1,0 +1,88 @@
+//! What is done to a database that nobody serves; the lock of its directory sees to that.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::StartupError;
+use super::open::{birth, database_settings, open_error, open_kms, open_rocks, store_settings};
+use crate::config::Config;
+use crate::crypt::Crypt;
+use crate::crypt::kms::{self, Kms};
+use crate::data_dir::Directory;
+use crate::db::{self, Db, EpochError, KeyReport};
+use crate::error_chain::with_causes;
+use crate::format::Formats;
+use crate::store::{Rocks, Store};
+
+/// What such a database says of itself; changes nothing.
+pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
+    let directory = Directory::open_existing(&config.db_path)?;
+    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, true)?)?;
+    let inspected = runtime()?.block_on(Db::inspect(&Store::Rocks(rocks), formats));
+    inspected.map_err(|error| open_error(&directory, error))
+}
+
+/// Opens every wrapped key, and names those that do not open; changes nothing.
+pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, StartupError> {
+    let crypt = needed_kms(config)?;
+    let directory = Directory::open_existing(&config.db_path)?;
+    let store = Store::Rocks(open_rocks(&directory, formats, store_settings(&directory, config, true)?)?);
+    let report = runtime()?.block_on(db::verify_keys(&store, &crypt, directory.database_id()));
+    report.map_err(|error| StartupError::command("the store could not be read", error))
+}
+
+/// Has every epoch key wrapped by another KMS in place of the configured one. Can be interrupted and started again.
+pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Result<Value, StartupError> {
+    let from = needed_kms(config)?;
+    let to = Kms::new(to).map_err(|error| StartupError::Keys { why: error.to_string() })?;
+    let (directory, rocks) = open_for_change(config, formats)?;
+    let store = Store::Rocks(rocks.clone());
+    let moved = runtime()?.block_on(db::migrate_keys(&store, &from.kms, &to, directory.database_id()));
+    close(&rocks)?;
+    let moved = moved.map_err(|error| epoch_error(&error))?;
+    Ok(json!({ "moved": moved, "from": from.kms.kind().as_str(), "to": to.kind().as_str() }))
+}
+
+/// Writes everything plain and destroys the keys. Can be interrupted and started again.
+pub fn decrypt(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
+    let crypt = needed_kms(config)?;
+    let (directory, rocks) = open_for_change(config, formats)?;
+    let decrypted = runtime()?.block_on(async {
+        let store = Store::Rocks(rocks.clone());
+        let opened = Db::open(store, directory.identity(), formats, database_settings(config), Some(crypt));
+        let db = opened.await.map_err(|error| open_error(&directory, error))?;
+        db.decrypt().await.map_err(|error| StartupError::command("decryption stopped: start it again", error))
+    });
+    close(&rocks)?;
+    Ok(json!({ "values": decrypted? }))
+}
+
+fn open_for_change(config: &Config, formats: &Formats) -> Result<(Directory, Rocks), StartupError> {
+    // Without this a mistyped directory would be made into a store.
+    drop(Directory::open_existing(&config.db_path)?);
+    let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
+    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, false)?)?;
+    Ok((directory, rocks))
+}
+
+fn close(rocks: &Rocks) -> Result<(), StartupError> {
+    rocks.close().map_err(|error| StartupError::command("the store could not be flushed", error))
+}
+
+fn needed_kms(config: &Config) -> Result<Arc<Crypt>, StartupError> {
+    open_kms(config)?.ok_or_else(|| {
+        StartupError::Config(
+            "encryption.enabled: false: want true, with the KMS that the store was encrypted with".to_owned(),
+        )
+    })
+}
+
+fn epoch_error(error: &EpochError) -> StartupError {
+    StartupError::Keys { why: with_causes(error) }
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, StartupError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| StartupError::io("cannot start the runtime", error))
+}

@@ -1,0 +1,169 @@
+//! Opening what a server stands on: the data directory, the engine, the keys, the database. Each refusal is a
+//! [`StartupError`] that says what to do about it.
+
+use std::io;
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+use super::StartupError;
+use super::open_files::OpenFiles;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::crypt::Crypt;
+use crate::crypt::kms::{self, Kms};
+use crate::data_dir::{self, Birth, Directory};
+use crate::db::{self, Db, EpochError, OpenError};
+use crate::error_chain::with_causes;
+use crate::format::{Formats, Unreadable};
+use crate::http::App;
+use crate::store::{self, Rocks, Store};
+
+pub(super) fn birth() -> Birth {
+    let mut database_id = [0; 16];
+    rand::fill(&mut database_id).expect("the system's random source works, or nothing here is safe");
+    Birth { database_id, created_ns: Clock::wall() }
+}
+
+/// Opens store and database, which may replay a log and so takes its time off the runtime.
+pub(super) async fn open(
+    mut directory: Directory,
+    config: &Config,
+    crypt: Option<Arc<Crypt>>,
+    app: &App,
+    formats: &Formats,
+) -> Result<(Rocks, Db), StartupError> {
+    let settings = store_settings(&directory, config, false)?;
+    let known = *formats;
+    let opened = tokio::task::spawn_blocking(move || {
+        let rocks = open_rocks(&directory, &known, settings)?;
+        Ok::<_, StartupError>((rocks, directory))
+    });
+    let rocks;
+    (rocks, directory) = opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
+    let db = open_database(&directory, &rocks, config, crypt, app, formats).await?;
+    if directory.is_new() {
+        directory.mark_ready()?;
+    }
+    // The lock is the process's for good: nothing gives it back before the process ends.
+    std::mem::forget(directory);
+    Ok((rocks, db))
+}
+
+/// Opens the database; while the KMS does not give its keys, asks again and again.
+async fn open_database(
+    directory: &Directory,
+    rocks: &Rocks,
+    config: &Config,
+    crypt: Option<Arc<Crypt>>,
+    app: &App,
+    formats: &Formats,
+) -> Result<Db, StartupError> {
+    loop {
+        let store = Store::Rocks(rocks.clone());
+        match Db::open(store, directory.identity(), formats, database_settings(config), crypt.clone()).await {
+            Err(OpenError::Keys(EpochError::Kms { epoch, error })) if may_pass(&error) => {
+                app.await_kms();
+                tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
+                tokio::time::sleep(config.encryption.probe_interval_failing).await;
+            }
+            opened => return opened.map_err(|error| open_error(directory, error)),
+        }
+    }
+}
+
+/// Whether the KMS may answer otherwise without a change of ours: a restart would not help.
+fn may_pass(error: &kms::Error) -> bool {
+    matches!(
+        error,
+        kms::Error::Unavailable { .. }
+            | kms::Error::Throttled { .. }
+            | kms::Error::Denied { .. }
+            | kms::Error::KeyUnusable { .. }
+    )
+}
+
+pub(super) fn database_settings(config: &Config) -> db::Settings {
+    db::Settings {
+        max_clock_jump: config.storage.max_clock_jump,
+        accept_clock: config.storage.accept_clock,
+        tail_bytes: config.storage.memory_bytes / 8,
+        retention: config.retention.enabled,
+        message_ttl: config.retention.message_ttl,
+        thread_ttl: config.retention.thread_ttl,
+        epoch_age: config.encryption.epoch_age,
+        rewrap_rate: config.encryption.rewrap_rate,
+        erasure_horizon: config.encryption.erasure_horizon,
+    }
+}
+
+/// What the configuration says about encryption; touches key files, and calls nobody.
+pub(super) fn open_kms(config: &Config) -> Result<Option<Arc<Crypt>>, StartupError> {
+    let Some(settings) = config.encryption.kms.clone().filter(|_| config.encryption.enabled) else { return Ok(None) };
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(event = "startup.core_dumps", %error, "a crash may leave keys in a core file");
+    }
+    let kms = Kms::new(settings).map_err(|error| StartupError::Keys { why: error.to_string() })?;
+    Ok(Some(Arc::new(Crypt::new(kms, config.encryption.key_cache))))
+}
+
+pub(super) fn store_settings(
+    directory: &Directory,
+    config: &Config,
+    read_only: bool,
+) -> Result<store::Settings, StartupError> {
+    let config::Storage { memory_bytes, reserve_bytes, .. } = config.storage;
+    let max_tables = OpenFiles::of_process(config)?.tables;
+    Ok(store::Settings { path: directory.store_path(), memory_bytes, reserve_bytes, max_tables, read_only })
+}
+
+pub(super) fn open_rocks(
+    directory: &Directory,
+    formats: &Formats,
+    settings: store::Settings,
+) -> Result<Rocks, StartupError> {
+    let path = &settings.path;
+    if !Rocks::unknown_families(path).is_empty() {
+        let newest = formats.reads[1];
+        return Err(StartupError::TooNew { found: newest + 1, newest });
+    }
+    let incomplete = |what| StartupError::LogMissing { path: directory.path().to_owned(), what };
+    if let Some(what) = Rocks::missing_log(path) {
+        return Err(incomplete(what));
+    }
+    Rocks::open(settings).map_err(|error| match (Rocks::missing_log_of(&error), error) {
+        (Some(what), _) => incomplete(what),
+        (None, store::Error::Read(what)) if what.starts_with("Corruption") => {
+            data_dir::Error::damaged(directory.path(), what).into()
+        }
+        (None, error) => StartupError::io(format!("cannot open the store in {}", directory.path().display()), error),
+    })
+}
+
+pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupError {
+    let path = directory.path();
+    match error {
+        OpenError::Format(Unreadable { found, reads: [oldest, newest] }) => match found > newest {
+            true => StartupError::TooNew { found, newest },
+            false => StartupError::UpgradeThrough { found, oldest, through: "0.3" },
+        },
+        OpenError::Foreign => data_dir::Error::damaged(path, "its store belongs to another database").into(),
+        OpenError::Sealed => StartupError::Keys { why: OpenError::Sealed.to_string() },
+        OpenError::Keys(error) => StartupError::Keys { why: with_causes(&error) },
+        OpenError::Unreadable(db::Error::Corrupt { key }) => {
+            data_dir::Error::damaged(path, format!("row {key} is unreadable")).into()
+        }
+        OpenError::Unreadable(db::Error::DiskFull) => StartupError::io(
+            format!("the store in {} cannot begin", path.display()),
+            "less disk is free than storage.reserve: use a larger volume, free some, or lower storage.reserve",
+        ),
+        OpenError::Unreadable(error) => StartupError::io("the store could not be read", error),
+    }
+}
+
+/// Leaves nothing of this process in a core file, and nothing for another of the same user to read out of it.
+fn forbid_core_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
