@@ -34,7 +34,11 @@ pub struct Args {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the server; also without this word
-    Serve,
+    Serve {
+        /// Try this version on a copy of the data: no retention, sealing, compaction or new keys
+        #[arg(long)]
+        rehearsal: bool,
+    },
     /// Print the effective configuration with the source of each value, secrets masked
     Config {
         /// What to do with it instead of printing it.
@@ -62,6 +66,9 @@ pub enum Command {
         /// As JSON on one line
         #[arg(long)]
         json: bool,
+        /// Write it to this file as well, as JSON: a new one is made whole or not at all, one that is there is overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -140,7 +147,7 @@ mod tests {
     fn flags_mean_the_same_before_and_behind_the_subcommand_and_without_one() {
         let lines = [
             ("progressdb --db ./data --addr :8080", None),
-            ("progressdb serve --db ./data --addr :8080", Some(Command::Serve)),
+            ("progressdb serve --db ./data --addr :8080", Some(Command::Serve { rehearsal: false })),
             ("progressdb --db ./data --addr :8080 config", Some(Command::Config { command: None })),
             ("progressdb version --json --db ./data --addr :8080", Some(Command::Version { json: true })),
         ];

@@ -10,6 +10,7 @@ mod failure;
 mod inspect;
 mod kms;
 mod kms_check;
+mod report;
 mod serve;
 mod version;
 
@@ -44,14 +45,14 @@ pub fn main(formats: &Formats) -> ExitCode {
 }
 
 fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
-    match args.command.as_ref().unwrap_or(&Command::Serve) {
-        Command::Serve => serve::run(sources(args), args.accept_clock, formats),
+    match args.command.as_ref().unwrap_or(&Command::Serve { rehearsal: false }) {
+        Command::Serve { rehearsal } => serve::run(args, *rehearsal, formats),
         Command::Config { command } => config::run(load(&sources(args)), command.as_ref()),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::Version { json } => print(&version::describe(formats, *json)),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
-        Command::Inspect { json } => inspect::run(load(&sources(args)), *json, formats),
+        Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
     }
 }
 

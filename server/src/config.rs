@@ -51,6 +51,8 @@ pub struct Config {
     pub management: Option<SocketAddr>,
     /// No keys are configured, and the address is a loopback one or was given by a flag: `serve` makes keys of its own.
     pub development: bool,
+    /// A version is tried on a copy of the data: no job runs and no key is made. A flag of `serve` sets it.
+    pub rehearsal: bool,
     /// The largest request body.
     pub max_payload_bytes: usize,
     /// Connections beyond this wait until others close; the limit of open files may allow fewer.

@@ -1,14 +1,14 @@
 //! The data directory: who may open it, what lies in it, and whether its file system keeps what was synced.
 //!
 //! ```text
-//! <db>/PROGRESSDB   marker, one JSON line: name, layout, database id, state, created
+//! <db>/PROGRESSDB   marker, one JSON line: see `data_dir/marker.rs`
 //! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
-//! <db>/store/       RocksDB
+//! <db>/store-<n>/   RocksDB; the marker names the one that counts (`store/` where layout 1 made it)
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/logs.rs`
 //! <db>/tmp/         emptied at every start
 //! ```
 //! A [`Directory`] is an opened and locked one: nobody else has it, it is ours, it is of a layout that this version
-//! reads, and its file system keeps what it was told to sync. A directory that is not ours is left exactly as it was.
+//! reads (an older layout is moved up), and its file system keeps what it was told to sync. A directory that is not ours is left exactly as it was.
 //!
 //! Creation survives a crash at any step: the marker says `creating` until the caller has made the store and calls
 //! [`Directory::mark_ready`]; nothing can have been acknowledged before that, so the next start begins again. One that is
@@ -31,11 +31,10 @@ use rustix::fs::OFlags;
 
 use crate::format::Identity;
 
-use self::marker::{MARKER, MARKER_TMP, Marker, State};
+use self::marker::{MARKER, MARKER_TMP, Marker, State, is_store_name};
 pub use self::{error::Error, marker::LAYOUT};
 
 const LOCK: &str = "lock";
-const STORE: &str = "store";
 const TMP: &str = "tmp";
 /// What a new directory may hold: leftovers of a creation that crashed, and what a fresh ext4 volume comes with.
 const HARMLESS: [&str; 3] = [LOCK, MARKER_TMP, "lost+found"];
@@ -44,13 +43,13 @@ const HARMLESS: [&str; 3] = [LOCK, MARKER_TMP, "lost+found"];
 #[derive(Clone, Copy, Debug)]
 pub struct Birth {
     /// Random.
-    pub database_id: [u8; 16],
+    pub identity: Identity,
     /// Unix nanoseconds.
     pub created_ns: u64,
 }
 
-/// What a creation that is given up takes back; the lock last.
-const PARTS: [&str; 8] = [STORE, TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
+/// What a creation that is given up takes back besides the store; the lock last.
+const PARTS: [&str; 7] = [TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
 
 /// A data directory that is ours alone while this lives.
 ///
@@ -71,7 +70,7 @@ impl Drop for Directory {
             self.made.keep();
             return;
         }
-        for part in PARTS.map(|part| self.path.join(part)) {
+        for part in [self.store_path()].into_iter().chain(PARTS.map(|part| self.path.join(part))) {
             // What cannot be removed is what a crash would have left.
             let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
         }
@@ -108,13 +107,14 @@ impl Directory {
         let lock = lock(path)?;
         // Read again under the lock: another process may have been faster.
         let marker = match Marker::read(path)? {
-            Some(marker) => marker,
+            Some(marker) => marker.move_up(path, birth)?,
             None => Marker::create(path, birth)?,
         };
         let directory = Self { path: path.to_owned(), marker, _lock: lock, made };
         match directory.marker.state {
             State::Creating => remove_if_there(&directory.store_path())?,
-            State::Ready => check_store(path)?,
+            State::Ready => check_store(path, &directory.marker)?,
+            State::Restoring => return Err(Error::Restoring { path: path.to_owned() }),
         }
         remove_if_there(&directory.tmp_path())?;
         create_directory(&directory.tmp_path())?.keep();
@@ -136,7 +136,10 @@ impl Directory {
         }
         let lock = lock(path)?;
         let marker = Marker::read(path)?.ok_or_else(|| Error::Missing { path: path.to_owned() })?;
-        check_store(path)?;
+        if marker.state == State::Restoring {
+            return Err(Error::Restoring { path: path.to_owned() });
+        }
+        check_store(path, &marker)?;
         Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default() })
     }
 
@@ -156,12 +159,12 @@ impl Directory {
 
     /// The same for the life of the database.
     pub fn database_id(&self) -> [u8; 16] {
-        self.marker.database_id
+        self.marker.identity().database_id
     }
 
     /// Which database it is.
     pub fn identity(&self) -> Identity {
-        Identity { database_id: self.marker.database_id, incarnation: 1 }
+        self.marker.identity()
     }
 
     /// The directory itself.
@@ -171,7 +174,7 @@ impl Directory {
 
     /// Where RocksDB lives; does not exist while the directory is new.
     pub fn store_path(&self) -> PathBuf {
-        self.path.join(STORE)
+        self.path.join(self.marker.store())
     }
 
     /// On the same file system as the store, emptied at every start.
@@ -214,7 +217,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
     let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let ours = [MARKER, MARKER_TMP, LOCK, STORE, TMP].iter().any(|name| entry.file_name() == *name);
+        let ours = [MARKER, MARKER_TMP, LOCK, TMP].iter().any(|name| entry.file_name() == *name)
+            || entry.file_name().to_str().is_some_and(is_store_name);
         if ours && entry.file_type().map_err(failed)?.is_symlink() {
             return Err(Error::not_ours(path, format!("{} is a symbolic link", entry.file_name().display())));
         }
@@ -273,16 +277,17 @@ fn is_same_file(file: &File, path: &Path) -> bool {
 }
 
 /// RocksDB would make a new, empty store where `CURRENT` is gone; that must not pass for ours.
-fn check_store(path: &Path) -> Result<(), Error> {
-    let damaged = |what: &str| Err(Error::damaged(path, what));
-    let store = path.join(STORE);
+fn check_store(path: &Path, marker: &Marker) -> Result<(), Error> {
+    let damaged = |what: String| Err(Error::damaged(path, what));
+    let name = marker.store();
+    let store = path.join(name);
     if !store.is_dir() {
-        return damaged("its store directory is missing");
+        return damaged(format!("its store directory {name} is missing"));
     }
     match fs::read_to_string(store.join("CURRENT")) {
         Ok(manifest) if !manifest.trim().is_empty() && store.join(manifest.trim()).is_file() => Ok(()),
-        Ok(_) => damaged("store/CURRENT names no file that exists"),
-        Err(_) => damaged("store/CURRENT cannot be read"),
+        Ok(_) => damaged(format!("{name}/CURRENT names no file that exists")),
+        Err(_) => damaged(format!("{name}/CURRENT cannot be read")),
     }
 }
 

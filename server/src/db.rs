@@ -75,6 +75,7 @@ struct Inner {
     clock: Clock,
     hasher: hmac::Key,
     database_id: [u8; 16],
+    incarnation: u64,
     /// None if nothing is encrypted.
     crypt: Option<Arc<Crypt>>,
     /// Every private row is sealed; a plain one is a forgery.
@@ -101,6 +102,8 @@ pub struct Settings {
     pub max_clock_jump: Duration,
     /// Believe the clock at the start, whatever it shows.
     pub accept_clock: bool,
+    /// A store without epoch keys gets its first one when it is opened with a KMS.
+    pub makes_epochs: bool,
     /// What the newest messages of threads that are read may take in memory.
     pub tail_bytes: u64,
     /// Deleted threads and messages are purged.
@@ -229,6 +232,8 @@ pub struct Health {
     pub reads: [u32; 2],
     /// The newest format that this version writes.
     pub writes: u32,
+    /// Changes with each restore.
+    pub incarnation: u64,
     /// Client writes ever committed.
     pub sequence: u64,
     /// Why writes are refused, if they are.
@@ -273,6 +278,7 @@ impl Db {
             format: self.0.format,
             reads: self.0.formats.reads,
             writes: self.0.formats.writes,
+            incarnation: self.0.incarnation,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
             refused: refused

@@ -58,6 +58,13 @@ pub struct Identity {
     pub incarnation: u64,
 }
 
+impl Identity {
+    /// The incarnation as people and probes see it: 16 hexadecimal digits.
+    pub fn incarnation_text(&self) -> String {
+        format!("{:016x}", self.incarnation)
+    }
+}
+
 impl Formats {
     /// Those of this version.
     pub const CURRENT: Self = Self { reads: [1, 1], writes: 1, migrations: &[] };

@@ -63,6 +63,7 @@ struct Shared {
     db: OnceLock<Db>,
     draining: AtomicBool,
     awaits_kms: AtomicBool,
+    rehearsal: bool,
     auth: KeysInForce,
     cors: Cors,
     limits: Limits,
@@ -78,6 +79,7 @@ impl App {
             db: OnceLock::new(),
             draining: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
+            rehearsal: config.rehearsal,
             auth: KeysInForce::new(&config.keys),
             cors: Cors::new(&config.cors_allowed_origins),
             limits: Limits::new(config),
@@ -109,6 +111,11 @@ impl App {
     /// What is not done yet while there is no database.
     fn opening(&self) -> &'static str {
         if self.0.awaits_kms.load(Ordering::Relaxed) { "waiting for the KMS" } else { "opening" }
+    }
+
+    /// A version is tried on a copy.
+    fn is_rehearsal(&self) -> bool {
+        self.0.rehearsal
     }
 
     fn is_draining(&self) -> bool {

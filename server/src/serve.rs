@@ -32,6 +32,7 @@ use crate::telemetry;
 pub use self::error::StartupError;
 use self::open_files::OpenFiles;
 pub use self::signals::Signals;
+use self::tasks::JobOwner;
 
 /// The exit code after a second signal.
 const SECOND_SIGNAL: i32 = 130;
@@ -50,9 +51,13 @@ pub async fn run(
     let open_files = OpenFiles::of_process(&config)?;
     open_files.log(config.max_connections);
     let crypt = open::open_kms(&config)?;
+    if config.rehearsal {
+        // A rehearsal is of a database that exists; a mistyped directory must not become one.
+        drop(Directory::open_existing(&config.db_path)?);
+    }
     let directory = Directory::open(&config.db_path, open::birth(), config.storage.allow_volatile_fs)?;
     if config.development {
-        config.keys = development::keys(&directory)?;
+        config.keys = development::keys(&directory, config.rehearsal)?;
     }
     let app = App::new(&config);
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
@@ -69,17 +74,18 @@ pub async fn run(
         }
         None => None,
     };
-    let (rocks, db) = tokio::select! {
+    let (directory, rocks, db) = tokio::select! {
         opened = Box::pin(open::open(directory, &config, crypt, &app, formats)) => opened?,
         // Nothing is open yet that would have to be closed.
         () = signals.next() => return Ok(()),
     };
     app.open(db.clone());
-    tracing::info!(event = "server.ready", db = %config.db_path.display());
+    tracing::info!(event = "server.ready", db = %config.db_path.display(), rehearsal = config.rehearsal);
     if config.development {
         development::print_welcome(&config.keys, address, &config.db_path);
     }
-    let tasks = tasks::start(&db, &rocks, &config);
+    let owner = (!config.rehearsal).then(|| JobOwner::of(directory));
+    let tasks = tasks::start(&db, &rocks, &config, owner);
 
     let failed = wait_for_end(&mut signals, &rocks).await;
     tokio::spawn(exit_on_next(signals));

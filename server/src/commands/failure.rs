@@ -1,6 +1,7 @@
 //! Why a command failed, and with which exit code.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::kms_check::CheckError;
 use super::with_causes;
@@ -19,6 +20,8 @@ pub(super) enum Failure {
     Startup(#[from] StartupError),
     #[error("{0} keys do not open")]
     Verification(u64),
+    #[error("cannot write {}", path.display())]
+    Report { path: PathBuf, source: io::Error },
     #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
@@ -29,7 +32,7 @@ impl Failure {
             Failure::Config(_) | Failure::Check(CheckError::Kms { source: kms::Error::Settings(_), .. }) => 78,
             Failure::Check(_) | Failure::Verification(_) => 1,
             Failure::Startup(error) => error.exit_code(),
-            Failure::Output(_) => 1,
+            Failure::Output(_) | Failure::Report { .. } => 1,
         }
     }
 
@@ -40,7 +43,7 @@ impl Failure {
             Failure::Check(_) => "kms.failed",
             Failure::Startup(error) => error.event(),
             Failure::Verification(_) => "kms.verification_failed",
-            Failure::Output(_) => "output.failed",
+            Failure::Output(_) | Failure::Report { .. } => "output.failed",
         }
     }
 

@@ -1,13 +1,18 @@
 //! `progressdb inspect`: what a database that nobody serves says of itself.
 
+use std::path::Path;
+
 use super::failure::Failure;
-use super::{begin_offline, print};
+use super::{begin_offline, print, report};
 use crate::config::Loaded;
 use crate::format::Formats;
 use crate::serve::offline;
 
-pub(super) fn run(loaded: Loaded, as_json: bool, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn run(loaded: Loaded, as_json: bool, out: Option<&Path>, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
-    let report = offline::inspect(&loaded.config?, formats)?;
-    print(&if as_json { report.to_string() } else { format!("{report:#}") })
+    let found = offline::inspect(&loaded.config?, formats)?;
+    if let Some(file) = out {
+        report::write(file, &found)?;
+    }
+    print(&if as_json { found.to_string() } else { format!("{found:#}") })
 }

@@ -4,12 +4,15 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::failure::Failure;
-use crate::config::{Sources, load, log_warnings};
+use super::sources;
+use crate::args::Args;
+use crate::config::{load, log_warnings};
 use crate::format::Formats;
 use crate::serve::{self, StartupError};
 use crate::telemetry;
 
-pub(super) fn run(sources: Sources, accept_clock: bool, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, rehearsal: bool, formats: &Formats) -> Result<(), Failure> {
+    let sources = sources(args);
     let runtime = runtime()?;
     // Before anything that takes time: a signal that comes while files are read must not kill the process.
     let signals = {
@@ -21,7 +24,8 @@ pub(super) fn run(sources: Sources, accept_clock: bool, formats: &Formats) -> Re
     let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
     log_warnings(&loaded.warnings);
     let (mut config, running) = loaded.into_running(sources)?;
-    config.storage.accept_clock = accept_clock;
+    config.storage.accept_clock = args.accept_clock;
+    config.rehearsal = rehearsal;
     telemetry::install_metrics();
     runtime.block_on(async {
         tokio::spawn(keep_metrics_small());

@@ -41,6 +41,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let config = Config {
         db_path: PathBuf::from(values.text("server.db_path")),
         development: keys.is_empty() && checker.may_make_keys(listen),
+        rehearsal: false,
         listen,
         management: values.host_port("server.management_address"),
         max_payload_bytes: values.bytes("server.max_payload_size"),

@@ -35,6 +35,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// A restore has begun there and did not end.
+    #[error("{} holds a restore that did not end: finish it or undo it with `progressdb restore`", .path.display())]
+    Restoring {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// A newer version made the directory.
     #[error("directory layout {found} is too new: this version reads up to {newest}; start the version that wrote it")]
     TooNew {
@@ -67,7 +73,7 @@ impl Error {
         match self {
             Error::Io { .. } => 1,
             Error::Missing { .. } => 5,
-            Error::NotOurs { .. } | Error::Damaged { .. } => 7,
+            Error::NotOurs { .. } | Error::Damaged { .. } | Error::Restoring { .. } => 7,
             Error::InUse { .. } => 75,
             Error::TooNew { .. } | Error::UnsupportedFs { .. } => 78,
         }
@@ -82,6 +88,7 @@ impl Error {
             Error::Damaged { .. } => "startup.store_corrupt",
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
+            Error::Restoring { .. } => "startup.restore_unfinished",
             Error::Io { .. } => "startup.failed",
         }
     }

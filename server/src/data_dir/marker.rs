@@ -1,4 +1,15 @@
-//! The marker file: one JSON line that says whose directory it is.
+//! The marker file: one JSON line that says whose directory it is and which store in it counts.
+//!
+//! ```text
+//! name          progressdb
+//! layout        2
+//! database_id   random, 16 bytes in hex
+//! incarnation   random, 8 bytes in hex; another one after each restore. Since layout 2
+//! state         creating, ready, or restoring
+//! store         the directory of the store: store-<n>. Since layout 2; before it was always `store`
+//! created       when the database was created
+//! ```
+//! The marker is replaced as a whole by one rename, and whatever changes which store counts is committed by that rename.
 
 use std::{fs, io, path::Path};
 
@@ -6,29 +17,51 @@ use serde::{Deserialize, Serialize};
 
 use super::{Birth, Error};
 use crate::files;
+use crate::format::Identity;
 
-/// The directory layout that this version reads and writes.
-pub const LAYOUT: u32 = 1;
+/// The directory layout that this version writes; it reads all older ones.
+pub const LAYOUT: u32 = 2;
 
 pub(super) const MARKER: &str = "PROGRESSDB";
 pub(super) const MARKER_TMP: &str = "PROGRESSDB.tmp";
 const NAME: &str = "progressdb";
+/// The store of a new database.
+const FIRST_STORE: &str = "store-1";
+/// What all names of stores begin with; in layout 1 it is the whole name.
+pub(super) const STORE: &str = "store";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
     name: String,
     layout: u32,
     #[serde(with = "hex")]
-    pub(super) database_id: [u8; 16],
+    database_id: [u8; 16],
+    #[serde(default = "incarnation_of_layout_1", with = "hex")]
+    incarnation: [u8; 8],
     pub(super) state: State,
+    #[serde(default = "store_of_layout_1")]
+    store: String,
     created: String,
+}
+
+/// What rows of stores of layout 1 say.
+fn incarnation_of_layout_1() -> [u8; 8] {
+    1_u64.to_be_bytes()
+}
+
+fn store_of_layout_1() -> String {
+    STORE.to_owned()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
+    /// Nothing was acknowledged yet: the next start begins again.
     Creating,
+    /// The store counts.
     Ready,
+    /// A restore has begun and did not end.
+    Restoring,
 }
 
 impl Marker {
@@ -55,7 +88,8 @@ impl Marker {
         if header.layout > LAYOUT {
             return Err(Error::TooNew { found: header.layout, newest: LAYOUT });
         }
-        serde_json::from_str(&text).map(Some).map_err(|_| unreadable())
+        let marker: Self = serde_json::from_str(&text).map_err(|_| unreadable())?;
+        if is_store_name(&marker.store) { Ok(Some(marker)) } else { Err(unreadable()) }
     }
 
     /// Begins a creation.
@@ -64,17 +98,40 @@ impl Marker {
         let marker = Self {
             name: NAME.to_owned(),
             layout: LAYOUT,
-            database_id: birth.database_id,
+            database_id: birth.identity.database_id,
+            incarnation: birth.identity.incarnation.to_be_bytes(),
             state: State::Creating,
+            store: FIRST_STORE.to_owned(),
             created: format!("{created:.0}"),
         };
         marker.write(path)?;
         Ok(marker)
     }
 
+    /// The same in the newest layout. What layout 1 did not say becomes explicit: the store keeps its name, so that this
+    /// is one step, and an older version that finds the directory halfway through finds all of the old or all of the new.
+    pub(super) fn move_up(self, path: &Path, birth: Birth) -> Result<Self, Error> {
+        if self.layout == LAYOUT {
+            return Ok(self);
+        }
+        let marker = Self { layout: LAYOUT, incarnation: birth.identity.incarnation.to_be_bytes(), ..self };
+        marker.write(path)?;
+        tracing::info!(event = "startup.layout_moved_up", layout = LAYOUT, path = %path.display());
+        Ok(marker)
+    }
+
     /// The same of a directory whose store counts.
     pub(super) fn to_ready(&self) -> Self {
         Self { state: State::Ready, ..self.clone() }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity { database_id: self.database_id, incarnation: u64::from_be_bytes(self.incarnation) }
+    }
+
+    /// The name of the store's directory.
+    pub(super) fn store(&self) -> &str {
+        &self.store
     }
 
     /// Replaces the marker as a whole: after a crash the old one or the new one is there.
@@ -84,4 +141,13 @@ impl Marker {
         let written = files::replace(&name, &tmp, format!("{line}\n").as_bytes());
         written.map_err(|error| Error::io(format!("cannot write {}", name.display()), error))
     }
+}
+
+/// Whether a directory of this name can be a store; in particular it is not a path to somewhere else.
+pub(super) fn is_store_name(name: &str) -> bool {
+    let number = match name.strip_prefix(STORE) {
+        Some("") => return true,
+        rest => rest.and_then(|rest| rest.strip_prefix('-')),
+    };
+    number.is_some_and(|digits| digits.parse::<u32>().is_ok_and(|number| number.to_string() == digits))
 }

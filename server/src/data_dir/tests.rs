@@ -4,7 +4,9 @@ use tempfile::TempDir;
 
 use super::*;
 
-const BIRTH: Birth = Birth { database_id: [0xab; 16], created_ns: 1_763_700_000_000_000_000 };
+const IDENTITY: Identity = Identity { database_id: [0xab; 16], incarnation: 0x0123_4567_89ab_cdef };
+const BIRTH: Birth = Birth { identity: IDENTITY, created_ns: 1_763_700_000_000_000_000 };
+const LAYOUT_1: &str = "{\"name\":\"progressdb\",\"layout\":1,\"database_id\":\"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\",\"state\":\"ready\",\"created\":\"2025-11-21T04:40:00Z\"}\n";
 
 /// A directory under test; on whatever file system the tests run.
 struct Db(TempDir);
@@ -68,17 +70,18 @@ fn a_new_directory_is_created_for_its_owner_only() {
     directory.mark_ready().unwrap();
     assert_eq!(
         fs::read_to_string(db.path().join("PROGRESSDB")).unwrap(),
-        "{\"name\":\"progressdb\",\"layout\":1,\"database_id\":\"abababababababababababababababab\",\"state\":\"ready\",\"created\":\"2025-11-21T04:40:00Z\"}\n"
+        "{\"name\":\"progressdb\",\"layout\":2,\"database_id\":\"abababababababababababababababab\",\"incarnation\":\"0123456789abcdef\",\"state\":\"ready\",\"store\":\"store-1\",\"created\":\"2025-11-21T04:40:00Z\"}\n"
     );
 }
 
 #[test]
 fn a_ready_directory_keeps_its_identity() {
     let db = Db::new().ready();
-    let other = Birth { database_id: [1; 16], created_ns: 0 };
+    let identity = Identity { database_id: [1; 16], incarnation: 1 };
+    let other = Birth { identity, created_ns: 0 };
     let directory = Directory::open(&db.path(), other, true).unwrap();
     assert!(!directory.is_new());
-    assert_eq!(directory.database_id(), [0xab; 16]);
+    assert_eq!(directory.identity(), IDENTITY);
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn a_creation_that_crashed_begins_again() {
     let marker = fs::read_to_string(db.path().join(MARKER)).unwrap();
     drop(directory);
     db.write(MARKER, &marker);
-    db.write("store/000001.log", "half");
+    db.write("store-1/000001.log", "half");
     let directory = db.open().unwrap();
     assert!(directory.is_new());
     assert!(!directory.store_path().exists());
@@ -189,7 +192,7 @@ fn a_file_in_place_of_the_directory_is_refused() {
 
 #[test]
 fn symbolic_links_in_place_of_our_entries_are_refused() {
-    for name in ["PROGRESSDB", "lock", "store", "tmp"] {
+    for name in ["PROGRESSDB", "lock", "store-1", "tmp"] {
         let db = Db::new().ready();
         let elsewhere = db.0.path().join("elsewhere");
         fs::rename(db.path().join(name), &elsewhere).unwrap();
@@ -204,13 +207,13 @@ fn symbolic_links_in_place_of_our_entries_are_refused() {
 #[test]
 fn a_store_that_is_gone_is_damage_not_a_new_database() {
     let db = Db::new().ready();
-    fs::write(db.path().join("store/CURRENT"), "MANIFEST-000002\n").unwrap();
+    fs::write(db.path().join("store-1/CURRENT"), "MANIFEST-000002\n").unwrap();
     let copy = "; keep a copy and restore a backup";
-    check_refused(&db, 7, &format!("DB is damaged: store/CURRENT names no file that exists{copy}"));
-    fs::remove_file(db.path().join("store/CURRENT")).unwrap();
-    check_refused(&db, 7, &format!("DB is damaged: store/CURRENT cannot be read{copy}"));
-    fs::remove_dir_all(db.path().join("store")).unwrap();
-    check_refused(&db, 7, &format!("DB is damaged: its store directory is missing{copy}"));
+    check_refused(&db, 7, &format!("DB is damaged: store-1/CURRENT names no file that exists{copy}"));
+    fs::remove_file(db.path().join("store-1/CURRENT")).unwrap();
+    check_refused(&db, 7, &format!("DB is damaged: store-1/CURRENT cannot be read{copy}"));
+    fs::remove_dir_all(db.path().join("store-1")).unwrap();
+    check_refused(&db, 7, &format!("DB is damaged: its store directory store-1 is missing{copy}"));
 }
 
 #[test]
@@ -231,9 +234,9 @@ fn markers_of_others_damaged_and_newer_ones_are_told_apart() {
         "DB is not a data directory of ours: its PROGRESSDB file belongs to something else; choose an empty or new directory with --db",
     );
     check(
-        "{\"name\":\"progressdb\",\"layout\":2,\"shape\":\"new\"}",
+        "{\"name\":\"progressdb\",\"layout\":3,\"shape\":\"new\"}",
         78,
-        "directory layout 2 is too new: this version reads up to 1; start the version that wrote it",
+        "directory layout 3 is too new: this version reads up to 2; start the version that wrote it",
     );
 }
 
@@ -248,4 +251,81 @@ fn looking_at_a_database_creates_none() {
     let held = Directory::open_existing(&db.path()).unwrap();
     assert_eq!(held.database_id(), [0xab; 16]);
     assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 75);
+}
+
+/// A directory as a version of layout 1 left it.
+fn of_layout_1() -> Db {
+    let db = Db::new();
+    db.write("lock", "");
+    db.write(MARKER, LAYOUT_1);
+    make_store(&db.path().join("store"));
+    db
+}
+
+#[test]
+fn a_directory_of_layout_1_is_moved_up_once() {
+    let db = of_layout_1();
+    let seen = Directory::open_existing(&db.path()).unwrap().identity();
+    assert_eq!(seen, Identity { database_id: [0xcd; 16], incarnation: 1 }, "looking changes nothing");
+    assert_eq!(fs::read_to_string(db.path().join(MARKER)).unwrap(), LAYOUT_1);
+    let moved = db.open().unwrap();
+    let identity = Identity { database_id: [0xcd; 16], ..IDENTITY };
+    assert_eq!((moved.is_new(), moved.identity(), moved.store_path()), (false, identity, db.path().join("store")));
+    let marker = fs::read_to_string(db.path().join(MARKER)).unwrap();
+    assert!(marker.contains("\"layout\":2") && marker.contains("\"store\":\"store\""), "{marker}");
+    drop(moved);
+    let other = Birth { identity: Identity { database_id: [1; 16], incarnation: 1 }, created_ns: 0 };
+    assert_eq!(Directory::open(&db.path(), other, true).unwrap().identity(), identity, "its incarnation stays");
+}
+
+/// Moving up is: write a temporary file, rename it. A process can die in front of each, and in the middle of the first.
+#[test]
+fn a_move_to_the_new_layout_that_was_cut_off_anywhere_goes_on() {
+    let moved = of_layout_1();
+    drop(moved.open().unwrap());
+    let marker = fs::read_to_string(moved.path().join(MARKER)).unwrap();
+    for written in [0, 1, marker.len() / 2, marker.len()] {
+        let db = of_layout_1();
+        db.write(MARKER_TMP, &marker[..written]);
+        let opened = db.open().unwrap();
+        let identity = Identity { database_id: [0xcd; 16], ..IDENTITY };
+        assert_eq!((opened.is_new(), opened.identity()), (false, identity), "{written} bytes");
+    }
+}
+
+#[test]
+fn a_creation_in_layout_1_that_crashed_begins_again() {
+    let db = Db::new();
+    db.write(MARKER, &LAYOUT_1.replace("ready", "creating"));
+    db.write("store/000001.log", "half");
+    let directory = db.open().unwrap();
+    assert!(directory.is_new() && !directory.store_path().exists());
+}
+
+#[test]
+fn the_marker_names_the_store_that_counts() {
+    let db = Db::new().ready();
+    make_store(&db.path().join("store-2"));
+    let marker = fs::read_to_string(db.path().join(MARKER)).unwrap();
+    db.write(MARKER, &marker.replace("store-1", "store-2"));
+    assert_eq!(db.open().unwrap().store_path(), db.path().join("store-2"));
+    for name in ["../store-1", "store-01", "store-", "storage", "", "store-1/x"] {
+        db.write(MARKER, &marker.replace("store-1", name));
+        check_refused(
+            &db,
+            7,
+            "DB is damaged: its PROGRESSDB file cannot be understood; keep a copy and restore a backup",
+        );
+    }
+}
+
+#[test]
+fn a_restore_that_did_not_end_is_refused_with_the_command_that_ends_it() {
+    let db = Db::new().ready();
+    let marker = fs::read_to_string(db.path().join(MARKER)).unwrap().replace("\"ready\"", "\"restoring\"");
+    db.write(MARKER, &marker);
+    let text = "DB holds a restore that did not end: finish it or undo it with `progressdb restore`";
+    check_refused(&db, 7, text);
+    assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 7);
+    assert_eq!(fs::read_to_string(db.path().join(MARKER)).unwrap(), marker);
 }

@@ -36,6 +36,9 @@ pub enum OpenError {
         "the store is encrypted: set encryption.enabled and the KMS that it was encrypted with, or run `progressdb decrypt` first"
     )]
     Sealed,
+    /// It holds no keys, and none may be made.
+    #[error("the store has no keys yet and a rehearsal makes none: rehearse with encryption.enabled: false")]
+    NoKeys,
     /// The keys of the store are not to be had.
     #[error("the keys of the store do not open")]
     Keys(#[from] EpochError),
@@ -82,6 +85,9 @@ impl Db {
         }
         let database_id = identity.database_id;
         match &crypt {
+            Some(_) if !settings.makes_epochs && list_epochs(&store).await?.is_empty() => {
+                return Err(OpenError::NoKeys);
+            }
             Some(crypt) => open_epochs(&store, crypt, database_id, clock.now()).await?,
             None if list_epochs(&store).await?.is_empty() => {}
             None => return Err(OpenError::Sealed),
@@ -90,12 +96,14 @@ impl Db {
             Some(format) => format,
             None => create(&store, identity, formats.writes, clock.now(), crypt.as_deref()).await?,
         };
+        let format = take_incarnation(&store, format, identity.incarnation).await?;
         let secret = open_secret(&store, crypt.as_deref()).await?;
         let db = Self(Arc::new(Inner {
             store,
             clock,
             hasher: hmac::Key::new(hmac::HMAC_SHA256, &secret.bytes),
             database_id,
+            incarnation: format.incarnation,
             crypt,
             strict: AtomicBool::new(secret.strict),
             sealing_wanted: tokio::sync::Notify::new(),
@@ -125,7 +133,6 @@ impl Db {
         formats.check(format.format)?;
         Ok(serde_json::json!({
             "database_id": hex::encode(format.database_id),
-            "incarnation": format.incarnation,
             "format": format.format,
             "sequence": count(Counter::Sequence).await?,
             "threads": count(Counter::Threads).await?,
@@ -188,6 +195,25 @@ pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> R
 pub(super) async fn unseal_secret(store: &Store, crypt: &Crypt) -> Result<Vec<u8>, Error> {
     let (secret, ..) = read_secret(store, Some(crypt)).await?;
     Ok(Secret { strict: false, ..secret }.encode(EVERY_FORMAT))
+}
+
+/// Makes the store say the incarnation that the marker of its directory says: a restore changes it there, in the step that
+/// commits it, and a directory of an older layout had none.
+async fn take_incarnation(store: &Store, format: Format, incarnation: u64) -> Result<Format, Error> {
+    if format.incarnation == incarnation {
+        return Ok(format);
+    }
+    let (key, taken) = (Key::Store(StoreRow::Format), Format { incarnation, ..format });
+    let commit = Commit {
+        partition: Partition::Store,
+        expect: Some(Expect { key, value: Some(format.encode(EVERY_FORMAT)) }),
+        ops: vec![Op::Put(key, taken.encode(EVERY_FORMAT))],
+        sides: Vec::new(),
+    };
+    match store.commit(commit).await.map_err(commit_error)? {
+        Outcome::Committed => Ok(taken),
+        Outcome::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
+    }
 }
 
 async fn create(

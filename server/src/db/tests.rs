@@ -115,6 +115,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         max_clock_jump: Duration::from_hours(24),
         accept_clock: false,
+        makes_epochs: true,
         tail_bytes: 1 << 20,
         retention: true,
         message_ttl: Duration::from_hours(48),

@@ -30,6 +30,9 @@ pub(super) struct Ready {
     #[schema(example = "0.3.0")]
     version: &'static str,
     format: Format,
+    /// Random; another one after each restore.
+    #[schema(example = "5e2c1a40b7d9f386")]
+    incarnation: String,
     /// Client commits ever made.
     sequence: u64,
     #[schema(example = "rocksdb")]
@@ -41,6 +44,10 @@ pub(super) struct Ready {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     writes: Option<&'static str>,
+    /// The server tries a version on a copy: nothing runs by itself. Absent elsewhere.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(nullable = false, required = false)]
+    rehearsal: bool,
     /// Why writes are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -119,8 +126,10 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
         status: "ok",
         version: VERSION,
         format: Format { data: health.format, reads: health.reads, writes: health.writes },
+        incarnation: format!("{:016x}", health.incarnation),
         sequence: health.sequence,
         engine: "rocksdb",
+        rehearsal: app.is_rehearsal(),
         writes: refused.map(|_| "refused"),
         reason: refused,
     })

@@ -25,12 +25,16 @@ struct Keys {
     signing: String,
 }
 
-/// One key of each role, from the data directory, or made and kept there.
-pub(super) fn keys(directory: &Directory) -> Result<ApiKeys, StartupError> {
+/// One key of each role, from the data directory, or made and kept there. A rehearsal makes none.
+pub(super) fn keys(directory: &Directory, rehearsal: bool) -> Result<ApiKeys, StartupError> {
     let path = directory.path().join(FILE);
     let failed = |error: io::Error| StartupError::io(format!("cannot read or write {}", path.display()), error);
     let keys = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && rehearsal => {
+            let why = "no API keys are configured and a rehearsal makes none: configure security.api_keys";
+            return Err(StartupError::Config(why.to_owned()));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path).map_err(failed)?,
         Err(error) => return Err(failed(error)),
     };

@@ -14,7 +14,7 @@ pub enum StartupError {
     DataDir(#[from] data_dir::Error),
     /// Files of the write-ahead log are gone, and acknowledged writes with them.
     #[error(
-        "{} is incomplete: {what}, and with it writes that were acknowledged; put the log back, copy the database again with all files of store/, or restore a backup",
+        "{} is incomplete: {what}, and with it writes that were acknowledged; put the log back, copy the database again with all files of its store directory, or restore a backup",
         .path.display()
     )]
     LogMissing {

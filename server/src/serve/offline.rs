@@ -20,7 +20,9 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
     let directory = Directory::open_existing(&config.db_path)?;
     let rocks = open_rocks(&directory, formats, store_settings(&directory, config, true)?)?;
     let inspected = runtime()?.block_on(Db::inspect(&Store::Rocks(rocks), formats));
-    inspected.map_err(|error| open_error(&directory, error))
+    let mut report = inspected.map_err(|error| open_error(&directory, error))?;
+    report["incarnation"] = json!(directory.identity().incarnation_text());
+    Ok(report)
 }
 
 /// Opens every wrapped key, and names those that do not open; changes nothing.

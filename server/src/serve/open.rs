@@ -16,14 +16,17 @@ use crate::crypt::kms::{self, Kms};
 use crate::data_dir::{self, Birth, Directory};
 use crate::db::{self, Db, EpochError, OpenError};
 use crate::error_chain::with_causes;
-use crate::format::{Formats, Unreadable};
+use crate::format::{Formats, Identity, Unreadable};
 use crate::http::App;
 use crate::store::{self, Rocks, Store};
 
 pub(super) fn birth() -> Birth {
-    let mut database_id = [0; 16];
-    rand::fill(&mut database_id).expect("the system's random source works, or nothing here is safe");
-    Birth { database_id, created_ns: Clock::wall() }
+    let (mut database_id, mut incarnation) = ([0; 16], [0; 8]);
+    for bytes in [&mut database_id[..], &mut incarnation] {
+        rand::fill(bytes).expect("the system's random source works, or nothing here is safe");
+    }
+    let identity = Identity { database_id, incarnation: u64::from_be_bytes(incarnation) };
+    Birth { identity, created_ns: Clock::wall() }
 }
 
 /// Opens store and database, which may replay a log and so takes its time off the runtime.
@@ -33,7 +36,7 @@ pub(super) async fn open(
     crypt: Option<Arc<Crypt>>,
     app: &App,
     formats: &Formats,
-) -> Result<(Rocks, Db), StartupError> {
+) -> Result<(Arc<Directory>, Rocks, Db), StartupError> {
     let settings = store_settings(&directory, config, false)?;
     let known = *formats;
     let opened = tokio::task::spawn_blocking(move || {
@@ -47,8 +50,9 @@ pub(super) async fn open(
         directory.mark_ready()?;
     }
     // The lock is the process's for good: nothing gives it back before the process ends.
-    std::mem::forget(directory);
-    Ok((rocks, db))
+    let directory = Arc::new(directory);
+    std::mem::forget(Arc::clone(&directory));
+    Ok((directory, rocks, db))
 }
 
 /// Opens the database; while the KMS does not give its keys, asks again and again.
@@ -88,6 +92,7 @@ pub(super) fn database_settings(config: &Config) -> db::Settings {
     db::Settings {
         max_clock_jump: config.storage.max_clock_jump,
         accept_clock: config.storage.accept_clock,
+        makes_epochs: !config.rehearsal,
         tail_bytes: config.storage.memory_bytes / 8,
         retention: config.retention.enabled,
         message_ttl: config.retention.message_ttl,
@@ -123,7 +128,7 @@ pub(super) fn open_rocks(
     formats: &Formats,
     settings: store::Settings,
 ) -> Result<Rocks, StartupError> {
-    let path = &settings.path;
+    let (path, store) = (&settings.path, settings.path.clone());
     if !Rocks::unknown_families(path).is_empty() {
         let newest = formats.reads[1];
         return Err(StartupError::TooNew { found: newest + 1, newest });
@@ -132,7 +137,7 @@ pub(super) fn open_rocks(
     if let Some(what) = Rocks::missing_log(path) {
         return Err(incomplete(what));
     }
-    Rocks::open(settings).map_err(|error| match (Rocks::missing_log_of(&error), error) {
+    Rocks::open(settings).map_err(|error| match (Rocks::missing_log_of(&store, &error), error) {
         (Some(what), _) => incomplete(what),
         (None, store::Error::Read(what)) if what.starts_with("Corruption") => {
             data_dir::Error::damaged(directory.path(), what).into()
@@ -149,6 +154,7 @@ pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupErro
             false => StartupError::UpgradeThrough { found, oldest, through: "0.3" },
         },
         OpenError::Foreign => data_dir::Error::damaged(path, "its store belongs to another database").into(),
+        OpenError::NoKeys => StartupError::Keys { why: OpenError::NoKeys.to_string() },
         OpenError::Sealed => StartupError::Keys { why: OpenError::Sealed.to_string() },
         OpenError::Keys(error) => StartupError::Keys { why: with_causes(&error) },
         OpenError::Unreadable(db::Error::Corrupt { key }) => {

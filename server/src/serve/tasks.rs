@@ -1,5 +1,10 @@
-//! What happens by itself: retention, the engine's figures, and the care of keys.
+//! What happens by itself: watching, and jobs.
+//!
+//! Watching publishes figures and probes the KMS, and changes no data; every server does it. A job changes data, and two
+//! processes must never do it at once: each takes a [`JobOwner`], which only the process has that holds the data directory
+//! to serve from. A rehearsal has none, so none of its jobs can start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -7,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Held;
 use crate::config::{Config, Encryption};
+use crate::data_dir::Directory;
 use crate::db::{Db, Error, Purged};
 use crate::store::Rocks;
 
@@ -20,21 +26,43 @@ impl Tasks {
     }
 }
 
-pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config) -> Tasks {
+/// The right to run jobs on a database: its data directory, locked.
+#[derive(Clone)]
+pub(super) struct JobOwner {
+    _directory: Arc<Directory>,
+}
+
+impl JobOwner {
+    /// Of the process that holds this directory.
+    pub(super) fn of(directory: Arc<Directory>) -> Self {
+        Self { _directory: directory }
+    }
+}
+
+/// Starts to watch; and the jobs, if they have an owner.
+pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config, owner: Option<JobOwner>) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(rocks.clone(), db.clone()));
     tasks.spawn(watch_clock(db.clone()));
-    tasks.spawn(expire_idempotency(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
-        tasks.spawn(watch_kms(db.clone(), probe_interval, probe_interval_failing));
-        tasks.spawn(seal_what_is_plain(db.clone()));
+        tasks.spawn(watch_kms(owner.clone(), db.clone(), probe_interval, probe_interval_failing));
     }
-    tasks.spawn(compact_after_erasures(db.clone()));
-    if config.retention.enabled {
-        tasks.spawn(purge_on_schedule(db.clone(), config.retention.cron.clone()));
+    if let Some(owner) = owner {
+        start_jobs(&mut tasks, db, config, &owner);
     }
     Tasks(tasks)
+}
+
+fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner) {
+    tasks.spawn(expire_idempotency(owner.clone(), db.clone()));
+    if config.encryption.enabled {
+        tasks.spawn(seal_what_is_plain(owner.clone(), db.clone()));
+    }
+    tasks.spawn(compact_after_erasures(owner.clone(), db.clone()));
+    if config.retention.enabled {
+        tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
+    }
 }
 
 async fn publish_figures(rocks: Rocks, db: Db) {
@@ -63,7 +91,7 @@ async fn watch_clock(db: Db) {
     }
 }
 
-async fn expire_idempotency(db: Db) {
+async fn expire_idempotency(_owner: JobOwner, db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_hours(1));
     let mut look_back = true;
     loop {
@@ -83,7 +111,7 @@ fn time_until_next(schedule: &croner::Cron, now: u64) -> Option<Duration> {
     Some(now.duration_until(&next).unsigned_abs())
 }
 
-async fn purge_on_schedule(db: Db, schedule: croner::Cron) {
+async fn purge_on_schedule(_owner: JobOwner, db: Db, schedule: croner::Cron) {
     loop {
         let Some(wait) = time_until_next(&schedule, db.clock().now) else {
             tracing::error!(event = "retention.never", "retention.cron names no time to come");
@@ -118,11 +146,12 @@ async fn purge_when_certain(db: &Db) -> Result<Purged, Error> {
     }
 }
 
-/// Probes the KMS, and renews what is wrapped by an old key of it or is old itself. The start was the first probe.
-async fn watch_kms(db: Db, interval: Duration, interval_failing: Duration) {
+/// Probes the KMS; its owner also renews what is wrapped by an old key of it or is old itself. The start was the first
+/// probe.
+async fn watch_kms(owner: Option<JobOwner>, db: Db, interval: Duration, interval_failing: Duration) {
     let mut is_start = true;
     loop {
-        let renewed = if is_start { db.renew_epochs().await } else { probe(&db).await };
+        let renewed = probe(&db, owner.as_ref(), is_start).await;
         is_start = false;
         let healthy = match renewed {
             Ok(begun) => {
@@ -141,13 +170,18 @@ async fn watch_kms(db: Db, interval: Duration, interval_failing: Duration) {
 }
 
 /// True if a new epoch was begun.
-async fn probe(db: &Db) -> Result<bool, Error> {
-    db.probe_kms().await?;
-    db.renew_epochs().await
+async fn probe(db: &Db, owner: Option<&JobOwner>, is_start: bool) -> Result<bool, Error> {
+    if !is_start {
+        db.probe_kms().await?;
+    }
+    match owner {
+        Some(_) => db.renew_epochs().await,
+        None => Ok(false),
+    }
 }
 
 /// Runs the sealing job when there is reason to, and again after a while when it failed.
-async fn seal_what_is_plain(db: Db) {
+async fn seal_what_is_plain(_owner: JobOwner, db: Db) {
     for name in ["progressdb_sealing_job_threads", "progressdb_sealing_job_users"] {
         metrics::gauge!(name).increment(0.0);
     }
@@ -161,7 +195,7 @@ async fn seal_what_is_plain(db: Db) {
     }
 }
 
-async fn compact_after_erasures(db: Db) {
+async fn compact_after_erasures(_owner: JobOwner, db: Db) {
     let often = (db.erasure_horizon() / 8).clamp(Duration::from_secs(1), Duration::from_hours(1));
     let mut ticks = tokio::time::interval(often);
     loop {

@@ -45,29 +45,36 @@ pub(super) fn missing(store: &Path) -> Option<String> {
     if current_manifest(store).ok()? != record.manifest {
         return None;
     }
-    let name = name_of(record.log);
+    let name = format!("{}/{}", directory_name(store), name_of(record.log));
     match newest_log(store).ok()? {
         Some((number, _)) if number > record.log => None,
         Some((number, bytes)) if number == record.log => (bytes < record.bytes)
-            .then(|| format!("store/{name} has {bytes} bytes of at least {} that were written", record.bytes)),
-        _ => Some(format!("store/{name} is missing")),
+            .then(|| format!("{name} has {bytes} bytes of at least {} that were written", record.bytes)),
+        _ => Some(format!("{name} is missing")),
     }
 }
 
 /// The same from RocksDB's own complaint about a log that its manifest names.
-pub(super) fn missing_by_manifest(complaint: &str) -> Option<String> {
+pub(super) fn missing_by_manifest(store: &Path, complaint: &str) -> Option<String> {
+    let directory = directory_name(store);
     let number_behind = |text: &str| {
         let rest = &complaint[complaint.find(text)? + text.len()..];
         rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
     };
-    let gone = number_behind("Missing WAL with log number: ").map(|log| format!("store/{} is missing", name_of(log)));
+    let gone =
+        number_behind("Missing WAL with log number: ").map(|log| format!("{directory}/{} is missing", name_of(log)));
     gone.or_else(|| {
-        number_behind("Size mismatch: WAL (log number: ").map(|log| format!("store/{} is cut short", name_of(log)))
+        number_behind("Size mismatch: WAL (log number: ")
+            .map(|log| format!("{directory}/{} is cut short", name_of(log)))
     })
 }
 
 fn name_of(log: u64) -> String {
     format!("{log:06}.log")
+}
+
+fn directory_name(store: &Path) -> String {
+    store.file_name().unwrap_or_default().display().to_string()
 }
 
 fn record_path(store: &Path) -> PathBuf {
@@ -224,11 +231,11 @@ mod tests {
 
     #[test]
     fn the_complaints_of_rocksdb_are_understood() {
-        let gone = missing_by_manifest("Corruption: Missing WAL with log number: 8.");
-        assert_eq!(gone.as_deref(), Some("store/000008.log is missing"));
+        let gone = missing_by_manifest(Path::new("db/store-3"), "Corruption: Missing WAL with log number: 8.");
+        assert_eq!(gone.as_deref(), Some("store-3/000008.log is missing"));
         let short = "Corruption: Size mismatch: WAL (log number: 31) in MANIFEST is 9 bytes , but actually is 1 bytes";
-        assert_eq!(missing_by_manifest(short).as_deref(), Some("store/000031.log is cut short"));
-        assert_eq!(missing_by_manifest("Corruption: block checksum mismatch"), None);
+        assert_eq!(missing_by_manifest(Path::new("db/store"), short).as_deref(), Some("store/000031.log is cut short"));
+        assert_eq!(missing_by_manifest(Path::new("db/store"), "Corruption: block checksum mismatch"), None);
     }
 
     #[test]

@@ -89,10 +89,10 @@ impl Rocks {
         logs::missing(path)
     }
 
-    /// The same from the failure of an [`Rocks::open`].
-    pub fn missing_log_of(error: &Error) -> Option<String> {
+    /// The same from the failure of a [`Rocks::open`] of the store at `path`.
+    pub fn missing_log_of(path: &std::path::Path, error: &Error) -> Option<String> {
         match error {
-            Error::Read(complaint) => logs::missing_by_manifest(complaint),
+            Error::Read(complaint) => logs::missing_by_manifest(path, complaint),
             _ => None,
         }
     }

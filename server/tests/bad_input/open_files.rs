@@ -50,7 +50,7 @@ fn idle_clients_leave_the_store_its_open_files() {
     assert!(metric(&server, "progressdb_http_connections{listener=\"main\"}") <= allowed);
     assert!(metric(&server, "process_open_fds") <= 256.0);
     assert!(server.runs());
-    let options = fs::read_dir(setup.db().join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let options = fs::read_dir(setup.db().join("store-1")).unwrap().map(|entry| entry.unwrap().path());
     let options = options.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("OPTIONS-")).max();
     let options = fs::read_to_string(options.unwrap()).unwrap();
     assert!(options.contains("max_open_files=58\n"), "{options}");

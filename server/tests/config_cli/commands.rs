@@ -1,5 +1,6 @@
 //! The commands that start nothing.
 
+use std::fs;
 use std::io::PipeWriter;
 use std::process::Stdio;
 
@@ -79,6 +80,10 @@ fn a_stopped_store_is_inspected_and_not_changed() {
     assert!(found.to_string().contains("\"threads\":1") && found.to_string().contains("\"messages\":2"), "{found}");
     assert_eq!(setup.run(&["inspect", "--json"]).stdout, finished.stdout, "looking changed what there is");
     setup.run(&["inspect"]).check_code(0);
+    let out = setup.root().join("report");
+    setup.run(&["inspect", "--out", out.to_str().unwrap()]).check_code(0);
+    assert_eq!(fs::read_to_string(&out).unwrap(), finished.stdout, "the file has the line of --json");
+    setup.run(&["inspect", "--out", "/nowhere/report"]).check_code(1).check_says(&["/nowhere/report"]);
 
     let server = setup.start();
     assert_eq!(server.send(&Request::get("/readyz")).json()["sequence"], sequence);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
+use testing::http::Request;
 use testing::{Setup, skip, thread};
 
 #[test]
@@ -93,10 +94,10 @@ type Damage = fn(&Path);
 
 #[test]
 fn a_damaged_store_is_refused_with_7_and_left_alone() {
-    let remove_current = |db: &Path| fs::remove_file(db.join("store/CURRENT")).unwrap();
-    let empty_current = |db: &Path| fs::write(db.join("store/CURRENT"), "").unwrap();
-    let foreign_current = |db: &Path| fs::write(db.join("store/CURRENT"), "MANIFEST-999999\n").unwrap();
-    let remove_store = |db: &Path| fs::remove_dir_all(db.join("store")).unwrap();
+    let remove_current = |db: &Path| fs::remove_file(db.join("store-1/CURRENT")).unwrap();
+    let empty_current = |db: &Path| fs::write(db.join("store-1/CURRENT"), "").unwrap();
+    let foreign_current = |db: &Path| fs::write(db.join("store-1/CURRENT"), "MANIFEST-999999\n").unwrap();
+    let remove_store = |db: &Path| fs::remove_dir_all(db.join("store-1")).unwrap();
     let empty_marker = |db: &Path| fs::write(db.join("PROGRESSDB"), "").unwrap();
     let other_marker = |db: &Path| fs::write(db.join("PROGRESSDB"), "{\"name\":\"other\"}\n").unwrap();
     let remove_marker = |db: &Path| fs::remove_file(db.join("PROGRESSDB")).unwrap();
@@ -190,4 +191,51 @@ fn a_refused_start_of_a_database_that_is_there_takes_nothing_away() {
     let refused = Setup::with_db(setup.db()).set("server.port", port);
     refused.refused_start().check_code(1);
     assert_eq!(setup.start().user("user1").thread_keys("").len(), 1);
+}
+
+/// Makes a database of this version look as a version of layout 1 left it.
+fn move_down(db: &Path) {
+    let path = db.join("PROGRESSDB");
+    let mut marker: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let fields = marker.as_object_mut().unwrap();
+    fields.insert("layout".to_owned(), json!(1));
+    assert_eq!(fields.remove("store"), Some(json!("store-1")));
+    assert!(fields.remove("incarnation").is_some());
+    fs::write(&path, format!("{marker}\n")).unwrap();
+    fs::rename(db.join("store-1"), db.join("store")).unwrap();
+}
+
+#[test]
+fn a_database_of_layout_1_is_served_with_all_it_holds_and_gets_an_incarnation() {
+    let setup = Setup::new();
+    let server = setup.start();
+    server.user("user1").create_thread("kept");
+    let before = server.send(&Request::get("/readyz")).json();
+    server.kill();
+    move_down(setup.db());
+    let server = setup.start();
+    assert_eq!(server.user("user1").thread_keys("").len(), 1);
+    let after = server.send(&Request::get("/readyz")).json();
+    let incarnation = after["incarnation"].as_str().unwrap();
+    assert!(incarnation.len() == 16 && after["incarnation"] != before["incarnation"], "{before} {after}");
+    server.stop().check_code(0);
+    let inspected = setup.run(&["inspect", "--json"]);
+    inspected.check_code(0).check_says(&[&format!("\"incarnation\":\"{incarnation}\"")]);
+    let server = setup.start();
+    assert_eq!(server.send(&Request::get("/readyz")).json()["incarnation"], incarnation, "it stays");
+    let row = server.admin("/admin/keys/s:format").json();
+    assert!(row.to_string().contains(incarnation), "{row}");
+}
+
+#[test]
+fn an_unfinished_restore_is_refused_with_7_and_the_command_that_ends_it() {
+    let setup = Setup::new();
+    setup.start().stop().check_code(0);
+    let path = setup.db().join("PROGRESSDB");
+    let marker = fs::read_to_string(&path).unwrap();
+    fs::write(&path, marker.replace("\"ready\"", "\"restoring\"")).unwrap();
+    setup.refused_start().check_code(7).check_says(&["startup.restore_unfinished", "progressdb restore"]);
+    setup.run(&["inspect"]).check_code(7).check_says(&["progressdb restore"]);
+    fs::write(&path, marker).unwrap();
+    setup.start().stop().check_code(0);
 }

@@ -9,7 +9,7 @@ use testing::{Random, Server, Setup, User, messages, thread, wait_until};
 
 /// The files of the write-ahead log, the oldest first.
 fn logs(db: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(db.join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(db.join("store-1")).unwrap().map(|entry| entry.unwrap().path());
     let mut logs: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "log")).collect();
     logs.sort();
     assert!(!logs.is_empty(), "a store without any log");
@@ -67,7 +67,7 @@ fn a_copy_without_its_logs_is_refused_with_7_until_they_are_back() {
     check_refused(&incomplete, &["is missing"]);
     check_refused(&incomplete, &["is missing"]);
     for log in logs(setup.db()) {
-        fs::copy(&log, incomplete.db().join("store").join(log.file_name().unwrap())).unwrap();
+        fs::copy(&log, incomplete.db().join("store-1").join(log.file_name().unwrap())).unwrap();
     }
     check_messages(&incomplete.start(), &t, 3);
     check_messages(&setup.start(), &t, 3);
@@ -149,7 +149,7 @@ fn no_single_log_goes_unmissed() {
     for (n, log) in all.iter().enumerate() {
         let without = Setup::with_db(&setup.root().join(format!("without-{n}")));
         copy(setup.db(), without.db());
-        fs::remove_file(without.db().join("store").join(log.file_name().unwrap())).unwrap();
+        fs::remove_file(without.db().join("store-1").join(log.file_name().unwrap())).unwrap();
         let inspected = without.run(&["inspect"]);
         if inspected.code == Some(7) {
             check_refused(&without, &[log.file_name().unwrap().to_str().unwrap()]);

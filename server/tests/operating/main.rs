@@ -5,6 +5,7 @@
 mod audit;
 mod events;
 mod key_files;
+mod rehearsal;
 mod signals;
 mod stalled;
 

@@ -1,0 +1,70 @@
+//! A report of a command as a file, for whoever started it and reads it later.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process;
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use crate::files;
+
+/// Writes the report as one line of JSON.
+///
+/// A file that is not there appears whole or not at all, for its owner only. One that is there is overwritten in place and
+/// keeps its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
+pub(super) fn write(file: &Path, report: &Value) -> Result<(), Failure> {
+    let line = format!("{report}\n");
+    let written = match OpenOptions::new().write(true).truncate(true).open(file) {
+        Ok(mut there) => there.write_all(line.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(file, line.as_bytes()),
+        Err(error) => Err(error),
+    };
+    written.map_err(|source| Failure::Report { path: file.to_owned(), source })
+}
+
+fn create(file: &Path, line: &[u8]) -> io::Result<()> {
+    let mut name = OsString::from(file);
+    name.push(format!(".tmp-{}", process::id()));
+    let tmp = Path::new(&name);
+    files::replace(file, tmp, line).inspect_err(|_| {
+        // What cannot be removed either was not made.
+        let _ = std::fs::remove_file(tmp);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_file_is_for_its_owner_and_one_that_is_there_keeps_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (new, there) = (directory.path().join("new"), directory.path().join("there"));
+        fs::write(&there, "longer than what comes").unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o644)).unwrap();
+        let second_name = directory.path().join("second-name");
+        fs::hard_link(&there, &second_name).unwrap();
+        for file in [&new, &there] {
+            write(file, &json!({ "a": 1 })).unwrap();
+            assert_eq!(fs::read_to_string(file).unwrap(), "{\"a\":1}\n");
+        }
+        assert_eq!(fs::read_to_string(second_name).unwrap(), "{\"a\":1}\n", "it is the same file");
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&new), mode(&there)), (0o600, 0o644));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_a_failure_that_names_the_file() {
+        let failure = write(Path::new("/nowhere/report"), &json!({})).unwrap_err();
+        assert_eq!((failure.to_string().as_str(), failure.exit_code()), ("cannot write /nowhere/report", 1));
+    }
+}
