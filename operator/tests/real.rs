@@ -1,9 +1,5 @@
 //! The rules that the double is held to, on the real API server of KUBECONFIG: `e2e/run` calls it.
-#![allow(unreachable_pub, reason = "modules of a suite, not a crate")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-#[path = "double/rules.rs"]
-mod rules;
 
 use std::process::Command;
 
@@ -13,6 +9,9 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use testing::kubernetes::rules;
+
+testing::test_rules!(place);
 
 /// A namespace that is gone when dropped.
 struct Own(String);

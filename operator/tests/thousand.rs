@@ -2,13 +2,6 @@
 //! judged, and how long it takes is shown.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[allow(dead_code, unreachable_pub, reason = "the other tests use the rest")]
-#[path = "double/api/mod.rs"]
-mod api;
-#[allow(dead_code, unreachable_pub, reason = "the other tests use the rest")]
-#[path = "double/world.rs"]
-mod world;
-
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -19,12 +12,11 @@ use std::{
 
 use progressdb_operator::crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION};
 use serde_json::json;
-use tokio::{net::TcpListener, time::Instant};
-
-use crate::{
+use testing::kubernetes::{
     api::{Key, Server, kinds::named},
     world::World,
 };
+use tokio::{net::TcpListener, time::Instant};
 
 const COUNT: usize = 1_000;
 /// What the operator may keep resident.

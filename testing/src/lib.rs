@@ -10,6 +10,7 @@
 //! | [`http`] | the client below all of them, which may also send what no HTTP library would |
 //! | [`command`] | programs that are run to their end |
 //! | [`servers`] | the servers that stand for key management services |
+//! | `kubernetes` | an API server and a cluster in this process, with the feature of that name: the server's tests need no `kube` |
 //! | [`disk`] | a file system of a test's own, to fill or to break |
 //! | [`machine`] | what a test needs of the machine, and what becomes of one that does not find it |
 //! | [`waiting`] | conditions that are waited for |
@@ -23,6 +24,8 @@
 pub mod command;
 pub mod disk;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod machine;
 mod pump;
 mod random;

@@ -3,7 +3,6 @@
 #![allow(unreachable_pub, reason = "modules of a suite, not a crate")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod api;
 mod bad_input;
 mod cluster;
 mod crash;
@@ -13,15 +12,17 @@ mod kinds_that_go;
 mod lease;
 mod loops;
 mod restart;
-mod rules;
 mod running;
 mod silence;
 mod successor;
 mod unreadable;
 mod watching;
 mod whose;
-mod world;
 mod writes;
+
+use testing::kubernetes::{api, rules, world};
+
+testing::test_rules!(place);
 
 /// The double, as a place where the rules are tried.
 async fn place() -> rules::Place {

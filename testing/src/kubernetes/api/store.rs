@@ -6,10 +6,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::{
+    admission::{default, validate},
     fields::{self, Managers},
     kinds::{self, Kind},
     pods,
@@ -19,12 +19,16 @@ use super::{
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
+    /// Of which kind.
     pub kind: &'static Kind,
+    /// Empty for kinds without namespaces.
     pub namespace: String,
+    /// Its name.
     pub name: String,
 }
 
 impl Key {
+    /// The object of this name; the kind as `kind` names it.
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
         Self { kind: kinds::named(kind), namespace: namespace.to_owned(), name: name.to_owned() }
     }
@@ -33,9 +37,13 @@ impl Key {
 /// What happened to an object, and how it looked afterwards, or last.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// The resource version that it made.
     pub version: u64,
+    /// `ADDED`, `MODIFIED` or `DELETED`.
     pub what: &'static str,
+    /// Of which object.
     pub key: Key,
+    /// How it looked afterwards, or last.
     pub object: Arc<Value>,
     /// How it looked before, if it was there.
     pub before: Option<Arc<Value>>,
@@ -64,13 +72,17 @@ impl Change {
 /// Why a request is refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    /// The HTTP status.
     pub code: u16,
+    /// The reason, in Kubernetes' words.
     pub reason: &'static str,
+    /// For people.
     pub message: String,
     /// Which field is to blame.
     pub field: Option<&'static str>,
 }
 
+/// A refusal for which no field is to blame.
 pub fn refuse(code: u16, reason: &'static str, message: impl Into<String>) -> Refusal {
     Refusal { code, reason, message: message.into(), field: None }
 }
@@ -99,18 +111,22 @@ impl Store {
         "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(self.seconds)
     }
 
+    /// So many seconds pass.
     pub fn advance(&mut self, seconds: i64) {
         self.seconds += seconds;
     }
 
+    /// The newest resource version.
     pub fn version(&self) -> u64 {
         self.version
     }
 
+    /// An object, if it is there.
     pub fn get(&self, key: &Key) -> Option<&Value> {
         self.objects.get(key).map(|(object, _)| &**object)
     }
 
+    /// Who manages which fields of an object.
     pub fn managers(&self, key: &Key) -> Option<&Managers> {
         self.objects.get(key).map(|(_, managers)| &**managers)
     }
@@ -127,10 +143,12 @@ impl Store {
         self.objects.iter().filter(|(key, _)| key.kind == kind).map(|(_, (object, _))| Arc::clone(object)).collect()
     }
 
+    /// Every object's key.
     pub fn keys(&self) -> Vec<Key> {
         self.objects.keys().cloned().collect()
     }
 
+    /// What changed after this version, the oldest first.
     pub fn changes_since(&self, version: u64) -> &[Change] {
         let start = self.history.partition_point(|change| change.version <= version);
         &self.history[start..]
@@ -310,10 +328,12 @@ impl Store {
     }
 }
 
+/// The refusal of a request for an object that is not there.
 pub fn not_found(key: &Key) -> Refusal {
     refuse(404, "NotFound", format!("{} \"{}\" not found", key.kind.plural, key.name))
 }
 
+/// The metadata of an object, made if it has none.
 pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     if !object["metadata"].is_object() {
         object["metadata"] = json!({});
@@ -321,102 +341,13 @@ pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
     object["metadata"].as_object_mut().expect("it was just made")
 }
 
+/// Whether its deletion was asked for.
 pub fn is_deleted(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()
 }
 
 fn finalizers(object: &Value) -> Vec<Value> {
     object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default()
-}
-
-/// What the API server fills in, as far as our objects meet it.
-fn default(key: &Key, object: &mut Value) {
-    let put = |value: &mut Value, name: &str, default: Value| {
-        if value[name].is_null() {
-            value[name] = default;
-        }
-    };
-    match key.kind.kind {
-        "StatefulSet" => {
-            put(&mut object["spec"], "revisionHistoryLimit", json!(10));
-            let pod = &mut object["spec"]["template"]["spec"];
-            put(pod, "restartPolicy", json!("Always"));
-            put(pod, "dnsPolicy", json!("ClusterFirst"));
-            put(pod, "schedulerName", json!("default-scheduler"));
-        }
-        "Secret" => {
-            let texts = object.as_object_mut().and_then(|object| object.remove("stringData"));
-            for (name, text) in texts.as_ref().and_then(Value::as_object).into_iter().flatten() {
-                let bytes = ByteString(text.as_str().unwrap_or_default().as_bytes().to_vec());
-                object["data"][name] = json!(bytes);
-            }
-        }
-        "Service" => {
-            put(&mut object["spec"], "clusterIP", json!("10.0.0.1"));
-            put(&mut object["spec"], "sessionAffinity", json!("None"));
-            put(&mut object["spec"], "type", json!("ClusterIP"));
-        }
-        "PersistentVolumeClaim" => {
-            put(&mut object["spec"], "volumeMode", json!("Filesystem"));
-            put(&mut object["status"], "phase", json!("Pending"));
-            let class = object["spec"]["storageClassName"].clone();
-            if class.is_null() {
-                object["spec"]["storageClassName"] = json!("standard");
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What the API server refuses, as far as an operator could try it.
-fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<(), Refusal> {
-    let invalid = |what: &str| {
-        let message = format!("{} \"{}\" is invalid: {what}", key.kind.kind, key.name);
-        Err(refuse(422, "Invalid", message))
-    };
-    if key.name.len() > 63 && key.kind.kind != "ConfigMap" {
-        return invalid("metadata.name: must be no more than 63 characters");
-    }
-    if key.kind.kind == "Service" {
-        let ports = new["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names: HashSet<Option<&str>> = ports.iter().map(|port| port["name"].as_str()).collect();
-        if names.len() < ports.len() {
-            return invalid("spec.ports: Duplicate value");
-        }
-    }
-    let Some(old) = old else { return Ok(()) };
-    let pruned = |object: &Value, mutable: &[&str]| {
-        let mut spec = object["spec"].clone();
-        if let Some(spec) = spec.as_object_mut() {
-            mutable.iter().for_each(|name| {
-                spec.remove(*name);
-            });
-        }
-        spec
-    };
-    match key.kind.kind {
-        "StatefulSet" => {
-            let mutable =
-                ["replicas", "template", "updateStrategy", "persistentVolumeClaimRetentionPolicy", "ordinals"];
-            if pruned(old, &mutable) != pruned(new, &mutable) {
-                return invalid("spec: updates to fields other than those of the template are forbidden");
-            }
-        }
-        "Job" if pruned(old, &["suspend", "parallelism"]) != pruned(new, &["suspend", "parallelism"]) => {
-            return invalid("spec.template: field is immutable");
-        }
-        "PersistentVolumeClaim" => {
-            let size = |object: &Value| bytes(&object["spec"]["resources"]["requests"]["storage"]);
-            if pruned(old, &["resources", "volumeName"]) != pruned(new, &["resources", "volumeName"]) {
-                return invalid("spec: is immutable after creation except resources.requests");
-            }
-            if size(new) < size(old) {
-                return invalid("spec.resources.requests.storage: field can not be less than status.capacity");
-            }
-        }
-        _ => {}
-    }
-    Ok(())
 }
 
 /// A quantity of storage in bytes; good for whole numbers of binary units.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::api::{
+use super::api::{
     Key, Server,
     kinds::named,
     pods::memory,

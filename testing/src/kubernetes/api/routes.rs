@@ -11,7 +11,7 @@ use super::{
 
 /// A request, parsed.
 #[derive(Debug)]
-pub struct Call {
+pub(super) struct Call {
     pub method: Method,
     pub kind: &'static Kind,
     pub namespace: Option<String>,
@@ -25,13 +25,13 @@ pub struct Call {
 
 impl Call {
     /// As one line for people: `PATCH statefulsets/db`.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let name = self.name.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
         let subresource = self.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
         format!("{} {}{name}{subresource}", self.method, self.kind.plural)
     }
 
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
@@ -46,7 +46,7 @@ impl Call {
 }
 
 /// What a path names.
-pub struct Target {
+pub(super) struct Target {
     pub kind: &'static Kind,
     pub namespace: Option<String>,
     pub name: Option<String>,
@@ -54,7 +54,7 @@ pub struct Target {
 }
 
 /// What a path names, if the double serves that.
-pub fn parse_path(uri: &Uri) -> Option<Target> {
+pub(super) fn parse_path(uri: &Uri) -> Option<Target> {
     let mut parts = uri.path().split('/').filter(|part| !part.is_empty()).peekable();
     let group = match parts.next()? {
         "api" => "",
@@ -74,7 +74,7 @@ pub fn parse_path(uri: &Uri) -> Option<Target> {
 }
 
 /// What discovery says of a group, if that is what a path names and the group is not built in.
-pub fn discovery(store: &Store, uri: &Uri) -> Option<Value> {
+pub(super) fn discovery(store: &Store, uri: &Uri) -> Option<Value> {
     let (group, version) = uri.path().strip_prefix("/apis/")?.split_once('/')?;
     let kinds = kinds::of_group(group).filter(|kind| kind.version == version && store.discovered.contains(kind.kind));
     let resources = kinds.map(|kind| {
@@ -87,7 +87,7 @@ pub fn discovery(store: &Store, uri: &Uri) -> Option<Value> {
 }
 
 /// Answers everything but watches.
-pub fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
+pub(super) fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     if (call.method.as_str(), &call.name) == ("GET", &None) {
         return Ok(list(store, call));
     }
@@ -117,7 +117,7 @@ fn answer_about_one(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
 }
 
 /// An object with its managers, or only its metadata if that is what was asked for.
-pub fn shaped(store: &Store, call: &Call, object: &Value) -> Value {
+pub(super) fn shaped(store: &Store, call: &Call, object: &Value) -> Value {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let key = Key { kind: call.kind, namespace: text("namespace"), name: text("name") };
     let mut shaped = if call.metadata_only {
@@ -132,7 +132,7 @@ pub fn shaped(store: &Store, call: &Call, object: &Value) -> Value {
 }
 
 /// Whether a list or a watch asks for this object.
-pub fn is_selected(call: &Call, object: &Value) -> bool {
+pub(super) fn is_selected(call: &Call, object: &Value) -> bool {
     let labels = &object["metadata"]["labels"];
     let by_label =
         call.parameter("labelSelector").unwrap_or_default().split(',').filter(|term| !term.is_empty()).all(|term| {

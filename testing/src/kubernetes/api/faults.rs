@@ -3,9 +3,13 @@
 /// What becomes of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// It is answered.
     Works,
+    /// It has no effect and is answered with this status.
     IsRefused(u16),
+    /// It has no effect and no answer.
     NeverArrives,
+    /// It has its effect and no answer.
     LosesItsReply,
 }
 
@@ -46,6 +50,7 @@ impl Faults {
         self
     }
 
+    /// Whether the caller has died.
     pub fn has_crashed(&self) -> bool {
         self.is_dead
     }

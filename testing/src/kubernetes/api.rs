@@ -3,6 +3,7 @@
 //!
 //! Requests come in through a client of kube, so that what the operator sends is what is judged.
 
+mod admission;
 pub mod faults;
 pub mod fields;
 pub mod kinds;
@@ -47,7 +48,14 @@ struct State {
     calls: Vec<String>,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Server {
+    /// A server without any object.
     pub fn new() -> Self {
         Self::with_store(Store::default())
     }
@@ -98,7 +106,6 @@ impl Server {
     }
 
     /// Serves over HTTP as long as the runtime lives; says where.
-    #[allow(dead_code, reason = "for the suite that runs the operator as a process")]
     pub async fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");

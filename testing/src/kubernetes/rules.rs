@@ -1,4 +1,6 @@
-//! What the operator relies on in an API server. The double is held to it, and by `tests/real.rs` so is a real one.
+//! What the operator relies on in an API server: each rule is a function, and [`test_rules`](crate::test_rules) makes a
+//! test of each.
+#![allow(missing_docs, reason = "the name of a rule is what it says")]
 
 use std::time::Duration;
 
@@ -8,6 +10,31 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
+
+/// Makes a test of every rule. It is given an async function without parameters that returns a [`Place`].
+#[macro_export]
+macro_rules! test_rules {
+    ($place:path) => {
+        $crate::test_rules! { $place:
+            what_a_manager_no_longer_applies_goes_and_what_others_have_stays
+            a_value_of_another_manager_is_a_conflict_until_force
+            applying_the_same_again_makes_no_version
+            an_update_of_an_old_version_is_a_conflict
+            a_write_meant_for_another_object_is_refused
+            the_items_of_a_list_do_not_say_their_kind
+            a_dry_run_is_judged_and_keeps_nothing
+            a_name_is_given_once
+            a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns }
+    };
+    ($place:path: $($rule:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $rule() {
+                $crate::kubernetes::rules::$rule($place().await).await;
+            }
+        )*
+    };
+}
 
 /// Where the rules are tried: a namespace without ConfigMaps of these names.
 pub struct Place {
@@ -61,17 +88,13 @@ fn blamed(result: Result<ConfigMap, kube::Error>) -> Option<(u16, String)> {
     Some((status.code, field))
 }
 
-#[tokio::test]
-async fn what_a_manager_no_longer_applies_goes_and_what_others_have_stays() {
-    let place = crate::place().await;
+pub async fn what_a_manager_no_longer_applies_goes_and_what_others_have_stays(place: Place) {
     place.apply("a", json!({ "x": "1", "y": "1" }), false).await.unwrap();
     place.apply("b", json!({ "y": "1", "z": "1" }), false).await.unwrap();
     assert_eq!(place.apply("a", json!({ "w": "1" }), false).await, Ok(json!({ "w": "1", "y": "1", "z": "1" })));
 }
 
-#[tokio::test]
-async fn a_value_of_another_manager_is_a_conflict_until_force() {
-    let place = crate::place().await;
+pub async fn a_value_of_another_manager_is_a_conflict_until_force(place: Place) {
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     assert_eq!(place.apply("b", json!({ "x": "2" }), false).await, Err(409));
     assert_eq!(place.apply("b", json!({ "x": "2" }), true).await, Ok(json!({ "x": "2" })));
@@ -79,27 +102,21 @@ async fn a_value_of_another_manager_is_a_conflict_until_force() {
     assert_eq!(place.apply("a", json!({}), false).await, Ok(json!({ "x": "2" })));
 }
 
-#[tokio::test]
-async fn applying_the_same_again_makes_no_version() {
-    let place = crate::place().await;
+pub async fn applying_the_same_again_makes_no_version(place: Place) {
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     let before = place.version().await;
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     assert_eq!(place.version().await, before);
 }
 
-#[tokio::test]
-async fn an_update_of_an_old_version_is_a_conflict() {
-    let place = crate::place().await;
+pub async fn an_update_of_an_old_version_is_a_conflict(place: Place) {
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     let old = place.objects.get("a").await.unwrap();
     place.apply("a", json!({ "x": "2" }), false).await.unwrap();
     assert!(is_conflict(place.objects.replace("a", &PostParams::default(), &old).await));
 }
 
-#[tokio::test]
-async fn a_write_meant_for_another_object_is_refused() {
-    let place = crate::place().await;
+pub async fn a_write_meant_for_another_object_is_refused(place: Place) {
     place.apply("a", json!({}), false).await.unwrap();
     let preconditions = Preconditions { uid: Some("another".into()), resource_version: None };
     let params = DeleteParams::default().preconditions(preconditions);
@@ -114,9 +131,7 @@ async fn a_write_meant_for_another_object_is_refused() {
     assert_eq!(blamed(merged), Some((422, "metadata.uid".to_owned())));
 }
 
-#[tokio::test]
-async fn the_items_of_a_list_do_not_say_their_kind() {
-    let place = crate::place().await;
+pub async fn the_items_of_a_list_do_not_say_their_kind(place: Place) {
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     let kind = ApiResource::erase::<ConfigMap>(&());
     let namespace = place.objects.get("a").await.unwrap().namespace().unwrap();
@@ -127,9 +142,7 @@ async fn the_items_of_a_list_do_not_say_their_kind() {
     assert!(objects.get("a").await.unwrap().types.is_some());
 }
 
-#[tokio::test]
-async fn a_dry_run_is_judged_and_keeps_nothing() {
-    let place = crate::place().await;
+pub async fn a_dry_run_is_judged_and_keeps_nothing(place: Place) {
     let patch = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "x": "1" } });
     let params = PatchParams::apply("a").dry_run();
     let tried = place.objects.patch("a", &params, &Patch::Apply(&patch)).await.unwrap();
@@ -143,18 +156,14 @@ async fn a_dry_run_is_judged_and_keeps_nothing() {
     assert_eq!(json!(place.objects.get("a").await.unwrap().data), json!({ "x": "2" }));
 }
 
-#[tokio::test]
-async fn a_name_is_given_once() {
-    let place = crate::place().await;
+pub async fn a_name_is_given_once(place: Place) {
     let object = json!({ "metadata": { "name": "a" } });
     place.create(object.clone()).await;
     let again = place.objects.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await;
     assert!(matches!(again, Err(kube::Error::Api(status)) if status.is_already_exists()));
 }
 
-#[tokio::test]
-async fn a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns() {
-    let place = crate::place().await;
+pub async fn a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns(place: Place) {
     let owner = place.create(json!({ "metadata": { "name": "owner", "finalizers": ["example.com/f"] } })).await;
     let reference = OwnerReference {
         api_version: "v1".into(),

@@ -3,10 +3,15 @@
 /// One kind of object.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kind {
+    /// Its API group; empty for the core.
     pub group: &'static str,
+    /// Its version in the group.
     pub version: &'static str,
+    /// As `kind` names it.
     pub kind: &'static str,
+    /// As paths name it.
     pub plural: &'static str,
+    /// Whether its objects are in namespaces.
     pub namespaced: bool,
     /// Whether `status` can be written only through its own subresource.
     pub status: bool,
