@@ -13,7 +13,8 @@
 //!               05 generation               wrapped data key
 //!               10 message_ts seq           message
 //!               11 message_ts seq revision  what an edited message said before
-//!               12 13                       (reserved) reactions, replies
+//!               12 message_ts seq user hash (reserved) reaction
+//!               13 parent child             (reserved) reply: message_ts seq of each
 //!               14 message_ts seq           deleted message, out of the way of pages
 //!               20 revision                 (reserved) change feed
 //! U user        00                          counter: live threads
@@ -35,6 +36,9 @@
 //!               05                          erasures that wait for a compaction
 //! A D                                       (reserved) archive, activity still to be moved
 //! ```
+//!
+//! Rows of a thread that are reserved have names already and no values that this version reads: it carries what a newer one
+//! wrote, keeps it readable when keys change, and removes it with the thread.
 //!
 //! `user` and `hash` are the first 16 bytes of an HMAC under the store secret: no key shows what a user typed.
 
@@ -110,6 +114,8 @@ pub enum ThreadRow {
     Head,
     /// A participant.
     Participant(Hash16),
+    /// Reserved: how far a user has read.
+    ReadMarker(Hash16),
     /// The answer to a write that carried an idempotency key.
     Idempotency(Hash16),
     /// Title, slug, metadata, author.
@@ -120,8 +126,14 @@ pub enum ThreadRow {
     Message(MessageId),
     /// What a message said at an earlier revision.
     Version(MessageId, u64),
+    /// Reserved: a reaction of a user to a message.
+    Reaction(MessageId, Hash16, Hash16),
+    /// Reserved: a message and one that answers it.
+    Reply(MessageId, MessageId),
     /// A deleted message.
     Deleted(MessageId),
+    /// Reserved: what the commit of this revision changed.
+    Change(u64),
 }
 
 /// The rows of a user.
@@ -231,6 +243,12 @@ impl Key {
         }
     }
 
+    /// A newer version writes such rows: their values are opaque, and sealed or not as that version chose.
+    pub fn is_reserved(&self) -> bool {
+        let Self::Thread(_, row) = self else { return false };
+        matches!(row, ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_))
+    }
+
     /// The row holds what a user wrote, or who the user is: sealed when encryption is on.
     pub fn is_private(&self) -> bool {
         match self {
@@ -238,6 +256,10 @@ impl Key {
                 ThreadRow::Participant(_) | ThreadRow::Idempotency(_) | ThreadRow::Object => true,
                 ThreadRow::Message(_) | ThreadRow::Version(..) | ThreadRow::Deleted(_) => true,
                 ThreadRow::Head | ThreadRow::DataKey(_) => false,
+                // Only the version that writes them knows; see `is_reserved`.
+                ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
+                    false
+                }
             },
             Self::User(_, row) => matches!(row, UserRow::Idempotency(_) | UserRow::Profile | UserRow::Receipt(_)),
             Self::Expiry { .. } | Self::Epoch(_) => false,

@@ -31,7 +31,9 @@ impl Seal {
     /// The value as the store gets it.
     pub(super) fn value(&self, key: Key, value: Vec<u8>) -> Vec<u8> {
         match self.key() {
-            Some(data_key) if key.is_private() => data_key.sealer.seal(data_key.number, &key.encode(), &value),
+            Some(data_key) if key.is_private() || key.is_reserved() => {
+                data_key.sealer.seal(data_key.number, &key.encode(), &value)
+            }
             _ => value,
         }
     }

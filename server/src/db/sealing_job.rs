@@ -331,7 +331,10 @@ impl Db {
             let mut commits = JoinSet::new();
             for Row { key, value } in rows {
                 let key = decode_key(&key)?;
-                if !key.is_private() || seal::generation(&value) == Some(seal.generation()) {
+                // What is opaque is sealed anew if it was sealed, or it would be lost with its key.
+                let sealed_with = seal::generation(&value);
+                let concerned = key.is_private() || (key.is_reserved() && sealed_with.is_some());
+                if !concerned || sealed_with == Some(seal.generation()) {
                     continue;
                 }
                 let opened = self.open_value(key, value.clone()).await?;

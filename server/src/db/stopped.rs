@@ -189,7 +189,7 @@ impl Db {
             let mut ops = Vec::new();
             for row in rows.into_iter().filter(|row| crate::crypt::seal::generation(&row.value).is_some()) {
                 let key = decode_key(&row.key)?;
-                if key.is_private() {
+                if key.is_private() || key.is_reserved() {
                     ops.push(Op::Put(key, self.open_value(key, row.value).await?));
                 }
             }

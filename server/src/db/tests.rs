@@ -12,6 +12,8 @@ mod lists;
 mod promises;
 #[path = "tests/receipts.rs"]
 mod receipts;
+#[path = "tests/reserved.rs"]
+mod reserved;
 
 use std::sync::Arc;
 

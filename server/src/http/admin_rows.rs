@@ -46,6 +46,7 @@ pub(super) fn show(name: &str, row: &AdminRow) -> Value {
             json!({ "since_ts": since, "user": user.as_ref().map(|user| user.as_str()) })
         }
         AdminRow::Present => json!({}),
+        AdminRow::Opaque { bytes } => json!({ "opaque_bytes": bytes }),
         AdminRow::Counter(value) => json!({ "value": value }),
         AdminRow::Number(value) => json!({ "value": value }),
         AdminRow::ExpiringMessage(id) => json!({ "message": { "ts": id.ts, "seq": id.seq } }),

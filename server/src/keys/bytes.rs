@@ -52,6 +52,7 @@ impl ThreadRow {
         match self {
             Self::Head => bytes.push(0x00),
             Self::Participant(user) => push(bytes, 0x01, &[&user.0]),
+            Self::ReadMarker(user) => push(bytes, 0x02, &[&user.0]),
             Self::Idempotency(hash) => push(bytes, 0x03, &[&hash.0]),
             Self::Object => bytes.push(0x04),
             Self::DataKey(generation) => push(bytes, 0x05, &[&generation.to_be_bytes()]),
@@ -59,6 +60,14 @@ impl ThreadRow {
             Self::Version(id, revision) => {
                 push(bytes, 0x11, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes(), &revision.to_be_bytes()]);
             }
+            Self::Reaction(id, user, reaction) => {
+                push(bytes, 0x12, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes(), &user.0, &reaction.0]);
+            }
+            Self::Reply(parent, child) => {
+                let [parent, child] = [parent, child].map(|id| [id.ts.to_be_bytes(), id.seq.to_be_bytes()].concat());
+                push(bytes, 0x13, &[&parent, &child]);
+            }
+            Self::Change(revision) => push(bytes, 0x20, &[&revision.to_be_bytes()]),
             Self::Deleted(id) => push(bytes, 0x14, &[&id.ts.to_be_bytes(), &id.seq.to_be_bytes()]),
         }
     }
@@ -68,12 +77,16 @@ impl ThreadRow {
         let row = match (kind, rest.len()) {
             (0x00, 0) => Self::Head,
             (0x01, 16) => Self::Participant(hash_at(rest, 0)?),
+            (0x02, 16) => Self::ReadMarker(hash_at(rest, 0)?),
             (0x03, 16) => Self::Idempotency(hash_at(rest, 0)?),
             (0x04, 0) => Self::Object,
             (0x05, 4) => Self::DataKey(u32_at(rest)?),
             (0x10, 16) => Self::Message(message_at(rest)?),
             (0x11, 24) => Self::Version(message_at(rest)?, u64_at(rest, 16)?),
+            (0x12, 48) => Self::Reaction(message_at(rest)?, hash_at(rest, 16)?, hash_at(rest, 32)?),
+            (0x13, 32) => Self::Reply(message_at(rest)?, message_at(&rest[16..])?),
             (0x14, 16) => Self::Deleted(message_at(rest)?),
+            (0x20, 8) => Self::Change(u64_at(rest, 0)?),
             _ => return None,
         };
         Some(row)

@@ -22,6 +22,10 @@ fn thread_row() -> impl Strategy<Value = ThreadRow> {
         message().prop_map(ThreadRow::Message),
         (message(), any::<u64>()).prop_map(|(id, revision)| ThreadRow::Version(id, revision)),
         message().prop_map(ThreadRow::Deleted),
+        hash16().prop_map(ThreadRow::ReadMarker),
+        (message(), hash16(), hash16()).prop_map(|(id, user, reaction)| ThreadRow::Reaction(id, user, reaction)),
+        (message(), message()).prop_map(|(parent, child)| ThreadRow::Reply(parent, child)),
+        any::<u64>().prop_map(ThreadRow::Change),
     ]
 }
 

@@ -20,11 +20,19 @@ impl fmt::Display for Key {
                 match row {
                     ThreadRow::Head => Ok(()),
                     ThreadRow::Participant(user) => write!(f, ":participant:{user}"),
+                    ThreadRow::ReadMarker(user) => write!(f, ":read:{user}"),
                     ThreadRow::Idempotency(hash) => write!(f, ":idempotency:{hash}"),
                     ThreadRow::Object => write!(f, ":object"),
                     ThreadRow::DataKey(generation) => write!(f, ":key:{generation}"),
                     ThreadRow::Message(id) => write!(f, ":m:{}:{:09}", id.ts, id.seq),
                     ThreadRow::Version(id, revision) => write!(f, ":version:{}:{:09}:{revision}", id.ts, id.seq),
+                    ThreadRow::Reaction(id, user, reaction) => {
+                        write!(f, ":reaction:{}:{:09}:{user}:{reaction}", id.ts, id.seq)
+                    }
+                    ThreadRow::Reply(parent, child) => {
+                        write!(f, ":reply:{}:{:09}:{}:{:09}", parent.ts, parent.seq, child.ts, child.seq)
+                    }
+                    ThreadRow::Change(revision) => write!(f, ":change:{revision}"),
                     ThreadRow::Deleted(id) => write!(f, ":deleted:{}:{:09}", id.ts, id.seq),
                 }
             }
@@ -99,6 +107,14 @@ fn parse_thread_row(parts: &[&str]) -> Option<ThreadRow> {
     match *parts {
         [] => Some(ThreadRow::Head),
         ["participant", user] => hash(user).map(ThreadRow::Participant),
+        ["read", user] => hash(user).map(ThreadRow::ReadMarker),
+        ["reaction", ts, seq, user, reaction] => {
+            Some(ThreadRow::Reaction(message(ts, seq)?, hash(user)?, hash(reaction)?))
+        }
+        ["reply", parent_ts, parent_seq, ts, seq] => {
+            Some(ThreadRow::Reply(message(parent_ts, parent_seq)?, message(ts, seq)?))
+        }
+        ["change", revision] => number(revision).map(ThreadRow::Change),
         ["idempotency", text] => hash(text).map(ThreadRow::Idempotency),
         ["object"] => Some(ThreadRow::Object),
         ["key", generation] => small(generation).map(ThreadRow::DataKey),

@@ -57,6 +57,11 @@ pub enum AdminRow {
     },
     /// A row that says all by being there.
     Present,
+    /// What a newer version wrote.
+    Opaque {
+        /// Its length.
+        bytes: usize,
+    },
     /// A counter.
     Counter(i64),
     /// A plain number.
@@ -113,6 +118,9 @@ pub(super) fn show(key: Key, value: &[u8], open: bool) -> Result<AdminRow, Error
 
 fn show_thread_row(key: Key, row: ThreadRow, value: &[u8], open: bool) -> Result<AdminRow, Error> {
     Ok(match row {
+        ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
+            AdminRow::Opaque { bytes: value.len() }
+        }
         ThreadRow::Head => AdminRow::Head(decode(key, value)?),
         ThreadRow::Participant(_) => {
             let Participant { since, user, .. } = decode(key, value)?;
