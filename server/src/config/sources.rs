@@ -298,23 +298,8 @@ fn is_below(key: &str, section: &str) -> bool {
 
 /// The known name that was most likely meant: near in spelling, or else with the same last two parts.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    let close = known.clone().map(|candidate| (distance(name, candidate), candidate)).min();
+    let close = known.clone().map(|candidate| (strsim::levenshtein(name, candidate), candidate)).min();
     let ending = name.rmatch_indices('.').nth(1).map(|(at, _)| &name[at..]);
     let same_ending = ending.and_then(|ending| known.clone().find(|candidate| candidate.ends_with(ending)));
     same_ending.or_else(|| close.filter(|(distance, _)| *distance <= name.len() / 4).map(|(_, candidate)| candidate))
-}
-
-/// Levenshtein's edit distance, by bytes.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
