@@ -15,6 +15,7 @@ use super::conditional::tag_of_revision;
 use super::output;
 use crate::clock::Held;
 use crate::db;
+use crate::error_chain::with_causes;
 use crate::model::{InvalidKey, InvalidUserId};
 
 /// How to prove who one is, for every 401. `X-API-Key` belongs to no scheme that has a name.
@@ -286,21 +287,14 @@ impl Error {
 
     /// What only the log is told.
     fn internal(&self) -> Option<String> {
-        let error: &dyn std::error::Error = match self {
+        let error: &(dyn std::error::Error + 'static) = match self {
             Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_) | db::Error::KmsUnavailable { .. })) => {
                 error
             }
             Self::Encoding(error) => error,
             _ => return None,
         };
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        Some(text)
+        Some(with_causes(error))
     }
 }
 

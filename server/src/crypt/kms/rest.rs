@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{Error, files};
+use crate::error_chain::with_causes;
 use crate::outgoing::{Proxies, trace_headers};
 
 /// No reply of a KMS is longer.
@@ -176,20 +177,6 @@ pub(crate) fn segment(text: &str) -> String {
 /// A path of several segments, without slashes at its ends.
 pub(crate) fn segments(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty()).map(segment).collect::<Vec<_>>().join("/")
-}
-
-/// An error and all that is behind it, on one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.ends_with(&message) {
-            text.push_str(&format!(": {message}"));
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

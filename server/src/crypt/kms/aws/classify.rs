@@ -6,7 +6,8 @@ use aws_sdk_kms::{
     error::{ProvideErrorMetadata, SdkError},
 };
 
-use super::super::{Error, rest::with_causes};
+use super::super::Error;
+use crate::error_chain::with_causes;
 
 /// Which of our errors it is, with the message and the code of AWS.
 pub(crate) fn classify<E>(error: SdkError<E, HttpResponse>) -> Error
@@ -77,14 +78,7 @@ fn classify_credentials(error: &CredentialsError) -> Error {
 }
 
 fn credentials_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
+    anyhow::Chain::new(error).skip(1).find_map(|cause| cause.downcast_ref())
 }
 
 #[cfg(test)]
