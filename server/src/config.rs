@@ -27,11 +27,11 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::crypt::kms;
-use crate::outgoing::Proxies;
+use crate::http::{self, ApiKeys, RateLimit, listen};
+use crate::telemetry::{Collector, Log};
 
 pub use self::{
     key_files::{Found, KeyFiles},
@@ -87,43 +87,33 @@ pub struct Config {
     pub collector: Option<Collector>,
 }
 
-/// Where traces are sent, by OTLP over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collector {
-    /// The whole URL that spans are posted to.
-    pub url: String,
-    /// Certificates to trust in place of the system's, as PEM.
-    pub ca_file: Option<PathBuf>,
-    /// Who we are to the collector, as PEM, with the key beside it.
-    pub client_certificate_file: Option<PathBuf>,
-    /// The key of that certificate.
-    pub client_key_file: Option<PathBuf>,
-    /// For one batch.
-    pub timeout: Duration,
-    /// How other machines are reached.
-    pub proxies: Proxies,
-}
+impl Config {
+    /// What the API needs of it.
+    pub fn http(&self) -> http::Settings {
+        http::Settings {
+            keys: self.keys.clone(),
+            cors_allowed_origins: self.cors_allowed_origins.clone(),
+            ip_whitelist: self.ip_whitelist.clone(),
+            rate_limit: self.rate_limit,
+            max_body_bytes: self.max_payload_bytes,
+            body_timeout: self.timeouts.body,
+            max_body_memory_bytes: self.max_body_memory_bytes,
+            max_reply_memory_bytes: self.max_reply_memory_bytes,
+            rehearsal: self.rehearsal,
+        }
+    }
 
-/// A token bucket for each API key and user.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RateLimit {
-    /// Requests a second, above 0.
-    pub rps: f64,
-    /// Requests at once, at least 1.
-    pub burst: u32,
-}
-
-/// Inline keys and those of key files, together; each non-empty printable ASCII without white space.
-#[derive(Clone, Debug, Default)]
-pub struct ApiKeys {
-    /// May call `/backend` and `/frontend` as any user.
-    pub backend: Vec<SecretString>,
-    /// May call `/frontend` with a signed user id.
-    pub frontend: Vec<SecretString>,
-    /// May call `/admin`.
-    pub admin: Vec<SecretString>,
-    /// HMAC secrets, not API keys: the first signs, every one verifies.
-    pub signing: Vec<SecretString>,
+    /// What the listener called `name` needs of it, which takes this many connections at one time.
+    pub fn listener(&self, name: &'static str, max_connections: usize) -> listen::Settings {
+        listen::Settings {
+            name,
+            max_connections,
+            header_timeout: self.timeouts.header,
+            idle_timeout: self.timeouts.idle,
+            reply_timeout: self.timeouts.reply,
+            drain_timeout: self.drain.timeout,
+        }
+    }
 }
 
 /// The steps of a stop.
@@ -197,26 +187,6 @@ pub struct Encryption {
     pub probe_interval: Duration,
     /// How often while it does not.
     pub probe_interval_failing: Duration,
-}
-
-/// What is logged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The least important level that is logged.
-    pub level: tracing::Level,
-    /// Directives of `RUST_LOG`, which override the level.
-    pub directives: Option<String>,
-    /// Text for people, JSON for machines; one line an event in both.
-    pub format: LogFormat,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
 }
 
 /// One reason why a configuration is refused.

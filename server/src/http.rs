@@ -28,6 +28,7 @@ mod output;
 mod page;
 mod parameters;
 mod request;
+mod settings;
 mod sign;
 mod threads;
 mod wrapped_keys;
@@ -42,7 +43,6 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::Config;
 use crate::db::Db;
 use auth::Auth;
 pub use auth::KeysInForce;
@@ -51,6 +51,7 @@ use error::Error;
 use limits::Limits;
 use metrics::RequestMetrics;
 use middleware::RequestIds;
+pub use settings::{ApiKeys, RateLimit, Settings};
 pub use wrapped_keys::parse_wrapped_keys;
 
 /// What all requests share; a cheap clone.
@@ -74,16 +75,16 @@ struct Shared {
 
 impl App {
     /// An app that is still opening.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         Self(Arc::new(Shared {
             db: OnceLock::new(),
             draining: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
-            rehearsal: config.rehearsal,
-            auth: KeysInForce::new(&config.keys),
-            cors: Cors::new(&config.cors_allowed_origins),
-            limits: Limits::new(config),
-            whitelist: config.ip_whitelist.iter().map(IpAddr::to_canonical).collect(),
+            rehearsal: settings.rehearsal,
+            auth: KeysInForce::new(&settings.keys),
+            cors: Cors::new(&settings.cors_allowed_origins),
+            limits: Limits::new(settings),
+            whitelist: settings.ip_whitelist.iter().map(IpAddr::to_canonical).collect(),
             metrics: RequestMetrics::new(docs::operations(&openapi())),
             request_ids: RequestIds::new(),
         }))

@@ -59,11 +59,11 @@ pub async fn run(
     if config.development {
         config.keys = development::keys(&directory, config.rehearsal)?;
     }
-    let app = App::new(&config);
+    let app = App::new(&config.http());
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
     reload.map_err(|error| StartupError::io("cannot start the thread that reads files again", error))?;
     let (stop, stopping) = watch::channel(false);
-    let settings = |name, connections| listen::Settings::new(name, connections, &config);
+    let settings = |name, connections| config.listener(name, connections);
     let (router, main) = (http::router(app.clone()), settings("main", open_files.connections));
     let (main, address) = listen_on(config.listen, router, main, &stopping).await?;
     let management = match config.management {

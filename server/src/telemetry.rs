@@ -17,12 +17,32 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
+pub use self::traces::Collector;
 pub use self::{
     filter::set_level,
     lines::{FlushAtEnd, audit_is_written, flush, say},
 };
 use self::{lines::Destination, traces::Traces};
-use crate::config::{Collector, Log, LogFormat};
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important level that is logged.
+    pub level: tracing::Level,
+    /// Directives of `RUST_LOG`, which override the level.
+    pub directives: Option<String>,
+    /// Text for people, JSON for machines; one line an event in both.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 

@@ -9,8 +9,7 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    ApiKeys, Config, Drain, Environment, Error, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts,
-    Warning,
+    Config, Drain, Environment, Error, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts, Warning,
     effective::Effective,
     hints,
     key_files::{KeyFile, KeyList},
@@ -19,6 +18,7 @@ use super::{
     sources::Merged,
     value::{ANY_HOST, MASK, Value, parse_cron, parse_host},
 };
+use crate::http::ApiKeys;
 
 pub(super) const NOT_ALLOWED: &str = "is not allowed";
 
@@ -240,16 +240,6 @@ impl Checker {
 
     pub(super) fn warn(&mut self, key: &str, source: &Source, message: String) {
         self.warnings.push(Warning { key: key.to_owned(), source: source.to_string(), message, no_effect: false });
-    }
-}
-
-impl ApiKeys {
-    fn has_api_keys(&self) -> bool {
-        [&self.backend, &self.frontend, &self.admin].iter().any(|keys| !keys.is_empty())
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.has_api_keys() && self.signing.is_empty()
     }
 }
 

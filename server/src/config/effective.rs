@@ -6,10 +6,12 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 
 use super::{
-    Environment, Log, LogFormat, RateLimit, Source,
+    Environment, Source,
     settings::Setting,
     value::{Value, parse_host_port},
 };
+use crate::http::RateLimit;
+use crate::telemetry::{Log, LogFormat};
 
 /// The value of every setting with an effect, with its source. A refused value is replaced by the default, so that the
 /// rest can still be checked.

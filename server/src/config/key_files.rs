@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{ApiKeys, hints::is_quoted, value::is_secret};
+use super::{hints::is_quoted, value::is_secret};
+use crate::http::ApiKeys;
 
 /// No key file is larger.
 const MOST_BYTES: u64 = 1 << 20;

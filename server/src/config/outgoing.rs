@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{Collector, Encryption, Environment, Problem, Source, check::Checker};
+use super::{Encryption, Environment, Problem, Source, check::Checker};
 use crate::crypt::kms::ProviderKind;
 use crate::outgoing::Proxies;
+use crate::telemetry::Collector;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const TRACES_ENDPOINT: &str = "telemetry.otlp_traces_endpoint";

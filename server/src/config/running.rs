@@ -1,6 +1,8 @@
 //! The configuration of a server that runs, read again: what of it is taken, and what needs a restart.
 
-use super::{ApiKeys, Config, Error, KeyFiles, Log, Problem, Source, Sources, Warning, effective::Effective, load};
+use super::{Config, Error, KeyFiles, Problem, Source, Sources, Warning, effective::Effective, load};
+use crate::http::ApiKeys;
+use crate::telemetry::Log;
 
 /// Settings that are taken without a restart, beside the lists of keys.
 const LEVEL: &str = "logging.level";

@@ -1,9 +1,10 @@
 use std::{fs, path::PathBuf};
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
 use super::{settings::SETTINGS, *};
+use crate::telemetry::LogFormat;
 
 mod encryption;
 mod env_file;

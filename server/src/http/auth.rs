@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::Error;
-use crate::config::ApiKeys;
+use super::settings::ApiKeys;
 use crate::model::UserId;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -8,8 +8,8 @@ mod replies;
 
 use std::time::Duration;
 
+use super::Settings;
 use super::middleware::is_public;
-use crate::config::Config;
 
 pub(super) use bodies::{BodyMemory, ReceivedBody, read};
 pub(super) use rate::{Allowance, RateLimiter};
@@ -30,15 +30,15 @@ pub(super) struct Limits {
 const SCRAPES_BYTES: usize = 16 << 20;
 
 impl Limits {
-    /// The limits that `config` sets, with nothing taken yet.
-    pub(super) fn new(config: &Config) -> Self {
+    /// The limits that `settings` name, with nothing taken yet.
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            max_body_bytes: config.max_payload_bytes,
-            body_timeout: config.timeouts.body,
-            body_memory: BodyMemory::new(config.max_body_memory_bytes),
-            replies: ReplyMemory::new(config.max_reply_memory_bytes, "main"),
+            max_body_bytes: settings.max_body_bytes,
+            body_timeout: settings.body_timeout,
+            body_memory: BodyMemory::new(settings.max_body_memory_bytes),
+            replies: ReplyMemory::new(settings.max_reply_memory_bytes, "main"),
             scrapes: ReplyMemory::new(SCRAPES_BYTES, "metrics"),
-            rate: config.rate_limit.map(RateLimiter::new),
+            rate: settings.rate_limit.map(RateLimiter::new),
         }
     }
 

@@ -30,7 +30,6 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::Service as _;
 
 use super::activity::{Activity, Phase, Watched};
-use crate::config::Config;
 
 /// The most bytes that request line and headers may have.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -56,20 +55,6 @@ pub struct Settings {
     pub reply_timeout: Duration,
     /// From the stop to the abort of what is still in flight.
     pub drain_timeout: Duration,
-}
-
-impl Settings {
-    /// The settings of the listener called `name`, which takes this many connections at one time.
-    pub fn new(name: &'static str, max_connections: usize, config: &Config) -> Self {
-        Self {
-            name,
-            max_connections,
-            header_timeout: config.timeouts.header,
-            idle_timeout: config.timeouts.idle,
-            reply_timeout: config.timeouts.reply,
-            drain_timeout: config.drain.timeout,
-        }
-    }
 }
 
 /// How a listener ended.

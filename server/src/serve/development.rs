@@ -11,9 +11,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::StartupError;
-use crate::config::ApiKeys;
 use crate::data_dir::Directory;
 use crate::files;
+use crate::http::ApiKeys;
 
 const FILE: &str = "dev-keys.json";
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 
-use crate::config::{ApiKeys, Config, Found, KeyFiles, Reread, Running, log_warnings};
-use crate::http::KeysInForce;
+use crate::config::{Config, Found, KeyFiles, Reread, Running, log_warnings};
+use crate::http::{ApiKeys, KeysInForce};
 use crate::telemetry;
 
 /// Between two looks at the key files; what changed is in force after two.

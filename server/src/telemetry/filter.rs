@@ -8,7 +8,7 @@ use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use crate::config::Log;
+use super::Log;
 
 /// The target of events that tell who did what to keys, rows and users.
 const AUDIT: &str = "audit";
@@ -63,7 +63,7 @@ mod tests {
     #[track_caller]
     fn check(directives: Option<&str>, filter: &str, refused: &[&str]) {
         let directives = directives.map(str::to_owned);
-        let log = Log { level: tracing::Level::WARN, directives, format: crate::config::LogFormat::Text };
+        let log = Log { level: tracing::Level::WARN, directives, format: super::super::LogFormat::Text };
         let (got, got_refused) = asked_for(&log);
         let sorted = |text: &str| text.split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(sorted(&got.to_string()), sorted(filter));

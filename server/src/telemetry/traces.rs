@@ -33,10 +33,27 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::config::Collector;
+use crate::outgoing::Proxies;
 
 /// A collector that is gone does not hold up the end of the process for longer.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Where traces are sent, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// The whole URL that spans are posted to.
+    pub url: String,
+    /// Certificates to trust in place of the system's, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Who we are to the collector, as PEM, with the key beside it.
+    pub client_certificate_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// For one batch.
+    pub timeout: Duration,
+    /// How other machines are reached.
+    pub proxies: Proxies,
+}
 
 /// Why no traces can be sent.
 #[derive(Debug, thiserror::Error)]

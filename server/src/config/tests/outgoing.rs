@@ -1,6 +1,7 @@
 //! The collector of traces and proxies, as the environment names them.
 
 use super::*;
+use crate::outgoing::Proxies;
 
 const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";

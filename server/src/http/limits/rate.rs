@@ -10,8 +10,8 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use crate::config::RateLimit;
 use crate::http::error::Error;
+use crate::http::settings::RateLimit;
 
 const MAX_BUCKETS: u64 = 100_000;
 const BUCKET_IDLE: Duration = Duration::from_secs(600);
