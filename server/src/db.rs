@@ -52,7 +52,7 @@ use crate::format::Formats;
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, Row};
-use crate::store::{Side, Store};
+use crate::store::{SecondaryWrite, Store};
 
 pub use crate::rows::JobProgress;
 pub use admin_rows::{AdminRow, MessageFields, NamedRow, RowPage, RowRequest, RowStore};
@@ -331,14 +331,14 @@ impl Db {
         Ok(counter.map_or(0, |counter| u64::try_from(counter.0).unwrap_or(0)))
     }
 
-    /// The sides that every client write has: how many there were, and how far time has come.
-    fn progress(&self, writes: usize) -> [Side; 2] {
+    /// The secondary writes that every client write has: how many there were, and how far time has come.
+    fn progress(&self, writes: usize) -> [SecondaryWrite; 2] {
         let writes = i64::try_from(writes).expect("a commit holds a few thousand writes");
         let highest = self.0.clock.highest();
         [
-            Side::Add(Key::Store(StoreRow::Counter(Counter::Sequence)), writes),
+            SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Sequence)), writes),
             // Two commits may reach the store in another order than they took their times.
-            Side::Raise(Key::Store(StoreRow::HighestTime), highest),
+            SecondaryWrite::Raise(Key::Store(StoreRow::HighestTime), highest),
         ]
     }
 
@@ -362,6 +362,7 @@ fn commit_error(error: crate::store::Error) -> Error {
         crate::store::Error::Busy => Error::Busy,
         crate::store::Error::DiskFull => Error::DiskFull,
         crate::store::Error::Stopped(_) => Error::Stopped,
-        read @ crate::store::Error::Read(_) => Error::Store(read),
+        crate::store::Error::Unavailable(_) => Error::Unavailable,
+        read @ (crate::store::Error::Read(_) | crate::store::Error::Contradiction) => Error::Store(read),
     }
 }

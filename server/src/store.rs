@@ -1,7 +1,8 @@
 //! The storage seam: (partition, clustering) → value, one partition a commit, durable before it returns.
 //!
-//! - A commit touches one partition, atomically. `expect` names one of its rows and the value that it must still hold.
-//! - Sides are rows of other partitions: indexes (idempotent), counters and high-water marks. On an engine with transactions across
+//! - A commit touches one partition, atomically. Its precondition names one of its rows and the value that it must still
+//!   hold.
+//! - Secondary writes are rows of other partitions: indexes (idempotent), counters and high-water marks. On an engine with transactions across
 //!   partitions they are part of the commit; on another, puts and raises come no later and deletes no earlier.
 //! - Values are opaque, ids and times come from above; an engine invents nothing.
 //! - Nothing scans across partitions, and nothing scans without a limit.
@@ -35,9 +36,9 @@ pub enum Op {
     DeleteRange(KeyRange),
 }
 
-/// A change to another partition.
+/// A change to another partition, made with a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum SecondaryWrite {
     /// Sets a row.
     Put(Key, Vec<u8>),
     /// Removes a row, if it is there.
@@ -50,7 +51,7 @@ pub enum Side {
 
 /// What a row must hold for a commit to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expect {
+pub struct Precondition {
     /// A row of the committed partition.
     pub key: Key,
     /// Its value; absent if `None`.
@@ -62,12 +63,25 @@ pub struct Expect {
 pub struct Commit {
     /// Where it happens.
     pub partition: Partition,
-    /// The condition, if there is one.
-    pub expect: Option<Expect>,
+    /// What must hold for it to happen, if anything.
+    pub precondition: Option<Precondition>,
     /// Changes in the partition, in order.
     pub ops: Vec<Op>,
-    /// Changes elsewhere.
-    pub sides: Vec<Side>,
+    /// Changes in other partitions.
+    pub secondary: Vec<SecondaryWrite>,
+}
+
+impl Commit {
+    /// Whether a row is put into a range that the same commit deletes: engines differ in which of the two wins.
+    fn contradicts_itself(&self) -> bool {
+        let ranges = self.ops.iter().filter_map(|op| match op {
+            Op::DeleteRange(range) => Some(range),
+            Op::Put(..) | Op::Delete(_) => None,
+        });
+        let puts =
+            |range: &KeyRange| self.ops.iter().any(|op| matches!(op, Op::Put(key, _) if range.contains(&key.encode())));
+        ranges.into_iter().any(puts)
+    }
 }
 
 /// What became of a commit.
@@ -80,6 +94,9 @@ pub enum Outcome {
         /// What it holds.
         current: Option<Vec<u8>>,
     },
+    /// The engine cannot tell: all of it may be on disk, or become so, or nothing. Read what it would have changed before
+    /// anything follows from it; never repeat it blindly. RocksDB always knows.
+    Unknown,
 }
 
 /// From which end a range is read.
@@ -126,6 +143,12 @@ pub enum Error {
     /// under way may or may not be on disk.
     #[error("the store stopped: {0}")]
     Stopped(String),
+    /// The commit deletes a range and puts a row into it; nothing was changed. A fault of the caller.
+    #[error("a commit puts a row into a range that it deletes")]
+    Contradiction,
+    /// The engine does not answer in time; nothing was changed.
+    #[error("the engine does not answer: {0}")]
+    Unavailable(String),
     /// A read failed.
     #[error("read failed: {0}")]
     Read(String),
@@ -200,8 +223,11 @@ impl Store {
 
     /// Commits; when this returns [`Outcome::Committed`], the change is on disk and visible to every read.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
+        if commit.contradicts_itself() {
+            return Err(Error::Contradiction);
+        }
         // An attribute has only this type of numbers.
-        let rows = i64::try_from(commit.ops.len() + commit.sides.len()).unwrap_or(i64::MAX);
+        let rows = i64::try_from(commit.ops.len() + commit.secondary.len()).unwrap_or(i64::MAX);
         // A part of what a request waits for, and of nothing else.
         let span = match Span::current().is_none() {
             true => Span::none(),

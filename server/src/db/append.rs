@@ -16,7 +16,7 @@ use super::{Caller, Db, Error, NewMessage, WriteOptions, Written, access, idempo
 use crate::keys::{Hash16, Key, ThreadRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{self, MessageRow};
-use crate::store::{Outcome, Side};
+use crate::store::{Outcome, SecondaryWrite};
 
 /// The most appends that one commit takes: enough for the device, few enough for a group of many threads.
 const APPENDS_A_COMMIT: usize = 256;
@@ -218,6 +218,7 @@ async fn commit_appends(db: &Db, thread: ThreadId, mut jobs: Vec<Job>) {
             Ok(Outcome::Conflict { .. }) => {
                 jobs = all_jobs(accepted, duplicates);
             }
+            Ok(Outcome::Unknown) => return answer_first(all_jobs(accepted, duplicates), Error::Unavailable),
             Err(error) => return answer_first(all_jobs(accepted, duplicates), error),
         }
     }
@@ -364,8 +365,8 @@ impl Draft<'_> {
     /// Makes the answer part of the commit.
     pub(super) fn record(&mut self, name: Hash16, record: &rows::Idempotency, ts: u64) {
         self.put(ThreadRow::Idempotency(name), record);
-        let side: Side = idempotency::expire_in_thread(self.format(), self.thread, ts, name);
-        self.sides.push(side);
+        let side: SecondaryWrite = idempotency::expire_in_thread(self.format(), self.thread, ts, name);
+        self.secondary.push(side);
     }
 }
 

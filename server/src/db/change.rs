@@ -7,7 +7,7 @@ use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written,
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
-use crate::store::{Commit, Expect, Op, Outcome, Side, Store};
+use crate::store::{Commit, Op, Outcome, Precondition, SecondaryWrite, Store};
 
 /// A write to a thread that exists.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Draft<'a> {
     before: Head,
     pub(super) head: Head,
     pub(super) ops: Vec<Op>,
-    pub(super) sides: Vec<Side>,
+    pub(super) secondary: Vec<SecondaryWrite>,
     pub(super) created_messages: i64,
     /// Data keys whose rows the commit removes.
     pub(super) forgotten: Vec<Key>,
@@ -39,8 +39,8 @@ impl<'a> Draft<'a> {
     pub(super) fn new(db: &'a Db, thread: ThreadId, read: &ReadHead) -> Self {
         let head = Head { revision: read.head.revision + 1, commit_id: db.next_commit_id(), ..read.head };
         let (expected, before) = (read.bytes.clone(), read.head);
-        let (ops, sides, forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        Self { db, thread, expected, before, head, ops, sides, created_messages: 0, forgotten, seal: None }
+        let (ops, secondary, forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        Self { db, thread, expected, before, head, ops, secondary, created_messages: 0, forgotten, seal: None }
     }
 
     /// Gets a key to seal with, before the first private row.
@@ -93,16 +93,17 @@ impl<'a> Draft<'a> {
     pub(super) async fn commit(mut self, writes: usize) -> Result<Outcome, Error> {
         self.move_activity();
         if self.created_messages > 0 {
-            self.sides.push(Side::Add(Key::Store(StoreRow::Counter(Counter::Messages)), self.created_messages));
+            self.secondary
+                .push(SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Messages)), self.created_messages));
         }
-        self.sides.extend(self.db.progress(writes));
+        self.secondary.extend(self.db.progress(writes));
         let key = Key::Thread(self.thread, ThreadRow::Head);
         self.ops.push(Op::Put(key, self.head.encode(self.db.0.format)));
         let commit = Commit {
             partition: Partition::Thread(self.thread),
-            expect: Some(Expect { key, value: Some(self.expected) }),
+            precondition: Some(Precondition { key, value: Some(self.expected) }),
             ops: self.ops,
-            sides: self.sides,
+            secondary: self.secondary,
         };
         let outcome = self.db.0.store.commit(commit).await.map_err(commit_error)?;
         if outcome == Outcome::Committed {
@@ -116,10 +117,10 @@ impl<'a> Draft<'a> {
     fn move_activity(&mut self) {
         let active = |updated| Key::User(self.head.owner, UserRow::Active { updated, thread: self.thread });
         if self.head.deleted != 0 {
-            self.sides.push(Side::Delete(active(self.before.updated)));
+            self.secondary.push(SecondaryWrite::Delete(active(self.before.updated)));
         } else if self.head.updated != self.before.updated {
-            self.sides.push(Side::Delete(active(self.before.updated)));
-            self.sides.push(Side::Put(active(self.head.updated), Present.encode(self.db.0.format)));
+            self.secondary.push(SecondaryWrite::Delete(active(self.before.updated)));
+            self.secondary.push(SecondaryWrite::Put(active(self.head.updated), Present.encode(self.db.0.format)));
         }
     }
 
@@ -140,7 +141,7 @@ impl<'a> Draft<'a> {
         let deleted = DeletedMessage { deleted: ts, message: old };
         self.ops.push(Op::Delete(Key::Thread(self.thread, ThreadRow::Message(id))));
         self.put(ThreadRow::Deleted(id), &deleted);
-        self.sides.push(Side::Put(
+        self.secondary.push(SecondaryWrite::Put(
             Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Message },
             MessageName(id).encode(self.db.0.format),
         ));
@@ -164,11 +165,11 @@ impl<'a> Draft<'a> {
     pub(super) fn delete_thread(&mut self, ts: u64) {
         let owner = self.head.owner;
         self.head.deleted = ts;
-        self.sides.extend([
-            Side::Delete(Key::User(owner, UserRow::Created(self.thread))),
-            Side::Add(Key::User(owner, UserRow::LiveThreads), -1),
-            Side::Add(Key::Store(StoreRow::Counter(Counter::Threads)), -1),
-            Side::Put(
+        self.secondary.extend([
+            SecondaryWrite::Delete(Key::User(owner, UserRow::Created(self.thread))),
+            SecondaryWrite::Add(Key::User(owner, UserRow::LiveThreads), -1),
+            SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Threads)), -1),
+            SecondaryWrite::Put(
                 Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Thread },
                 Present.encode(self.db.0.format),
             ),
@@ -199,6 +200,7 @@ pub(super) async fn commit_change(db: &Db, thread: ThreadId, job: &Job) -> Resul
         match draft.commit(1).await? {
             Outcome::Committed => return Ok(Written { key: message, revision, replayed: false }),
             Outcome::Conflict { .. } => {}
+            Outcome::Unknown => return Err(Error::Unavailable),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
 use crate::keys::{Key, Partition, PartitionKind};
 use crate::rows::{EVERY_FORMAT, EpochKey, Row};
-use crate::store::{Commit, Direction, Expect, Op, Outcome, Store};
+use crate::store::{Commit, Direction, Op, Outcome, Precondition, Store};
 
 /// The most epochs that are alive at one time; a renewal beyond them waits for the job that retires old ones.
 pub(super) const LIVE_EPOCHS: usize = 64;
@@ -103,6 +103,7 @@ async fn create_epoch(store: &Store, crypt: &Crypt, context: Context, created: u
             let row = decode(Key::Epoch(epoch), &current)?;
             crypt.keyring.begin_epoch(epoch, &unwrap(crypt, context, &row).await?).await;
         }
+        Outcome::Unknown => return Err(Error::Unavailable.into()),
     }
     Ok(())
 }
@@ -143,9 +144,9 @@ pub(super) async fn replace(
     let key = Key::Epoch(epoch);
     let commit = Commit {
         partition: key.partition(),
-        expect: Some(Expect { key, value: before }),
+        precondition: Some(Precondition { key, value: before }),
         ops: vec![Op::Put(key, row.encode(EVERY_FORMAT))],
-        sides: Vec::new(),
+        secondary: Vec::new(),
     };
     store.commit(commit).await.map_err(commit_error)
 }
@@ -227,9 +228,9 @@ impl Db {
             let key = Key::Epoch(old);
             let commit = Commit {
                 partition: key.partition(),
-                expect: Some(Expect { key, value: Some(bytes) }),
+                precondition: Some(Precondition { key, value: Some(bytes) }),
                 ops: vec![Op::Delete(key)],
-                sides: Vec::new(),
+                secondary: Vec::new(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 tracing::info!(target: "audit", event = "encryption.epoch_retired", epoch = old);

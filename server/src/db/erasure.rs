@@ -15,7 +15,7 @@ use crate::crypt::keyring::WrappedKey;
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
 use crate::model::ThreadId;
 use crate::rows::{Erasures, Present, Row as _};
-use crate::store::{Commit, Compaction, Direction, Expect, Op, Outcome, Side};
+use crate::store::{Commit, Compaction, Direction, Op, Outcome, Precondition, SecondaryWrite};
 use crate::telemetry;
 
 const PENDING: Key = Key::Store(StoreRow::Erasures);
@@ -89,9 +89,9 @@ impl Db {
                 .extend(destroyed.into_iter().filter(|destroyed| !known.iter().any(|r| r.key_ids.contains(destroyed))));
             let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
             let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
-            draft.sides.extend(self.keep_receipt(request, &receipt).await?);
+            draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
             let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
-            draft.sides.push(Side::Put(entry, Present.encode(self.0.format)));
+            draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
             // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
             self.note_erasure(erased, read.head.oldest == 0 || !self.is_all_sealed()).await?;
             if draft.commit(1).await? == Outcome::Committed {
@@ -120,9 +120,9 @@ impl Db {
                 }
                 None => Erasures { oldest: erased, latest: erased, plain },
             };
-            let expect = Some(Expect { key: PENDING, value: before });
+            let precondition = Some(Precondition { key: PENDING, value: before });
             let ops = vec![Op::Put(PENDING, noted.encode(self.0.format))];
-            let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
+            let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(());
             }
@@ -134,7 +134,7 @@ impl Db {
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
         loop {
             let Some(mut commit) = self.removal(thread).await? else { return Ok(()) };
-            commit.sides.push(Side::Delete(entry));
+            commit.secondary.push(SecondaryWrite::Delete(entry));
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(());
             }
@@ -202,8 +202,8 @@ impl Db {
             } else {
                 Op::Put(PENDING, Erasures { oldest: latest, latest, plain }.encode(self.0.format))
             };
-            let expect = Some(Expect { key: PENDING, value: Some(before) });
-            let commit = Commit { partition: Partition::Store, expect, ops: vec![op], sides: Vec::new() };
+            let precondition = Some(Precondition { key: PENDING, value: Some(before) });
+            let commit = Commit { partition: Partition::Store, precondition, ops: vec![op], secondary: Vec::new() };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(());
             }

@@ -75,6 +75,9 @@ pub enum Error {
     /// The store stopped taking writes for good; the process is about to exit.
     #[error("the store stopped")]
     Stopped,
+    /// The storage engine does not answer, or not whether it did what it was asked.
+    #[error("the store does not answer")]
+    Unavailable,
     /// The storage engine failed a read.
     #[error("storage engine failed")]
     Store(#[source] store::Error),

@@ -9,7 +9,7 @@ use super::{Caller, Db, Error, Idempotency};
 use crate::keys::{ExpiryKind, Hash16, Key};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{self, Row};
-use crate::store::Side;
+use crate::store::SecondaryWrite;
 
 /// How long an answer is kept.
 pub(super) const KEPT: Duration = Duration::from_hours(24);
@@ -62,9 +62,9 @@ pub(super) fn record(
 }
 
 /// Files a record of a thread for removal.
-pub(super) fn expire_in_thread(format: u32, thread: ThreadId, ts: u64, name: Hash16) -> Side {
+pub(super) fn expire_in_thread(format: u32, thread: ThreadId, ts: u64, name: Hash16) -> SecondaryWrite {
     let key = Key::Expiry { due: ts, thread, kind: ExpiryKind::ThreadIdempotency };
-    Side::Put(key, rows::Names(vec![name]).encode(format))
+    SecondaryWrite::Put(key, rows::Names(vec![name]).encode(format))
 }
 
 /// Where the record of a thread's creation is filed.
@@ -73,6 +73,6 @@ pub(super) fn creation_entry(thread: ThreadId) -> Key {
 }
 
 /// Files a record of a user for removal.
-pub(super) fn expire_of_user(format: u32, user: Hash16, thread: ThreadId, name: Hash16) -> Side {
-    Side::Put(creation_entry(thread), rows::Names(vec![user, name]).encode(format))
+pub(super) fn expire_of_user(format: u32, user: Hash16, thread: ThreadId, name: Hash16) -> SecondaryWrite {
+    SecondaryWrite::Put(creation_entry(thread), rows::Names(vec![user, name]).encode(format))
 }

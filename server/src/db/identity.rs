@@ -17,7 +17,7 @@ use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, Partition, StoreRow};
 use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
-use crate::store::{Commit, Expect, Op, Outcome, Store};
+use crate::store::{Commit, Op, Outcome, Precondition, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
 const KNOWN_USERS: u64 = 100_000;
@@ -182,9 +182,9 @@ fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
 pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> Result<(), Error> {
     loop {
         let (secret, _, before) = read_secret(store, Some(crypt)).await?;
-        let expect = Some(Expect { key: SECRET, value: Some(before) });
+        let precondition = Some(Precondition { key: SECRET, value: Some(before) });
         let ops = vec![Op::Put(SECRET, sealed_secret(crypt, Secret { strict, ..secret })?)];
-        let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
+        let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
         if store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
             return Ok(());
         }
@@ -206,13 +206,14 @@ async fn take_incarnation(store: &Store, format: Format, incarnation: u64) -> Re
     let (key, taken) = (Key::Store(StoreRow::Format), Format { incarnation, ..format });
     let commit = Commit {
         partition: Partition::Store,
-        expect: Some(Expect { key, value: Some(format.encode(EVERY_FORMAT)) }),
+        precondition: Some(Precondition { key, value: Some(format.encode(EVERY_FORMAT)) }),
         ops: vec![Op::Put(key, taken.encode(EVERY_FORMAT))],
-        sides: Vec::new(),
+        secondary: Vec::new(),
     };
     match store.commit(commit).await.map_err(commit_error)? {
         Outcome::Committed => Ok(taken),
         Outcome::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
+        Outcome::Unknown => Err(Error::Unavailable),
     }
 }
 
@@ -230,15 +231,16 @@ async fn create(
     let secret = crypt.map_or_else(|| Ok(secret.encode(EVERY_FORMAT)), |crypt| sealed_secret(crypt, secret))?;
     let commit = Commit {
         partition: Partition::Store,
-        expect: Some(Expect { key, value: None }),
+        precondition: Some(Precondition { key, value: None }),
         ops: vec![Op::Put(key, format.encode(EVERY_FORMAT)), Op::Put(SECRET, secret)],
-        sides: Vec::new(),
+        secondary: Vec::new(),
     };
     match store.commit(commit).await.map_err(commit_error)? {
         Outcome::Committed => Ok(format),
         // Somebody else created it since the read above.
         Outcome::Conflict { current: Some(value) } => decode(key, &value),
         Outcome::Conflict { current: None } => Err(Error::Corrupt { key: key.to_string() }),
+        Outcome::Unknown => Err(Error::Unavailable),
     }
 }
 

@@ -6,7 +6,7 @@
 use super::{Db, Error, commit_error, decode};
 use crate::keys::{Key, Partition, StoreRow};
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Expect, Op, Outcome};
+use crate::store::{Commit, Op, Outcome, Precondition};
 
 const PROGRESS: Key = Key::Store(StoreRow::Sealing);
 
@@ -36,9 +36,9 @@ impl Db {
         metrics::gauge!("progressdb_sealing_job_threads").set(threads);
         metrics::gauge!("progressdb_sealing_job_users").set(users);
         let value = run.progress.encode(self.0.format);
-        let expect = Some(Expect { key: PROGRESS, value: run.saved.take() });
+        let precondition = Some(Precondition { key: PROGRESS, value: run.saved.take() });
         let ops = vec![Op::Put(PROGRESS, value.clone())];
-        let commit = Commit { partition: Partition::Store, expect, ops, sides: Vec::new() };
+        let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
         run.saved = Some(value);
         Ok(self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed)
     }
@@ -46,7 +46,7 @@ impl Db {
     /// Has the job start over, also one that is under way.
     pub(super) async fn forget_run(&self) -> Result<(), Error> {
         let ops = vec![Op::Delete(PROGRESS)];
-        let commit = Commit { partition: Partition::Store, expect: None, ops, sides: Vec::new() };
+        let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
         self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
     }
 }

@@ -11,7 +11,7 @@ use super::{Caller, Db, Error, Receipt, WriteOptions, commit_error, decode};
 use crate::keys::{ExpiryKind, Hash16, Key, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{self, Idempotency, Names, ReceiptRow, Row as _};
-use crate::store::{Commit, Expect, Op, Outcome, Side};
+use crate::store::{Commit, Op, Outcome, Precondition, SecondaryWrite};
 
 const SHARDS: usize = 64;
 
@@ -81,7 +81,11 @@ impl Db {
     }
 
     /// What the commit that erases has to carry for the receipt to be kept.
-    pub(super) async fn keep_receipt(&self, request: &Request, receipt: &Receipt) -> Result<Vec<Side>, Error> {
+    pub(super) async fn keep_receipt(
+        &self,
+        request: &Request,
+        receipt: &Receipt,
+    ) -> Result<Vec<SecondaryWrite>, Error> {
         let (Some(name), Some(wanted)) = (request.receipt, &request.options.idempotency) else {
             return Ok(Vec::new());
         };
@@ -91,11 +95,11 @@ impl Db {
         let key = Key::User(request.user, UserRow::Receipt(name));
         let seal = self.seal_for_user(request.user).await?;
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Receipt };
-        let sides = [
-            Side::Put(key, seal.value(key, row.encode(self.0.format))),
-            Side::Put(entry, Names(vec![request.user, name]).encode(self.0.format)),
+        let secondary = [
+            SecondaryWrite::Put(key, seal.value(key, row.encode(self.0.format))),
+            SecondaryWrite::Put(entry, Names(vec![request.user, name]).encode(self.0.format)),
         ];
-        Ok(seal.count_for_user(request.user).chain(sides).collect())
+        Ok(seal.count_for_user(request.user).chain(secondary).collect())
     }
 
     /// The commit that removes a receipt that ran out; none if there is none.
@@ -106,9 +110,9 @@ impl Db {
         let row: ReceiptRow = decode(key, &self.open_value(key, bytes.clone()).await?)?;
         Ok(self.is_run_out(row.expires).then(|| Commit {
             partition: key.partition(),
-            expect: Some(Expect { key, value: Some(bytes) }),
+            precondition: Some(Precondition { key, value: Some(bytes) }),
             ops: vec![Op::Delete(key)],
-            sides: Vec::new(),
+            secondary: Vec::new(),
         }))
     }
 
@@ -129,9 +133,9 @@ impl Db {
             let marked = Idempotency { revision: 0, ..record };
             let commit = Commit {
                 partition: key.partition(),
-                expect: Some(Expect { key, value: Some(before) }),
+                precondition: Some(Precondition { key, value: Some(before) }),
                 ops: vec![Op::Put(key, seal.value(key, marked.encode(self.0.format)))],
-                sides: seal.count_for_user(user).collect(),
+                secondary: seal.count_for_user(user).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(());

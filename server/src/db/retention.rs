@@ -11,7 +11,7 @@ use super::{Db, Error, commit_error, decode, decode_key, idempotency};
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
-use crate::store::{Commit, Direction, Expect, Op, Outcome, Row, Side};
+use crate::store::{Commit, Direction, Op, Outcome, Precondition, Row, SecondaryWrite};
 
 const DAYS_A_PAGE: usize = 64;
 const ENTRIES_A_PAGE: usize = 512;
@@ -132,14 +132,14 @@ impl Db {
         // An entry about something that is gone or was replaced has only itself to remove.
         let mut commit = commit.unwrap_or_else(|| Commit {
             partition: key.partition(),
-            expect: None,
+            precondition: None,
             ops: Vec::new(),
-            sides: Vec::new(),
+            secondary: Vec::new(),
         });
         if commit.partition == key.partition() {
             commit.ops.push(Op::Delete(key));
         } else {
-            commit.sides.push(Side::Delete(key));
+            commit.secondary.push(SecondaryWrite::Delete(key));
         }
         match self.0.store.commit(commit).await.map_err(commit_error)? {
             Outcome::Committed => {
@@ -148,6 +148,7 @@ impl Db {
             }
             // What was to go changed in between; the next run looks again.
             Outcome::Conflict { .. } => Ok(()),
+            Outcome::Unknown => Err(Error::Unavailable),
         }
     }
 
@@ -165,9 +166,9 @@ impl Db {
         let key = Key::Thread(thread, ThreadRow::Head);
         Ok(Some(Commit {
             partition: key.partition(),
-            expect: Some(Expect { key, value: Some(read.bytes) }),
+            precondition: Some(Precondition { key, value: Some(read.bytes) }),
             ops: vec![Op::DeleteRange(KeyRange::thread_without_head(thread)), Op::Delete(key)],
-            sides: vec![Side::Delete(Key::User(read.head.owner, UserRow::Wrote(thread)))],
+            secondary: vec![SecondaryWrite::Delete(Key::User(read.head.owner, UserRow::Wrote(thread)))],
         }))
     }
 
@@ -180,9 +181,9 @@ impl Db {
         };
         Ok((row.deleted == deleted).then(|| Commit {
             partition: key.partition(),
-            expect: Some(Expect { key, value: Some(bytes) }),
+            precondition: Some(Precondition { key, value: Some(bytes) }),
             ops: vec![Op::DeleteRange(KeyRange::versions(thread, id)), Op::Delete(key)],
-            sides: Vec::new(),
+            secondary: Vec::new(),
         }))
     }
 
@@ -201,9 +202,9 @@ impl Db {
         };
         Ok((!in_force).then(|| Commit {
             partition: key.partition(),
-            expect: Some(Expect { key, value: Some(bytes) }),
+            precondition: Some(Precondition { key, value: Some(bytes) }),
             ops: vec![Op::Delete(key)],
-            sides: Vec::new(),
+            secondary: Vec::new(),
         }))
     }
 }

@@ -15,7 +15,7 @@ use crate::crypt::seal::{self, SEALS_A_KEY};
 use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
-use crate::store::{self, Commit, Expect, Op, Outcome, Row, Side};
+use crate::store::{self, Commit, Op, Outcome, Precondition, Row, SecondaryWrite};
 
 /// What the private rows of a commit are sealed with.
 pub(super) enum Seal {
@@ -52,8 +52,8 @@ impl Seal {
     }
 
     /// Counts one value that a user's key sealed.
-    pub(super) fn count_for_user(&self, user: Hash16) -> impl Iterator<Item = Side> + use<> {
-        self.key().is_some().then_some(Side::Add(Key::User(user, UserRow::Seals), 1)).into_iter()
+    pub(super) fn count_for_user(&self, user: Hash16) -> impl Iterator<Item = SecondaryWrite> + use<> {
+        self.key().is_some().then_some(SecondaryWrite::Add(Key::User(user, UserRow::Seals), 1)).into_iter()
     }
 
     /// The row of the key, if it is new.
@@ -136,9 +136,9 @@ impl Db {
         let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
         let commit = Commit {
             partition: place.partition(),
-            expect: Some(Expect { key: place, value: None }),
+            precondition: Some(Precondition { key: place, value: None }),
             ops: vec![Op::Put(place, new.wrapped.encode(self.0.format))],
-            sides: Vec::new(),
+            secondary: Vec::new(),
         };
         if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
             crypt.keyring.keep(place, new.key.clone()).await;

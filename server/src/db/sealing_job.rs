@@ -21,7 +21,7 @@ use crate::crypt::seal;
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Direction, Expect, Op, Outcome, Row, Side};
+use crate::store::{Commit, Direction, Op, Outcome, Precondition, Row, SecondaryWrite};
 
 const PARTITIONS_A_PAGE: usize = 64;
 const ROWS_A_PAGE: usize = 64;
@@ -315,8 +315,8 @@ impl Db {
 
     async fn count_seals(&self, user: Hash16, seals: u64) -> Result<(), Error> {
         let seals = i64::try_from(seals).expect("a user has fewer rows");
-        let sides = vec![Side::Add(Key::User(user, UserRow::Seals), seals)];
-        let commit = Commit { partition: Partition::Store, expect: None, ops: Vec::new(), sides };
+        let secondary = vec![SecondaryWrite::Add(Key::User(user, UserRow::Seals), seals)];
+        let commit = Commit { partition: Partition::Store, precondition: None, ops: Vec::new(), secondary };
         self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
     }
 
@@ -369,9 +369,9 @@ impl Db {
     pub(super) async fn replace_row(&self, key: Key, before: Vec<u8>, after: Vec<u8>) -> Result<bool, Error> {
         let commit = Commit {
             partition: key.partition(),
-            expect: Some(Expect { key, value: Some(before) }),
+            precondition: Some(Precondition { key, value: Some(before) }),
             ops: vec![Op::Put(key, after)],
-            sides: Vec::new(),
+            secondary: Vec::new(),
         };
         Ok(self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed)
     }

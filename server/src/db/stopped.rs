@@ -16,7 +16,7 @@ use crate::crypt::kms::{Context, Kms};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{EpochKey, Row as _};
-use crate::store::{Commit, Direction, Op, Outcome, Row, Side, Store};
+use crate::store::{Commit, Direction, Op, Outcome, Row, SecondaryWrite, Store};
 
 const ROWS_A_COMMIT: usize = 500;
 /// The most rows that a report names.
@@ -154,6 +154,7 @@ fn check_replaced(outcome: Outcome, epoch: u32) -> Result<(), Error> {
     match outcome {
         Outcome::Committed => Ok(()),
         Outcome::Conflict { .. } => Err(Error::Corrupt { key: Key::Epoch(epoch).to_string() }),
+        Outcome::Unknown => Err(Error::Unavailable),
     }
 }
 
@@ -173,7 +174,7 @@ impl Db {
         }
         let secret = Op::Put(Key::Store(StoreRow::Secret), unseal_secret(&self.0.store, crypt).await?);
         let epochs = list_epochs(&self.0.store).await?;
-        let epochs = epochs.into_iter().map(|(epoch, ..)| Side::Delete(Key::Epoch(epoch))).collect();
+        let epochs = epochs.into_iter().map(|(epoch, ..)| SecondaryWrite::Delete(Key::Epoch(epoch))).collect();
         self.commit_plain(Partition::Store, vec![secret], epochs).await?;
         tracing::info!(target: "audit", event = "encryption.decrypted", values);
         Ok(values)
@@ -223,11 +224,16 @@ impl Db {
         Ok(Some(Op::Put(key, plain.encode(self.0.format))))
     }
 
-    async fn commit_plain(&self, partition: Partition, ops: Vec<Op>, sides: Vec<Side>) -> Result<(), Error> {
-        if ops.is_empty() && sides.is_empty() {
+    async fn commit_plain(
+        &self,
+        partition: Partition,
+        ops: Vec<Op>,
+        secondary: Vec<SecondaryWrite>,
+    ) -> Result<(), Error> {
+        if ops.is_empty() && secondary.is_empty() {
             return Ok(());
         }
-        let commit = Commit { partition, expect: None, ops, sides };
+        let commit = Commit { partition, precondition: None, ops, secondary };
         self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
 use crate::rows::{self, Head, Participant, Present, Role, Row, ThreadObject};
-use crate::store::{Commit, Expect, Op, Outcome, SCAN_BYTES, Side};
+use crate::store::{Commit, Op, Outcome, Precondition, SCAN_BYTES, SecondaryWrite};
 
 /// How many threads of a list are read at first, to see how large they are, and at most at once.
 const FIRST_THREADS: usize = 8;
@@ -87,9 +87,9 @@ impl Db {
             let seals = seal.count_for_user(user);
             let commit = Commit {
                 partition: key.partition(),
-                expect: Some(Expect { key, value: bytes }),
+                precondition: Some(Precondition { key, value: bytes }),
                 ops: vec![Op::Put(key, seal.value(key, record.encode(self.0.format)))],
-                sides: seals.chain([idempotency::expire_of_user(self.0.format, user, thread, name)]).collect(),
+                secondary: seals.chain([idempotency::expire_of_user(self.0.format, user, thread, name)]).collect(),
             };
             if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
                 return Ok(Creation { thread, found: false, removed: false });
@@ -121,14 +121,17 @@ impl Db {
         };
         let object = ThreadObject { revision: 1, author: caller.user.clone(), content: content.clone() };
         let owner = Participant { role: Role::Owner, since: thread.0, user: caller.user.clone() };
-        let mut sides = vec![
-            Side::Put(Key::User(user, UserRow::Created(thread)), Present.encode(self.0.format)),
-            Side::Put(Key::User(user, UserRow::Active { updated: thread.0, thread }), Present.encode(self.0.format)),
-            Side::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode(self.0.format)),
-            Side::Add(Key::User(user, UserRow::LiveThreads), 1),
-            Side::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
+        let mut secondary = vec![
+            SecondaryWrite::Put(Key::User(user, UserRow::Created(thread)), Present.encode(self.0.format)),
+            SecondaryWrite::Put(
+                Key::User(user, UserRow::Active { updated: thread.0, thread }),
+                Present.encode(self.0.format),
+            ),
+            SecondaryWrite::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode(self.0.format)),
+            SecondaryWrite::Add(Key::User(user, UserRow::LiveThreads), 1),
+            SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
         ];
-        sides.extend(self.progress(1));
+        secondary.extend(self.progress(1));
         let key = Key::Thread(thread, ThreadRow::Head);
         let (object_key, owner_key) =
             (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
@@ -139,9 +142,9 @@ impl Db {
         ];
         let commit = Commit {
             partition: Partition::Thread(thread),
-            expect: Some(Expect { key, value: None }),
+            precondition: Some(Precondition { key, value: None }),
             ops: rows.into_iter().chain(seal.new_row(self.0.format)).collect(),
-            sides,
+            secondary,
         };
         let committed = self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed;
         if committed {

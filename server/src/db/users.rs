@@ -4,7 +4,7 @@ use super::{Caller, Db, Error, commit_error, decode};
 use crate::keys::{Counter, Hash16, Key, Partition, PartitionKind, StoreRow, UserRow};
 use crate::model::UserId;
 use crate::rows::{Profile, Row};
-use crate::store::{Commit, Direction, Expect, Op, Side};
+use crate::store::{Commit, Direction, Op, Precondition, SecondaryWrite};
 
 /// A page of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +59,11 @@ impl Db {
             let seals = seal.count_for_user(user);
             let commit = Commit {
                 partition: key.partition(),
-                expect: Some(Expect { key, value: None }),
+                precondition: Some(Precondition { key, value: None }),
                 ops: vec![Op::Put(key, seal.value(key, profile.encode(self.0.format)))],
-                sides: seals.chain([Side::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)]).collect(),
+                secondary: seals
+                    .chain([SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)])
+                    .collect(),
             };
             // A conflict means that another request of the same user was first.
             self.0.store.commit(commit).await.map_err(commit_error)?;

@@ -336,6 +336,7 @@ fn db_row(error: &db::Error) -> Row {
         E::Busy => row(S::SERVICE_UNAVAILABLE, "busy", "server busy; try again"),
         E::DiskFull => row(S::INSUFFICIENT_STORAGE, "disk_full", "writes refused: the server's disk is almost full"),
         E::Stopped => row(S::SERVICE_UNAVAILABLE, "stopped", "server shutting down"),
+        E::Unavailable => row(S::SERVICE_UNAVAILABLE, "unavailable", "the storage engine does not answer; try again"),
         E::Corrupt { .. } | E::Store(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::family::Family;
 use super::rocks::{Inner, ReadFailure};
-use super::{Commit, Error, Op, Outcome, Side};
+use super::{Commit, Error, Op, Outcome, SecondaryWrite};
 use crate::clock::monotonic;
 use crate::keys::{Key, ThreadRow};
 use crate::model::ThreadId;
@@ -313,7 +313,7 @@ impl Writer {
         batch: &mut WriteBatch,
         families: &Families<'_>,
     ) -> Result<Outcome, Error> {
-        if let Some(expect) = &commit.expect {
+        if let Some(expect) = &commit.precondition {
             let current = self.current(&expect.key, overlay)?;
             if current != expect.value {
                 return Ok(Outcome::Conflict { current });
@@ -321,19 +321,19 @@ impl Writer {
         }
         // Everything that can fail comes before the first change to the overlay.
         let mut counted = Vec::new();
-        for side in &commit.sides {
+        for side in &commit.secondary {
             match side {
-                Side::Add(key, delta) => {
+                SecondaryWrite::Add(key, delta) => {
                     let current = self.current(key, overlay)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
                     counted.push((*key, CounterValue(current.0 + delta).encode(EVERY_FORMAT)));
                 }
-                Side::Raise(key, to) => {
+                SecondaryWrite::Raise(key, to) => {
                     let current = self.current(key, overlay)?.map_or(Ok(Number(0)), |v| Number::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("number {key} is damaged")))?;
                     counted.push((*key, Number(current.0.max(*to)).encode(EVERY_FORMAT)));
                 }
-                Side::Put(..) | Side::Delete(_) => {}
+                SecondaryWrite::Put(..) | SecondaryWrite::Delete(_) => {}
             }
         }
         for op in commit.ops {
@@ -344,11 +344,11 @@ impl Writer {
                 Op::DeleteRange(range) => families.delete_range(batch, &range),
             }
         }
-        for side in commit.sides {
+        for side in commit.secondary {
             match side {
-                Side::Put(key, value) => drop(overlay.insert(key, Some(value))),
-                Side::Delete(key) => drop(overlay.insert(key, None)),
-                Side::Add(..) | Side::Raise(..) => {}
+                SecondaryWrite::Put(key, value) => drop(overlay.insert(key, Some(value))),
+                SecondaryWrite::Delete(key) => drop(overlay.insert(key, None)),
+                SecondaryWrite::Add(..) | SecondaryWrite::Raise(..) => {}
             }
         }
         overlay.extend(counted.into_iter().map(|(key, value)| (key, Some(value))));
@@ -409,11 +409,11 @@ fn size_of_commit(commit: &Commit) -> usize {
         Op::Put(_, value) => value.len(),
         Op::Delete(_) | Op::DeleteRange(_) => 0,
     });
-    let sides = commit.sides.iter().map(|side| match side {
-        Side::Put(_, value) => value.len(),
-        Side::Delete(_) | Side::Add(..) | Side::Raise(..) => 0,
+    let secondary = commit.secondary.iter().map(|side| match side {
+        SecondaryWrite::Put(_, value) => value.len(),
+        SecondaryWrite::Delete(_) | SecondaryWrite::Add(..) | SecondaryWrite::Raise(..) => 0,
     });
-    ops.chain(sides).map(|bytes| bytes + BYTES_A_ROW).sum()
+    ops.chain(secondary).map(|bytes| bytes + BYTES_A_ROW).sum()
 }
 
 /// The handles of the families, looked up once.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::memory::Memory;
-use super::{Commit, Direction, Error, Expect, Op, Outcome, Rocks, SCAN_BYTES, Settings, Side, Store};
+use super::memory::{Memory, Timeout};
+use super::{Commit, Direction, Error, Op, Outcome, Precondition, Rocks, SCAN_BYTES, SecondaryWrite, Settings, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
@@ -22,11 +22,11 @@ fn put(key: Key, text: &str) -> Op {
 }
 
 fn commit(ops: Vec<Op>) -> Commit {
-    Commit { partition: Partition::Thread(THREAD), expect: None, ops, sides: Vec::new() }
+    Commit { partition: Partition::Thread(THREAD), precondition: None, ops, secondary: Vec::new() }
 }
 
 fn expecting(value: Option<&str>, ops: Vec<Op>) -> Commit {
-    Commit { expect: Some(Expect { key: HEAD, value: value.map(Into::into) }), ..commit(ops) }
+    Commit { precondition: Some(Precondition { key: HEAD, value: value.map(Into::into) }), ..commit(ops) }
 }
 
 async fn texts(store: &Store, range: KeyRange, direction: Direction, limit: usize) -> Vec<String> {
@@ -49,11 +49,14 @@ async fn a_commit_is_visible_at_once_and_whole(store: Store) {
 
 async fn an_expectation_that_fails_changes_nothing(store: Store) {
     assert_eq!(store.commit(expecting(None, vec![put(HEAD, "a")])).await, Ok(Outcome::Committed));
-    let with_side = Commit {
-        sides: vec![Side::Add(COUNTER, 1), Side::Put(Key::User(USER, UserRow::Profile), b"x".to_vec())],
+    let with_secondary = Commit {
+        secondary: vec![
+            SecondaryWrite::Add(COUNTER, 1),
+            SecondaryWrite::Put(Key::User(USER, UserRow::Profile), b"x".to_vec()),
+        ],
         ..expecting(None, vec![put(HEAD, "b"), put(message(1), "one")])
     };
-    assert_eq!(store.commit(with_side).await, Ok(Outcome::Conflict { current: Some(b"a".to_vec()) }));
+    assert_eq!(store.commit(with_secondary).await, Ok(Outcome::Conflict { current: Some(b"a".to_vec()) }));
     assert_eq!(text(&store, HEAD).await, Some("a".into()));
     assert_eq!(text(&store, message(1)).await, None);
     assert_eq!(text(&store, Key::User(USER, UserRow::Profile)).await, None);
@@ -103,19 +106,29 @@ async fn a_scan_says_whether_there_is_more_and_ends_at_its_bytes(store: Store) {
 async fn a_range_deletion_takes_its_range_and_nothing_else(store: Store) {
     let ops = (1..=4).map(|n| put(message(n), "m")).chain([put(HEAD, "head")]).collect();
     store.commit(commit(ops)).await.expect("committed");
-    let deletion = vec![Op::DeleteRange(KeyRange::thread_without_head(THREAD)), put(message(9), "after")];
+    let deletion = vec![Op::DeleteRange(KeyRange::thread_without_head(THREAD)), put(HEAD, "after")];
     assert_eq!(store.commit(expecting(Some("head"), deletion)).await, Ok(Outcome::Committed));
     let whole = KeyRange::all(Partition::Thread(THREAD));
-    assert_eq!(texts(&store, whole, Direction::Ascending, 9).await, ["head", "after"]);
+    assert_eq!(texts(&store, whole, Direction::Ascending, 9).await, ["after"]);
 }
 
-async fn sides_are_applied_and_counters_add_up(store: Store) {
+async fn a_put_into_a_range_that_the_same_commit_deletes_is_refused(store: Store) {
+    store.commit(commit(vec![put(HEAD, "head"), put(message(1), "m")])).await.expect("committed");
+    let range = || Op::DeleteRange(KeyRange::messages(THREAD));
+    for ops in [vec![range(), put(message(2), "x")], vec![put(message(2), "x"), range()]] {
+        assert_eq!(store.commit(commit(ops)).await, Err(Error::Contradiction));
+    }
+    let whole = KeyRange::all(Partition::Thread(THREAD));
+    assert_eq!(texts(&store, whole, Direction::Ascending, 9).await, ["head", "m"]);
+}
+
+async fn secondary_writes_are_applied_and_counters_add_up(store: Store) {
     let index = Key::User(USER, UserRow::Created(THREAD));
-    let with = |sides| Commit { sides, ..commit(vec![put(HEAD, "head")]) };
-    let first = with(vec![Side::Put(index, b"i".to_vec()), Side::Add(COUNTER, 5)]);
+    let with = |secondary| Commit { secondary, ..commit(vec![put(HEAD, "head")]) };
+    let first = with(vec![SecondaryWrite::Put(index, b"i".to_vec()), SecondaryWrite::Add(COUNTER, 5)]);
     store.commit(first).await.expect("committed");
     assert_eq!(text(&store, index).await, Some("i".into()));
-    store.commit(with(vec![Side::Delete(index), Side::Add(COUNTER, -2)])).await.expect("committed");
+    store.commit(with(vec![SecondaryWrite::Delete(index), SecondaryWrite::Add(COUNTER, -2)])).await.expect("committed");
     assert_eq!(text(&store, index).await, None);
     assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode(EVERY_FORMAT))));
 }
@@ -123,11 +136,11 @@ async fn sides_are_applied_and_counters_add_up(store: Store) {
 async fn a_number_is_raised_and_never_lowered(store: Store) {
     let mark = Key::Store(StoreRow::HighestTime);
     for (to, want) in [(5, 5), (3, 5), (5, 5), (9, 9)] {
-        let raise = Commit { sides: vec![Side::Raise(mark, to)], ..commit(vec![put(HEAD, "head")]) };
+        let raise = Commit { secondary: vec![SecondaryWrite::Raise(mark, to)], ..commit(vec![put(HEAD, "head")]) };
         store.commit(raise).await.expect("committed");
         assert_eq!(store.get(&mark).await, Ok(Some(Number(want).encode(EVERY_FORMAT))), "raised to {to}");
     }
-    let raises = [20, 10].map(|to| Commit { sides: vec![Side::Raise(mark, to)], ..commit(Vec::new()) });
+    let raises = [20, 10].map(|to| Commit { secondary: vec![SecondaryWrite::Raise(mark, to)], ..commit(Vec::new()) });
     let [first, second] = raises.map(|raise| store.commit(raise));
     let (first, second) = tokio::join!(first, second);
     assert_eq!((first, second), (Ok(Outcome::Committed), Ok(Outcome::Committed)));
@@ -146,7 +159,7 @@ async fn racing_commits_are_serial(store: Store) {
                 let next = (current.parse::<usize>().expect("a number") + 1).to_string();
                 let mine = Key::Thread(THREAD, ThreadRow::Message(MessageId { ts: caller as u64, seq: 0 }));
                 let commit = Commit {
-                    sides: vec![Side::Add(COUNTER, 1)],
+                    secondary: vec![SecondaryWrite::Add(COUNTER, 1)],
                     ..expecting(Some(&current), vec![put(HEAD, &next), put(mine, "m")])
                 };
                 match store.commit(commit).await.expect("the engine commits") {
@@ -155,6 +168,7 @@ async fn racing_commits_are_serial(store: Store) {
                         current = String::from_utf8(value).expect("texts were written");
                     }
                     Outcome::Conflict { current: None } => panic!("the row vanished"),
+                    Outcome::Unknown => panic!("the engine always knows"),
                 }
             }
         })
@@ -171,8 +185,8 @@ async fn racing_commits_are_serial(store: Store) {
 async fn partitions_are_enumerated_by_kind_and_in_pages(store: Store) {
     for n in [3, 1, 2] {
         let head = Key::Thread(ThreadId(n), ThreadRow::Head);
-        let index = Side::Put(Key::User(Hash16([n as u8; 16]), UserRow::Profile), b"u".to_vec());
-        let commit = Commit { partition: head.partition(), sides: vec![index], ..commit(vec![put(head, "h")]) };
+        let index = SecondaryWrite::Put(Key::User(Hash16([n as u8; 16]), UserRow::Profile), b"u".to_vec());
+        let commit = Commit { partition: head.partition(), secondary: vec![index], ..commit(vec![put(head, "h")]) };
         store.commit(commit).await.expect("committed");
     }
     let mut walks = Vec::new();
@@ -214,7 +228,8 @@ on_every_engine!(
     scans_stay_in_range_and_within_the_limit,
     a_scan_says_whether_there_is_more_and_ends_at_its_bytes,
     a_range_deletion_takes_its_range_and_nothing_else,
-    sides_are_applied_and_counters_add_up,
+    a_put_into_a_range_that_the_same_commit_deletes_is_refused,
+    secondary_writes_are_applied_and_counters_add_up,
     a_number_is_raised_and_never_lowered,
     racing_commits_are_serial,
     partitions_are_enumerated_by_kind_and_in_pages,
@@ -276,11 +291,26 @@ async fn the_memory_engine_dies_after_the_effect_it_was_told() {
     let memory = Memory::default();
     let store = Store::Memory(memory.clone());
     let index = Key::User(USER, UserRow::Profile);
-    let doomed = Commit { sides: vec![Side::Put(index, b"i".to_vec())], ..commit(vec![put(HEAD, "head")]) };
+    let doomed =
+        Commit { secondary: vec![SecondaryWrite::Put(index, b"i".to_vec())], ..commit(vec![put(HEAD, "head")]) };
     memory.die_after(1);
     assert!(matches!(store.commit(doomed).await, Err(Error::Stopped(_))));
     let next = Store::Memory(memory.restarted());
     assert_eq!((text(&next, index).await, text(&next, HEAD).await), (Some("i".into()), None));
+}
+
+#[tokio::test]
+async fn the_memory_engine_leaves_open_what_became_of_a_commit() {
+    let memory = Memory::default();
+    let store = Store::Memory(memory.clone());
+    memory.time_out([Timeout::Lost, Timeout::Applied, Timeout::Unavailable]);
+    assert_eq!(store.commit(commit(vec![put(HEAD, "lost")])).await, Ok(Outcome::Unknown));
+    assert_eq!(text(&store, HEAD).await, None);
+    assert_eq!(store.commit(commit(vec![put(HEAD, "applied")])).await, Ok(Outcome::Unknown));
+    assert_eq!(text(&store, HEAD).await, Some("applied".into()));
+    assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Unavailable(_))));
+    assert_eq!(store.commit(commit(vec![])).await, Ok(Outcome::Committed));
+    assert_eq!(text(&store, HEAD).await, Some("applied".into()));
 }
 
 /// A group is cut before a range deletion: rows that an earlier commit of the same drain wrote are deleted too.

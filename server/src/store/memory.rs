@@ -1,13 +1,13 @@
 //! An engine in memory, for tests: as weak as the seam allows, and able to die after any effect.
 //!
-//! It has no atomicity across partitions: side puts and raises are applied one by one, then the commit, then side deletes and
-//! counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is what
+//! It has no atomicity across partitions: secondary puts and raises are applied one by one, then the commit, then secondary
+//! deletes and counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is what
 //! the next process finds; [`Memory::meanwhile`] lets somebody else come between a read and the commit that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, Side};
+use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, SecondaryWrite};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
 
@@ -19,6 +19,21 @@ struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     effects_left: Option<usize>,
     meanwhile: Option<(Partition, Meanwhile)>,
+    /// What becomes of the next commits, one each; the rest go well.
+    timeouts: VecDeque<Timeout>,
+}
+
+/// How a distributed engine may fail to answer a commit in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    /// It does not fail.
+    Never,
+    /// The commit happened, and nobody was told.
+    Applied,
+    /// It did not happen, and nobody was told.
+    Lost,
+    /// It was refused before anything happened.
+    Unavailable,
 }
 
 /// What somebody else does to the store.
@@ -51,6 +66,11 @@ impl Memory {
     /// Does this just before the next commit to the partition: after whatever that commit rests on was read.
     pub(crate) fn meanwhile(&self, partition: Partition, work: impl FnOnce(&Self) + Send + 'static) {
         self.0.lock().expect("no panic under the lock").meanwhile = Some((partition, Box::new(work)));
+    }
+
+    /// The next commits end like this, one each. Preconditions are checked before: a commit that conflicts says so.
+    pub(crate) fn time_out(&self, timeouts: impl IntoIterator<Item = Timeout>) {
+        self.0.lock().expect("no panic under the lock").timeouts.extend(timeouts);
     }
 
     /// The same rows in an engine that lives.
@@ -97,25 +117,31 @@ impl Memory {
             work(self);
         }
         let mut state = self.0.lock().expect("no panic under the lock");
-        if let Some(expect) = &commit.expect {
-            let current = state.rows.get(&expect.key.encode()).cloned();
-            if current != expect.value {
+        if let Some(precondition) = &commit.precondition {
+            let current = state.rows.get(&precondition.key.encode()).cloned();
+            if current != precondition.value {
                 return Ok(Outcome::Conflict { current });
             }
         }
-        for side in &commit.sides {
-            match side {
-                Side::Put(key, value) => {
+        let timeout = state.timeouts.pop_front().unwrap_or(Timeout::Never);
+        match timeout {
+            Timeout::Lost => return Ok(Outcome::Unknown),
+            Timeout::Unavailable => return Err(Error::Unavailable("timed out, as the test asked".into())),
+            Timeout::Never | Timeout::Applied => {}
+        }
+        for write in &commit.secondary {
+            match write {
+                SecondaryWrite::Put(key, value) => {
                     state.effect()?;
                     state.rows.insert(key.encode(), value.clone());
                 }
-                Side::Raise(key, to) => {
+                SecondaryWrite::Raise(key, to) => {
                     state.effect()?;
                     let current = state.rows.get(&key.encode());
                     let current = current.map(|value| Number::decode(value).expect("only numbers are raised").0);
                     state.rows.insert(key.encode(), Number(current.unwrap_or(0).max(*to)).encode(EVERY_FORMAT));
                 }
-                Side::Delete(_) | Side::Add(..) => {}
+                SecondaryWrite::Delete(_) | SecondaryWrite::Add(..) => {}
             }
         }
         state.effect()?;
@@ -126,14 +152,14 @@ impl Memory {
                 Op::DeleteRange(range) => state.delete_range(&range),
             }
         }
-        for side in commit.sides {
-            match side {
-                Side::Put(..) | Side::Raise(..) => {}
-                Side::Delete(key) => {
+        for write in commit.secondary {
+            match write {
+                SecondaryWrite::Put(..) | SecondaryWrite::Raise(..) => {}
+                SecondaryWrite::Delete(key) => {
                     state.effect()?;
                     state.rows.remove(&key.encode());
                 }
-                Side::Add(key, delta) => {
+                SecondaryWrite::Add(key, delta) => {
                     state.effect()?;
                     let current = state.rows.get(&key.encode()).map_or(CounterValue(0), |value| {
                         CounterValue::decode(value).expect("only counters are added to")
@@ -142,7 +168,7 @@ impl Memory {
                 }
             }
         }
-        Ok(Outcome::Committed)
+        Ok(if timeout == Timeout::Applied { Outcome::Unknown } else { Outcome::Committed })
     }
 
     pub(crate) fn partitions(

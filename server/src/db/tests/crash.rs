@@ -114,7 +114,7 @@ async fn a_damaged_row_stops_the_read_and_is_named() {
 
 async fn damage(memory: &Memory, key: Key) {
     let ops = vec![crate::store::Op::Put(key, vec![1, 2, 3])];
-    let commit = crate::store::Commit { partition: key.partition(), expect: None, ops, sides: Vec::new() };
+    let commit = crate::store::Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
     memory.commit(commit).expect("written");
 }
 
@@ -130,7 +130,7 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     let format = Format { format: 2, incarnation: 1, created: 0, database_id: ID };
     let key = Key::Store(StoreRow::Format);
     let ops = vec![crate::store::Op::Put(key, format.encode(EVERY_FORMAT))];
-    let commit = crate::store::Commit { partition: key.partition(), expect: None, ops, sides: Vec::new() };
+    let commit = crate::store::Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
     world.memory.commit(commit).expect("written");
     assert!(matches!(reopen(ID).await, Err(OpenError::Format(Unreadable { found: 2, .. }))));
 }

@@ -54,7 +54,12 @@ fn holds(memory: &Memory, needle: &str) -> Vec<String> {
 }
 
 fn put(memory: &Memory, key: Key, value: Vec<u8>) {
-    let commit = Commit { partition: key.partition(), expect: None, ops: vec![Op::Put(key, value)], sides: Vec::new() };
+    let commit = Commit {
+        partition: key.partition(),
+        precondition: None,
+        ops: vec![Op::Put(key, value)],
+        secondary: Vec::new(),
+    };
     memory.commit(commit).expect("committed");
 }
 
