@@ -2,9 +2,7 @@
 //!
 //! A thread of its own drains whatever waits, checks each commit's expectation against the rows that earlier commits
 //! of the same group leave, writes one batch, syncs once, and only then answers: nothing is visible or acknowledged
-//! before it is on disk. There is no artificial delay; while one group syncs, the next one gathers. A commit that
-//! finds nobody waiting and nothing being written is a group by itself, written by its caller's thread: the way to
-//! another thread and back would cost as much as the sync.
+//! before it is on disk. There is no artificial delay; while one group syncs, the next one gathers.
 //!
 //! The first failed write or sync ends it for good: what the page cache holds then is unknown, and a second try could
 //! report success for data that is gone. Everything waiting is refused, the server reports and exits.
@@ -32,7 +30,7 @@ const GROUP_COMMITS: usize = 4_096;
 const QUEUE_BYTES: usize = 64 << 20;
 const QUEUE_COMMITS: usize = 16_384;
 
-/// The heads that commits expect, as last written.
+/// The heads, as last written: what nearly every commit has a precondition about.
 ///
 /// Only the committer fills it, after its write, so it can never hold an older value than the store.
 pub(super) struct HeadCache(Cache<ThreadId, Arc<[u8]>>);
@@ -69,8 +67,6 @@ pub(super) struct Committer {
 struct Queue {
     waiting: Vec<Waiting>,
     bytes: usize,
-    /// A group is being written.
-    writing: bool,
     /// The thread sleeps.
     idle: bool,
     closed: bool,
@@ -102,18 +98,12 @@ impl Committer {
 
     pub(super) async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
         let bytes = size_of_commit(&commit);
-        let (answer, mut answered) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let waiting = Waiting { commit, bytes, since: monotonic(), answer };
         let wake = {
             let mut queue = self.writer.lock();
             if queue.closed {
                 return Err(Error::Stopped(self.stopped().unwrap_or_else(|| "shutting down".into())));
-            }
-            if queue.waiting.is_empty() && !queue.writing && may_block() {
-                queue.writing = true;
-                drop(queue);
-                tokio::task::block_in_place(|| self.writer.commit_alone(waiting));
-                return answered.try_recv().unwrap_or_else(|_| Err(Error::Stopped("the commit panicked".into())));
             }
             if queue.waiting.len() >= QUEUE_COMMITS || queue.bytes + bytes > QUEUE_BYTES {
                 metrics::counter!("progressdb_commit_queue_full_total").increment(1);
@@ -121,7 +111,7 @@ impl Committer {
             }
             queue.bytes += bytes;
             queue.waiting.push(waiting);
-            !queue.writing && std::mem::take(&mut queue.idle)
+            std::mem::take(&mut queue.idle)
         };
         if wake {
             self.writer.arrival.notify_one();
@@ -161,12 +151,6 @@ impl Drop for Committer {
     }
 }
 
-/// The runtime has other threads to go on with while this one waits for the disk.
-fn may_block() -> bool {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
-}
-
 struct Measures {
     wait: Histogram,
     build: Histogram,
@@ -195,21 +179,14 @@ struct Writer {
 
 type Overlay = HashMap<Key, Option<Vec<u8>>>;
 
-/// The right to write, given back when it is dropped.
-struct Turn<'a>(&'a Writer);
+/// Stops the store if the thread panics: what the batch left behind is unknown then, and nobody else would answer those
+/// who wait.
+struct StopOnPanic<'a>(&'a Writer);
 
-impl Drop for Turn<'_> {
+impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        queue.writing = false;
         if std::thread::panicking() {
-            // What the batch left behind is unknown.
-            queue.closed = true;
-        }
-        let wake = (queue.closed || !queue.waiting.is_empty()) && std::mem::take(&mut queue.idle);
-        drop(queue);
-        if wake {
-            self.0.arrival.notify_one();
+            self.0.fail("the committer panicked", Vec::new());
         }
     }
 }
@@ -222,8 +199,9 @@ impl Writer {
 
     /// The thread of the committer.
     fn run(&self) {
+        let _guard = StopOnPanic(self);
         let families = Families::of(&self.inner);
-        while let Some((turn, mut waiting)) = self.next() {
+        while let Some(mut waiting) = self.next() {
             while !waiting.is_empty() {
                 let rest = waiting.split_off(group_length(&waiting));
                 let group = std::mem::replace(&mut waiting, rest);
@@ -232,32 +210,22 @@ impl Writer {
                     return;
                 }
             }
-            drop(turn);
-        }
-    }
-
-    /// A group of one, in the caller's thread, which has taken the right to write.
-    fn commit_alone(&self, waiting: Waiting) {
-        let _turn = Turn(self);
-        if let Err(reason) = self.commit_group(vec![waiting], &Families::of(&self.inner)) {
-            self.fail(&reason, Vec::new());
         }
     }
 
     /// Everything that waits; none when the queue was closed and is empty.
-    fn next(&self) -> Option<(Turn<'_>, Vec<Waiting>)> {
+    fn next(&self) -> Option<Vec<Waiting>> {
         let mut queue = self.lock();
-        while queue.waiting.is_empty() || queue.writing {
-            if queue.closed && !queue.writing {
+        while queue.waiting.is_empty() {
+            if queue.closed {
                 return None;
             }
             queue.idle = true;
             queue = self.arrival.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         queue.idle = false;
-        queue.writing = true;
         queue.bytes = 0;
-        Some((Turn(self), std::mem::take(&mut queue.waiting)))
+        Some(std::mem::take(&mut queue.waiting))
     }
 
     fn commit_group(&self, group: Vec<Waiting>, families: &Families<'_>) -> Result<(), String> {
@@ -313,16 +281,16 @@ impl Writer {
         batch: &mut WriteBatch,
         families: &Families<'_>,
     ) -> Result<Outcome, Error> {
-        if let Some(expect) = &commit.precondition {
-            let current = self.current(&expect.key, overlay)?;
-            if current != expect.value {
+        if let Some(precondition) = &commit.precondition {
+            let current = self.current(&precondition.key, overlay)?;
+            if current != precondition.value {
                 return Ok(Outcome::Conflict { current });
             }
         }
         // Everything that can fail comes before the first change to the overlay.
         let mut counted = Vec::new();
-        for side in &commit.secondary {
-            match side {
+        for write in &commit.secondary {
+            match write {
                 SecondaryWrite::Add(key, delta) => {
                     let current = self.current(key, overlay)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
@@ -344,8 +312,8 @@ impl Writer {
                 Op::DeleteRange(range) => families.delete_range(batch, &range),
             }
         }
-        for side in commit.secondary {
-            match side {
+        for write in commit.secondary {
+            match write {
                 SecondaryWrite::Put(key, value) => drop(overlay.insert(key, Some(value))),
                 SecondaryWrite::Delete(key) => drop(overlay.insert(key, None)),
                 SecondaryWrite::Add(..) | SecondaryWrite::Raise(..) => {}
@@ -409,7 +377,7 @@ fn size_of_commit(commit: &Commit) -> usize {
         Op::Put(_, value) => value.len(),
         Op::Delete(_) | Op::DeleteRange(_) => 0,
     });
-    let secondary = commit.secondary.iter().map(|side| match side {
+    let secondary = commit.secondary.iter().map(|write| match write {
         SecondaryWrite::Put(_, value) => value.len(),
         SecondaryWrite::Delete(_) | SecondaryWrite::Add(..) | SecondaryWrite::Raise(..) => 0,
     });
