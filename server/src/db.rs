@@ -321,7 +321,7 @@ impl Db {
     }
 
     async fn row<R: Row>(&self, key: Key) -> Result<Option<R>, Error> {
-        let Some(value) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(value) = self.0.store.get(&key).await? else { return Ok(None) };
         let value = self.open_value(key, value).await?;
         decode(key, &value).map(Some)
     }
@@ -354,15 +354,4 @@ fn decode<R: Row>(key: Key, value: &[u8]) -> Result<R, Error> {
 
 fn decode_key(bytes: &[u8]) -> Result<Key, Error> {
     Key::decode(bytes).ok_or_else(|| Error::Corrupt { key: hex::encode(bytes) })
-}
-
-/// What a failed commit means to the client.
-fn commit_error(error: crate::store::Error) -> Error {
-    match error {
-        crate::store::Error::Busy => Error::Busy,
-        crate::store::Error::DiskFull => Error::DiskFull,
-        crate::store::Error::Stopped(_) => Error::Stopped,
-        crate::store::Error::Unavailable(_) => Error::Unavailable,
-        read @ (crate::store::Error::Read(_) | crate::store::Error::Contradiction) => Error::Store(read),
-    }
 }

@@ -18,7 +18,7 @@ pub(super) struct ReadHead {
 impl Db {
     pub(super) async fn head(&self, thread: ThreadId) -> Result<Option<ReadHead>, Error> {
         let key = Key::Thread(thread, ThreadRow::Head);
-        let value = self.0.store.get(&key).await.map_err(Error::Store)?;
+        let value = self.0.store.get(&key).await?;
         value.map(|bytes| Ok(ReadHead { head: decode(key, &bytes)?, bytes })).transpose()
     }
 

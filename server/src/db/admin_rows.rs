@@ -91,7 +91,7 @@ impl Db {
             behind = walk.names(Some(from), Direction::Ascending, request.limit + 1).await?;
         }
         if let Some(anchor) = anchor {
-            let found = self.0.store.get(&anchor).await.map_err(Error::Store)?;
+            let found = self.0.store.get(&anchor).await?;
             middle = found.map(|_| anchor.to_string()).filter(|name| name.starts_with(&request.prefix));
         }
         let (more_front, more_behind) = (front.len() > request.limit, behind.len() > request.limit);
@@ -134,7 +134,7 @@ impl Db {
     }
 
     async fn row_of(&self, key: Key, open: bool) -> Result<Option<NamedRow>, Error> {
-        let Some(value) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(value) = self.0.store.get(&key).await? else { return Ok(None) };
         let value = if matches!(key, Key::Store(_)) { value } else { self.open_value(key, value).await? };
         Ok(Some(NamedRow { name: key.to_string(), row: show(key, &value, open)? }))
     }
@@ -171,7 +171,7 @@ impl Walk<'_> {
                 Direction::Descending => [after, narrowed].into_iter().flatten().min(),
             };
             while found.len() < limit && looked_at < COUNTED {
-                let next = self.db.0.store.partitions(kind, after, direction, 1).await.map_err(Error::Store)?;
+                let next = self.db.0.store.partitions(kind, after, direction, 1).await?;
                 let Some(partition) = next.first() else { break };
                 after = Some(*partition);
                 let (before, seen) = (found.len(), looked_at);
@@ -209,7 +209,7 @@ impl Walk<'_> {
     ) -> Result<(), Error> {
         while found.len() < limit && *looked_at < COUNTED {
             let scan = self.db.0.store.scan(range.clone(), direction, limit.min(1_000)).await;
-            let rows = scan.map_err(Error::Store)?.rows;
+            let rows = scan?.rows;
             let Some(last) = rows.last() else { return Ok(()) };
             let at = KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() };
             range = if direction == Direction::Ascending { range.above(&at) } else { range.below(&at) };

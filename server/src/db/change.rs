@@ -3,7 +3,7 @@
 use super::access::{ReadHead, check_access, check_alive};
 use super::append::{Answer, Job, replay};
 use super::sealing::Seal;
-use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, commit_error, decode, idempotency};
+use super::{Caller, Db, Error, MessageUpdate, NewMessage, ThreadUpdate, Written, decode, idempotency};
 use crate::keys::{Counter, ExpiryKind, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
@@ -105,7 +105,7 @@ impl<'a> Draft<'a> {
             ops: self.ops,
             secondary: self.secondary,
         };
-        let outcome = self.db.0.store.commit(commit).await.map_err(commit_error)?;
+        let outcome = self.db.0.store.commit(commit).await?;
         if outcome == Outcome::Committed {
             self.db.note_writes(writes);
             self.db.swap_keys(self.seal.as_ref(), &self.forgotten).await;

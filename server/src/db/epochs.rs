@@ -7,7 +7,7 @@
 //! Every change of a row expects what it replaces, so of two processes that renew at once one wins and the other takes
 //! over what it finds. A row goes only when the last data key of its epoch was wrapped anew.
 
-use super::{Db, Error, commit_error, decode};
+use super::{Db, Error, decode};
 use crate::crypt::kms::{self, Context, Kms, Wrapped};
 use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
@@ -57,9 +57,9 @@ pub enum EpochError {
 pub(super) async fn list_epochs(store: &Store) -> Result<Vec<(u32, EpochKey, Vec<u8>)>, Error> {
     let partitions = store.partitions(PartitionKind::Epoch, None, Direction::Ascending, 2 * LIVE_EPOCHS).await;
     let mut epochs = Vec::new();
-    for partition in partitions.map_err(Error::Store)? {
+    for partition in partitions? {
         if let Partition::Epoch(epoch) = partition
-            && let Some(bytes) = store.get(&Key::Epoch(epoch)).await.map_err(Error::Store)?
+            && let Some(bytes) = store.get(&Key::Epoch(epoch)).await?
         {
             epochs.push((epoch, decode(Key::Epoch(epoch), &bytes)?, bytes));
         }
@@ -148,17 +148,17 @@ pub(super) async fn replace(
         ops: vec![Op::Put(key, row.encode(EVERY_FORMAT))],
         secondary: Vec::new(),
     };
-    store.commit(commit).await.map_err(commit_error)
+    Ok(store.commit(commit).await?)
 }
 
 impl Db {
     /// Takes the key of an epoch that another process began into the keyring.
     pub(super) async fn load_epoch(&self, crypt: &Crypt, epoch: u32) -> Result<(), Error> {
         let key = Key::Epoch(epoch);
-        let bytes = self.0.store.get(&key).await.map_err(Error::Store)?;
+        let bytes = self.0.store.get(&key).await?;
         let row = decode(key, &bytes.ok_or_else(|| Error::Corrupt { key: key.to_string() })?)?;
         let context = Context { database_id: self.0.database_id, epoch };
-        let bytes = unwrap(crypt, context, &row).await.map_err(Error::of_epoch)?;
+        let bytes = unwrap(crypt, context, &row).await?;
         crypt.keyring.add_epoch(epoch, &bytes);
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Db {
         }
         let epoch = epochs.last().map_or(1, |epoch| epoch + 1);
         let context = Context { database_id: self.0.database_id, epoch };
-        create_epoch(&self.0.store, crypt, context, self.0.clock.now()).await.map_err(Error::of_epoch)?;
+        create_epoch(&self.0.store, crypt, context, self.0.clock.now()).await?;
         Ok(epoch)
     }
 
@@ -180,11 +180,11 @@ impl Db {
     /// too old is followed by the next. True if one was begun.
     pub async fn renew_epochs(&self) -> Result<bool, Error> {
         let Some(crypt) = self.crypt() else { return Ok(false) };
-        let current = crypt.kms.describe().await.map_err(Error::of_kms)?;
+        let current = crypt.kms.describe().await?;
         let epochs = list_epochs(&self.0.store).await?;
         let newest = epochs.last().map_or(0, |(_, row, _)| row.created);
         for (epoch, row, bytes) in epochs {
-            let wrapped = wrapped_by(&row, crypt.kms.kind(), epoch).map_err(Error::of_epoch)?;
+            let wrapped = wrapped_by(&row, crypt.kms.kind(), epoch)?;
             if wrapped.key_id != current {
                 self.rewrap_epoch(crypt, epoch, row, bytes).await?;
             }
@@ -197,8 +197,8 @@ impl Db {
 
     async fn rewrap_epoch(&self, crypt: &Crypt, epoch: u32, mut row: EpochKey, before: Vec<u8>) -> Result<(), Error> {
         let context = Context { database_id: self.0.database_id, epoch };
-        let key = unwrap(crypt, context, &row).await.map_err(Error::of_epoch)?;
-        let wrapped = crypt.kms.wrap(&key, context).await.map_err(Error::of_kms)?;
+        let key = unwrap(crypt, context, &row).await?;
+        let wrapped = crypt.kms.wrap(&key, context).await?;
         let kms_key = wrapped.key_id.clone();
         row.wraps.retain(|other| other.provider != wrapped.provider);
         row.wraps.push(wrapped);
@@ -213,9 +213,9 @@ impl Db {
         let Some(crypt) = self.crypt() else { return Ok(()) };
         let epochs = list_epochs(&self.0.store).await?;
         let Some((epoch, row, _)) = epochs.last() else { return Ok(()) };
-        let wrapped = wrapped_by(row, crypt.kms.kind(), *epoch).map_err(Error::of_epoch)?;
+        let wrapped = wrapped_by(row, crypt.kms.kind(), *epoch)?;
         let context = Context { database_id: self.0.database_id, epoch: *epoch };
-        crypt.kms.probe(Some((wrapped, context))).await.map_err(Error::of_kms)
+        Ok(crypt.kms.probe(Some((wrapped, context))).await?)
     }
 
     /// Removes the keys of all epochs before this one, which nothing is wrapped under any more.
@@ -232,7 +232,7 @@ impl Db {
                 ops: vec![Op::Delete(key)],
                 secondary: Vec::new(),
             };
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 tracing::info!(target: "audit", event = "encryption.epoch_retired", epoch = old);
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::change::{Draft, thread_object};
 use super::detached::Detached;
 use super::receipts::Request;
-use super::{Caller, Db, Error, WriteOptions, access, commit_error, decode, decode_key};
+use super::{Caller, Db, Error, WriteOptions, access, decode, decode_key};
 use crate::crypt::keyring::WrappedKey;
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
 use crate::model::ThreadId;
@@ -111,7 +111,7 @@ impl Db {
     /// the one that erases: the note is shared by all erasures, and of two at once neither may lose the other's.
     pub(super) async fn note_erasure(&self, erased: u64, plain: bool) -> Result<(), Error> {
         loop {
-            let before = self.0.store.get(&PENDING).await.map_err(Error::Store)?;
+            let before = self.0.store.get(&PENDING).await?;
             let noted = match &before {
                 Some(bytes) => {
                     let other: Erasures = decode(PENDING, bytes)?;
@@ -123,7 +123,7 @@ impl Db {
             let precondition = Some(Precondition { key: PENDING, value: before });
             let ops = vec![Op::Put(PENDING, noted.encode(self.0.format))];
             let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 return Ok(());
             }
         }
@@ -135,7 +135,7 @@ impl Db {
         loop {
             let Some(mut commit) = self.removal(thread).await? else { return Ok(()) };
             commit.secondary.push(SecondaryWrite::Delete(entry));
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 return Ok(());
             }
         }
@@ -182,7 +182,7 @@ impl Db {
     /// Rewrites files so that nothing of what was removed is left in them.
     async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
         let began = self.next_timestamp()?;
-        self.0.store.compact(compaction).await.map_err(Error::Store)?;
+        self.0.store.compact(compaction).await?;
         self.settle_erasures(began, compaction).await?;
         tracing::info!(target: "audit", event = "encryption.compacted", ?compaction);
         Ok(())
@@ -191,7 +191,7 @@ impl Db {
     /// Notes that a compaction is done that began then. What was erased while it ran waits for the next.
     async fn settle_erasures(&self, began: u64, compaction: Compaction) -> Result<(), Error> {
         loop {
-            let Some(before) = self.0.store.get(&PENDING).await.map_err(Error::Store)? else { return Ok(()) };
+            let Some(before) = self.0.store.get(&PENDING).await? else { return Ok(()) };
             let Erasures { latest, plain, .. } = decode(PENDING, &before)?;
             if plain && compaction == Compaction::Keys {
                 // Noted since the files to compact were chosen.
@@ -204,7 +204,7 @@ impl Db {
             };
             let precondition = Some(Precondition { key: PENDING, value: Some(before) });
             let commit = Commit { partition: Partition::Store, precondition, ops: vec![op], secondary: Vec::new() };
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 return Ok(());
             }
         }
@@ -225,7 +225,7 @@ impl Draft<'_> {
     /// Makes the removal of every wrapped key of the thread part of the commit; their names.
     async fn destroy_keys(&mut self) -> Result<Vec<String>, Error> {
         let keys = KeyRange::data_keys(Partition::Thread(self.thread));
-        let rows = self.store().scan(keys, Direction::Ascending, 1_000).await.map_err(Error::Store)?.rows;
+        let rows = self.store().scan(keys, Direction::Ascending, 1_000).await?.rows;
         let mut key_ids = Vec::with_capacity(rows.len());
         for row in rows {
             let place = decode_key(&row.key)?;

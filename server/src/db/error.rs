@@ -83,21 +83,38 @@ pub enum Error {
     Store(#[source] store::Error),
 }
 
-impl Error {
-    pub(super) fn kms_gone(health: kms::Health) -> Self {
-        Self::KmsUnavailable { message: health.failure.unwrap_or_else(|| "it was never reached".to_owned()) }
+impl From<store::Error> for Error {
+    /// By what the caller can do about it: try again, free some disk, wait for the next start, or nothing.
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Busy => Self::Busy,
+            store::Error::DiskFull => Self::DiskFull,
+            store::Error::Stopped(_) => Self::Stopped,
+            store::Error::Unavailable(_) => Self::Unavailable,
+            read @ (store::Error::Read(_) | store::Error::Contradiction) => Self::Store(read),
+        }
     }
+}
 
-    pub(super) fn of_kms(error: kms::Error) -> Self {
+impl From<kms::Error> for Error {
+    fn from(error: kms::Error) -> Self {
         Self::KmsUnavailable { message: error.to_string() }
     }
+}
 
-    pub(super) fn of_epoch(error: EpochError) -> Self {
+impl From<EpochError> for Error {
+    fn from(error: EpochError) -> Self {
         match error {
-            EpochError::Kms { error, .. } => Self::of_kms(error),
+            EpochError::Kms { error, .. } => error.into(),
             EpochError::Store(error) => error,
             other => Self::KmsUnavailable { message: other.to_string() },
         }
+    }
+}
+
+impl Error {
+    pub(super) fn kms_gone(health: kms::Health) -> Self {
+        Self::KmsUnavailable { message: health.failure.unwrap_or_else(|| "it was never reached".to_owned()) }
     }
 
     /// A thread that says it is sealed, in a store that has no keys.

@@ -11,7 +11,7 @@ use super::epochs::{EpochError, list_epochs, open_epochs};
 use super::receipts::Turns;
 use super::stopped::any_data_key;
 use super::tail::Tails;
-use super::{Db, Error, Inner, Settings, commit_error, decode};
+use super::{Db, Error, Inner, Settings, decode};
 use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
@@ -144,7 +144,7 @@ impl Db {
 
 async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> {
     let key = Key::Store(row);
-    let value = store.get(&key).await.map_err(Error::Store)?;
+    let value = store.get(&key).await?;
     value.map(|value| decode(key, &value)).transpose()
 }
 
@@ -166,7 +166,7 @@ async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Err
 /// The store secret, the epoch whose key seals it, and its row as it is.
 async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>, Vec<u8>), Error> {
     let corrupt = || Error::Corrupt { key: SECRET.to_string() };
-    let value = store.get(&SECRET).await.map_err(Error::Store)?.ok_or_else(corrupt)?;
+    let value = store.get(&SECRET).await?.ok_or_else(corrupt)?;
     let Some(epoch) = seal::generation(&value) else { return Ok((decode(SECRET, &value)?, None, value)) };
     let sealer = crypt.and_then(|crypt| crypt.keyring.epoch(epoch)).ok_or_else(corrupt)?;
     let opened = sealer.open(&SECRET.encode(), &value).map_err(|_| corrupt())?;
@@ -185,7 +185,7 @@ pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> R
         let precondition = Some(Precondition { key: SECRET, value: Some(before) });
         let ops = vec![Op::Put(SECRET, sealed_secret(crypt, Secret { strict, ..secret })?)];
         let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
-        if store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+        if store.commit(commit).await? == Outcome::Committed {
             return Ok(());
         }
     }
@@ -210,7 +210,7 @@ async fn take_incarnation(store: &Store, format: Format, incarnation: u64) -> Re
         ops: vec![Op::Put(key, taken.encode(EVERY_FORMAT))],
         secondary: Vec::new(),
     };
-    match store.commit(commit).await.map_err(commit_error)? {
+    match store.commit(commit).await? {
         Outcome::Committed => Ok(taken),
         Outcome::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
         Outcome::Unknown => Err(Error::Unavailable),
@@ -235,7 +235,7 @@ async fn create(
         ops: vec![Op::Put(key, format.encode(EVERY_FORMAT)), Op::Put(SECRET, secret)],
         secondary: Vec::new(),
     };
-    match store.commit(commit).await.map_err(commit_error)? {
+    match store.commit(commit).await? {
         Outcome::Committed => Ok(format),
         // Somebody else created it since the read above.
         Outcome::Conflict { current: Some(value) } => decode(key, &value),

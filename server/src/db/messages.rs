@@ -113,7 +113,7 @@ impl Db {
         key: MessageKey,
         kind: impl Fn(MessageId) -> ThreadRow,
     ) -> Result<Option<(MessageId, Vec<u8>)>, Error> {
-        let scan = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await.map_err(Error::Store)?;
+        let scan = self.0.store.scan(keys_of(key, kind), Direction::Ascending, 1).await?;
         let Some(Row { key, value }) = scan.rows.into_iter().next() else { return Ok(None) };
         let key = decode_key(&key)?;
         Ok(Some((message_id(key)?, self.open_value(key, value).await?)))

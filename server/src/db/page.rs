@@ -49,7 +49,7 @@ pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, 
         Position::Around(at) => {
             let (mut rows, has_below) = below(store, range.below(&at), limit).await?;
             let below = rows.len();
-            rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await.map_err(Error::Store)?.rows);
+            rows.extend(store.scan(at.clone(), Direction::Ascending, 1).await?.rows);
             let (behind, has_above) = above(store, range.above(&at), limit).await?;
             rows.extend(behind);
             Window { rows, below, has_below, has_above }
@@ -60,18 +60,18 @@ pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, 
 
 /// The uppermost `limit` rows of the range, ascending, and whether there are more below.
 async fn below(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
-    let mut scan = store.scan(range, Direction::Descending, limit).await.map_err(Error::Store)?;
+    let mut scan = store.scan(range, Direction::Descending, limit).await?;
     scan.rows.reverse();
     Ok((scan.rows, scan.more))
 }
 
 /// The lowermost `limit` rows of the range, and whether there are more above.
 async fn above(store: &Store, range: KeyRange, limit: usize) -> Result<(Vec<Row>, bool), Error> {
-    let scan = store.scan(range, Direction::Ascending, limit).await.map_err(Error::Store)?;
+    let scan = store.scan(range, Direction::Ascending, limit).await?;
     Ok((scan.rows, scan.more))
 }
 
 async fn any(store: &Store, range: KeyRange) -> Result<bool, Error> {
-    let scan = store.scan(range, Direction::Ascending, 1).await.map_err(Error::Store)?;
+    let scan = store.scan(range, Direction::Ascending, 1).await?;
     Ok(!scan.rows.is_empty())
 }

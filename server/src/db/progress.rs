@@ -3,7 +3,7 @@
 //! A save replaces what this run saved last and nothing else, so a run whose row was taken away finds out with its next
 //! save, and what somebody else asked for is not forgotten.
 
-use super::{Db, Error, commit_error, decode};
+use super::{Db, Error, decode};
 use crate::keys::{Key, Partition, StoreRow};
 use crate::rows::{JobProgress, Row as _};
 use crate::store::{Commit, Op, Outcome, Precondition};
@@ -25,7 +25,7 @@ impl Db {
 
     /// The run that is on record, if there is one.
     pub(super) async fn recorded_run(&self) -> Result<Run, Error> {
-        let saved = self.0.store.get(&PROGRESS).await.map_err(Error::Store)?;
+        let saved = self.0.store.get(&PROGRESS).await?;
         let progress = saved.as_deref().map(|bytes| decode(PROGRESS, bytes)).transpose()?;
         Ok(Run { progress: progress.unwrap_or_default(), saved })
     }
@@ -40,14 +40,15 @@ impl Db {
         let ops = vec![Op::Put(PROGRESS, value.clone())];
         let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
         run.saved = Some(value);
-        Ok(self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed)
+        Ok(self.0.store.commit(commit).await? == Outcome::Committed)
     }
 
     /// Has the job start over, also one that is under way.
     pub(super) async fn forget_run(&self) -> Result<(), Error> {
         let ops = vec![Op::Delete(PROGRESS)];
         let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+        self.0.store.commit(commit).await?;
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::idempotency::{self, KEPT_NS};
-use super::{Caller, Db, Error, Receipt, WriteOptions, commit_error, decode};
+use super::{Caller, Db, Error, Receipt, WriteOptions, decode};
 use crate::keys::{ExpiryKind, Hash16, Key, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{self, Idempotency, Names, ReceiptRow, Row as _};
@@ -106,7 +106,7 @@ impl Db {
     pub(super) async fn purge_receipt(&self, names: &Names) -> Result<Option<Commit>, Error> {
         let [user, name] = *names.0.as_slice() else { return Ok(None) };
         let key = Key::User(user, UserRow::Receipt(name));
-        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let row: ReceiptRow = decode(key, &self.open_value(key, bytes.clone()).await?)?;
         Ok(self.is_run_out(row.expires).then(|| Commit {
             partition: key.partition(),
@@ -124,7 +124,7 @@ impl Db {
         let [user, name] = *names.as_slice() else { return Ok(()) };
         let key = Key::User(user, UserRow::Idempotency(name));
         loop {
-            let Some(before) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(()) };
+            let Some(before) = self.0.store.get(&key).await? else { return Ok(()) };
             let record: Idempotency = decode(key, &self.open_value(key, before.clone()).await?)?;
             if record.thread != thread || record.revision == 0 || self.has_run_out(&record) {
                 return Ok(());
@@ -137,7 +137,7 @@ impl Db {
                 ops: vec![Op::Put(key, seal.value(key, marked.encode(self.0.format)))],
                 secondary: seal.count_for_user(user).collect(),
             };
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 return Ok(());
             }
         }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Db, Error, commit_error, decode, decode_key, idempotency};
+use super::{Db, Error, decode, decode_key, idempotency};
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
@@ -67,7 +67,7 @@ impl Db {
         loop {
             let kind = PartitionKind::Expiry;
             let days = self.0.store.partitions(kind, after, Direction::Ascending, DAYS_A_PAGE).await;
-            let days = days.map_err(Error::Store)?;
+            let days = days?;
             for day in &days {
                 self.run_day(*day, scope, dry_run, &mut purged).await?;
             }
@@ -85,7 +85,7 @@ impl Db {
         let mut rest = KeyRange::all(day);
         loop {
             let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ENTRIES_A_PAGE).await;
-            let entries = scan.map_err(Error::Store)?.rows;
+            let entries = scan?.rows;
             let Some(last) = entries.last() else { return Ok(()) };
             rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
             for entry in &entries {
@@ -141,7 +141,7 @@ impl Db {
         } else {
             commit.secondary.push(SecondaryWrite::Delete(key));
         }
-        match self.0.store.commit(commit).await.map_err(commit_error)? {
+        match self.0.store.commit(commit).await? {
             Outcome::Committed => {
                 *count += removed;
                 Ok(())
@@ -174,7 +174,7 @@ impl Db {
 
     async fn purge_message(&self, thread: ThreadId, id: MessageId, deleted: u64) -> Result<Option<Commit>, Error> {
         let key = Key::Thread(thread, ThreadRow::Deleted(id));
-        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let row: DeletedMessage = match self.open_value(key, bytes.clone()).await {
             Err(Error::Erased) => return Ok(None),
             opened => decode(key, &opened?)?,
@@ -193,7 +193,7 @@ impl Db {
             [user, name] => Key::User(user, UserRow::Idempotency(name)),
             _ => return Ok(None),
         };
-        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let in_force = match self.open_value(key, bytes.clone()).await {
             Ok(opened) => !self.has_run_out(&decode::<Idempotency>(key, &opened)?),
             // Of a thread that was erased.

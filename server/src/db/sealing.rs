@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Db, Error, commit_error, decode_key};
+use super::{Db, Error, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, NewKey, NumberedKey, WrappedKey};
 use crate::crypt::seal::{self, SEALS_A_KEY};
@@ -140,7 +140,7 @@ impl Db {
             ops: vec![Op::Put(place, new.wrapped.encode(self.0.format))],
             secondary: Vec::new(),
         };
-        if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+        if self.0.store.commit(commit).await? == Outcome::Committed {
             crypt.keyring.keep(place, new.key.clone()).await;
             return Ok(Seal::Known(new.key));
         }
@@ -199,7 +199,7 @@ impl Db {
 
     /// A row whose key went after it was read: it may have been sealed anew with a newer one.
     async fn open_anew(&self, key: Key, generation: u32) -> Result<Vec<u8>, Error> {
-        let value = self.0.store.get(&key).await.map_err(Error::Store)?.ok_or(Error::Erased)?;
+        let value = self.0.store.get(&key).await?.ok_or(Error::Erased)?;
         if seal::generation(&value) == Some(generation) {
             return Err(Error::Erased);
         }
@@ -220,10 +220,10 @@ impl Db {
                 }
                 Err(NotFetched::Gone) => return Err(Error::Erased),
                 Err(NotFetched::Damaged) => return Err(Error::Corrupt { key: place.to_string() }),
-                Err(NotFetched::Store(error)) => return Err(Error::Store(error)),
+                Err(NotFetched::Store(error)) => return Err(error.into()),
             };
             // An erasure forgets the key after its row; a fetch that overlapped with it must not bring it back.
-            if fresh && self.0.store.get(&place).await.map_err(Error::Store)?.is_none() {
+            if fresh && self.0.store.get(&place).await?.is_none() {
                 crypt.keyring.forget(place).await;
                 return Err(Error::Erased);
             }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::change::Draft;
 use super::epochs::list_epochs;
 use super::progress::Run;
-use super::{Db, Error, commit_error, decode, decode_key};
+use super::{Db, Error, decode, decode_key};
 use crate::clock::monotonic;
 use crate::crypt::Crypt;
 use crate::crypt::keyring::WrappedKey;
@@ -81,7 +81,7 @@ impl Db {
         while sealed.len() < MOST {
             let kind = PartitionKind::Thread;
             let page = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
-            let page = page.map_err(Error::Store)?;
+            let page = page?;
             after = page.last().copied();
             if after.is_none() {
                 break;
@@ -106,7 +106,7 @@ impl Db {
     /// The name of the thread's newest data key.
     async fn key_id(&self, thread: ThreadId) -> Result<Option<String>, Error> {
         let keys = KeyRange::data_keys(Partition::Thread(thread));
-        let newest = self.0.store.scan(keys, Direction::Descending, 1).await.map_err(Error::Store)?.rows;
+        let newest = self.0.store.scan(keys, Direction::Descending, 1).await?.rows;
         let wrapped = newest.first().map(|row| decode::<WrappedKey>(decode_key(&row.key)?, &row.value)).transpose()?;
         Ok(wrapped.map(|wrapped| wrapped.commitment.key_id()))
     }
@@ -187,7 +187,7 @@ impl Db {
             }
             let after = from.filter(|from| from.kind() == kind);
             let found = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
-            let mut found = found.map_err(Error::Store)?;
+            let mut found = found?;
             // What was created since the run began was created in its epoch.
             found.retain(|partition| !matches!(partition, Partition::Thread(thread) if thread.0 > progress.started));
             if !found.is_empty() {
@@ -251,7 +251,7 @@ impl Db {
                 break;
             }
             let place = Key::Thread(thread, ThreadRow::DataKey(read.head.generation));
-            if self.0.store.get(&place).await.map_err(Error::Store)?.is_none() {
+            if self.0.store.get(&place).await?.is_none() {
                 // Erased, and about to go.
                 return Ok(Visit::default());
             }
@@ -281,7 +281,7 @@ impl Db {
             draft.head.oldest = generation;
             draft.head.seals += sealed;
             let old = KeyRange::data_keys(Partition::Thread(thread));
-            let old = self.0.store.scan(old, Direction::Ascending, usize::MAX >> 1).await.map_err(Error::Store)?;
+            let old = self.0.store.scan(old, Direction::Ascending, usize::MAX >> 1).await?;
             for row in old.rows {
                 let key = decode_key(&row.key)?;
                 if matches!(key, Key::Thread(_, ThreadRow::DataKey(older)) if older < generation) {
@@ -317,7 +317,8 @@ impl Db {
         let seals = i64::try_from(seals).expect("a user has fewer rows");
         let secondary = vec![SecondaryWrite::Add(Key::User(user, UserRow::Seals), seals)];
         let commit = Commit { partition: Partition::Store, precondition: None, ops: Vec::new(), secondary };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+        self.0.store.commit(commit).await?;
+        Ok(())
     }
 
     /// Seals the private rows of the range that are not sealed with this key yet; how many that were.
@@ -325,7 +326,7 @@ impl Db {
         let mut sealed = 0;
         loop {
             let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_PAGE).await;
-            let rows = scan.map_err(Error::Store)?.rows;
+            let rows = scan?.rows;
             let Some(last) = rows.last() else { return Ok(sealed) };
             rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
             let mut commits = JoinSet::new();
@@ -352,7 +353,7 @@ impl Db {
         let scan = self.0.store.scan(KeyRange::data_keys(owner), Direction::Ascending, usize::MAX >> 1).await;
         let newest = crypt.keyring.current_epoch().map(|epoch| epoch.number);
         let mut rewrapped = 0;
-        for Row { key, value } in scan.map_err(Error::Store)?.rows {
+        for Row { key, value } in scan?.rows {
             let place = decode_key(&key)?;
             let wrapped: WrappedKey = decode(place, &value)?;
             if wrapped.epoch() == newest {
@@ -373,14 +374,14 @@ impl Db {
             ops: vec![Op::Put(key, after)],
             secondary: Vec::new(),
         };
-        Ok(self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed)
+        Ok(self.0.store.commit(commit).await? == Outcome::Committed)
     }
 
     async fn count_partition(&self, partition: Partition, epoch: u32) -> Result<Visit, Error> {
         let (mut visit, mut rest) = (Visit::default(), KeyRange::all(partition));
         loop {
             let scan = self.0.store.scan(rest.clone(), Direction::Ascending, 1_000).await;
-            let rows = scan.map_err(Error::Store)?.rows;
+            let rows = scan?.rows;
             let Some(last) = rows.last() else { return Ok(visit) };
             rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
             for Row { key, value } in &rows {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::epochs::{EpochError, list_epochs, replace, unwrap, unwrap_by};
 use super::identity::unseal_secret;
-use super::{Db, Error, commit_error, decode, decode_key};
+use super::{Db, Error, decode, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, WrappedKey};
 use crate::crypt::kms::{Context, Kms};
@@ -59,7 +59,7 @@ pub(super) async fn any_data_key(store: &Store) -> Result<bool, Error> {
     while let Some(partition) = next_partition(store, after).await? {
         after = Some(partition);
         let keys = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1).await;
-        if !keys.map_err(Error::Store)?.rows.is_empty() {
+        if !keys?.rows.is_empty() {
             return Ok(true);
         }
     }
@@ -83,7 +83,7 @@ pub async fn verify_keys(store: &Store, crypt: &Crypt, database_id: [u8; 16]) ->
     while let Some(partition) = next_partition(store, after).await? {
         after = Some(partition);
         let rows = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
-        for Row { key, value } in rows.map_err(Error::Store)?.rows {
+        for Row { key, value } in rows?.rows {
             report.data_keys += 1;
             let place = decode_key(&key)?;
             let opened = WrappedKey::decode(&value).map_err(|_| Missing::Damaged);
@@ -107,7 +107,7 @@ async fn next_partition(store: &Store, after: Option<Partition>) -> Result<Optio
             continue;
         }
         let from = after.filter(|after| after.kind() == kind);
-        let found = store.partitions(kind, from, Direction::Ascending, 1).await.map_err(Error::Store)?;
+        let found = store.partitions(kind, from, Direction::Ascending, 1).await?;
         if let Some(partition) = found.first() {
             return Ok(Some(*partition));
         }
@@ -184,7 +184,7 @@ impl Db {
         let (mut values, mut rest) = (0, KeyRange::all(partition));
         loop {
             let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_COMMIT).await;
-            let rows = scan.map_err(Error::Store)?.rows;
+            let rows = scan?.rows;
             let Some(last) = rows.last() else { break };
             rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
             let mut ops = Vec::new();
@@ -205,7 +205,7 @@ impl Db {
     async fn give_up_keys(&self, partition: Partition) -> Result<(), Error> {
         let keys = self.0.store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
         let mut ops = Vec::new();
-        for row in keys.map_err(Error::Store)?.rows {
+        for row in keys?.rows {
             ops.push(Op::Delete(decode_key(&row.key)?));
         }
         match partition {
@@ -218,7 +218,7 @@ impl Db {
 
     async fn plain_head(&self, thread: ThreadId) -> Result<Option<Op>, Error> {
         let key = Key::Thread(thread, ThreadRow::Head);
-        let Some(bytes) = self.0.store.get(&key).await.map_err(Error::Store)? else { return Ok(None) };
+        let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let head: crate::rows::Head = decode(key, &bytes)?;
         let plain = crate::rows::Head { generation: 0, oldest: 0, seals: 0, revision: head.revision + 1, ..head };
         Ok(Some(Op::Put(key, plain.encode(self.0.format))))
@@ -234,6 +234,7 @@ impl Db {
             return Ok(());
         }
         let commit = Commit { partition, precondition: None, ops, secondary };
-        self.0.store.commit(commit).await.map_err(commit_error).map(|_| ())
+        self.0.store.commit(commit).await?;
+        Ok(())
     }
 }

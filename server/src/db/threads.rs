@@ -6,9 +6,7 @@ use super::append::Answer;
 use super::change::Change;
 use super::detached::Detached;
 use super::page::{Position, Window, window};
-use super::{
-    Caller, Db, Error, Idempotency, ThreadUpdate, WriteOptions, Written, commit_error, decode, decode_key, idempotency,
-};
+use super::{Caller, Db, Error, Idempotency, ThreadUpdate, WriteOptions, Written, decode, decode_key, idempotency};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
 use crate::rows::{self, Head, Participant, Present, Role, Row, ThreadObject};
@@ -73,7 +71,7 @@ impl Db {
         let name = self.hash_idempotency(caller, wanted);
         let key = Key::User(user, UserRow::Idempotency(name));
         loop {
-            let bytes = self.0.store.get(&key).await.map_err(Error::Store)?;
+            let bytes = self.0.store.get(&key).await?;
             let record = match &bytes {
                 Some(bytes) => Some(decode::<rows::Idempotency>(key, &self.open_value(key, bytes.clone()).await?)?),
                 None => None,
@@ -91,7 +89,7 @@ impl Db {
                 ops: vec![Op::Put(key, seal.value(key, record.encode(self.0.format)))],
                 secondary: seals.chain([idempotency::expire_of_user(self.0.format, user, thread, name)]).collect(),
             };
-            if self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed {
+            if self.0.store.commit(commit).await? == Outcome::Committed {
                 return Ok(Creation { thread, found: false, removed: false });
             }
         }
@@ -146,7 +144,7 @@ impl Db {
             ops: rows.into_iter().chain(seal.new_row(self.0.format)).collect(),
             secondary,
         };
-        let committed = self.0.store.commit(commit).await.map_err(commit_error)? == Outcome::Committed;
+        let committed = self.0.store.commit(commit).await? == Outcome::Committed;
         if committed {
             self.note_writes(1);
             self.swap_keys(Some(&seal), &[]).await;
@@ -271,7 +269,7 @@ impl Db {
         let heads = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Head));
         let objects = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Object));
         let keys: Vec<Key> = heads.chain(objects).collect();
-        let mut values = self.0.store.get_many(keys.clone()).await.map_err(Error::Store)?;
+        let mut values = self.0.store.get_many(keys.clone()).await?;
         let objects = values.split_off(ids.len());
         let bytes = objects.iter().flatten().map(Vec::len).sum();
         let mut threads = Vec::with_capacity(ids.len());

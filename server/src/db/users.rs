@@ -1,6 +1,6 @@
 //! Users: known from their first write on, listed for the administrator.
 
-use super::{Caller, Db, Error, commit_error, decode};
+use super::{Caller, Db, Error, decode};
 use crate::keys::{Counter, Hash16, Key, Partition, PartitionKind, StoreRow, UserRow};
 use crate::model::UserId;
 use crate::rows::{Profile, Row};
@@ -22,7 +22,7 @@ impl Db {
     pub async fn list_users(&self, after: Option<&UserId>, limit: usize) -> Result<UserPage, Error> {
         let after = after.map(|user| Partition::User(self.hash_user(user)));
         let page = self.0.store.partitions(PartitionKind::User, after, Direction::Ascending, limit + 1).await;
-        let mut partitions = page.map_err(Error::Store)?;
+        let mut partitions = page?;
         let more = partitions.len() > limit;
         partitions.truncate(limit);
         let keys: Vec<Key> = partitions
@@ -32,7 +32,7 @@ impl Db {
                 _ => None,
             })
             .collect();
-        let profiles = self.0.store.get_many(keys.clone()).await.map_err(Error::Store)?;
+        let profiles = self.0.store.get_many(keys.clone()).await?;
         let mut users = Vec::with_capacity(keys.len());
         for (key, value) in keys.into_iter().zip(profiles) {
             // An index row may stand without its profile where a crash came between the two.
@@ -66,7 +66,7 @@ impl Db {
                     .collect(),
             };
             // A conflict means that another request of the same user was first.
-            self.0.store.commit(commit).await.map_err(commit_error)?;
+            self.0.store.commit(commit).await?;
         }
         self.0.known_users.insert(user, ());
         Ok(())
