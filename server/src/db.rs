@@ -36,6 +36,7 @@ mod tests_encryption;
 mod tests_sealed;
 mod threads;
 mod users;
+mod walk;
 mod wrapped_keys;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
 pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;
+pub use walk::{OWNERS, Partitions, Rows};
 pub use wrapped_keys::{WrappedEpoch, WrappedKeys};
 
 /// The database; clones share it.

@@ -53,6 +53,11 @@ impl Db {
 }
 
 impl JobProgress {
+    /// The run has to visit it: a thread that was created since the run began was created in its epoch.
+    pub(super) fn concerns(&self, partition: Partition) -> bool {
+        !matches!(partition, Partition::Thread(thread) if thread.0 > self.started)
+    }
+
     /// Counts a visit, behind which the next run goes on.
     pub(super) fn note(&mut self, partition: Partition, visit: super::Visit) {
         self.position = Some(partition.encode());

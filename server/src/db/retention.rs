@@ -7,13 +7,13 @@
 
 use std::time::Duration;
 
+use super::walk::{Partitions, Rows};
 use super::{Db, Error, decode, decode_key, idempotency};
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
-use crate::store::{Commit, Direction, Op, Outcome, Precondition, Row, SecondaryWrite};
+use crate::store::{Commit, Op, Outcome, Precondition, Row, SecondaryWrite};
 
-const DAYS_A_PAGE: usize = 64;
 const ENTRIES_A_PAGE: usize = 512;
 
 /// What a run removed, or would have removed.
@@ -60,38 +60,30 @@ impl Db {
     async fn run(&self, scope: Scope, dry_run: bool) -> Result<Purged, Error> {
         self.0.clock.state().held.map_or(Ok(()), |held| Err(Error::ClockHeld(held)))?;
         let mut purged = Purged::default();
-        let mut after = match scope {
+        let after = match scope {
             Scope::Idempotency { from: from @ 1.. } => Some(Partition::Expiry(from - 1)),
             _ => None,
         };
-        loop {
-            let kind = PartitionKind::Expiry;
-            let days = self.0.store.partitions(kind, after, Direction::Ascending, DAYS_A_PAGE).await;
-            let days = days?;
-            for day in &days {
-                self.run_day(*day, scope, dry_run, &mut purged).await?;
-            }
-            after = days.last().copied();
-            if after.is_none() {
-                return Ok(purged);
+        let mut days = Partitions::behind(&[PartitionKind::Expiry], after);
+        while let Some(page) = days.next_page(&self.0.store).await? {
+            for day in page {
+                self.run_day(day, scope, dry_run, &mut purged).await?;
             }
         }
+        Ok(purged)
     }
 
     async fn run_day(&self, day: Partition, scope: Scope, dry_run: bool, purged: &mut Purged) -> Result<(), Error> {
         if matches!(day, Partition::Expiry(day) if day > day_of(self.0.clock.settled())) {
             return Ok(());
         }
-        let mut rest = KeyRange::all(day);
-        loop {
-            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ENTRIES_A_PAGE).await;
-            let entries = scan?.rows;
-            let Some(last) = entries.last() else { return Ok(()) };
-            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
-            for entry in &entries {
+        let mut entries = Rows::of(KeyRange::all(day), ENTRIES_A_PAGE);
+        while let Some(page) = entries.next_page(&self.0.store).await? {
+            for entry in &page {
                 self.run_entry(entry, scope, dry_run, purged).await?;
             }
         }
+        Ok(())
     }
 
     async fn run_entry(&self, entry: &Row, scope: Scope, dry_run: bool, purged: &mut Purged) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::change::Draft;
 use super::epochs::list_epochs;
 use super::progress::Run;
+use super::walk::{OWNERS, Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
 use crate::clock::monotonic;
 use crate::crypt::Crypt;
@@ -23,8 +24,8 @@ use crate::model::ThreadId;
 use crate::rows::{JobProgress, Row as _};
 use crate::store::{Commit, Direction, Op, Outcome, Precondition, Row, SecondaryWrite};
 
-const PARTITIONS_A_PAGE: usize = 64;
 const ROWS_A_PAGE: usize = 64;
+const COUNTED_A_PAGE: usize = 1_000;
 
 /// What a visit changed, or would have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,15 +78,11 @@ impl Db {
     pub async fn seal_threads(&self) -> Result<(Vec<SealedThread>, u64), Error> {
         const MOST: usize = 1_000;
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
-        let (mut sealed, mut skipped, mut after) = (Vec::new(), 0, None);
-        while sealed.len() < MOST {
-            let kind = PartitionKind::Thread;
-            let page = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
-            let page = page?;
-            after = page.last().copied();
-            if after.is_none() {
-                break;
-            }
+        let (mut sealed, mut skipped) = (Vec::new(), 0);
+        let mut threads = Partitions::all(&[PartitionKind::Thread]);
+        while sealed.len() < MOST
+            && let Some(page) = threads.next_page(&self.0.store).await?
+        {
             for partition in page {
                 let Partition::Thread(thread) = partition else { continue };
                 if self.head(thread).await?.is_none_or(|read| read.head.oldest != 0) {
@@ -116,8 +113,12 @@ impl Db {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
         let epoch = crypt.keyring.current_epoch().map_or(0, |epoch| epoch.number);
         let mut progress = JobProgress { epoch, started: self.next_timestamp()?, ..JobProgress::default() };
-        while let Some(partitions) = self.next_partitions(&mut progress).await? {
-            for partition in partitions {
+        let mut owners = Partitions::all(OWNERS);
+        while let Some(page) = owners.next_page(&self.0.store).await? {
+            for partition in page {
+                if !progress.concerns(partition) {
+                    continue;
+                }
                 let visit = self.count_partition(partition, epoch).await?;
                 progress.note(partition, visit);
             }
@@ -152,9 +153,13 @@ impl Db {
 
     /// Visits what is left; false if another epoch began meanwhile, or the job is to start over.
     async fn walk(&self, crypt: &Crypt, run: &mut Run, pace: &mut Pace) -> Result<bool, Error> {
-        while let Some(partitions) = self.next_partitions(&mut run.progress).await? {
+        let mut owners = Partitions::behind(OWNERS, run.progress.position.as_deref().and_then(Partition::decode));
+        while let Some(page) = owners.next_page(&self.0.store).await? {
             let progress = &mut run.progress;
-            for partition in partitions {
+            for partition in page {
+                if !progress.concerns(partition) {
+                    continue;
+                }
                 match self.visit(crypt, partition).await {
                     Ok(visit) => {
                         progress.note(partition, visit);
@@ -176,26 +181,6 @@ impl Db {
             }
         }
         Ok(true)
-    }
-
-    /// The next threads that are older than the run, then users; none when all were visited.
-    async fn next_partitions(&self, progress: &mut JobProgress) -> Result<Option<Vec<Partition>>, Error> {
-        let mut from = progress.position.as_deref().and_then(Partition::decode);
-        for kind in [PartitionKind::Thread, PartitionKind::User] {
-            if kind == PartitionKind::Thread && from.is_some_and(|from| from.kind() == PartitionKind::User) {
-                continue;
-            }
-            let after = from.filter(|from| from.kind() == kind);
-            let found = self.0.store.partitions(kind, after, Direction::Ascending, PARTITIONS_A_PAGE).await;
-            let mut found = found?;
-            // What was created since the run began was created in its epoch.
-            found.retain(|partition| !matches!(partition, Partition::Thread(thread) if thread.0 > progress.started));
-            if !found.is_empty() {
-                return Ok(Some(found));
-            }
-            from = None;
-        }
-        Ok(None)
     }
 
     /// Nothing was left out: what remains is the store's own secret, and to retire what is not needed any more. False if
@@ -322,13 +307,9 @@ impl Db {
     }
 
     /// Seals the private rows of the range that are not sealed with this key yet; how many that were.
-    async fn seal_rows(&self, mut rest: KeyRange, seal: &super::sealing::Seal) -> Result<u64, Error> {
-        let mut sealed = 0;
-        loop {
-            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_PAGE).await;
-            let rows = scan?.rows;
-            let Some(last) = rows.last() else { return Ok(sealed) };
-            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+    async fn seal_rows(&self, range: KeyRange, seal: &super::sealing::Seal) -> Result<u64, Error> {
+        let (mut sealed, mut walk) = (0, Rows::of(range, ROWS_A_PAGE));
+        while let Some(rows) = walk.next_page(&self.0.store).await? {
             let mut commits = JoinSet::new();
             for Row { key, value } in rows {
                 let key = decode_key(&key)?;
@@ -346,6 +327,7 @@ impl Db {
                 sealed += u64::from(outcome.map_err(|_| Error::Stopped)??);
             }
         }
+        Ok(sealed)
     }
 
     /// Wraps the data keys of a thread or a user under the newest epoch; how many that were.
@@ -378,12 +360,8 @@ impl Db {
     }
 
     async fn count_partition(&self, partition: Partition, epoch: u32) -> Result<Visit, Error> {
-        let (mut visit, mut rest) = (Visit::default(), KeyRange::all(partition));
-        loop {
-            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, 1_000).await;
-            let rows = scan?.rows;
-            let Some(last) = rows.last() else { return Ok(visit) };
-            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+        let (mut visit, mut walk) = (Visit::default(), Rows::of(KeyRange::all(partition), COUNTED_A_PAGE));
+        while let Some(rows) = walk.next_page(&self.0.store).await? {
             for Row { key, value } in &rows {
                 let key = decode_key(key)?;
                 if key.is_private() {
@@ -393,6 +371,7 @@ impl Db {
                 }
             }
         }
+        Ok(visit)
     }
 
     /// Seals the store secret under the newest epoch.

@@ -9,16 +9,18 @@ use serde::Serialize;
 
 use super::epochs::{EpochError, list_epochs, replace, unwrap, unwrap_by};
 use super::identity::unseal_secret;
+use super::walk::{OWNERS, Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, WrappedKey};
 use crate::crypt::kms::{Context, Kms};
-use crate::keys::{Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use crate::keys::{Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{EpochKey, Row as _};
 use crate::store::{Commit, Direction, Op, Outcome, Row, SecondaryWrite, Store};
 
 const ROWS_A_COMMIT: usize = 500;
+const KEYS_A_PAGE: usize = 1_000;
 /// The most rows that a report names.
 const MOST_NAMED: usize = 1_000;
 
@@ -55,12 +57,12 @@ impl KeyReport {
 
 /// Whether any thread or user has a data key. Looks at all of them, so only who has reason to asks.
 pub(super) async fn any_data_key(store: &Store) -> Result<bool, Error> {
-    let mut after = None;
-    while let Some(partition) = next_partition(store, after).await? {
-        after = Some(partition);
-        let keys = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1).await;
-        if !keys?.rows.is_empty() {
-            return Ok(true);
+    let mut owners = Partitions::all(OWNERS);
+    while let Some(page) = owners.next_page(store).await? {
+        for owner in page {
+            if Rows::of(KeyRange::data_keys(owner), 1).next_page(store).await?.is_some() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -79,40 +81,31 @@ pub async fn verify_keys(store: &Store, crypt: &Crypt, database_id: [u8; 16]) ->
             Err(error) => report.fail(Key::Epoch(epoch), error),
         }
     }
-    let mut after = None;
-    while let Some(partition) = next_partition(store, after).await? {
-        after = Some(partition);
-        let rows = store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
-        for Row { key, value } in rows?.rows {
-            report.data_keys += 1;
-            let place = decode_key(&key)?;
-            let opened = WrappedKey::decode(&value).map_err(|_| Missing::Damaged);
-            if let Err(missing) = opened.and_then(|wrapped| crypt.keyring.open_data_key(place, 0, &wrapped)) {
-                match missing {
-                    Missing::Epoch(epoch) if found.contains(&epoch) => {
-                        report.fail(place, format!("the key of epoch {epoch} is in the store and does not open"));
-                    }
-                    missing => report.fail(place, missing),
-                }
+    let mut owners = Partitions::all(OWNERS);
+    while let Some(page) = owners.next_page(store).await? {
+        for owner in page {
+            let mut keys = Rows::of(KeyRange::data_keys(owner), KEYS_A_PAGE);
+            while let Some(rows) = keys.next_page(store).await? {
+                rows.iter().try_for_each(|row| verify_data_key(crypt, row, &found, &mut report))?;
             }
         }
     }
     Ok(report)
 }
 
-/// The thread or user behind another one: threads first.
-async fn next_partition(store: &Store, after: Option<Partition>) -> Result<Option<Partition>, Error> {
-    for kind in [PartitionKind::Thread, PartitionKind::User] {
-        if kind == PartitionKind::Thread && after.is_some_and(|after| after.kind() == PartitionKind::User) {
-            continue;
+/// Opens one wrapped data key; `epochs` are those whose key is in the store.
+fn verify_data_key(crypt: &Crypt, row: &Row, epochs: &BTreeSet<u32>, report: &mut KeyReport) -> Result<(), Error> {
+    report.data_keys += 1;
+    let place = decode_key(&row.key)?;
+    let opened = WrappedKey::decode(&row.value).map_err(|_| Missing::Damaged);
+    match opened.and_then(|wrapped| crypt.keyring.open_data_key(place, 0, &wrapped)) {
+        Ok(_) => {}
+        Err(Missing::Epoch(epoch)) if epochs.contains(&epoch) => {
+            report.fail(place, format!("the key of epoch {epoch} is in the store and does not open"));
         }
-        let from = after.filter(|after| after.kind() == kind);
-        let found = store.partitions(kind, from, Direction::Ascending, 1).await?;
-        if let Some(partition) = found.first() {
-            return Ok(Some(*partition));
-        }
+        Err(missing) => report.fail(place, missing),
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Has every epoch key wrapped by `to`, and then forgets how others wrapped it. How many keys moved.
@@ -167,10 +160,11 @@ impl Db {
         self.reseal_secret(false).await?;
         let sealing = vec![Op::Delete(Key::Store(StoreRow::Sealing))];
         self.commit_plain(Partition::Store, sealing, Vec::new()).await?;
-        let (mut values, mut after) = (0, None);
-        while let Some(partition) = next_partition(&self.0.store, after).await? {
-            after = Some(partition);
-            values += self.decrypt_partition(partition).await?;
+        let (mut values, mut owners) = (0, Partitions::all(OWNERS));
+        while let Some(page) = owners.next_page(&self.0.store).await? {
+            for owner in page {
+                values += self.decrypt_partition(owner).await?;
+            }
         }
         let secret = Op::Put(Key::Store(StoreRow::Secret), unseal_secret(&self.0.store, crypt).await?);
         let epochs = list_epochs(&self.0.store).await?;
@@ -181,12 +175,8 @@ impl Db {
     }
 
     async fn decrypt_partition(&self, partition: Partition) -> Result<u64, Error> {
-        let (mut values, mut rest) = (0, KeyRange::all(partition));
-        loop {
-            let scan = self.0.store.scan(rest.clone(), Direction::Ascending, ROWS_A_COMMIT).await;
-            let rows = scan?.rows;
-            let Some(last) = rows.last() else { break };
-            rest = rest.above(&KeyRange { start: last.key.clone(), end: [last.key.as_slice(), &[0]].concat() });
+        let (mut values, mut walk) = (0, Rows::of(KeyRange::all(partition), ROWS_A_COMMIT));
+        while let Some(rows) = walk.next_page(&self.0.store).await? {
             let mut ops = Vec::new();
             for row in rows.into_iter().filter(|row| crate::crypt::seal::generation(&row.value).is_some()) {
                 let key = decode_key(&row.key)?;
