@@ -260,7 +260,7 @@ impl Writer {
     }
 
     async fn release_claim(&self, resource: &ProgressDB, name: &str, patch: &Value) -> Result<(), Error> {
-        // The answer may be its last words, so it is not kept: the watch tells what became of it.
+        // The claim may be gone with this patch, so the answer is not kept: the watch tells what became of it.
         let released = self.api(resource, Kind::Claim).patch(name, &as_manager(), &Patch::Merge(patch)).await;
         released.map(drop).map_err(|error| Error::new(format!("releasing the claim {name}"), error))
     }

@@ -223,7 +223,7 @@ fn ns(time: SystemTime) -> u64 {
     u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since the machine started, sleep included: a laptop's night is no jump.
+/// Nanoseconds since the machine started, time asleep included: a machine that slept did not jump.
 fn boot_ns() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()

@@ -284,7 +284,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         Kind::Text,
         "",
         "PEM certificates that a collector behind `https` is trusted by, in place of the system's. Also \
-         `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` before the last words.",
+         `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` in front of `CERTIFICATE` or `CLIENT_`.",
     )
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
     Setting::new(
