@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use access::{api_keys, service_account};
 pub use claim::{claim, differences, final_snapshot, over_claim};
@@ -51,10 +51,38 @@ pub const API_PORT: u16 = 8080;
 /// The port of health and metrics.
 pub const MANAGEMENT_PORT: u16 = 9090;
 
-/// What objects are built from.
-#[derive(Clone, Copy, Debug)]
+/// What differs between two versions of one database: which program runs, with which settings, on which data. Two of them
+/// can be built for one resource, such as the one that runs and the one that is to replace it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// The image of the server.
+    pub image: String,
+    /// The server's settings, without those that the operator sets.
+    pub settings: Map<String, Value>,
+    /// The name of the claim with the data.
+    pub claim: String,
+    /// How many pods run: 1, or 0 while it is stopped.
+    pub replicas: i32,
+}
+
+impl Release {
+    /// The release that the resource asks for.
+    pub fn of(resource: &ProgressDB) -> Self {
+        Self {
+            image: resource.spec.image.clone(),
+            settings: resource.spec.settings.clone(),
+            claim: names::claim(&resource.name_any()),
+            replicas: 1,
+        }
+    }
+}
+
+/// What objects are built from: a release, whose it is, and what surrounds it.
+#[derive(Clone, Debug)]
 pub struct Inputs<'a> {
-    /// The resource, as the API server stored it.
+    /// What runs; image, settings, claim and number of pods come from nowhere else.
+    pub release: Release,
+    /// The resource, as the API server stored it: identity, and what all its releases share.
     pub resource: &'a ProgressDB,
     /// Entries of the Secret with the API keys that hold something, of [`config::KEY_ENTRIES`].
     pub key_entries: &'a [&'a str],

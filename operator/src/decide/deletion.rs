@@ -103,7 +103,7 @@ fn snapshot_then_destroy(seen: &Observed) -> (Option<Act>, Finding) {
                            spec.deletionPolicy to Retain or Delete";
             return (None, Finding::no("NoSnapshots", message));
         }
-        let create = Act::Create(objects::final_snapshot(&seen.resource, seen.snapshot_class.as_deref()));
+        let create = Act::Create(objects::final_snapshot(&seen.resource, claim.name(), seen.snapshot_class.as_deref()));
         return (Some(create), Finding::unknown("Snapshot", format!("the snapshot {name} is being made")));
     };
     if let Some(error) = snapshot.at("/status/error/message").as_str() {

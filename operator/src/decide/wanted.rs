@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::conditions::Finding;
 use crate::{
     crd::ProgressDB,
-    objects::{self, Inputs, config},
+    objects::{self, Inputs, Release, config},
     observe::{Observed, SecretSeen, Wrapped, fingerprint, needs},
 };
 
@@ -49,6 +49,7 @@ impl Wanted {
         let read_at_start = fingerprint(all.iter(), &seen.secrets, false);
         let kms_secrets = fingerprint(all.iter().filter(|need| need.is_for_kms), &seen.secrets, true);
         let inputs = Inputs {
+            release: Release::of(resource),
             resource,
             key_entries: &key_entries(resource, &seen.secrets),
             role_id: seen.secrets.values().find_map(SecretSeen::role_id),
@@ -82,7 +83,7 @@ impl Wanted {
             claim_differs: live.map(|live| objects::differences(&claim, live)).unwrap_or_default(),
             claim: live.map(|live| objects::over_claim(claim.clone(), live)).unwrap_or(claim),
             config_map: objects::config_map(&inputs),
-            stateful_set: objects::stateful_set(&inputs, 1),
+            stateful_set: objects::stateful_set(&inputs),
             check_settings: objects::check_settings(&inputs),
             config_check: objects::config_check(&inputs),
             kms_check: objects::kms_check(&inputs),

@@ -23,7 +23,7 @@ pub fn claim(inputs: &Inputs<'_>) -> Value {
         "resources": { "requests": { "storage": storage.size } },
     }));
     pod::set(&mut spec, "storageClassName", json!(storage.storage_class_name));
-    let mut metadata = kept(inputs.resource, &names::claim(&name), labels::of(&name, labels::Component::Server));
+    let mut metadata = kept(inputs.resource, &inputs.release.claim, labels::of(&name, labels::Component::Server));
     if inputs.resource.spec.deletion_policy == DeletionPolicy::Snapshot {
         metadata["finalizers"] = json!([labels::FINALIZER]);
     }
@@ -66,12 +66,12 @@ pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
     found
 }
 
-/// The snapshot that is made before the claim is deleted, of the snapshot class that the driver of the volume has, or of
+/// The snapshot that is made of the claim of this name before that is deleted, of the snapshot class that the driver of the volume has, or of
 /// the default one.
-pub fn final_snapshot(resource: &ProgressDB, class: Option<&str>) -> Value {
+pub fn final_snapshot(resource: &ProgressDB, claim: &str, class: Option<&str>) -> Value {
     let name = resource.name_any();
     let snapshot = names::final_snapshot(&name, resource.uid().as_deref().unwrap_or_default());
-    let mut spec = pod::object(json!({ "source": { "persistentVolumeClaimName": names::claim(&name) } }));
+    let mut spec = pod::object(json!({ "source": { "persistentVolumeClaimName": claim } }));
     pod::set(&mut spec, "volumeSnapshotClassName", json!(class));
     json!({
         "apiVersion": "snapshot.storage.k8s.io/v1",

@@ -66,7 +66,7 @@ pub fn refused(spec: &ProgressDBSpec) -> Vec<String> {
 
 /// The settings as text; stable, since a hash of them is kept. Secrets are in none of them.
 pub fn render(inputs: &Inputs<'_>) -> String {
-    let mut settings = inputs.resource.spec.settings.clone();
+    let mut settings = inputs.release.settings.clone();
     if lookup(&settings, "logging.format").is_none() {
         insert(&mut settings, "logging.format", json!("json"));
     }

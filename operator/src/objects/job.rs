@@ -95,7 +95,7 @@ fn settings_name(inputs: &Inputs<'_>) -> String {
 /// Another one whenever the outcome could be another: of what is tried, and of what keeps its pod from starting.
 fn identity(inputs: &Inputs<'_>, secrets: Value) -> String {
     let spec = &inputs.resource.spec;
-    let pulled = json!([spec.image, spec.image_pull_policy, spec.image_pull_secrets]);
+    let pulled = json!([inputs.release.image, spec.image_pull_policy, spec.image_pull_secrets]);
     let admitted = json!([spec.pod_labels, spec.pod_annotations, spec.resources]);
     let all = json!([pulled, config::render(inputs), secrets, pod::placement(spec), admitted]);
     hash(all.to_string().as_bytes())

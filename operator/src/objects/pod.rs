@@ -36,8 +36,8 @@ pub fn roll(inputs: &Inputs<'_>) -> String {
     let spec = &inputs.resource.spec;
     let mut made_of = json!({
         "revision": TEMPLATE_REVISION,
-        "image": spec.image,
-        "settings": spec.settings,
+        "image": inputs.release.image,
+        "settings": inputs.release.settings,
         "apiKeys": [json!(spec.api_keys), json!(inputs.key_entries)],
         "kms": [json!(spec.kms), json!(inputs.role_id)],
         "secrets": inputs.read_at_start,
@@ -101,7 +101,7 @@ pub(super) fn container(inputs: &Inputs<'_>, name: &str, args: &[&str]) -> Map<S
     mounts.extend(secrets(inputs).into_iter().map(|(name, _, path)| mount(name, path)));
     let mut container = object(json!({
         "name": name,
-        "image": spec.image,
+        "image": inputs.release.image,
         "args": args,
         "securityContext": {
             "allowPrivilegeEscalation": false,

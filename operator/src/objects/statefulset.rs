@@ -11,8 +11,8 @@ use crate::crd::Drain;
 /// From the end of the drain to the end of the process: the store is flushed.
 const FLUSH: SignedDuration = SignedDuration::from_secs(15);
 
-/// The instance, with `replicas` 1, or 0 while it is stopped.
-pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
+/// The instance, with as many pods as its release has.
+pub fn stateful_set(inputs: &Inputs<'_>) -> Value {
     let (name, spec) = (inputs.name(), &inputs.resource.spec);
     let labels = labels::of(&name, labels::Component::Server);
     let asked = inputs.resource.annotations().get(labels::RESTARTED_AT);
@@ -25,7 +25,7 @@ pub fn stateful_set(inputs: &Inputs<'_>, replicas: i32) -> Value {
         "metadata": owned(inputs.resource, &name, labels.clone()),
         "spec": {
             "serviceName": names::headless_service(&name),
-            "replicas": replicas,
+            "replicas": inputs.release.replicas,
             "podManagementPolicy": "Parallel",
             "updateStrategy": { "type": "OnDelete" },
             "revisionHistoryLimit": 2,
@@ -46,7 +46,7 @@ fn pod_spec(inputs: &Inputs<'_>) -> Value {
     let config = json!({ "name": "config", "configMap": { "name": names::config_map(&name) } });
     let mut pod = pod::spec(inputs, config);
     if let Some(Value::Array(volumes)) = pod.get_mut("volumes") {
-        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": names::claim(&name) } }));
+        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": inputs.release.claim } }));
     }
     pod.insert("terminationGracePeriodSeconds".into(), json!(grace_period(&spec.drain)));
     placement::of_server(inputs, &mut pod);

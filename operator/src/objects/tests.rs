@@ -24,6 +24,7 @@ fn resource(spec: Value) -> ProgressDB {
 
 fn inputs(resource: &ProgressDB) -> Inputs<'_> {
     Inputs {
+        release: Release::of(resource),
         resource,
         key_entries: &GENERATED,
         role_id: None,
@@ -48,7 +49,7 @@ fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
         Some(headless_service(inputs)),
         Some(client_service(inputs)),
         network_policy(inputs),
-        Some(stateful_set(inputs, 1)),
+        Some(stateful_set(inputs)),
         service_monitor(inputs),
         prometheus_rule(inputs),
     ];
@@ -102,7 +103,7 @@ fn everything_carries_the_labels_and_the_data_has_no_owner() {
     let resource = resource(json!({ "kms": { "embedded": { "secretName": "key" } } }));
     let inputs = inputs(&resource);
     let mut outlives = Vec::new();
-    for object in everything(&inputs).into_iter().chain([final_snapshot(&resource, None)]) {
+    for object in everything(&inputs).into_iter().chain([final_snapshot(&resource, "chat-data-0", None)]) {
         let metadata = &object["metadata"];
         assert_eq!(metadata["labels"][labels::INSTANCE], "chat", "{object}");
         assert_eq!(metadata["labels"][labels::MANAGED_BY], crate::MANAGER, "{object}");
@@ -176,7 +177,7 @@ fn a_server_and_its_checks_do_not_repel_each_other() {
     let anti = json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
     let resource = resource(json!({ "podLabels": { "team": "chat" }, "affinity": { "podAntiAffinity": anti } }));
     let inputs = inputs(&resource);
-    let (set, job) = (stateful_set(&inputs, 1), config_check(&inputs));
+    let (set, job) = (stateful_set(&inputs), config_check(&inputs));
     let (server, check) = (pod_of(&set), pod_of(&job));
     let mut runs = server["metadata"]["labels"].clone();
     runs[labels::POD_NAME] = json!("chat-0");
@@ -207,7 +208,7 @@ fn a_check_is_spread_as_if_its_server_had_stopped() {
 fn labels_of_people_never_hide_ours() {
     let mut resource = resource(json!({}));
     resource.spec.pod_labels = [(labels::INSTANCE.to_owned(), "other".to_owned())].into();
-    let template = &stateful_set(&inputs(&resource), 1)["spec"]["template"];
+    let template = &stateful_set(&inputs(&resource))["spec"]["template"];
     assert_eq!(template["metadata"]["labels"][labels::INSTANCE], "chat");
 }
 
@@ -215,7 +216,7 @@ fn labels_of_people_never_hide_ours() {
 fn a_pod_runs_under_the_ids_that_were_asked_for_or_those_of_the_cluster() {
     let security = |spec: Value| {
         let resource = resource(spec);
-        let pods = [stateful_set(&inputs(&resource), 1), config_check(&inputs(&resource))];
+        let pods = [stateful_set(&inputs(&resource)), config_check(&inputs(&resource))];
         let [server, check] = pods.map(|object| object["spec"]["template"]["spec"]["securityContext"].clone());
         assert_eq!(server, check);
         assert_eq!(server["runAsNonRoot"], true);
@@ -326,4 +327,31 @@ fn no_object_holds_a_secret() {
     assert_eq!(entries, [""; 4]);
     let text = config::render(&Inputs { role_id: Some("role"), ..inputs(&resource) });
     assert!(text.contains("secret_id_file: ") && !text.contains("secret_id: "), "{text}");
+}
+
+#[test]
+fn two_releases_of_one_resource_are_built_side_by_side() {
+    let resource = resource(json!({ "settings": { "logging": { "level": "info" } } }));
+    let settings = json!({ "logging": { "level": "debug" } }).as_object().unwrap().clone();
+    let next = Release { image: "a:2".into(), settings, claim: "chat-data-1".into(), replicas: 0 };
+    let built = [inputs(&resource), Inputs { release: next, ..inputs(&resource) }].map(|inputs| {
+        let (set, job) = (stateful_set(&inputs), config_check(&inputs));
+        let settings: Value = serde_saphyr::from_str(&config::render(&inputs)).unwrap();
+        let of = |object: &Value, pointer: &str| object.pointer(pointer).unwrap().clone();
+        let volumes = of(&set, "/spec/template/spec/volumes");
+        let data = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "data").unwrap();
+        let release = json!([
+            of(&set, "/spec/template/spec/containers/0/image"),
+            of(&job, "/spec/template/spec/containers/0/image"),
+            settings["logging"]["level"],
+            data["persistentVolumeClaim"]["claimName"],
+            of(&claim(&inputs), "/metadata/name"),
+            of(&set, "/spec/replicas"),
+        ]);
+        (release, roll(&inputs), of(&job, "/metadata/name"), of(&check_settings(&inputs), "/metadata/name"))
+    });
+    let [now, next] = built;
+    assert_eq!(now.0, json!(["a:1", "a:1", "info", "chat-data-0", "chat-data-0", 1]));
+    assert_eq!(next.0, json!(["a:2", "a:2", "debug", "chat-data-1", "chat-data-1", 0]));
+    assert!(now.1 != next.1 && now.2 != next.2 && now.3 != next.3, "{now:?} {next:?}");
 }
