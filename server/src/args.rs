@@ -61,6 +61,21 @@ pub enum Command {
     },
     /// Write everything in a stopped store plain and destroy its keys, so that encryption can be turned off
     Decrypt,
+    /// Check what a stopped store holds; changes nothing
+    Verify {
+        /// Read every thread, and print one digest that is equal for two copies of the same data, sealed or plain
+        #[arg(long, required = true)]
+        digest: bool,
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+        /// Write it to this file as well, as JSON: a new one is made whole or not at all, one that is there is overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Write the digest of each thread to this file, one line a thread
+        #[arg(long, value_name = "FILE")]
+        threads: Option<PathBuf>,
+    },
     /// Say what a stopped store holds
     Inspect {
         /// As JSON on one line

@@ -12,6 +12,7 @@ mod kms;
 mod kms_check;
 mod report;
 mod serve;
+mod verify;
 mod version;
 
 use std::io::{self, Write as _};
@@ -52,6 +53,9 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Version { json } => print(&version::describe(formats, *json)),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
+        Command::Verify { json, out, threads, .. } => {
+            verify::run(load(&sources(args)), *json, out.as_deref(), threads.as_deref(), formats)
+        }
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
     }
 }

@@ -10,6 +10,7 @@ mod admin_rows;
 mod append;
 mod change;
 mod detached;
+mod digest;
 mod epochs;
 mod erasure;
 mod error;
@@ -57,6 +58,7 @@ use crate::store::{SecondaryWrite, Store};
 
 pub use crate::rows::JobProgress;
 pub use admin_rows::{AdminRow, MessageFields, NamedRow, RowPage, RowRequest, RowStore};
+pub use digest::{DIGEST_VERSION, Digest};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;

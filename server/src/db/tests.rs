@@ -4,6 +4,8 @@
 mod clock;
 #[path = "tests/crash.rs"]
 mod crash;
+#[path = "tests/digest.rs"]
+mod digest;
 #[path = "tests/formats.rs"]
 mod formats;
 #[path = "tests/lists.rs"]

@@ -10,9 +10,10 @@ use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::data_dir::Directory;
-use crate::db::{self, Db, EpochError, KeyReport};
+use crate::db::{self, Db, Digest, EpochError, KeyReport, OpenError};
 use crate::error_chain::with_causes;
 use crate::format::Formats;
+use crate::model::ThreadId;
 use crate::store::{Rocks, Store};
 
 /// What such a database says of itself; changes nothing.
@@ -23,6 +24,19 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
     let mut report = inspected.map_err(|error| open_error(&directory, error))?;
     report["incarnation"] = json!(directory.identity().incarnation_text());
     Ok(report)
+}
+
+/// Reads every thread of such a database to one digest; `each` is told of each thread's. Changes nothing.
+pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &str)) -> Result<Digest, StartupError> {
+    let crypt = open_kms(config)?;
+    let directory = Directory::open_existing(&config.db_path)?;
+    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, true)?)?;
+    let settings = db::Settings { makes_epochs: false, ..database_settings(config) };
+    runtime()?.block_on(async {
+        let opened = Db::open(Store::Rocks(rocks), directory.identity(), formats, settings, crypt);
+        let db = opened.await.map_err(|error| open_error(&directory, error))?;
+        db.digest(each).await.map_err(|error| open_error(&directory, OpenError::Unreadable(error)))
+    })
 }
 
 /// Opens every wrapped key, and names those that do not open; changes nothing.

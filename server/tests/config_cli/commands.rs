@@ -123,3 +123,44 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(full.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&full.stderr).contains("cannot write the output"));
 }
+
+#[test]
+fn a_stopped_store_is_read_to_one_digest_that_a_copy_shares() {
+    let setup = Setup::new();
+    setup.run(&["verify", "--digest"]).check_code(5);
+    setup.run(&["verify"]).check_code(2).check_says(&["--digest"]);
+    let server = setup.start();
+    let user = server.user("user1");
+    let t = user.create_thread("kept");
+    user.append(&t, 1);
+    setup.run(&["verify", "--digest", "--json"]).check_code(75);
+    server.stop().check_code(0);
+
+    let digest = |setup: &Setup| -> Value {
+        let finished = setup.run(&["verify", "--digest", "--json"]);
+        finished.check_code(0);
+        assert_eq!(finished.stdout.trim_end().lines().count(), 1, "{}", finished.stdout);
+        serde_json::from_str(&finished.stdout).unwrap()
+    };
+    let found = digest(&setup);
+    let counts = ["version", "threads", "messages", "participants"].map(|field| found[field].as_u64());
+    assert_eq!(counts, [Some(1), Some(1), Some(1), Some(1)], "{found}");
+    let copy = Setup::new();
+    let copied = std::process::Command::new("cp").arg("-a").arg(setup.db()).arg(copy.db()).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(digest(&copy)["root"], found["root"], "a copy has another digest");
+
+    let (out, threads) = (setup.root().join("report"), setup.root().join("threads"));
+    let arguments = ["verify", "--digest", "--out", out.to_str().unwrap(), "--threads", threads.to_str().unwrap()];
+    setup.run(&arguments).check_code(0);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!(report["root"], found["root"]);
+    let list = fs::read_to_string(&threads).unwrap();
+    assert!(list.lines().count() == 1 && list.trim_end().len() > 64, "{list}");
+    setup.run(&["verify", "--digest", "--threads", "/nowhere/list"]).check_code(1).check_says(&["/nowhere/list"]);
+
+    let server = setup.start();
+    server.user("user1").append(&t, 2);
+    server.stop().check_code(0);
+    assert_ne!(digest(&setup)["root"], found["root"], "another message is not in the digest");
+}

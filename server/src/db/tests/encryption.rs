@@ -162,6 +162,21 @@ async fn turning_on_seals_what_is_there_and_a_crash_at_any_effect_loses_nothing(
 }
 
 #[tokio::test]
+async fn a_plain_copy_and_a_sealed_one_have_the_same_digest() {
+    let world = plain_world().await;
+    write_canaries(&world).await;
+    let root = async |world: &World| world.db.digest(|_, _| {}).await.expect("read").root;
+    let plain = root(&world).await;
+    let sealed = World::open(world.memory.restarted(), crypt()).await;
+    assert_eq!(root(&sealed).await, plain, "encryption is on and nothing is sealed yet");
+    sealed.db.run_sealing_job().await.expect("sealed");
+    assert_eq!(holds(&sealed.memory, CANARY), [""; 0]);
+    assert_eq!(root(&sealed).await, plain);
+    sealed.db.decrypt().await.expect("decrypted");
+    assert_eq!(root(&World::open(sealed.memory.restarted(), None).await).await, plain);
+}
+
+#[tokio::test]
 async fn a_wrong_master_key_is_named_and_changes_nothing() {
     let world = sealed_world().await;
     world.thread("t").await;

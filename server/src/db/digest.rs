@@ -1,0 +1,196 @@
+//! What all threads hold, as one number: equal for two copies of the same data, whatever sealed them or stored them.
+//!
+//! The digest covers every row of every thread, opened and decoded, in the order of the keys:
+//!
+//! ```text
+//! root    = SHA-256( "progressdb digest 1" ‖ ( thread ‖ digest of the thread )... )
+//! thread  = SHA-256( ( kind ‖ fields )... )
+//! kind    a byte: the row's kind in the catalogue of keys
+//! fields  numbers as 64 bits, big-endian; texts and bytes after their length; what may be absent after a 0 or 1
+//! ```
+//!
+//! A thread whose keys were destroyed has the digest of nothing. Heads are hashed without the revision, the id of the commit and the state of the keys, because moving or sealing a
+//! thread changes these. Answers kept for idempotency, wrapped keys, and whatever does not belong to a thread are left out;
+//! rows that only a later version writes are hashed as they are. Another way to count is another version.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::Serialize;
+
+use super::walk::{Partitions, Rows};
+use super::{Db, Error, decode, decode_key};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow};
+use crate::model::{MessageId, ThreadId};
+use crate::rows::{DeletedMessage, Head, MessageRow, Participant, Role, ThreadObject};
+use crate::store::Row;
+
+/// The version of the digest: two roots compare only if theirs are equal.
+pub const DIGEST_VERSION: u32 = 1;
+
+const NAME: &[u8] = b"progressdb digest 1";
+const ROWS_A_PAGE: usize = 10_000;
+
+/// The digest of a whole database, and what it covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Digest {
+    /// [`DIGEST_VERSION`].
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub root: String,
+    /// Threads, deleted ones included.
+    pub threads: u64,
+    /// Live messages.
+    pub messages: u64,
+    /// Earlier versions of messages.
+    pub versions: u64,
+    /// Messages that were deleted and are kept.
+    pub deleted: u64,
+    /// Participants of all threads.
+    pub participants: u64,
+    /// Bytes of keys and values that were read.
+    pub bytes: u64,
+}
+
+impl Db {
+    /// Reads every row of every thread. `each` is told of each thread and its digest.
+    pub async fn digest(&self, mut each: impl FnMut(ThreadId, &str)) -> Result<Digest, Error> {
+        let mut found = Digest { version: DIGEST_VERSION, ..Digest::default() };
+        let mut root = Context::new(&SHA256);
+        root.update(NAME);
+        let mut threads = Partitions::all(&[PartitionKind::Thread]);
+        while let Some(page) = threads.next_page(&self.0.store).await? {
+            for partition in page {
+                let Partition::Thread(thread) = partition else { continue };
+                let digest = match self.digest_of_thread(thread, &mut found).await {
+                    // Nobody can say any more what it held; the rows go with the next purge.
+                    Err(Error::Erased) => Context::new(&SHA256).finish().as_ref().to_vec(),
+                    read => read?,
+                };
+                root.update(&thread.0.to_be_bytes());
+                root.update(&digest);
+                found.threads += 1;
+                each(thread, &hex::encode(digest));
+            }
+        }
+        found.root = hex::encode(root.finish());
+        Ok(found)
+    }
+
+    async fn digest_of_thread(&self, thread: ThreadId, found: &mut Digest) -> Result<Vec<u8>, Error> {
+        let mut hasher = Hasher(Context::new(&SHA256));
+        let mut rows = Rows::of(KeyRange::all(Partition::Thread(thread)), ROWS_A_PAGE);
+        while let Some(page) = rows.next_page(&self.0.store).await? {
+            found.bytes += page.iter().map(|row| (row.key.len() + row.value.len()) as u64).sum::<u64>();
+            let mut counted = Vec::with_capacity(page.len());
+            for row in page {
+                if !matches!(decode_key(&row.key)?, Key::Thread(_, ThreadRow::DataKey(_) | ThreadRow::Idempotency(_))) {
+                    counted.push(row);
+                }
+            }
+            for Row { key, value } in self.open_rows(counted).await? {
+                let Key::Thread(_, row) = decode_key(&key)? else { continue };
+                hasher.row(Key::Thread(thread, row), row, &key, &value, found)?;
+            }
+        }
+        Ok(hasher.0.finish().as_ref().to_vec())
+    }
+}
+
+struct Hasher(Context);
+
+impl Hasher {
+    fn row(&mut self, key: Key, row: ThreadRow, name: &[u8], value: &[u8], found: &mut Digest) -> Result<(), Error> {
+        match row {
+            ThreadRow::Head => self.head(&decode(key, value)?),
+            ThreadRow::Participant(_) => {
+                found.participants += 1;
+                self.participant(&decode(key, value)?);
+            }
+            ThreadRow::Object => self.object(&decode(key, value)?),
+            ThreadRow::Message(id) => {
+                found.messages += 1;
+                self.kind(0x10);
+                self.message(id, &decode(key, value)?);
+            }
+            ThreadRow::Version(id, revision) => {
+                found.versions += 1;
+                self.kind(0x11);
+                self.number(revision);
+                self.message(id, &decode(key, value)?);
+            }
+            ThreadRow::Deleted(id) => {
+                found.deleted += 1;
+                let DeletedMessage { deleted, message } = decode(key, value)?;
+                self.kind(0x14);
+                self.number(deleted);
+                self.message(id, &message);
+            }
+            ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
+                self.kind(0xff);
+                self.bytes(name);
+                self.bytes(value);
+            }
+            ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => {}
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, head: &Head) {
+        self.kind(0x00);
+        self.bytes(&head.owner.0);
+        for number in [head.updated, head.last_message, head.next_seq, head.live, head.deleted] {
+            self.number(number);
+        }
+    }
+
+    fn participant(&mut self, participant: &Participant) {
+        self.kind(0x01);
+        let Role::Owner = participant.role;
+        self.number(1);
+        self.number(participant.since);
+        self.bytes(participant.user.as_str().as_bytes());
+    }
+
+    fn object(&mut self, object: &ThreadObject) {
+        self.kind(0x04);
+        self.number(object.revision);
+        self.bytes(object.author.as_str().as_bytes());
+        self.bytes(object.content.title.as_bytes());
+        self.optional(object.content.slug.as_deref());
+        self.optional(object.content.metadata.as_deref().map(serde_json::value::RawValue::get));
+    }
+
+    fn message(&mut self, id: MessageId, message: &MessageRow) {
+        for number in [id.ts, id.seq, message.revision, message.updated] {
+            self.number(number);
+        }
+        self.bytes(message.author.as_str().as_bytes());
+        self.bytes(message.content.body.get().as_bytes());
+        self.optional(message.content.role.as_deref());
+        self.kind(u8::from(message.content.reply_to.is_some()));
+        if let Some(parent) = message.content.reply_to {
+            self.number(parent.ts);
+            self.number(parent.seq);
+        }
+        self.optional(message.content.metadata.as_deref().map(serde_json::value::RawValue::get));
+    }
+
+    fn kind(&mut self, kind: u8) {
+        self.0.update(&[kind]);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        self.kind(u8::from(text.is_some()));
+        if let Some(text) = text {
+            self.bytes(text.as_bytes());
+        }
+    }
+}
