@@ -74,13 +74,9 @@ pub struct Commit {
 impl Commit {
     /// Whether a row is put into a range that the same commit deletes: engines differ in which of the two wins.
     fn contradicts_itself(&self) -> bool {
-        let ranges = self.ops.iter().filter_map(|op| match op {
-            Op::DeleteRange(range) => Some(range),
-            Op::Put(..) | Op::Delete(_) => None,
-        });
-        let puts =
+        let puts_into =
             |range: &KeyRange| self.ops.iter().any(|op| matches!(op, Op::Put(key, _) if range.contains(&key.encode())));
-        ranges.into_iter().any(puts)
+        self.ops.iter().any(|op| matches!(op, Op::DeleteRange(range) if puts_into(range)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::failure::Failure;
-use super::{begin_offline, print, report};
+use super::{begin_offline, report};
 use crate::config::Loaded;
 use crate::format::Formats;
 use crate::serve::offline;
@@ -11,8 +11,5 @@ use crate::serve::offline;
 pub(super) fn run(loaded: Loaded, as_json: bool, out: Option<&Path>, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
     let found = offline::inspect(&loaded.config?, formats)?;
-    if let Some(file) = out {
-        report::write(file, &found)?;
-    }
-    print(&if as_json { found.to_string() } else { format!("{found:#}") })
+    report::tell(&found, as_json, out)
 }

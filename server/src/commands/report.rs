@@ -1,4 +1,4 @@
-//! A report of a command as a file, for whoever started it and reads it later.
+//! A report of a command: printed, and as a file for whoever started it and reads it later.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -9,13 +9,22 @@ use std::process;
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::print;
 use crate::files;
+
+/// Prints the report, on one line if it is wanted as JSON, and writes it to a file as well if one is named.
+pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<(), Failure> {
+    if let Some(file) = out {
+        write(file, report)?;
+    }
+    print(&if as_json { report.to_string() } else { format!("{report:#}") })
+}
 
 /// Writes the report as one line of JSON.
 ///
 /// A file that is not there appears whole or not at all, for its owner only. One that is there is overwritten in place and
 /// keeps its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
-pub(super) fn write(file: &Path, report: &Value) -> Result<(), Failure> {
+fn write(file: &Path, report: &Value) -> Result<(), Failure> {
     let line = format!("{report}\n");
     let written = match OpenOptions::new().write(true).truncate(true).open(file) {
         Ok(mut there) => there.write_all(line.as_bytes()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{begin_offline, print, report};
+use super::{begin_offline, report};
 use crate::clock::monotonic;
 use crate::config::Loaded;
 use crate::format::Formats;
@@ -32,10 +32,7 @@ pub(super) fn run(
     list.map_or(Ok(()), List::finish)?;
     let mut found = json!(digest);
     found["seconds"] = json!(started.elapsed().as_secs_f64());
-    if let Some(file) = out {
-        report::write(file, &found)?;
-    }
-    print(&if as_json { found.to_string() } else { format!("{found:#}") })
+    report::tell(&found, as_json, out)
 }
 
 /// The file with the digest of each thread. The first failure to write it is told at the end.

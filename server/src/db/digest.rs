@@ -87,8 +87,7 @@ impl Db {
                 }
             }
             for Row { key, value } in self.open_rows(counted).await? {
-                let Key::Thread(_, row) = decode_key(&key)? else { continue };
-                hasher.row(Key::Thread(thread, row), row, &key, &value, found)?;
+                hasher.row(decode_key(&key)?, &value, found)?;
             }
         }
         Ok(hasher.0.finish().as_ref().to_vec())
@@ -98,7 +97,8 @@ impl Db {
 struct Hasher(Context);
 
 impl Hasher {
-    fn row(&mut self, key: Key, row: ThreadRow, name: &[u8], value: &[u8], found: &mut Digest) -> Result<(), Error> {
+    fn row(&mut self, key: Key, value: &[u8], found: &mut Digest) -> Result<(), Error> {
+        let Key::Thread(_, row) = key else { return Ok(()) };
         match row {
             ThreadRow::Head => self.head(&decode(key, value)?),
             ThreadRow::Participant(_) => {
@@ -126,7 +126,7 @@ impl Hasher {
             }
             ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
                 self.kind(0xff);
-                self.bytes(name);
+                self.bytes(&key.encode());
                 self.bytes(value);
             }
             ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => {}
