@@ -117,7 +117,7 @@ impl Writer {
         let params = PatchParams::apply(MANAGER);
         let params = if uid.is_some() { params.force() } else { params };
         let outcomes = &self.cache.outcomes;
-        let is_repetition = uid.is_some_and(|uid| outcomes.is_repetition(uid, drift::mark(object)));
+        let is_repetition = uid.is_some_and(|uid| outcomes.is_repetition(uid, drift::applied_hash(object)));
         let change = if is_repetition { self.what_changed(resource, object).await } else { None };
         let applied = self.api(resource, kind).patch(&name, &params, &Patch::Apply(object)).await;
         if kind.is_optional() && applied.as_ref().is_err_and(is_gone) {
@@ -158,7 +158,7 @@ impl Writer {
         let whole: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &kind.api_resource());
         let live = whole.get(&name).await.ok()?;
         let live = serde_json::to_value(live).ok()?;
-        let change = Change { fields: drift::changes(&live, desired), by: drift::owners(&live, desired) };
+        let change = Change { fields: drift::changes(desired, &live), by: drift::owners(desired, &live) };
         let (fields, by) = (&change.fields, &change.by);
         let (resource, kind) = (resource.name_any(), kind.name());
         tracing::info!(event = "contested", resource, kind, name, fields, by, "set back");

@@ -96,7 +96,7 @@ impl Context {
         let mut seen = self.observer.observe(Arc::clone(&resource), now).await?;
         // What was refused is told until it is done, so that asking again changes no condition.
         let standing = self.refusals.of(&uid);
-        seen.refusal = standing.as_ref().map(|refusal| refusal.words.clone());
+        seen.refusal = standing.as_ref().map(|refusal| refusal.message.clone());
         if let Some(successor) = decide::successor(&seen) {
             // Boxed: it is rare, and every pass would have to hold its room.
             seen.trial = Box::pin(self.observer.try_successor(&seen, &successor, now)).await?;

@@ -223,17 +223,17 @@ fn finalizers(seen: &Observed) -> Option<Act> {
 pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Act> {
     let kind = Kind::of(object)?;
     let name = object.pointer("/metadata/name")?.as_str()?;
-    let marked = drift::marked(object.clone());
-    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Act::Apply(marked)) };
-    let is_in_vain = || seen.pasts.get(live.uid()).is_some_and(|past| past.forbids(&live.0, &marked));
-    if drift::object_stands(&live.0, &marked) || is_in_vain() {
+    let desired = drift::with_applied_hash(object.clone());
+    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Act::Apply(desired)) };
+    let is_in_vain = || seen.pasts.get(live.uid()).is_some_and(|past| past.forbids(&desired, &live.0));
+    if drift::object_is_subset_of(&desired, &live.0) || is_in_vain() {
         return None;
     }
-    if let Some(patch) = drift::correction(&live.0, object) {
+    if let Some(patch) = drift::correction(object, &live.0) {
         let (uid, version) = (live.uid().to_owned(), live.version().to_owned());
         return Some(Act::Correct { kind, name: name.to_owned(), uid, version, patch });
     }
-    Some(Act::Apply(with_uid(marked, live)))
+    Some(Act::Apply(with_uid(desired, live)))
 }
 
 fn with_uid(mut object: serde_json::Value, live: &Live) -> serde_json::Value {

@@ -19,7 +19,7 @@ const SELECTORS: [&str; 5] = ["selector", "matchLabels", "podSelector", "namespa
 pub const APPLIED: &str = "progressdb.io/applied";
 
 /// What is sent to be applied: the object with the hash of itself.
-pub fn marked(mut desired: Value) -> Value {
+pub fn with_applied_hash(mut desired: Value) -> Value {
     let hash = hash(desired.to_string().as_bytes());
     let metadata = desired.as_object_mut().map(|object| object.entry("metadata").or_insert_with(|| Map::new().into()));
     let annotations = metadata
@@ -31,18 +31,18 @@ pub fn marked(mut desired: Value) -> Value {
     desired
 }
 
-/// The hash that [`marked`] put into an object.
-pub fn mark(object: &Value) -> &str {
+/// The hash that [`with_applied_hash`] put into an object.
+pub fn applied_hash(object: &Value) -> &str {
     let annotations = object.pointer("/metadata/annotations");
     annotations.and_then(|annotations| annotations.get(APPLIED)?.as_str()).unwrap_or_default()
 }
 
-/// Whether everything in the object `desired` stands in the object `live`. Their kind is not compared: the API server
+/// Whether the object `live` has everything that the object `desired` has. Their kind is not compared: the API server
 /// leaves it out of the items of a list.
-pub fn object_stands(live: &Value, desired: &Value) -> bool {
+pub fn object_is_subset_of(desired: &Value, live: &Value) -> bool {
     let Value::Object(fields) = desired else { return live == desired };
     without_kind(fields)
-        .all(|(name, value)| live.get(name).map_or_else(|| is_nothing(value), |live| stands(live, value)))
+        .all(|(name, value)| live.get(name).map_or_else(|| is_nothing(value), |live| is_subset_of(value, live)))
 }
 
 /// The fields of an object but its kind, which is not compared.
@@ -52,58 +52,60 @@ fn without_kind(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &
 
 /// A hash of that part of `live` that `desired` speaks of: what became of it, whatever that is. It is the same whether or
 /// not `desired` names the uid of the object that is meant.
-pub fn outcome(live: &Value, desired: &Value) -> String {
-    let mut part = part(live, desired);
+pub fn outcome(desired: &Value, live: &Value) -> String {
+    let mut part = part(desired, live);
     part.get_mut("metadata").and_then(Value::as_object_mut).map(|metadata| metadata.remove("uid"));
     hash(part.to_string().as_bytes())
 }
 
 /// The fields in which `live` is not as `desired`, such as `metadata.labels.a, spec.ports`; a list is one field.
-pub fn changes(live: &Value, desired: &Value) -> String {
+pub fn changes(desired: &Value, live: &Value) -> String {
     let mut fields = Vec::new();
-    collect_changes(live, desired, "", &mut fields);
+    collect_changes(desired, live, "", &mut fields);
     fields.join(", ")
 }
 
-fn collect_changes(live: &Value, desired: &Value, path: &str, fields: &mut Vec<String>) {
+fn collect_changes(desired: &Value, live: &Value, path: &str, fields: &mut Vec<String>) {
     match desired {
         Value::Object(desired) => {
             for (name, value) in without_kind(desired) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                collect_changes(live.get(name).unwrap_or(&Value::Null), value, &path, fields);
+                collect_changes(value, live.get(name).unwrap_or(&Value::Null), &path, fields);
             }
         }
-        _ if is_nothing(desired) || stands(live, desired) => {}
+        _ if is_nothing(desired) || is_subset_of(desired, live) => {}
         _ => fields.push(path.to_owned()),
     }
 }
 
 /// Lists are taken whole: who changes them may have moved what they hold.
-fn part(live: &Value, desired: &Value) -> Value {
-    match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => without_kind(desired)
-            .filter_map(|(name, value)| Some((name.clone(), part(live.get(name)?, value))))
+fn part(desired: &Value, live: &Value) -> Value {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => without_kind(desired)
+            .filter_map(|(name, value)| Some((name.clone(), part(value, live.get(name)?))))
             .collect::<Map<_, _>>()
             .into(),
         _ => live.clone(),
     }
 }
 
-/// Whether everything in `desired` stands in `live`.
-pub fn stands(live: &Value, desired: &Value) -> bool {
-    match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(name, value)| match live.get(name) {
-            Some(found) if name == "limits" || name == "requests" => same_quantities(found, value),
-            Some(found) if SELECTORS.contains(&name.as_str()) => same_size(found, value) && stands(found, value),
+/// Whether `live` has everything that `desired` has.
+pub fn is_subset_of(desired: &Value, live: &Value) -> bool {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(name, value)| match live.get(name) {
+            Some(found) if name == "limits" || name == "requests" => same_quantities(value, found),
+            Some(found) if SELECTORS.contains(&name.as_str()) => same_size(value, found) && is_subset_of(value, found),
             Some(found) if name == "ports" && has_service_ports(value) => {
-                same_size(found, value) && stands(found, value)
+                same_size(value, found) && is_subset_of(value, found)
             }
-            Some(Value::Array(found)) if name == "finalizers" => has_all(found, value),
-            Some(found) => stands(found, value),
+            Some(Value::Array(found)) if name == "finalizers" => is_subset_of_words(value, found),
+            Some(found) => is_subset_of(value, found),
             None => is_nothing(value),
         }),
-        (Value::Array(live), Value::Array(desired)) => stand_in_order(live, desired) || stand_by_name(live, desired),
-        _ => live == desired,
+        (Value::Array(desired), Value::Array(live)) => {
+            equal_in_order(desired, live) || is_subset_by_name(desired, live)
+        }
+        _ => desired == live,
     }
 }
 
@@ -117,25 +119,25 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn stand_in_order(live: &[Value], desired: &[Value]) -> bool {
-    live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| stands(live, desired))
+fn equal_in_order(desired: &[Value], live: &[Value]) -> bool {
+    desired.len() == live.len() && desired.iter().zip(live).all(|(desired, live)| is_subset_of(desired, live))
 }
 
 /// In lists with names, and in those of owners, others may have items of their own.
-fn stand_by_name(live: &[Value], desired: &[Value]) -> bool {
+fn is_subset_by_name(desired: &[Value], live: &[Value]) -> bool {
     let key = |item: &Value| ["name", "uid"].iter().any(|key| item.get(key).is_some());
-    desired.iter().all(|item| key(item) && live.iter().any(|found| stands(found, item)))
+    desired.iter().all(|item| key(item) && live.iter().any(|found| is_subset_of(item, found)))
 }
 
 /// In a set of words others may have their own.
-fn has_all(live: &[Value], desired: &Value) -> bool {
+fn is_subset_of_words(desired: &Value, live: &[Value]) -> bool {
     desired.as_array().is_some_and(|desired| desired.iter().all(|item| live.contains(item)))
 }
 
-fn same_size(live: &Value, desired: &Value) -> bool {
-    match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => live.len() == desired.len(),
-        (Value::Array(live), Value::Array(desired)) => live.len() == desired.len(),
+fn same_size(desired: &Value, live: &Value) -> bool {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => desired.len() == live.len(),
+        (Value::Array(desired), Value::Array(live)) => desired.len() == live.len(),
         _ => false,
     }
 }
@@ -146,12 +148,12 @@ fn has_service_ports(ports: &Value) -> bool {
 
 /// What takes an edit back that server-side apply cannot: it knows ports of a Service by their numbers, so one with
 /// another number is another port, and stays beside ours. `None` if there is nothing of the kind.
-pub fn correction(live: &Value, desired: &Value) -> Option<Value> {
+pub fn correction(desired: &Value, live: &Value) -> Option<Value> {
     let ports = |object: &Value| object.pointer("/spec/ports").and_then(Value::as_array).cloned();
-    let (found, wanted) = (ports(live)?, ports(desired)?);
+    let (desired_ports, found) = (ports(desired)?, ports(live)?);
     let identity = |port: &Value| (port["port"].clone(), port["protocol"].as_str().unwrap_or("TCP").to_owned());
-    let is_wanted = |port: &Value| wanted.iter().any(|wanted| identity(wanted) == identity(port));
-    if desired["kind"] != "Service" || found.iter().all(is_wanted) {
+    let is_desired = |port: &Value| desired_ports.iter().any(|desired| identity(desired) == identity(port));
+    if desired["kind"] != "Service" || found.iter().all(is_desired) {
         return None;
     }
     let with_node_port = |port: &Value| {
@@ -162,13 +164,13 @@ pub fn correction(live: &Value, desired: &Value) -> Option<Value> {
         }
         port
     };
-    let ports: Vec<Value> = wanted.iter().map(with_node_port).collect();
+    let ports: Vec<Value> = desired_ports.iter().map(with_node_port).collect();
     Some(json!({ "spec": { "ports": ports } }))
 }
 
 /// Quantities are equal as numbers: the API server writes `1000m` as `1`.
-fn same_quantities(live: &Value, desired: &Value) -> bool {
-    let (Value::Object(live), Value::Object(desired)) = (live, desired) else { return live == desired };
+fn same_quantities(desired: &Value, live: &Value) -> bool {
+    let (Value::Object(desired), Value::Object(live)) = (desired, live) else { return desired == live };
     desired.iter().all(|(name, value)| {
         let found = live.get(name);
         found == Some(value)
@@ -217,72 +219,72 @@ mod tests {
         let desired = json!({ "spec": { "ports": [{ "name": "http", "port": 8080 }], "empty": {} } });
         let filled = json!({ "spec": { "ports": [{ "name": "http", "port": 8080, "nodePort": 30000 }], "clusterIP": "10.0.0.1" } });
         let changed = json!({ "spec": { "ports": [{ "name": "http", "port": 8081 }] } });
-        assert_eq!((stands(&filled, &desired), stands(&changed, &desired)), (true, false));
+        assert_eq!((is_subset_of(&desired, &filled), is_subset_of(&desired, &changed)), (true, false));
     }
 
     #[test]
     fn an_item_that_others_put_into_a_list_with_names_does_not_count() {
         let desired = json!([{ "name": "server", "image": "a" }]);
         let injected = json!([{ "name": "proxy", "image": "b" }, { "name": "server", "image": "a" }]);
-        assert!(stands(&injected, &desired));
-        assert!(!stands(&json!([{ "name": "proxy" }]), &desired));
+        assert!(is_subset_of(&desired, &injected));
+        assert!(!is_subset_of(&desired, &json!([{ "name": "proxy" }])));
     }
 
     #[test]
     fn an_addition_that_changes_the_meaning_counts() {
         let selector = json!({ "spec": { "selector": { "app": "a" } } });
-        assert!(!stands(&json!({ "spec": { "selector": { "app": "a", "more": "b" } } }), &selector));
+        assert!(!is_subset_of(&selector, &json!({ "spec": { "selector": { "app": "a", "more": "b" } } })));
         let ports = json!({ "spec": { "ports": [{ "name": "http", "port": 8080 }] } });
         let added = json!([{ "name": "http", "port": 8080 }, { "name": "b", "port": 1 }]);
-        assert!(!stands(&json!({ "spec": { "ports": added } }), &ports));
-        assert!(!stands(&json!({ "args": ["serve", "--loud"] }), &json!({ "args": ["serve"] })));
-        assert!(stands(&json!({ "finalizers": ["a", "b"] }), &json!({ "finalizers": ["a"] })));
+        assert!(!is_subset_of(&ports, &json!({ "spec": { "ports": added } })));
+        assert!(!is_subset_of(&json!({ "args": ["serve"] }), &json!({ "args": ["serve", "--loud"] })));
+        assert!(is_subset_of(&json!({ "finalizers": ["a"] }), &json!({ "finalizers": ["a", "b"] })));
     }
 
     #[test]
     fn a_port_with_another_number_is_taken_back_and_keeps_the_port_of_the_nodes() {
         let desired = json!({ "kind": "Service", "spec": { "ports": [{ "name": "http", "port": 8080 }] } });
         let edited = json!({ "spec": { "ports": [{ "name": "http", "port": 80, "nodePort": 30000 }] } });
-        let patch = correction(&edited, &desired).unwrap();
+        let patch = correction(&desired, &edited).unwrap();
         assert_eq!(patch["spec"]["ports"], json!([{ "name": "http", "port": 8080, "nodePort": 30000 }]));
         let retargeted = json!({ "spec": { "ports": [{ "name": "http", "port": 8080, "targetPort": 1 }] } });
-        assert_eq!(correction(&retargeted, &desired), None);
+        assert_eq!(correction(&desired, &retargeted), None);
     }
 
     #[test]
     fn quantities_are_compared_as_numbers() {
         let desired = json!({ "requests": { "cpu": "1000m", "memory": "1Gi" } });
-        assert!(stands(&json!({ "requests": { "cpu": "1", "memory": "1024Mi" } }), &desired));
-        assert!(!stands(&json!({ "requests": { "cpu": "2", "memory": "1Gi" } }), &desired));
+        assert!(is_subset_of(&desired, &json!({ "requests": { "cpu": "1", "memory": "1024Mi" } })));
+        assert!(!is_subset_of(&desired, &json!({ "requests": { "cpu": "2", "memory": "1Gi" } })));
     }
 
     #[test]
-    fn the_mark_changes_with_the_text() {
-        let of_size = |size: u32| mark(&marked(json!({ "spec": { "size": size } }))).to_owned();
+    fn the_applied_hash_changes_with_the_text() {
+        let of_size = |size: u32| applied_hash(&with_applied_hash(json!({ "spec": { "size": size } }))).to_owned();
         assert_eq!(of_size(1), of_size(1));
         assert_ne!(of_size(1), of_size(2));
     }
 
     #[test]
-    fn an_item_of_a_list_that_does_not_say_its_kind_stands() {
+    fn an_item_of_a_list_need_not_say_its_kind() {
         let desired = json!({ "apiVersion": "v1", "kind": "Service", "spec": { "type": "ClusterIP" } });
-        assert!(object_stands(&json!({ "spec": { "type": "ClusterIP" } }), &desired));
-        assert!(!object_stands(&json!({ "spec": { "type": "NodePort" } }), &desired));
+        assert!(object_is_subset_of(&desired, &json!({ "spec": { "type": "ClusterIP" } })));
+        assert!(!object_is_subset_of(&desired, &json!({ "spec": { "type": "NodePort" } })));
     }
 
     #[test]
     fn an_outcome_is_the_same_until_what_we_speak_of_changes() {
         let desired = json!({ "kind": "a", "spec": { "tolerations": [{ "key": "ours" }] } });
         let live = |key: &str, other: u32| json!({ "spec": { "tolerations": [{ "key": "ours" }, { "key": key }], "other": other } });
-        assert!(!object_stands(&live("theirs", 1), &desired));
-        assert_eq!(outcome(&live("theirs", 1), &desired), outcome(&live("theirs", 2), &desired));
-        assert_ne!(outcome(&live("theirs", 1), &desired), outcome(&live("another", 1), &desired));
+        assert!(!object_is_subset_of(&desired, &live("theirs", 1)));
+        assert_eq!(outcome(&desired, &live("theirs", 1)), outcome(&desired, &live("theirs", 2)));
+        assert_ne!(outcome(&desired, &live("theirs", 1)), outcome(&desired, &live("another", 1)));
         let with_uid = |object: &Value| {
             let mut object = object.clone();
             object["metadata"] = json!({ "uid": "a" });
             object
         };
         let (found, meant) = (with_uid(&live("theirs", 1)), json!({ "metadata": {} }));
-        assert_eq!(outcome(&found, &with_uid(&meant)), outcome(&found, &meant));
+        assert_eq!(outcome(&with_uid(&meant), &found), outcome(&meant, &found));
     }
 }

@@ -35,8 +35,8 @@ const COUNTED: SignedDuration = SignedDuration::from_secs(1800);
 /// What became of an object that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outcome {
-    /// What was applied: [`drift::mark`].
-    mark: String,
+    /// What was applied: [`drift::applied_hash`].
+    applied_hash: String,
     /// What came of it, if that was something else: [`drift::outcome`].
     made: Option<String>,
     /// How often it was applied to what was there.
@@ -60,7 +60,7 @@ pub struct Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
     /// What was applied last.
-    mark: String,
+    applied_hash: String,
     /// What came of it, if that was something else.
     made: Option<String>,
     /// Whether it is left alone for now.
@@ -73,9 +73,9 @@ pub struct Past {
 
 impl Past {
     /// Whether applying `desired` to `live` would be in vain, or has to wait.
-    pub fn forbids(&self, live: &Value, desired: &Value) -> bool {
-        self.mark == drift::mark(desired)
-            && (self.rests || self.made.as_ref().is_some_and(|made| *made == drift::outcome(live, desired)))
+    pub fn forbids(&self, desired: &Value, live: &Value) -> bool {
+        self.applied_hash == drift::applied_hash(desired)
+            && (self.rests || self.made.as_ref().is_some_and(|made| *made == drift::outcome(desired, live)))
     }
 }
 
@@ -95,7 +95,7 @@ impl Outcomes {
         let told = left(TOLD).filter(|_| outcome.times >= CONTESTED);
         let is_contested = rest.is_some() || told.is_some();
         Some(Past {
-            mark: outcome.mark.clone(),
+            applied_hash: outcome.applied_hash.clone(),
             made: outcome.made.clone(),
             rests: rest.is_some(),
             contest: is_contested.then(|| outcome.change.as_ref().and_then(|change| change.by.clone())),
@@ -104,23 +104,24 @@ impl Outcomes {
     }
 
     /// Whether the same was applied to this object a while ago.
-    pub fn is_repetition(&self, uid: &str, mark: &str) -> bool {
-        self.lock().get(uid).is_some_and(|outcome| outcome.mark == mark)
+    pub fn is_repetition(&self, uid: &str, applied_hash: &str) -> bool {
+        self.lock().get(uid).is_some_and(|outcome| outcome.applied_hash == applied_hash)
     }
 
     /// Notes what the API server answered when `applied` was applied to an object in which `change` was seen, or to none if
     /// `is_new`. Another change than the one before is another slip of a hand, and is counted anew.
     pub fn note(&self, applied: &Value, answer: &Value, is_new: bool, change: Option<Change>, now: Timestamp) {
         let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) else { return };
-        let mark = drift::mark(applied);
-        let made = (!drift::object_stands(answer, applied)).then(|| drift::outcome(answer, applied));
+        let applied_hash = drift::applied_hash(applied);
+        let made = (!drift::object_is_subset_of(applied, answer)).then(|| drift::outcome(applied, answer));
         let mut outcomes = self.lock();
         outcomes.retain(|_, outcome| outcome.made.is_some() || now.duration_since(outcome.at) < COUNTED);
         if is_new && made.is_none() {
             return;
         }
-        let before =
-            outcomes.remove(uid).filter(|before| before.mark == mark && now.duration_since(before.at) < COUNTED);
+        let before = outcomes
+            .remove(uid)
+            .filter(|before| before.applied_hash == applied_hash && now.duration_since(before.at) < COUNTED);
         let fields = |change: &Option<Change>| change.as_ref().map(|change| change.fields.clone());
         let is_another = |before: &Outcome| {
             fields(&before.change).zip(fields(&change)).is_some_and(|(before, after)| before != after)
@@ -128,7 +129,8 @@ impl Outcomes {
         let counted = before.as_ref().filter(|before| !is_another(before)).map_or(0, |before| before.times);
         let times = counted + u32::from(!is_new);
         let change = change.or_else(|| before.and_then(|before| before.change));
-        outcomes.insert(uid.to_owned(), Outcome { mark: mark.to_owned(), made, times, at: now, change });
+        outcomes
+            .insert(uid.to_owned(), Outcome { applied_hash: applied_hash.to_owned(), made, times, at: now, change });
     }
 
     /// Notes that these fields of an object were set right, and what the API server answered.
@@ -158,7 +160,7 @@ mod tests {
 
     fn object(replicas: u32) -> Value {
         let mut object = json!({ "metadata": { "uid": "a" }, "spec": { "replicas": replicas } });
-        object["metadata"]["annotations"] = drift::marked(json!({}))["metadata"]["annotations"].clone();
+        object["metadata"]["annotations"] = drift::with_applied_hash(json!({}))["metadata"]["annotations"].clone();
         object
     }
 
@@ -168,9 +170,9 @@ mod tests {
         let (ours, theirs) = (object(1), object(2));
         let mut times = Vec::new();
         for second in 0..3_600 {
-            if outcomes.past("a", at(second)).is_none_or(|past| !past.forbids(&theirs, &ours)) {
-                let change = outcomes.is_repetition("a", drift::mark(&ours)).then(|| Change {
-                    fields: drift::changes(&theirs, &ours),
+            if outcomes.past("a", at(second)).is_none_or(|past| !past.forbids(&ours, &theirs)) {
+                let change = outcomes.is_repetition("a", drift::applied_hash(&ours)).then(|| Change {
+                    fields: drift::changes(&ours, &theirs),
                     by: Some("scaler sets spec.replicas".to_owned()),
                 });
                 outcomes.note(&ours, &ours, false, change, at(second));
@@ -192,7 +194,7 @@ mod tests {
             let change = Change { fields: field.to_owned(), by: None };
             outcomes.note(&ours, &ours, false, Some(change), at(second as i64));
             let past = outcomes.past("a", at(second as i64)).unwrap();
-            assert!(!past.forbids(&object(2), &ours) && past.contest.is_none(), "{field}");
+            assert!(!past.forbids(&ours, &object(2)) && past.contest.is_none(), "{field}");
         }
     }
 
@@ -202,8 +204,8 @@ mod tests {
         let (ours, made) = (object(1), object(2));
         outcomes.note(&ours, &made, true, None, at(0));
         let past = outcomes.past("a", at(1)).unwrap();
-        assert!(past.forbids(&made, &ours));
-        assert!(!past.forbids(&object(3), &ours));
+        assert!(past.forbids(&ours, &made));
+        assert!(!past.forbids(&ours, &object(3)));
         assert_eq!(past.contest, None);
     }
 
@@ -213,7 +215,7 @@ mod tests {
         for second in 0..6 {
             outcomes.note(&object(1), &object(1), false, None, at(second));
         }
-        assert!(outcomes.past("a", at(6)).unwrap().forbids(&object(2), &object(1)));
-        assert!(!outcomes.past("a", at(-1)).unwrap().forbids(&object(2), &object(1)));
+        assert!(outcomes.past("a", at(6)).unwrap().forbids(&object(1), &object(2)));
+        assert!(!outcomes.past("a", at(-1)).unwrap().forbids(&object(1), &object(2)));
     }
 }

@@ -17,8 +17,8 @@ const WAIT: (i64, i64) = (1, 60);
 /// One act that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was being done, and the API server's words.
-    pub words: String,
+    /// What was being done, and the API server's message.
+    pub message: String,
     /// Which act it was.
     act: String,
     times: u32,
@@ -54,11 +54,11 @@ impl Refusals {
     }
 
     /// Notes a refusal; says how long to wait.
-    pub fn note(&self, uid: &str, act: &Act, words: String, now: Timestamp) -> Duration {
+    pub fn note(&self, uid: &str, act: &Act, message: String, now: Timestamp) -> Duration {
         let mut refusals = self.lock();
         let act = act.identity();
         let times = refusals.get(uid).filter(|before| before.act == act).map_or(0, |before| before.times) + 1;
-        let refusal = Refusal { words, act, times, at: now };
+        let refusal = Refusal { message, act, times, at: now };
         let left = refusal.left(now).unwrap_or_default();
         refusals.insert(uid.to_owned(), refusal);
         left

@@ -112,7 +112,7 @@ pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Act> {
     let name = object.pointer("/metadata/name")?.as_str()?;
     let live = seen.objects.get(&(kind, name.to_owned())).filter(|live| !live.is_deleted())?;
     let labels = object.pointer("/metadata/labels")?;
-    if drift::stands(live.at("/metadata/labels"), labels) {
+    if drift::is_subset_of(labels, live.at("/metadata/labels")) {
         return None;
     }
     let metadata =
@@ -371,7 +371,7 @@ fn delete_job(name: &str, uid: &str) -> Act {
 /// The server as its pod shows it.
 pub(super) fn server(seen: &Observed, now: Timestamp) -> Finding {
     match seen.pod() {
-        Some(pod) => starting(pods::judge(pod, seen.node.as_ref(), now), Hitch::of_pod(seen, pod, SERVER, now)),
+        Some(pod) => starting(pods::assess(pod, seen.node.as_ref(), now), Hitch::of_pod(seen, pod, SERVER, now)),
         None if seen.resource.spec.suspend => {
             Finding::no("Suspended", "the server is stopped because spec.suspend is true")
         }

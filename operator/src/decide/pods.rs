@@ -8,9 +8,9 @@ use super::conditions::Finding;
 use crate::{objects::SERVER, observe::Live};
 
 /// Whether the server takes requests, and why not.
-pub(super) fn judge(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
+pub(super) fn assess(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
     if pod.is_deleted() {
-        return judge_ending(pod, node, now);
+        return assess_ending(pod, node, now);
     }
     if pod.condition("Ready").is_some_and(|(status, ..)| status == "True") {
         return Finding::yes("Serving", with_last_end(pod, "the server takes requests"));
@@ -40,7 +40,7 @@ fn waiting_for(pod: &Live) -> Option<&str> {
 /// That the server ran out of memory is said for as long as its pod lives: it will again.
 fn with_last_end(pod: &Live, message: &str) -> String {
     match out_of_memory(&pod.container(SERVER)["lastState"]["terminated"]) {
-        Some(words) => format!("{message}; before, {words}"),
+        Some(cause) => format!("{message}; before, {cause}"),
         None => message.to_owned(),
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn out_of_memory(ended: &Value) -> Option<String> {
 }
 
 /// A pod that ends is waited for. Nobody forces it: on a node that cannot be seen it may still write.
-fn judge_ending(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
+fn assess_ending(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
     match node {
         Some((node, false)) if pod.deleted_at().is_some_and(|at| at < now) => Finding::no(
             "NodeLost",
@@ -87,15 +87,17 @@ pub(super) fn obstacle(pod: &Live, container: &str) -> Option<(&'static str, Str
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some(("ContainerCannotStart", format!("the container cannot start: {}", waiting("message"))))
         }
-        "CrashLoopBackOff" => Some(("Crashing", format!("the server ends again and again: {}", last_words(status)))),
+        "CrashLoopBackOff" => {
+            Some(("Crashing", format!("the server ends again and again: {}", termination_message(status))))
+        }
         _ => None,
     }
 }
 
-fn last_words(status: &Value) -> String {
+fn termination_message(status: &Value) -> String {
     let ended = &status["lastState"]["terminated"];
-    if let Some(words) = out_of_memory(ended) {
-        return words;
+    if let Some(message) = out_of_memory(ended) {
+        return message;
     }
     let code = ended["exitCode"].as_i64().unwrap_or_default();
     let last = ended["message"].as_str().and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
@@ -108,12 +110,12 @@ mod tests {
 
     use super::*;
 
-    fn judged(status: Value, deleted: Option<&str>, node: Option<(String, bool)>) -> &'static str {
+    fn reason_of(status: Value, deleted: Option<&str>, node: Option<(String, bool)>) -> &'static str {
         let mut pod = json!({ "metadata": { "name": "db-0" }, "status": status });
         if let Some(at) = deleted {
             pod["metadata"]["deletionTimestamp"] = at.into();
         }
-        judge(&Live(pod), node.as_ref(), Timestamp::from_second(1_000).unwrap()).reason
+        assess(&Live(pod), node.as_ref(), Timestamp::from_second(1_000).unwrap()).reason
     }
 
     fn waiting(reason: &str) -> Value {
@@ -126,20 +128,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_judged_by_what_its_node_says() {
+    fn a_pod_is_assessed_by_what_its_node_says() {
         let early = Some("1970-01-01T00:10:00Z");
         let cases = [
-            (judged(json!({ "conditions": [{ "type": "Ready", "status": "True" }] }), None, None), "Serving"),
-            (judged(waiting("ContainerCreating"), None, None), "Starting"),
-            (judged(waiting("ErrImagePull"), None, None), "ImagePullFailed"),
-            (judged(waiting("CrashLoopBackOff"), None, None), "Crashing"),
+            (reason_of(json!({ "conditions": [{ "type": "Ready", "status": "True" }] }), None, None), "Serving"),
+            (reason_of(waiting("ContainerCreating"), None, None), "Starting"),
+            (reason_of(waiting("ErrImagePull"), None, None), "ImagePullFailed"),
+            (reason_of(waiting("CrashLoopBackOff"), None, None), "Crashing"),
             (
-                judged(json!({ "containerStatuses": [of_server(json!({ "state": { "running": {} } }))] }), None, None),
+                reason_of(
+                    json!({ "containerStatuses": [of_server(json!({ "state": { "running": {} } }))] }),
+                    None,
+                    None,
+                ),
                 "NotReady",
             ),
-            (judged(waiting(""), early, Some(("n".into(), true))), "Stopping"),
-            (judged(waiting(""), early, Some(("n".into(), false))), "NodeLost"),
-            (judged(waiting(""), Some("1970-01-01T01:00:00Z"), Some(("n".into(), false))), "Stopping"),
+            (reason_of(waiting(""), early, Some(("n".into(), true))), "Stopping"),
+            (reason_of(waiting(""), early, Some(("n".into(), false))), "NodeLost"),
+            (reason_of(waiting(""), Some("1970-01-01T01:00:00Z"), Some(("n".into(), false))), "Stopping"),
         ];
         for (found, wanted) in cases {
             assert_eq!(found, wanted);
@@ -152,7 +158,7 @@ mod tests {
             json!({ "name": "a-proxy", "ready": false, "state": { "waiting": { "reason": "ErrImagePull" } } });
         let server = of_server(json!({ "ready": true, "state": { "running": {} } }));
         let pod = Live(json!({ "status": { "containerStatuses": [sidecar, server] } }));
-        let found = judge(&pod, None, Timestamp::UNIX_EPOCH);
+        let found = assess(&pod, None, Timestamp::UNIX_EPOCH);
         assert_eq!(found.reason, "NotReady");
         assert!(found.message.contains("the container a-proxy beside it is not"), "{}", found.message);
     }
@@ -169,7 +175,7 @@ mod tests {
                 "conditions": [{ "type": "Ready", "status": ready }],
                 "containerStatuses": [of_server(json!({ "state": state, "lastState": last }))],
             } }));
-            let found = judge(&pod, None, Timestamp::UNIX_EPOCH);
+            let found = assess(&pod, None, Timestamp::UNIX_EPOCH);
             assert!(found.message.contains("OOMKilled"), "{}", found.message);
             assert!(found.message.contains("spec.resources.limits.memory"), "{}", found.message);
         }

@@ -1,18 +1,18 @@
-//! Who changed what no longer stands, by `metadata.managedFields`.
+//! Who changed what is no longer as desired, by `metadata.managedFields`.
 
 use serde_json::{Map, Value};
 
-use super::{is_nothing, stands};
+use super::{is_nothing, is_subset_of};
 use crate::MANAGER;
 
 /// Who holds fields of `live` that differ from `desired`, and which: `kube-controller-manager sets spec.replicas`.
 /// `None` if nobody else holds one, as when a field was removed.
-pub fn owners(live: &Value, desired: &Value) -> Option<String> {
+pub fn owners(desired: &Value, live: &Value) -> Option<String> {
     let entries = live.pointer("/metadata/managedFields")?.as_array()?.iter();
     let others = entries.filter(|entry| entry["manager"] != MANAGER);
     let found = others.filter_map(|entry| {
         let mut fields = Vec::new();
-        collect(&entry["fieldsV1"], live, desired, "", &mut fields);
+        collect(&entry["fieldsV1"], desired, live, "", &mut fields);
         let manager = entry["manager"].as_str()?;
         (!fields.is_empty()).then(|| format!("{manager} sets {}", fields.join(", ")))
     });
@@ -21,20 +21,20 @@ pub fn owners(live: &Value, desired: &Value) -> Option<String> {
 }
 
 /// The fields of one manager, a tree as `fieldsV1` has it, in which `live` is not as `desired`.
-fn collect(held: &Value, live: &Value, desired: &Value, path: &str, fields: &mut Vec<String>) {
+fn collect(held: &Value, desired: &Value, live: &Value, path: &str, fields: &mut Vec<String>) {
     let Value::Object(held) = held else { return };
     match desired {
         Value::Object(desired) => {
             for (name, value) in desired {
                 let (Some(held), Some(live)) = (held.get(&format!("f:{name}")), live.get(name)) else { continue };
-                if is_nothing(value) || stands(live, value) {
+                if is_nothing(value) || is_subset_of(value, live) {
                     continue;
                 }
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 // A value, or a list or map that is held as a whole.
                 match held.as_object().is_none_or(Map::is_empty) {
                     true => fields.push(path),
-                    false => collect(held, live, value, &path, fields),
+                    false => collect(held, value, live, &path, fields),
                 }
             }
         }
@@ -45,7 +45,7 @@ fn collect(held: &Value, live: &Value, desired: &Value, path: &str, fields: &mut
                 let (Some(live), Some(item)) = (live, items.iter().find(is_meant)) else { continue };
                 let name =
                     keys.values().next().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned));
-                collect(held, live, item, &format!("{path}[{}]", name.unwrap_or_default()), fields);
+                collect(held, item, live, &format!("{path}[{}]", name.unwrap_or_default()), fields);
             }
         }
         _ => {}
@@ -72,8 +72,8 @@ mod tests {
         ]);
         let live = json!({ "metadata": { "managedFields": held }, "spec": { "replicas": 2, "serviceName": "db" }, "status": {} });
         let desired = json!({ "spec": { "replicas": 1, "serviceName": "db" } });
-        assert_eq!(owners(&live, &desired), Some("autoscaler sets spec.replicas".into()));
-        assert_eq!(owners(&live, &json!({ "spec": { "serviceName": "db" } })), None);
+        assert_eq!(owners(&desired, &live), Some("autoscaler sets spec.replicas".into()));
+        assert_eq!(owners(&json!({ "spec": { "serviceName": "db" } }), &live), None);
     }
 
     #[test]
@@ -85,6 +85,6 @@ mod tests {
         let port = |target: Value| json!([{ "name": "http", "port": 8080, "protocol": "TCP", "targetPort": target }]);
         let live = json!({ "metadata": { "managedFields": held }, "spec": { "ports": port(json!(1)) } });
         let desired = json!({ "spec": { "ports": port(json!("http")) } });
-        assert_eq!(owners(&live, &desired), Some("kubectl-edit sets spec.ports[8080].targetPort".into()));
+        assert_eq!(owners(&desired, &live), Some("kubectl-edit sets spec.ports[8080].targetPort".into()));
     }
 }

@@ -106,7 +106,7 @@ impl Trial<'_> {
         let sets: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), self.namespace, &Kind::StatefulSet.api_resource());
         let params = PatchParams::apply(MANAGER).force().dry_run();
-        let applied = sets.patch(self.name, &params, &Patch::Apply(&drift::marked(successor.clone()))).await;
+        let applied = sets.patch(self.name, &params, &Patch::Apply(&drift::with_applied_hash(successor.clone()))).await;
         applied.map_err(|error| Error::new("trying the StatefulSet", error))
     }
 
