@@ -1,7 +1,7 @@
 //! Every write, one after the other, in the order that was decided.
 //!
 //! Before each of them the lease is looked at. A write names the object by its uid, so that it is refused when another
-//! has taken the name; an act that cannot be undone looks at the resource once more, past every cache.
+//! has taken the name; a write that cannot be undone looks at the resource once more, past every cache.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     MANAGER,
     crd::{self, ProgressDB},
-    decide::Act,
+    decide::Write,
     drift,
     error::{Error, is_gone},
     kind::Kind,
@@ -38,25 +38,25 @@ pub struct Writer {
     pub cache: Arc<Cache>,
 }
 
-/// What became of the acts.
+/// What became of the writes.
 #[derive(Debug, Default)]
 pub struct Applied {
     /// The resource as it then is, if it was written to.
     pub resource: Option<ProgressDB>,
-    /// The act that failed and why; those after it were not tried.
-    pub failure: Option<(Act, Error)>,
+    /// The write that failed and why; those after it were not tried.
+    pub failure: Option<(Write, Error)>,
 }
 
 impl Writer {
-    /// Does what was decided, until one act fails.
-    pub async fn apply(&self, resource: &ProgressDB, acts: &[Act], now: Timestamp) -> Applied {
+    /// Does what was decided, until one write fails.
+    pub async fn apply(&self, resource: &ProgressDB, writes: &[Write], now: Timestamp) -> Applied {
         let mut applied = Applied::default();
-        for act in acts {
-            match self.apply_one(resource, act, now).await {
+        for write in writes {
+            match self.apply_one(resource, write, now).await {
                 Ok(None) => {}
                 Ok(written) => applied.resource = written,
                 Err(error) => {
-                    applied.failure = Some((act.clone(), error));
+                    applied.failure = Some((write.clone(), error));
                     break;
                 }
             }
@@ -65,30 +65,35 @@ impl Writer {
     }
 
     /// Returns the resource if that was written to.
-    async fn apply_one(&self, resource: &ProgressDB, act: &Act, now: Timestamp) -> Result<Option<ProgressDB>, Error> {
+    async fn apply_one(
+        &self,
+        resource: &ProgressDB,
+        write: &Write,
+        now: Timestamp,
+    ) -> Result<Option<ProgressDB>, Error> {
         self.check()?;
-        telemetry::record_write(act.name());
-        tracing::debug!(event = "act", resource = resource.name_any(), act = act.name(), about = act.about());
-        match act {
-            Act::SetFinalizers(finalizers) => return self.set_finalizers(resource, finalizers).await.map(Some),
-            Act::Apply(object) => self.apply_object(resource, object, now).await?,
-            Act::Correct { kind, name, uid, version, patch } => {
+        telemetry::record_write(write.name());
+        tracing::debug!(event = "act", resource = resource.name_any(), act = write.name(), about = write.about());
+        match write {
+            Write::SetFinalizers(finalizers) => return self.set_finalizers(resource, finalizers).await.map(Some),
+            Write::Apply(object) => self.apply_object(resource, object, now).await?,
+            Write::Correct { kind, name, uid, version, patch } => {
                 self.correct(resource, *kind, name, (uid, version), patch, now).await?;
             }
-            Act::Create(object) => self.create(resource, object).await?,
-            Act::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
-            Act::Conclude { name, uid, verdict } => self.conclude(resource, name, uid, verdict).await?,
-            Act::Stop { uid, version } => self.stop(resource, uid, version).await?,
-            Act::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
-            Act::Destroy { kind, name, uid } => {
+            Write::Create(object) => self.create(resource, object).await?,
+            Write::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
+            Write::Conclude { name, uid, verdict } => self.conclude(resource, name, uid, verdict).await?,
+            Write::Stop { uid, version } => self.stop(resource, uid, version).await?,
+            Write::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
+            Write::Destroy { kind, name, uid } => {
                 self.look_again(resource).await?;
                 self.delete(resource, *kind, name, uid).await?;
             }
-            Act::ReleaseClaim { name, uid, version, finalizers } => {
+            Write::ReleaseClaim { name, uid, version, finalizers } => {
                 let patch = with_finalizers(Some(uid), Some(version), finalizers);
                 self.release_claim(resource, name, &patch).await?;
             }
-            Act::RetainVolume { name } => self.retain_volume(name).await?,
+            Write::RetainVolume { name } => self.retain_volume(name).await?,
         }
         Ok(None)
     }
@@ -277,7 +282,7 @@ impl Writer {
     }
 }
 
-/// The resource as it was answered. It could be read when the pass began; if it no longer can be, it was changed.
+/// The resource as it was answered. It could be read when the reconcile began; if it no longer can be, it was changed.
 pub(crate) fn decoded(resource: &Raw, doing: String) -> Result<ProgressDB, Error> {
     crd::read(resource.text()).map_err(|unreadable| Error::Stale { doing, message: unreadable.why })
 }

@@ -1,7 +1,7 @@
-//! One pass over a resource, and what wakes it.
+//! One reconcile over a resource, and what wakes it.
 //!
-//! A pass reads, decides, reports and acts, in this order. It does not wait: whatever is to come wakes the next pass. A
-//! pass over a world in which nothing is to be done makes no call.
+//! A pass reads, decides, reports and writes, in this order. It does not wait: whatever is to come wakes the next reconcile. A
+//! reconcile over a world in which nothing is to be done makes no call.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,16 +38,16 @@ use crate::{
 
 /// Passes at one time: each holds the objects of its instance, unpacked.
 const CONCURRENCY: u16 = 8;
-/// Changes that come together make one pass.
+/// Changes that come together make one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// When nothing but a change of the resource can help; it wakes a pass.
+/// When nothing but a change of the resource can help; it wakes a reconcile.
 const UNCHANGED: Duration = Duration::from_secs(600);
-/// From a pass that wrote to the one that looks what became of it.
+/// From a reconcile that wrote to the one that looks what became of it.
 const AFTERWARDS: Duration = Duration::from_secs(1);
-/// The first retry of a pass that failed, and the longest.
+/// The first retry of a reconcile that failed, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
-/// What every pass needs.
+/// What every reconcile needs.
 pub struct Context {
     cache: Arc<Cache>,
     observer: Observer,
@@ -55,7 +55,7 @@ pub struct Context {
     clock: Clock,
     /// Resources that we wrote to and that the watch has not shown yet, by uid.
     written: Mutex<HashMap<String, Arc<ProgressDB>>>,
-    /// How often in a row passes failed, by uid.
+    /// How often in a row reconciles failed, by uid.
     failures: Mutex<HashMap<String, u32>>,
     /// Resources that another installation looks after, by uid, and which.
     left: Mutex<HashSet<(String, String)>>,
@@ -83,8 +83,8 @@ impl Context {
         self
     }
 
-    /// One pass; says when the next one is due if nothing changes before.
-    pub async fn pass(&self, resource: Arc<ProgressDB>) -> Result<Duration, Error> {
+    /// One reconcile; says when the next one is due if nothing changes before.
+    pub async fn reconcile(&self, resource: Arc<ProgressDB>) -> Result<Duration, Error> {
         self.cache.listed().await;
         let resource = self.newest(resource);
         let uid = resource.uid().unwrap_or_default();
@@ -98,22 +98,22 @@ impl Context {
         let standing = self.refusals.of(&uid);
         seen.refusal = standing.as_ref().map(|refusal| refusal.message.clone());
         if let Some(successor) = decide::successor(&seen) {
-            // Boxed: it is rare, and every pass would have to hold its room.
+            // Boxed: it is rare, and every reconcile would have to hold its room.
             seen.trial = Box::pin(self.observer.try_successor(&seen, &successor, now)).await?;
         }
         let decision = decide(&seen, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
-        let (acts, held) = match &standing {
-            Some(refusal) => refusal.hold(&decision.acts, now),
-            None => (&*decision.acts, None),
+        let (writes, held) = match &standing {
+            Some(refusal) => refusal.hold(&decision.writes, now),
+            None => (&*decision.writes, None),
         };
-        let applied = self.writer.apply(&resource, acts, now).await;
+        let applied = self.writer.apply(&resource, writes, now).await;
         let resource = self.keep(resource, applied.resource);
         match applied.failure {
-            Some((act, Error::Refused { doing, message })) => {
+            Some((write, Error::Refused { doing, message })) => {
                 tracing::warn!(event = "refused", resource = resource.name_any(), doing, message, "see the condition");
                 let words = format!("{doing}: {message}");
-                let wait = self.refusals.note(&uid, &act, words.clone(), now);
+                let wait = self.refusals.note(&uid, &write, words.clone(), now);
                 seen.refusal = Some(words);
                 seen.resource = Arc::clone(&resource);
                 let decision = decide(&seen, now);
@@ -126,8 +126,8 @@ impl Context {
                 Ok(AFTERWARDS)
             }
             // Nothing need tell of what was done: it may have changed nothing.
-            None if !acts.is_empty() => Ok(AFTERWARDS.min(decision.again)),
-            None => Ok(held.unwrap_or(decision.again).min(decision.again)),
+            None if !writes.is_empty() => Ok(AFTERWARDS.min(decision.requeue_after)),
+            None => Ok(held.unwrap_or(decision.requeue_after).min(decision.requeue_after)),
         }
     }
 
@@ -202,7 +202,7 @@ impl Context {
             Ok(event) => {
                 self.cache.health.heard(kind);
                 self.cache.take_resource(&event);
-                // Our own writes wake nobody: the pass that made them says when to look again.
+                // Our own writes wake nobody: the reconcile that made them says when to look again.
                 let is_own = matches!(&event, Event::Apply(resource) if self.is_own(resource));
                 (!is_own).then(|| stubs(&event))
             }
@@ -259,20 +259,20 @@ fn stubs(event: &Event<Raw>) -> Event<Stub> {
     }
 }
 
-async fn reconcile(stub: Arc<Stub>, context: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile_stub(stub: Arc<Stub>, context: Arc<Context>) -> Result<Action, Error> {
     let resource = context.cache.resource(&stub.namespace().unwrap_or_default(), &stub.name_any());
     // It was deleted, or is being listed anew: both come with an event.
     let Some(resource) = resource else { return Ok(Action::await_change()) };
     let started = Instant::now();
     let uid = stub.uid().unwrap_or_default();
     let result = match resource {
-        Ok(resource) => context.pass(Arc::new(resource)).await,
+        Ok(resource) => context.reconcile(Arc::new(resource)).await,
         Err(unreadable) => context.tell(&unreadable).await,
     };
     telemetry::record_pass(result.as_ref().map_or_else(Error::kind, |_| "ok"), started.elapsed());
-    let again = result?;
+    let requeue_after = result?;
     context.succeeded(&uid);
-    Ok(Action::requeue(again))
+    Ok(Action::requeue(requeue_after))
 }
 
 fn retry(resource: Arc<Stub>, error: &Error, context: Arc<Context>) -> Action {
@@ -325,14 +325,14 @@ pub async fn run(
     let objects = context.cache.watch(&client, namespace).map(|resource| Ok(ReconcileRequest::from(resource)));
     let queue = stream::select(own, objects).take_until(stop.boxed());
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    finish(kube::runtime::applier(reconcile_boxed, retry, context, store, queue, config)).await;
+    finish(kube::runtime::applier(reconcile_in_box, retry, context, store, queue, config)).await;
 }
 
-fn reconcile_boxed(
+fn reconcile_in_box(
     resource: Arc<Stub>,
     context: Arc<Context>,
 ) -> futures::future::BoxFuture<'static, Result<Action, Error>> {
-    reconcile(resource, context).boxed()
+    reconcile_stub(resource, context).boxed()
 }
 
 async fn finish<E: std::fmt::Display>(passes: impl Stream<Item = Result<(ObjectRef<Stub>, Action), E>>) {

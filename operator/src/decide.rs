@@ -1,33 +1,33 @@
 //! What follows from what was seen: pure, without a client, a clock or chance.
 //!
-//! The order of the acts is the order in which they are written, and at most one of them cannot be undone. Nothing that
+//! The order of the writes is the order in which they are written, and at most one of them cannot be undone. Nothing that
 //! runs is touched before what it would become has been checked: Secrets are there, the new image accepts the settings,
 //! the KMS wraps and unwraps. What cannot be known holds everything as it is.
 
-mod act;
 mod api_keys;
+mod assess;
 mod back;
 mod checks;
 pub mod conditions;
 mod deletion;
+mod desired;
 mod hitch;
-mod judge;
 mod pods;
 mod restart;
 mod roll;
 mod unreadable;
-mod wanted;
+mod write;
 
 use jiff::Timestamp;
 use std::time::Duration;
 
-pub use self::{
-    act::Act,
-    unreadable::{UNREADABLE, unreadable},
-};
 use self::{
-    conditions::{About, Finding},
-    wanted::Wanted,
+    conditions::{ConditionType, Finding},
+    desired::Desired,
+};
+pub use self::{
+    unreadable::{UNREADABLE, unreadable},
+    write::Write,
 };
 use crate::{
     crd::{DeletionPolicy, KmsStatus, ProgressDBStatus},
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// When nothing calls earlier.
-const AGAIN: Duration = Duration::from_secs(600);
+const SETTLED: Duration = Duration::from_secs(600);
 /// When something is awaited that no watch tells of.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -51,9 +51,9 @@ pub struct Decision {
     /// The whole status.
     pub status: ProgressDBStatus,
     /// The writes, in their order.
-    pub acts: Vec<Act>,
+    pub writes: Vec<Write>,
     /// When to look again, if nothing changes before.
-    pub again: Duration,
+    pub requeue_after: Duration,
 }
 
 /// What is found about each part.
@@ -81,12 +81,12 @@ pub(crate) struct Findings {
 
 /// The StatefulSet that would take the place of one that runs: to be tried before that is stopped.
 pub fn successor(seen: &Observed) -> Option<serde_json::Value> {
-    if seen.resource.metadata.deletion_timestamp.is_some() || judge::name_conflicts(seen).is_some() {
+    if seen.resource.metadata.deletion_timestamp.is_some() || assess::name_conflicts(seen).is_some() {
         return None;
     }
-    let wanted = Wanted::build(seen).ok()?;
-    let is_given_up = back::given_up(seen, &wanted).is_some();
-    roll::successor(seen, &wanted).filter(|_| !is_given_up)
+    let desired = Desired::build(seen).ok()?;
+    let is_given_up = back::given_up(seen, &desired).is_some();
+    roll::successor(seen, &desired).filter(|_| !is_given_up)
 }
 
 /// Decides what to do about a resource.
@@ -94,52 +94,52 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
     if seen.resource.metadata.deletion_timestamp.is_some() {
         return deletion::decide(seen, now);
     }
-    let mut acts = Vec::new();
-    acts.extend(finalizers(seen));
-    if let Some(blocked) = judge::name_conflicts(seen) {
-        return held(seen, acts, blocked, now);
+    let mut writes = Vec::new();
+    writes.extend(finalizers(seen));
+    if let Some(blocked) = assess::name_conflicts(seen) {
+        return held(seen, writes, blocked, now);
     }
-    let wanted = match Wanted::build(seen) {
-        Ok(wanted) => wanted,
+    let desired = match Desired::build(seen) {
+        Ok(desired) => desired,
         Err(problem) => {
             let findings = Findings { configuration: problem, ..Findings::before_anything(seen, now) };
-            return finish(seen, findings, acts, now);
+            return finish(seen, findings, writes, now);
         }
     };
-    acts.extend(judge::unwanted(seen, &wanted));
-    acts.extend(wanted.always.iter().filter_map(|object| apply_if_needed(seen, object)));
-    if let Some(keys) = wanted.api_keys.as_ref().filter(|_| !judge::has_keys(seen)) {
-        acts.push(Act::CreateKeys(keys.clone()));
+    writes.extend(assess::unwanted(seen, &desired));
+    writes.extend(desired.always.iter().filter_map(|object| apply_if_needed(seen, object)));
+    if let Some(keys) = desired.api_keys.as_ref().filter(|_| !assess::has_keys(seen)) {
+        writes.push(Write::CreateKeys(keys.clone()));
     }
-    acts.extend(wanted.api_keys.as_ref().and_then(|keys| judge::labels_back(seen, keys)));
-    let storage = judge::storage(seen, &wanted, &mut acts, now);
-    if let Some(given_up) = back::given_up(seen, &wanted) {
-        return go_back(seen, &wanted, given_up, storage, acts, now);
+    writes.extend(desired.api_keys.as_ref().and_then(|keys| assess::labels_back(seen, keys)));
+    let storage = assess::storage(seen, &desired, &mut writes, now);
+    if let Some(given_up) = back::given_up(seen, &desired) {
+        return go_back(seen, &desired, given_up, storage, writes, now);
     }
-    let secrets = judge::secrets(seen);
-    let impossible = judge::trial(seen);
+    let secrets = assess::secrets(seen);
+    let impossible = assess::trial(seen);
     let lacking = secrets.0.or_else(|| api_keys::lost(seen));
     if lacking.is_some() {
-        acts.extend(judge::former_checks(seen, &wanted.config_check));
+        writes.extend(assess::former_checks(seen, &desired.config_check));
     }
     // What the API server refuses of the server's pod it refuses of a check's.
     let mut none = Vec::new();
-    let checks = if impossible.is_some() { &mut none } else { &mut acts };
-    judge::check_settings(seen, &wanted, checks, now);
+    let checks = if impossible.is_some() { &mut none } else { &mut writes };
+    assess::check_settings(seen, &desired, checks, now);
     let configuration = lacking.or(impossible);
-    let configuration = configuration.unwrap_or_else(|| judge::configuration(seen, &wanted, checks, now));
+    let configuration = configuration.unwrap_or_else(|| assess::configuration(seen, &desired, checks, now));
     let keys =
-        wanted.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| judge::keys(seen, check, checks, now)));
-    let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && judge::has_volume(seen);
-    acts.extend(back::forget(seen, &wanted));
-    let is_behind = match back::give_up(seen, &wanted, now) {
-        Some(act) => {
-            acts.push(act);
+        desired.kms_check.as_ref().map(|check| secrets.1.unwrap_or_else(|| assess::keys(seen, check, checks, now)));
+    let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && assess::has_volume(seen);
+    writes.extend(back::forget(seen, &desired));
+    let is_behind = match back::give_up(seen, &desired, now) {
+        Some(write) => {
+            writes.push(write);
             true
         }
-        None => roll::roll(seen, &wanted, may_start, &mut acts, || back::keep(seen, &wanted, now)),
+        None => roll::roll(seen, &desired, may_start, &mut writes, || back::keep(seen, &desired, now)),
     };
-    let server = judge::server(seen, now);
+    let server = assess::server(seen, now);
     finish(
         seen,
         Findings {
@@ -150,10 +150,10 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
             api_keys: api_keys::refused(seen).map(|finding| (finding, api_keys::is_overdue(seen, now))),
             is_behind,
             blocked: None,
-            refused: judge::refusal(seen),
-            contested: judge::contest(seen),
+            refused: assess::refusal(seen),
+            contested: assess::contest(seen),
         },
-        acts,
+        writes,
         now,
     )
 }
@@ -161,29 +161,29 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
 /// Whether the KMS is to be tried in a way in which it was not tried yet.
 pub fn awaits_kms_check(seen: &Observed) -> bool {
     let name = |job: serde_json::Value| job.pointer("/metadata/name")?.as_str().map(str::to_owned);
-    let wanted = seen.resource.spec.kms.as_ref().and_then(|_| Wanted::build(seen).ok());
-    let check = wanted.and_then(|wanted| wanted.kms_check).and_then(name);
+    let desired = seen.resource.spec.kms.as_ref().and_then(|_| Desired::build(seen).ok());
+    let check = desired.and_then(|desired| desired.kms_check).and_then(name);
     check.is_some_and(|check| seen.job(&check).is_none())
 }
 
 /// Starts again what ran before: that has been tried already.
 fn go_back(
     seen: &Observed,
-    wanted: &Wanted,
+    desired: &Desired,
     given_up: Finding,
     storage: Finding,
-    mut acts: Vec<Act>,
+    mut writes: Vec<Write>,
     now: Timestamp,
 ) -> Decision {
-    if let Some(instead) = back::instead(seen, wanted) {
-        roll::roll(seen, &instead, judge::has_volume(seen), &mut acts, || None);
+    if let Some(instead) = back::instead(seen, desired) {
+        roll::roll(seen, &instead, assess::has_volume(seen), &mut writes, || None);
     }
-    let keys = wanted
+    let keys = desired
         .kms_check
         .as_ref()
-        .map(|check| judge::secrets(seen).1.unwrap_or_else(|| judge::keys(seen, check, &mut acts, now)));
+        .map(|check| assess::secrets(seen).1.unwrap_or_else(|| assess::keys(seen, check, &mut writes, now)));
     let findings = Findings { configuration: given_up, storage, keys, ..Findings::before_anything(seen, now) };
-    finish(seen, findings, acts, now)
+    finish(seen, findings, writes, now)
 }
 
 impl Findings {
@@ -193,47 +193,47 @@ impl Findings {
             configuration: unknown(),
             storage: unknown(),
             keys: seen.resource.spec.kms.as_ref().map(|_| unknown()),
-            server: judge::server(seen, now),
+            server: assess::server(seen, now),
             api_keys: None,
             is_behind: true,
             blocked: None,
-            refused: judge::refusal(seen),
-            contested: judge::contest(seen),
+            refused: assess::refusal(seen),
+            contested: assess::contest(seen),
         }
     }
 }
 
-fn held(seen: &Observed, acts: Vec<Act>, blocked: Finding, now: Timestamp) -> Decision {
+fn held(seen: &Observed, writes: Vec<Write>, blocked: Finding, now: Timestamp) -> Decision {
     let findings = Findings { blocked: Some(blocked), ..Findings::before_anything(seen, now) };
-    finish(seen, findings, acts, now)
+    finish(seen, findings, writes, now)
 }
 
 /// The finalizer is there exactly as long as deletion has something to do: with the data, or to let go of the claim.
-fn finalizers(seen: &Observed) -> Option<Act> {
+fn finalizers(seen: &Observed) -> Option<Write> {
     let has = seen.resource.metadata.finalizers.clone().unwrap_or_default();
     let mut wants: Vec<String> = has.iter().filter(|name| *name != FINALIZER).cloned().collect();
     if seen.resource.spec.deletion_policy != DeletionPolicy::Retain || deletion::release_claim(seen).is_some() {
         wants.push(FINALIZER.to_owned());
     }
     let same = has.len() == wants.len() && has.iter().all(|name| wants.contains(name));
-    (!same).then_some(Act::SetFinalizers(wants))
+    (!same).then_some(Write::SetFinalizers(wants))
 }
 
 /// Applies an object if it is not there or not as it should be.
-pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Act> {
+pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Write> {
     let kind = Kind::of(object)?;
     let name = object.pointer("/metadata/name")?.as_str()?;
     let desired = drift::with_applied_hash(object.clone());
-    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Act::Apply(desired)) };
+    let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Write::Apply(desired)) };
     let is_in_vain = || seen.pasts.get(live.uid()).is_some_and(|past| past.forbids(&desired, &live.0));
     if drift::object_is_subset_of(&desired, &live.0) || is_in_vain() {
         return None;
     }
     if let Some(patch) = drift::correction(object, &live.0) {
         let (uid, version) = (live.uid().to_owned(), live.version().to_owned());
-        return Some(Act::Correct { kind, name: name.to_owned(), uid, version, patch });
+        return Some(Write::Correct { kind, name: name.to_owned(), uid, version, patch });
     }
-    Some(Act::Apply(with_uid(desired, live)))
+    Some(Write::Apply(with_uid(desired, live)))
 }
 
 fn with_uid(mut object: serde_json::Value, live: &Live) -> serde_json::Value {
@@ -242,22 +242,22 @@ fn with_uid(mut object: serde_json::Value, live: &Live) -> serde_json::Value {
 }
 
 /// The status, and when to look again.
-fn finish(seen: &Observed, findings: Findings, acts: Vec<Act>, now: Timestamp) -> Decision {
+fn finish(seen: &Observed, findings: Findings, writes: Vec<Write>, now: Timestamp) -> Decision {
     let rests = seen.secrets.is_empty() && !findings.waits() && seen.answer_is_known() && seen.verdict_is_known();
-    let again = match rests {
+    let requeue_after = match rests {
         _ if findings.api_keys.is_some() => VERY_SOON,
         _ if back::is_open(seen) || findings.starts() => VERY_SOON,
-        true => AGAIN,
+        true => SETTLED,
         false => SOON,
     };
-    let again = seen.pasts.values().filter_map(|past| past.until).fold(again, Duration::min);
-    Decision { status: status(seen, &findings, &acts, now), acts, again }
+    let requeue_after = seen.pasts.values().filter_map(|past| past.until).fold(requeue_after, Duration::min);
+    Decision { status: status(seen, &findings, &writes, now), writes, requeue_after }
 }
 
 impl Findings {
     fn waits(&self) -> bool {
         let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)];
-        let rests = |finding: &Finding| finding.holds() || finding.reason == judge::RESTART_TO_GROW;
+        let rests = |finding: &Finding| finding.holds() || finding.reason == assess::RESTART_TO_GROW;
         let all_hold = parts.into_iter().flatten().all(rests);
         !all_hold || self.blocked.is_some() || self.refused.is_some()
     }
@@ -273,7 +273,7 @@ impl Findings {
     fn stalled(&self) -> Option<&Finding> {
         let needs_hands = |finding: &&Finding| finding.fails();
         let parts = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref()];
-        let server = Some(&self.server).filter(|server| !judge::PASSING.contains(&server.reason) && server.fails());
+        let server = Some(&self.server).filter(|server| !assess::PASSING.contains(&server.reason) && server.fails());
         self.blocked
             .as_ref()
             .or(self.refused.as_ref())
@@ -284,35 +284,35 @@ impl Findings {
     }
 }
 
-fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) -> ProgressDBStatus {
+fn status(seen: &Observed, findings: &Findings, writes: &[Write], now: Timestamp) -> ProgressDBStatus {
     let resource = &seen.resource;
     let old = resource.status.clone().unwrap_or_default();
     let is_suspended = resource.spec.suspend;
-    let works = !acts.is_empty() || findings.waits() || findings.is_behind;
+    let works = !writes.is_empty() || findings.waits() || findings.is_behind;
     let stalled = findings.stalled();
     let ready = ready(findings, is_suspended);
     let mut written = vec![
-        (About::Ready, ready.clone()),
-        (About::Available, findings.server.clone()),
-        (About::ConfigurationValid, findings.configuration.clone()),
-        (About::StorageReady, findings.storage.clone()),
-        (About::Suspended, suspended(is_suspended)),
+        (ConditionType::Ready, ready.clone()),
+        (ConditionType::Available, findings.server.clone()),
+        (ConditionType::ConfigurationValid, findings.configuration.clone()),
+        (ConditionType::StorageReady, findings.storage.clone()),
+        (ConditionType::Suspended, suspended(is_suspended)),
         (
-            About::Stalled,
+            ConditionType::Stalled,
             match stalled {
                 Some(finding) => Finding::yes(finding.reason, finding.message.clone()),
                 None => Finding::no("NothingInTheWay", "nothing needs a hand"),
             },
         ),
         (
-            About::Reconciling,
-            match works && stalled.is_none() && !(is_suspended && seen.pod().is_none() && acts.is_empty()) {
+            ConditionType::Reconciling,
+            match works && stalled.is_none() && !(is_suspended && seen.pod().is_none() && writes.is_empty()) {
                 true => Finding::yes("Working", ready.message.clone()),
                 false => Finding::no("Settled", "there is nothing to do"),
             },
         ),
     ];
-    written.extend(findings.keys.clone().map(|finding| (About::KeyManagementReady, finding)));
+    written.extend(findings.keys.clone().map(|finding| (ConditionType::KeyManagementReady, finding)));
     let generation = resource.metadata.generation;
     let pod = seen.pod().filter(|pod| !pod.is_deleted());
     let set = seen.stateful_set();
@@ -333,16 +333,16 @@ fn status(seen: &Observed, findings: &Findings, acts: &[Act], now: Timestamp) ->
         data_format: seen.answer.as_ref().map(|answer| answer.format).or_else(|| kept.and_then(|old| old.data_format)),
         replicas: set.and_then(|set| set.at("/spec/replicas").as_i64()).and_then(|count| i32::try_from(count).ok()),
         ready_replicas: Some(i32::from(findings.server.holds())),
-        service: Some(wanted::service_address(resource)),
+        service: Some(desired::service_address(resource)),
         claim: seen.claim().map(|claim| claim.name().to_owned()).or(old.claim),
         size: asked_size(seen).or(old.size),
         api_keys: api_keys::status(seen),
         operator: seen.installation.as_ref().map(ToString::to_string).or(old.operator),
         kms: findings.keys.as_ref().map(|finding| KmsStatus {
-            provider: wanted::provider(resource),
-            ok: match finding.truth {
-                conditions::Truth::Unknown => None,
-                truth => Some(truth == conditions::Truth::True),
+            provider: desired::provider(resource),
+            ok: match finding.status {
+                conditions::ConditionStatus::Unknown => None,
+                status => Some(status == conditions::ConditionStatus::True),
             },
             key_id: seen.kms_key.clone().or_else(|| old.kms.and_then(|kms| kms.key_id)),
         }),
@@ -395,7 +395,7 @@ fn phase(findings: &Findings, is_stalled: bool, is_suspended: bool) -> &'static 
 
 /// Whether this is the reason of something that does not last: no need to warn.
 pub fn is_ordinary(reason: &str) -> bool {
-    judge::PASSING.contains(&reason) || ["Updating", "Deleting"].contains(&reason)
+    assess::PASSING.contains(&reason) || ["Updating", "Deleting"].contains(&reason)
 }
 
 impl Observed {

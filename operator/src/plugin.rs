@@ -19,7 +19,7 @@ use crate::{
     args::{PLUGIN, PluginArgs, PluginCommand},
     clock::Clock,
     crd::ProgressDB,
-    decide::conditions::About,
+    decide::conditions::ConditionType,
     kind::Kind,
     objects::{API_PORT, api_key_secret, keys_of, labels, names},
 };
@@ -205,7 +205,7 @@ async fn forward(client: &Client, namespace: &str, name: &str, port: u16, out: &
 fn why_not(resource: &ProgressDB) -> String {
     let name = resource.name_any();
     let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let ready = conditions.into_iter().find(|condition| condition.type_ == About::Ready.name());
+    let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.name());
     let why = ready.filter(|ready| ready.status != "True").map(|ready| ready.message.as_str());
     format!("the server of {name} does not run: {}", why.unwrap_or("its pod has not started yet, try again"))
 }

@@ -1,5 +1,5 @@
 //! What the API server refused to do, and when it is asked again: after a second, then after twice as long each time, and
-//! every minute in the end. Until then nothing is asked, whatever wakes a pass, and the condition stays as it is.
+//! every minute in the end. Until then nothing is asked, whatever triggers a reconcile, and the condition stays as it is.
 
 use std::{
     collections::HashMap,
@@ -9,29 +9,29 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::Act;
+use crate::decide::Write;
 
 /// The first wait, and the longest.
 const WAIT: (i64, i64) = (1, 60);
 
-/// One act that was refused.
+/// One write that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What was being done, and the API server's message.
     pub message: String,
-    /// Which act it was.
-    act: String,
+    /// Which write it was.
+    identity: String,
     times: u32,
     at: Timestamp,
 }
 
 impl Refusal {
-    /// Those of the acts that may be done now, and how long the others wait.
-    pub fn hold<'a>(&self, acts: &'a [Act], now: Timestamp) -> (&'a [Act], Option<Duration>) {
-        let index = acts.iter().position(|act| act.identity() == self.act);
+    /// Those of the writes that may be done now, and how long the others wait.
+    pub fn hold<'a>(&self, writes: &'a [Write], now: Timestamp) -> (&'a [Write], Option<Duration>) {
+        let index = writes.iter().position(|write| write.identity() == self.identity);
         match index.zip(self.left(now)) {
-            Some((index, left)) => (&acts[..index], Some(left)),
-            None => (acts, None),
+            Some((index, left)) => (&writes[..index], Some(left)),
+            None => (writes, None),
         }
     }
 
@@ -43,7 +43,7 @@ impl Refusal {
     }
 }
 
-/// The act of each resource that was refused last, by the resource's uid.
+/// The write of each resource that was refused last, by the resource's uid.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<String, Refusal>>);
 
@@ -54,11 +54,11 @@ impl Refusals {
     }
 
     /// Notes a refusal; says how long to wait.
-    pub fn note(&self, uid: &str, act: &Act, message: String, now: Timestamp) -> Duration {
+    pub fn note(&self, uid: &str, write: &Write, message: String, now: Timestamp) -> Duration {
         let mut refusals = self.lock();
-        let act = act.identity();
-        let times = refusals.get(uid).filter(|before| before.act == act).map_or(0, |before| before.times) + 1;
-        let refusal = Refusal { message, act, times, at: now };
+        let identity = write.identity();
+        let times = refusals.get(uid).filter(|before| before.identity == identity).map_or(0, |before| before.times) + 1;
+        let refusal = Refusal { message, identity, times, at: now };
         let left = refusal.left(now).unwrap_or_default();
         refusals.insert(uid.to_owned(), refusal);
         left
@@ -86,11 +86,11 @@ mod tests {
 
     #[test]
     fn the_same_is_asked_again_after_twice_as_long_and_every_minute_in_the_end() {
-        let (refusals, acts) = (Refusals::default(), [Act::Create(json!({ "a": 1 }))]);
+        let (refusals, writes) = (Refusals::default(), [Write::Create(json!({ "a": 1 }))]);
         let asked = (0..300).filter(|second| {
-            let may = refusals.of("a").is_none_or(|refusal| !refusal.hold(&acts, at(*second)).0.is_empty());
+            let may = refusals.of("a").is_none_or(|refusal| !refusal.hold(&writes, at(*second)).0.is_empty());
             if may {
-                refusals.note("a", &acts[0], "no".into(), at(*second));
+                refusals.note("a", &writes[0], "no".into(), at(*second));
             }
             may
         });
@@ -100,12 +100,12 @@ mod tests {
     #[test]
     fn what_comes_before_the_refused_act_is_done_and_another_act_does_not_wait() {
         let refusals = Refusals::default();
-        let act = |number: u32| Act::Create(json!({ "number": number }));
-        refusals.note("a", &act(2), "no".into(), at(0));
+        let write = |number: u32| Write::Create(json!({ "number": number }));
+        refusals.note("a", &write(2), "no".into(), at(0));
         let refusal = refusals.of("a").unwrap();
-        let acts = [act(1), act(2), act(3)];
-        assert_eq!(refusal.hold(&acts, at(0)), (&acts[..1], Some(Duration::from_secs(1))));
-        assert_eq!(refusal.hold(&acts[2..], at(0)), (&acts[2..], None));
-        assert_eq!(refusal.hold(&acts, at(-1)), (&acts[..], None));
+        let writes = [write(1), write(2), write(3)];
+        assert_eq!(refusal.hold(&writes, at(0)), (&writes[..1], Some(Duration::from_secs(1))));
+        assert_eq!(refusal.hold(&writes[2..], at(0)), (&writes[2..], None));
+        assert_eq!(refusal.hold(&writes, at(-1)), (&writes[..], None));
     }
 }

@@ -1,6 +1,6 @@
 //! Tells what was decided: one Event for each transition, then the status.
 //!
-//! The name of an Event follows from the transition it tells of, so that a pass that is repeated tells it once. The
+//! The name of an Event follows from the transition it tells of, so that a repeated reconcile tells it once. The
 //! status is written at the version that was read: whoever decided on something older decides again.
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use crate::{
     crd::{ProgressDB, ProgressDBStatus},
     decide::{
         UNREADABLE,
-        conditions::{About, WARNED},
+        conditions::{ConditionType, WARNED},
         is_ordinary,
     },
     error::Error,
@@ -94,7 +94,7 @@ fn transitions(resource: &ObjectMeta, old: &[Condition], new: &[Condition], now:
                 None => condition.status == "True",
             };
             // Of what cannot be read one thing is to be said, and once.
-            let is_repeated = condition.reason == UNREADABLE && condition.type_ != About::Stalled.name();
+            let is_repeated = condition.reason == UNREADABLE && condition.type_ != ConditionType::Stalled.name();
             (is_news && !is_repeated).then(|| transition(resource, before, condition, now))
         })
         .collect()
@@ -103,9 +103,9 @@ fn transitions(resource: &ObjectMeta, old: &[Condition], new: &[Condition], now:
 fn transition(resource: &ObjectMeta, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
     let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
     let what = format!("{:?} {} {:?} {} {}", resource.uid, condition.type_, from, condition.status, condition.reason);
-    let is_abnormal = About::ABNORMAL.iter().any(|about| about.name() == condition.type_);
+    let is_abnormal = ConditionType::ABNORMAL.iter().any(|about| about.name() == condition.type_);
     let is_bad = if is_abnormal {
-        condition.type_ == About::Stalled.name() && condition.status == "True"
+        condition.type_ == ConditionType::Stalled.name() && condition.status == "True"
     } else {
         (condition.status == "False" && !is_ordinary(&condition.reason)) || condition.reason == WARNED
     };

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::conditions::{About, Finding};
+use super::conditions::{ConditionType, Finding};
 use crate::{
     crd::ApiKeysStatus,
     kind::Kind,
@@ -84,7 +84,7 @@ fn told(seen: &Observed) -> Option<String> {
 
 fn condition(seen: &Observed) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let conditions = &seen.resource.status.as_ref()?.conditions;
-    conditions.iter().find(|condition| condition.type_ == About::Ready.name())
+    conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.name())
 }
 
 /// What the status says: the state of the Secret that was accepted with everything that the server needs in it.

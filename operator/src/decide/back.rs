@@ -16,7 +16,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Act, apply_if_needed, conditions::Finding, hitch::Hitch, wanted::Wanted};
+use super::{Write, apply_if_needed, conditions::Finding, desired::Desired, hitch::Hitch};
 use crate::{
     kind::Kind,
     objects::{SERVER, labels::ROLL, names},
@@ -48,8 +48,8 @@ fn former(seen: &Observed) -> Option<&Live> {
 }
 
 /// Why what should run was given up, if it was.
-pub(super) fn given_up(seen: &Observed, wanted: &Wanted) -> Option<Finding> {
-    let former = former(seen).filter(|former| former.annotation(TRIED) == Some(&wanted.roll))?;
+pub(super) fn given_up(seen: &Observed, desired: &Desired) -> Option<Finding> {
+    let former = former(seen).filter(|former| former.annotation(TRIED) == Some(&desired.roll))?;
     let why = former.annotation(FAILED)?;
     let message = format!(
         "what was asked for could not be started within a minute, so what ran before was started again; correct the spec, \
@@ -59,21 +59,21 @@ pub(super) fn given_up(seen: &Observed, wanted: &Wanted) -> Option<Finding> {
 }
 
 /// What runs instead of a successor that was given up.
-pub(super) fn instead(seen: &Observed, wanted: &Wanted) -> Option<Wanted> {
+pub(super) fn instead(seen: &Observed, desired: &Desired) -> Option<Desired> {
     let former = former(seen)?;
     let template: Value = serde_json::from_str(former.at("/data").get(TEMPLATE)?.as_str()?).ok()?;
-    let mut instead = wanted.clone();
+    let mut instead = desired.clone();
     instead.roll = template.pointer("/metadata/annotations")?.get(ROLL)?.as_str()?.to_owned();
     instead.config_map["data"][SETTINGS] = former.at("/data").get(SETTINGS)?.clone();
     instead.stateful_set["spec"]["template"] = template;
     Some(instead)
 }
 
-/// Keeps what ran before, as the first act of starting its successor.
-pub(super) fn keep(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Option<Act> {
+/// Keeps what ran before, as the first write of starting its successor.
+pub(super) fn keep(seen: &Observed, desired: &Desired, now: Timestamp) -> Option<Write> {
     let set = seen.stateful_set()?;
     let data = match former(seen) {
-        Some(former) if is_under_way(former, wanted, now) => return None,
+        Some(former) if is_under_way(former, desired, now) => return None,
         // What it holds has run; what the StatefulSet holds may not have.
         Some(former) => former.at("/data").clone(),
         None => {
@@ -82,40 +82,40 @@ pub(super) fn keep(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Option<A
             json!({ SETTINGS: settings, TEMPLATE: without_nulls(set.at("/spec/template").clone()).to_string() })
         }
     };
-    let annotations = json!({ TRIED: wanted.roll, TRIED_AT: now.to_string() });
-    write(seen, wanted, data, annotations)
+    let annotations = json!({ TRIED: desired.roll, TRIED_AT: now.to_string() });
+    write(seen, desired, data, annotations)
 }
 
 /// Whether this very start was begun a moment ago.
-fn is_under_way(former: &Live, wanted: &Wanted, now: Timestamp) -> bool {
+fn is_under_way(former: &Live, desired: &Desired, now: Timestamp) -> bool {
     let at = former.annotation(TRIED_AT).and_then(|at| at.parse::<Timestamp>().ok());
-    let is_tried = former.annotation(TRIED) == Some(&wanted.roll) && former.annotation(FAILED).is_none();
+    let is_tried = former.annotation(TRIED) == Some(&desired.roll) && former.annotation(FAILED).is_none();
     is_tried && at.is_some_and(|at| now.duration_since(at) < PATIENCE)
 }
 
 /// Says that the successor has failed, once it has.
-pub(super) fn give_up(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Option<Act> {
+pub(super) fn give_up(seen: &Observed, desired: &Desired, now: Timestamp) -> Option<Write> {
     let former = former(seen).filter(|_| !seen.resource.spec.suspend)?;
     let tried_at: Timestamp = former.annotation(TRIED_AT)?.parse().ok()?;
-    let is_tried = former.annotation(TRIED) == Some(&wanted.roll) && former.annotation(FAILED).is_none();
+    let is_tried = former.annotation(TRIED) == Some(&desired.roll) && former.annotation(FAILED).is_none();
     if !is_tried || now.duration_since(tried_at) < PATIENCE {
         return None;
     }
-    let why = hitch(seen, wanted, now)?;
-    let annotations = json!({ TRIED: wanted.roll, TRIED_AT: tried_at.to_string(), FAILED: why });
-    write(seen, wanted, former.at("/data").clone(), annotations)
+    let why = hitch(seen, desired, now)?;
+    let annotations = json!({ TRIED: desired.roll, TRIED_AT: tried_at.to_string(), FAILED: why });
+    write(seen, desired, former.at("/data").clone(), annotations)
 }
 
 /// Why the successor does not run; `None` if it does, or if nothing is known against it.
-fn hitch(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Option<String> {
+fn hitch(seen: &Observed, desired: &Desired, now: Timestamp) -> Option<String> {
     let set = seen.stateful_set()?;
-    let is_asked_for = set.at("/spec/template/metadata/annotations").get(ROLL) == Some(&json!(wanted.roll));
+    let is_asked_for = set.at("/spec/template/metadata/annotations").get(ROLL) == Some(&json!(desired.roll));
     let Some(pod) = seen.pod() else {
         let said = Hitch::of("StatefulSet", seen, set, now).map(|hitch| hitch.message);
         let refused = seen.refusal.clone().filter(|_| !is_asked_for);
         return said.or(refused).or_else(|| is_asked_for.then(|| "no pod was made".to_owned()));
     };
-    let is_new = pod.annotation(ROLL) == Some(&wanted.roll) && !pod.is_deleted();
+    let is_new = pod.annotation(ROLL) == Some(&desired.roll) && !pod.is_deleted();
     let container = pod.container(SERVER);
     let has_run = !container["state"]["running"].is_null()
         || !container["lastState"]["terminated"].is_null()
@@ -125,12 +125,12 @@ fn hitch(seen: &Observed, wanted: &Wanted, now: Timestamp) -> Option<String> {
 }
 
 /// Forgets what ran before, once what should run is ready.
-pub(super) fn forget(seen: &Observed, wanted: &Wanted) -> Option<Act> {
+pub(super) fn forget(seen: &Observed, desired: &Desired) -> Option<Write> {
     let former = former(seen)?;
-    let pod = seen.pod().filter(|pod| pod.annotation(ROLL) == Some(&wanted.roll) && !pod.is_deleted())?;
+    let pod = seen.pod().filter(|pod| pod.annotation(ROLL) == Some(&desired.roll) && !pod.is_deleted())?;
     let is_ready = pod.condition("Ready").is_some_and(|(status, ..)| status == "True");
     let name = former.name().to_owned();
-    is_ready.then(|| Act::Delete { kind: Kind::ConfigMap, name, uid: former.uid().to_owned() })
+    is_ready.then(|| Write::Delete { kind: Kind::ConfigMap, name, uid: former.uid().to_owned() })
 }
 
 /// Whether a start is under way whose outcome is not known.
@@ -139,15 +139,15 @@ pub(super) fn is_open(seen: &Observed) -> bool {
 }
 
 /// The ConfigMap: as that of the settings, under its own name.
-fn write(seen: &Observed, wanted: &Wanted, data: Value, annotations: Value) -> Option<Act> {
-    let mut object = wanted.config_map.clone();
+fn write(seen: &Observed, desired: &Desired, data: Value, annotations: Value) -> Option<Write> {
+    let mut object = desired.config_map.clone();
     let name = names::former(seen.resource.metadata.name.as_deref().unwrap_or_default());
     object["metadata"]["name"] = json!(name);
     object["metadata"]["annotations"] = annotations;
     object["data"] = data;
     match former(seen) {
         Some(_) => apply_if_needed(seen, &object),
-        None => Some(Act::Create(object)),
+        None => Some(Write::Create(object)),
     }
 }
 

@@ -13,7 +13,7 @@ pub const WARNED: &str = "AcceptedWithWarnings";
 
 /// What a condition is about; the order is that of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum About {
+pub enum ConditionType {
     /// The server takes requests as it was last asked to be.
     Ready,
     /// The server takes requests.
@@ -32,7 +32,7 @@ pub enum About {
     Suspended,
 }
 
-impl About {
+impl ConditionType {
     /// As `type` names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl About {
 
 /// Whether it is so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// It is so.
     True,
     /// It is not so.
@@ -62,7 +62,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl Truth {
+impl ConditionStatus {
     /// As `status` names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Truth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Whether it is so.
-    pub truth: Truth,
+    pub status: ConditionStatus,
     /// One word in CamelCase, for programs.
     pub reason: &'static str,
     /// For people: what is the matter, and what to do.
@@ -87,33 +87,33 @@ pub struct Finding {
 impl Finding {
     /// It is so.
     pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth: Truth::True, reason, message: message.into() }
+        Self { status: ConditionStatus::True, reason, message: message.into() }
     }
 
     /// It is not so.
     pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth: Truth::False, reason, message: message.into() }
+        Self { status: ConditionStatus::False, reason, message: message.into() }
     }
 
     /// Nobody knows yet.
     pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth: Truth::Unknown, reason, message: message.into() }
+        Self { status: ConditionStatus::Unknown, reason, message: message.into() }
     }
 
     /// Whether it is so.
     pub fn holds(&self) -> bool {
-        self.truth == Truth::True
+        self.status == ConditionStatus::True
     }
 
     /// Whether it is not so.
     pub fn fails(&self) -> bool {
-        self.truth == Truth::False
+        self.status == ConditionStatus::False
     }
 }
 
 /// The conditions as they are written: sorted, with the time of the last change of each.
 pub fn write(
-    findings: Vec<(About, Finding)>,
+    findings: Vec<(ConditionType, Finding)>,
     old: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
@@ -123,12 +123,18 @@ pub fn write(
     findings.into_iter().map(|(about, finding)| write_one(about, finding, old, generation, now)).collect()
 }
 
-fn write_one(about: About, finding: Finding, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+fn write_one(
+    about: ConditionType,
+    finding: Finding,
+    old: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
     let before = old.iter().find(|condition| condition.type_ == about.name());
-    let unchanged = before.filter(|condition| condition.status == finding.truth.name());
+    let unchanged = before.filter(|condition| condition.status == finding.status.name());
     Condition {
         type_: about.name().to_owned(),
-        status: finding.truth.name().to_owned(),
+        status: finding.status.name().to_owned(),
         reason: finding.reason.to_owned(),
         message: shortened(finding.message),
         observed_generation: generation,
@@ -156,7 +162,7 @@ mod tests {
     }
 
     fn ready(finding: Finding, old: &[Condition], now: i64) -> Vec<Condition> {
-        write(vec![(About::Ready, finding)], old, Some(1), at(now))
+        write(vec![(ConditionType::Ready, finding)], old, Some(1), at(now))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::conditions::{self, About, Finding};
+use super::conditions::{self, ConditionType, Finding};
 use crate::crd::{ProgressDBStatus, Unreadable};
 
 /// The reason of its conditions.
@@ -16,10 +16,10 @@ pub fn unreadable(resource: &Unreadable, now: Timestamp) -> ProgressDBStatus {
         format!("the operator cannot read this resource and leaves everything as it is: correct {}", resource.why);
     let no = || Finding::no(UNREADABLE, message.clone());
     let findings = vec![
-        (About::Ready, no()),
-        (About::ConfigurationValid, no()),
-        (About::Reconciling, no()),
-        (About::Stalled, Finding::yes(UNREADABLE, message.clone())),
+        (ConditionType::Ready, no()),
+        (ConditionType::ConfigurationValid, no()),
+        (ConditionType::Reconciling, no()),
+        (ConditionType::Stalled, Finding::yes(UNREADABLE, message.clone())),
     ];
     let mut conditions = conditions::write(findings, &old.conditions, generation, now);
     let others = old.conditions.iter().filter(|known| !conditions.iter().any(|new| new.type_ == known.type_));

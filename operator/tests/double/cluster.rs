@@ -197,7 +197,7 @@ impl Cluster {
         for resource in self.operator.resources.values() {
             let resource: ProgressDB =
                 serde_json::from_value(Value::clone(resource)).expect("the resource fits its type");
-            errors.extend(self.operator.context.pass(Arc::new(resource)).await.err());
+            errors.extend(self.operator.context.reconcile(Arc::new(resource)).await.err());
         }
         errors
     }

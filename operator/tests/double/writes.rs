@@ -7,7 +7,7 @@ use progressdb_operator::{
     apply::Writer,
     clock::Clock,
     crd::ProgressDB,
-    decide::Act,
+    decide::Write,
     kind::Kind,
     lease::{Candidate, Leadership},
     observe::Cache,
@@ -18,10 +18,10 @@ use crate::{api::Key, cluster::Cluster};
 
 const FORMER: &str = "00000000-0000-4000-8000-000000009999";
 
-async fn write(cluster: &Cluster, leadership: Leadership, act: Act) -> &'static str {
+async fn apply(cluster: &Cluster, leadership: Leadership, write: Write) -> &'static str {
     let writer = Writer { client: cluster.server.client(), leadership, cache: Arc::new(Cache::default()) };
     let resource: ProgressDB = serde_json::from_value(cluster.get("ProgressDB", "db").unwrap()).unwrap();
-    let applied = writer.apply(&resource, &[act], Timestamp::UNIX_EPOCH).await;
+    let applied = writer.apply(&resource, &[write], Timestamp::UNIX_EPOCH).await;
     applied.failure.map_or("done", |(_, error)| error.kind())
 }
 
@@ -32,18 +32,18 @@ async fn installed(more: Value) -> Cluster {
     cluster
 }
 
-/// What is left of an object after an act that should be refused.
-async fn refused(cluster: &Cluster, kind: &str, name: &str, act: Act) {
+/// What is left of an object after a write that should be refused.
+async fn refused(cluster: &Cluster, kind: &str, name: &str, write: Write) {
     let before = cluster.get(kind, name);
     assert!(before.is_some(), "{kind} {name} is there");
-    assert_eq!(write(cluster, Leadership::alone(), act).await, "stale");
+    assert_eq!(apply(cluster, Leadership::alone(), write).await, "stale");
     assert_eq!(cluster.get(kind, name), before);
 }
 
 #[tokio::test]
 async fn what_is_meant_for_a_former_object_does_not_touch_its_successor() {
     let cluster = installed(json!({})).await;
-    let delete = Act::Delete { kind: Kind::Job, name: "other".into(), uid: FORMER.into() };
+    let delete = Write::Delete { kind: Kind::Job, name: "other".into(), uid: FORMER.into() };
     let job = Key::new("Job", "ns", "other");
     cluster.server.with(|store| store.create(&job, json!({ "spec": {} }), BTreeMap::new()).unwrap());
     refused(&cluster, "Job", "other", delete).await;
@@ -51,16 +51,16 @@ async fn what_is_meant_for_a_former_object_does_not_touch_its_successor() {
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "db", "namespace": "ns", "uid": FORMER }, "spec": { "type": "NodePort" },
     });
-    refused(&cluster, "Service", "db", Act::Apply(service)).await;
+    refused(&cluster, "Service", "db", Write::Apply(service)).await;
     let version = cluster.get("StatefulSet", "db").unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    refused(&cluster, "StatefulSet", "db", Act::Stop { uid: FORMER.into(), version }).await;
+    refused(&cluster, "StatefulSet", "db", Write::Stop { uid: FORMER.into(), version }).await;
 }
 
 #[tokio::test]
 async fn a_stop_that_was_decided_on_an_older_version_is_refused() {
     let cluster = installed(json!({})).await;
     let uid = cluster.get("StatefulSet", "db").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-    refused(&cluster, "StatefulSet", "db", Act::Stop { uid, version: "1".into() }).await;
+    refused(&cluster, "StatefulSet", "db", Write::Stop { uid, version: "1".into() }).await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn an_object_that_somebody_made_a_moment_ago_is_not_taken() {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "mine", "namespace": "ns" }, "data": { "config.yaml": "ours" },
     });
-    refused(&cluster, "ConfigMap", "mine", Act::Apply(ours)).await;
+    refused(&cluster, "ConfigMap", "mine", Write::Apply(ours)).await;
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn who_does_not_lead_writes_nothing() {
     let cluster = installed(json!({})).await;
     let (_candidate, leadership) = Candidate::new(cluster.server.client(), "ns", "operator", "a", Clock::System);
     cluster.server.take_calls();
-    let act = Act::Delete { kind: Kind::Service, name: "db".into(), uid: FORMER.into() };
-    assert_eq!(write(&cluster, leadership, act).await, "not_leading");
+    let write = Write::Delete { kind: Kind::Service, name: "db".into(), uid: FORMER.into() };
+    assert_eq!(apply(&cluster, leadership, write).await, "not_leading");
     assert_eq!(cluster.server.take_calls(), Vec::<String>::new());
 }

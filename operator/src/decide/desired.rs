@@ -14,7 +14,7 @@ use crate::{
 
 /// Every object that a resource asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct Desired {
     /// What restarts nothing and may change at any time.
     pub(super) always: Vec<Value>,
     /// The Secret with empty keys, if they are to be generated.
@@ -37,7 +37,7 @@ pub(super) struct Wanted {
     pub(super) roll: String,
 }
 
-impl Wanted {
+impl Desired {
     /// Builds everything, or says which settings are not the resource's to make.
     pub(super) fn build(seen: &Observed) -> Result<Self, Finding> {
         let resource = &*seen.resource;

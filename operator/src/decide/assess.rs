@@ -5,13 +5,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
-    Act, apply_if_needed,
+    Write, apply_if_needed,
     checks::Check,
-    conditions::{About, Finding, Truth, WARNED},
+    conditions::{ConditionStatus, ConditionType, Finding, WARNED},
     deletion,
+    desired::Desired,
     hitch::Hitch,
     pods,
-    wanted::Wanted,
 };
 use crate::{
     MANAGER,
@@ -107,7 +107,7 @@ pub(super) fn has_keys(seen: &Observed) -> bool {
 }
 
 /// Gives an object, of which nothing else is ever changed, its labels back.
-pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Act> {
+pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Write> {
     let kind = Kind::of(object)?;
     let name = object.pointer("/metadata/name")?.as_str()?;
     let live = seen.objects.get(&(kind, name.to_owned())).filter(|live| !live.is_deleted())?;
@@ -117,22 +117,22 @@ pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Act> {
     }
     let metadata =
         json!({ "name": name, "namespace": object["metadata"]["namespace"], "uid": live.uid(), "labels": labels });
-    Some(Act::Apply(json!({ "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata })))
+    Some(Write::Apply(json!({ "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata })))
 }
 
 /// What the resource no longer asks for, of kinds that hold no data.
-pub(super) fn unwanted(seen: &Observed, wanted: &Wanted) -> Vec<Act> {
+pub(super) fn unwanted(seen: &Observed, desired: &Desired) -> Vec<Write> {
     const KINDS: [Kind; 3] = [Kind::NetworkPolicy, Kind::ServiceMonitor, Kind::PrometheusRule];
-    let is_wanted = |kind: Kind| wanted.always.iter().any(|object| Kind::of(object) == Some(kind));
+    let is_wanted = |kind: Kind| desired.always.iter().any(|object| Kind::of(object) == Some(kind));
     let former =
         seen.objects.iter().filter(|((kind, _), live)| KINDS.contains(kind) && !is_wanted(*kind) && !live.is_deleted());
     former
-        .map(|((kind, name), live)| Act::Delete { kind: *kind, name: name.clone(), uid: live.uid().to_owned() })
+        .map(|((kind, name), live)| Write::Delete { kind: *kind, name: name.clone(), uid: live.uid().to_owned() })
         .collect()
 }
 
 /// The volume: made once, grown, and never made again in place of one that was lost.
-pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
+pub(super) fn storage(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>, now: Timestamp) -> Finding {
     let Some(claim) = seen.claim() else {
         let had = seen.resource.status.as_ref().and_then(|status| status.claim.as_ref());
         if let Some(had) = had {
@@ -142,7 +142,7 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now
             );
             return Finding::no("ClaimLost", message);
         }
-        acts.push(Act::Apply(wanted.claim.clone()));
+        writes.push(Write::Apply(desired.claim.clone()));
         return Finding::unknown("Creating", "the claim is being made");
     };
     if claim.is_deleted() {
@@ -150,7 +150,7 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now
         let what_next = match seen.resource.spec.deletion_policy {
             DeletionPolicy::Snapshot if release.is_some() => "delete this ProgressDB, and its volume is kept",
             _ => {
-                acts.extend(release);
+                writes.extend(release);
                 "save the data now, which goes when its pod stops"
             }
         };
@@ -160,16 +160,16 @@ pub(super) fn storage(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now
         return Finding::no("ClaimDeleted", message);
     }
     match claim.at("/status/phase").as_str() {
-        Some("Bound") => grow(seen, wanted, acts),
+        Some("Bound") => grow(seen, desired, writes),
         Some("Lost") => {
             Finding::no("VolumeLost", format!("the volume of the claim {} is gone: restore it", claim.name()))
         }
-        _ => not_bound(seen, claim, wanted, acts, now),
+        _ => not_bound(seen, claim, desired, writes, now),
     }
 }
 
-fn not_bound(seen: &Observed, claim: &Live, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
-    acts.extend(labels_back(seen, &wanted.claim));
+fn not_bound(seen: &Observed, claim: &Live, desired: &Desired, writes: &mut Vec<Write>, now: Timestamp) -> Finding {
+    writes.extend(labels_back(seen, &desired.claim));
     match &seen.storage_class {
         Some(Class::Missing(class)) => Finding::no(
             "StorageClassMissing",
@@ -182,7 +182,7 @@ fn not_bound(seen: &Observed, claim: &Live, wanted: &Wanted, acts: &mut Vec<Act>
     }
 }
 
-fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
+fn grow(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>) -> Finding {
     let claim = seen.claim().map(|claim| claim.0.clone()).unwrap_or_default();
     let size = |pointer: &str| claim.pointer(pointer).and_then(drift::quantity).unwrap_or(0.0);
     let asked = claim.pointer("/spec/resources/requests/storage").cloned().unwrap_or_default();
@@ -195,10 +195,10 @@ fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
             );
             return Finding::no("CannotGrow", message);
         }
-        acts.extend(apply_if_needed(seen, &wanted.claim));
+        writes.extend(apply_if_needed(seen, &desired.claim));
         return Finding::unknown("Growing", "the volume is asked to grow");
     }
-    acts.extend(apply_if_needed(seen, &wanted.claim));
+    writes.extend(apply_if_needed(seen, &desired.claim));
     if size("/status/capacity/storage") < size("/spec/resources/requests/storage") {
         return match pending_resize(&claim) {
             true => Finding::unknown(
@@ -208,9 +208,9 @@ fn grow(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>) -> Finding {
             false => Finding::unknown("Growing", "the volume grows"),
         };
     }
-    match wanted.claim_differs.is_empty() {
+    match desired.claim_differs.is_empty() {
         true => Finding::yes("Bound", "the volume is there"),
-        false => Finding::yes("Bound", format!("the volume is there; {}", wanted.claim_differs.join("; "))),
+        false => Finding::yes("Bound", format!("the volume is there; {}", desired.claim_differs.join("; "))),
     }
 }
 
@@ -241,15 +241,15 @@ pub(super) fn trial(seen: &Observed) -> Option<Finding> {
 }
 
 /// Whether the image accepts the settings, in its own words.
-pub(super) fn configuration(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
-    match checked(seen, &wanted.config_check, RETRY_CONFIGURATION, acts, now) {
+pub(super) fn configuration(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>, now: Timestamp) -> Finding {
+    match checked(seen, &desired.config_check, RETRY_CONFIGURATION, writes, now) {
         Check::Passed { warnings } => accepted(seen, warnings),
         Check::Failed { message, .. } => {
             Finding::no("SettingsRefused", format!("the image refuses the settings: correct spec.settings: {message}"))
         }
         Check::Running(Some(hitch)) => hitch.finding(),
         Check::Absent | Check::Running(None) | Check::HeldOpen(_) => {
-            found_before(seen, About::ConfigurationValid, "SettingsRefused")
+            found_before(seen, ConditionType::ConfigurationValid, "SettingsRefused")
                 .unwrap_or_else(|| Finding::unknown("Checking", "the image checks the settings"))
         }
     }
@@ -257,26 +257,26 @@ pub(super) fn configuration(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act
 
 /// With what the image warns of; what it said is kept when the pod of the check is gone.
 fn accepted(seen: &Observed, warnings: Option<Vec<String>>) -> Finding {
-    let warned = |message: String| Finding { truth: Truth::True, reason: WARNED, message };
+    let warned = |message: String| Finding { status: ConditionStatus::True, reason: WARNED, message };
     match warnings {
         Some(warnings) if !warnings.is_empty() => {
             warned(format!("the image accepts the settings and warns: {}", warnings.join("; ")))
         }
-        None => found_before(seen, About::ConfigurationValid, WARNED)
+        None => found_before(seen, ConditionType::ConfigurationValid, WARNED)
             .map_or_else(|| Finding::yes("Accepted", "the image accepts the settings"), |told| warned(told.message)),
         Some(_) => Finding::yes("Accepted", "the image accepts the settings"),
     }
 }
 
 /// Whether the KMS wraps and unwraps for the instance's own identity, in the provider's words.
-pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Timestamp) -> Finding {
+pub(super) fn keys(seen: &Observed, check: &Value, writes: &mut Vec<Write>, now: Timestamp) -> Finding {
     let name = check.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     if seen.wrapped_keys.is_none() && seen.job(name).is_none() && !is_undecided_for(seen, WAIT_FOR_WRAPPED_KEYS, now) {
         let message = "the server is asked for the wrapped keys of its data, on which the KMS is to be tried";
-        return found_before(seen, About::KeyManagementReady, "KmsFailed")
+        return found_before(seen, ConditionType::KeyManagementReady, "KmsFailed")
             .unwrap_or_else(|| Finding::unknown("Checking", message));
     }
-    match checked(seen, check, RETRY_KEYS, acts, now) {
+    match checked(seen, check, RETRY_KEYS, writes, now) {
         Check::Passed { .. } => Finding::yes("Answered", "the KMS wrapped and unwrapped a key"),
         Check::Failed { message, .. } => Finding::no(
             "KmsFailed",
@@ -286,7 +286,7 @@ pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Tim
         ),
         Check::Running(Some(hitch)) => hitch.finding(),
         Check::Absent | Check::Running(None) | Check::HeldOpen(_) => {
-            found_before(seen, About::KeyManagementReady, "KmsFailed")
+            found_before(seen, ConditionType::KeyManagementReady, "KmsFailed")
                 .unwrap_or_else(|| Finding::unknown("Checking", "the KMS is asked to wrap and unwrap a key"))
         }
     }
@@ -295,15 +295,15 @@ pub(super) fn keys(seen: &Observed, check: &Value, acts: &mut Vec<Act>, now: Tim
 /// Whether nothing has been known of the KMS for so long.
 fn is_undecided_for(seen: &Observed, time: SignedDuration, now: Timestamp) -> bool {
     let conditions = seen.resource.status.iter().flat_map(|status| &status.conditions);
-    let told = conditions.into_iter().find(|condition| condition.type_ == About::KeyManagementReady.name());
+    let told = conditions.into_iter().find(|condition| condition.type_ == ConditionType::KeyManagementReady.name());
     told.is_some_and(|told| told.status == "Unknown" && now.duration_since(told.last_transition_time.0) > time)
 }
 
 /// Has the settings that checks judge there as long as a check needs them, and no others.
-pub(super) fn check_settings(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Act>, now: Timestamp) {
-    let settings = &wanted.check_settings;
+pub(super) fn check_settings(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>, now: Timestamp) {
+    let settings = &desired.check_settings;
     let name = settings.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let jobs = [Some(&wanted.config_check), wanted.kms_check.as_ref()];
+    let jobs = [Some(&desired.config_check), desired.kms_check.as_ref()];
     let is_open = |job: &Value| {
         let (name, container) = (job_name(job), container_name(job));
         !matches!(Check::of(seen, name, container, RETRY_KEYS, now), Check::Passed { .. })
@@ -313,10 +313,10 @@ pub(super) fn check_settings(seen: &Observed, wanted: &Wanted, acts: &mut Vec<Ac
     let there = seen.objects.iter().filter(|((kind, _), live)| *kind == Kind::ConfigMap && is_of_a_check(live));
     let has_use = |other: &str| is_needed && other == name;
     for ((kind, other), live) in there.filter(|((_, other), live)| !live.is_deleted() && !has_use(other)) {
-        acts.push(Act::Delete { kind: *kind, name: other.clone(), uid: live.uid().to_owned() });
+        writes.push(Write::Delete { kind: *kind, name: other.clone(), uid: live.uid().to_owned() });
     }
     if is_needed && !seen.objects.contains_key(&(Kind::ConfigMap, name.to_owned())) {
-        acts.push(Act::Create(settings.clone()));
+        writes.push(Write::Create(settings.clone()));
     }
 }
 
@@ -329,30 +329,30 @@ fn container_name(job: &Value) -> &str {
 }
 
 /// The failure that the status tells, while the same is asked again: it stands until there is another answer.
-fn found_before(seen: &Observed, about: About, reason: &'static str) -> Option<Finding> {
+fn found_before(seen: &Observed, about: ConditionType, reason: &'static str) -> Option<Finding> {
     let told = seen.resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == about.name())?;
     let is_of_this = told.reason == reason && told.observed_generation == seen.resource.metadata.generation;
     is_of_this.then(|| Finding::no(reason, told.message.clone()))
 }
 
 /// Sees to it that the check is made once, again after a failure, and that former ones go.
-fn checked(seen: &Observed, job: &Value, retry: SignedDuration, acts: &mut Vec<Act>, now: Timestamp) -> Check {
+fn checked(seen: &Observed, job: &Value, retry: SignedDuration, writes: &mut Vec<Write>, now: Timestamp) -> Check {
     let name = job_name(job);
-    acts.extend(former_checks(seen, job));
+    writes.extend(former_checks(seen, job));
     let check = Check::of(seen, name, container_name(job), retry, now);
     match (&check, seen.job(name)) {
         (Check::HeldOpen(verdict), Some(live)) => {
-            acts.push(Act::Conclude { name: name.to_owned(), uid: live.uid().to_owned(), verdict: verdict.clone() })
+            writes.push(Write::Conclude { name: name.to_owned(), uid: live.uid().to_owned(), verdict: verdict.clone() })
         }
-        (Check::Absent, None) => acts.push(Act::Create(job.clone())),
-        (Check::Failed { retry_at, .. }, Some(live)) if *retry_at <= now => acts.push(delete_job(name, live.uid())),
+        (Check::Absent, None) => writes.push(Write::Create(job.clone())),
+        (Check::Failed { retry_at, .. }, Some(live)) if *retry_at <= now => writes.push(delete_job(name, live.uid())),
         _ => {}
     }
     check
 }
 
 /// Has checks go that tried something else than this one: what they found is not about what is there now.
-pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Act> {
+pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Write> {
     let name = job_name(job);
     let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
     let former = seen.objects.iter().filter(|((kind, other), live)| {
@@ -364,8 +364,8 @@ pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Act> {
     former.map(|((_, other), live)| delete_job(other, live.uid())).collect()
 }
 
-fn delete_job(name: &str, uid: &str) -> Act {
-    Act::Delete { kind: Kind::Job, name: name.to_owned(), uid: uid.to_owned() }
+fn delete_job(name: &str, uid: &str) -> Write {
+    Write::Delete { kind: Kind::Job, name: name.to_owned(), uid: uid.to_owned() }
 }
 
 /// The server as its pod shows it.

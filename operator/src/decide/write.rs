@@ -6,7 +6,7 @@ use crate::{kind::Kind, objects::hash};
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum Write {
     /// Give the resource these finalizers, and no others.
     SetFinalizers(Vec<String>),
     /// Apply an object that has its mark; with a uid only to the object that has it, without one only if nobody else has
@@ -81,7 +81,7 @@ pub enum Act {
     },
 }
 
-impl Act {
+impl Write {
     /// One word for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl Act {
         }
     }
 
-    /// The same for the same deed, whatever version of the object it was decided on.
+    /// The same for the same write, whatever version of the object it was decided on.
     pub fn identity(&self) -> String {
         match self {
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => {
