@@ -4,7 +4,7 @@
 //! <db>/PROGRESSDB   marker, one JSON line: see `data_dir/marker.rs`
 //! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
 //! <db>/store-<n>/   RocksDB; the marker names the one that counts (`store/` where layout 1 made it)
-//! <db>/wal.json     the newest log of the store, while it is needed: see `store/logs.rs`
+//! <db>/wal.json     the newest log of the store, while it is needed: see `store/rocks/logs.rs`
 //! <db>/tmp/         emptied at every start
 //! ```
 //! A [`Directory`] is an opened and locked one: nobody else has it, it is ours, it is of a layout that this version

@@ -9,14 +9,10 @@
 //!
 //! [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds for every engine.
 
-mod committer;
 #[cfg(test)]
 mod contract;
-mod family;
-mod logs;
 #[cfg(test)]
 pub(crate) mod memory;
-mod options;
 mod rocks;
 
 use tracing::{Instrument as _, Span};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::keys::KeyRange;
+use crate::keys::{KeyRange, PartitionKind};
 
 /// The column families. Adding one later makes older binaries refuse the store, so two stand empty from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,15 @@ impl Family {
             }
             (Some(b'U'), _) => Self::Index,
             _ => Self::Store,
+        }
+    }
+
+    /// The family that has a row of every partition of `kind`.
+    pub(super) fn of_every(kind: PartitionKind) -> Self {
+        match kind {
+            PartitionKind::Thread => Self::Head,
+            PartitionKind::User => Self::Index,
+            PartitionKind::Expiry | PartitionKind::Epoch | PartitionKind::Store => Self::Store,
         }
     }
 

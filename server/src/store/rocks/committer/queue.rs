@@ -1,0 +1,112 @@
+//! The commits that wait for the committer: within bounds, in order of arrival, taken all at once.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::clock::monotonic;
+use crate::store::{Commit, Error, Op, Outcome, SecondaryWrite};
+
+const MAX_BYTES: usize = 64 << 20;
+const MAX_COMMITS: usize = 16_384;
+
+/// What the caller of a commit is told.
+pub(super) type Answer = Result<Outcome, Error>;
+
+/// A commit that waits, and its caller.
+pub(super) struct Waiting {
+    pub(super) commit: Commit,
+    pub(super) bytes: usize,
+    pub(super) since: Instant,
+    pub(super) caller: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    arrival: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    bytes: usize,
+    /// The committer sleeps.
+    idle: bool,
+    /// Why nothing more is taken.
+    closed: Option<String>,
+}
+
+impl Queue {
+    /// Puts the commit behind the others; the answer comes when it is on disk.
+    pub(super) fn push(&self, commit: Commit) -> Result<oneshot::Receiver<Answer>, Error> {
+        let bytes = size_of(&commit);
+        let (caller, answer) = oneshot::channel();
+        let waiting = Waiting { commit, bytes, since: monotonic(), caller };
+        let wake = {
+            let mut state = self.lock();
+            if let Some(why) = &state.closed {
+                return Err(Error::Stopped(why.clone()));
+            }
+            if state.waiting.len() >= MAX_COMMITS || state.bytes + bytes > MAX_BYTES {
+                metrics::counter!("progressdb_commit_queue_full_total").increment(1);
+                return Err(Error::Busy);
+            }
+            state.bytes += bytes;
+            state.waiting.push(waiting);
+            std::mem::take(&mut state.idle)
+        };
+        if wake {
+            self.arrival.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// Everything that waits, once there is something; none when the queue was closed and is empty.
+    pub(super) fn drain(&self) -> Option<Vec<Waiting>> {
+        let mut state = self.lock();
+        while state.waiting.is_empty() {
+            if state.closed.is_some() {
+                return None;
+            }
+            state.idle = true;
+            state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        state.bytes = 0;
+        Some(std::mem::take(&mut state.waiting))
+    }
+
+    /// Takes no more; what waits is still drained. An earlier reason stands.
+    pub(super) fn close(&self, why: &str) {
+        self.lock().closed.get_or_insert_with(|| why.to_owned());
+        self.arrival.notify_one();
+    }
+
+    /// Takes no more, for a reason that goes before any other; what waits is handed over to be refused.
+    pub(super) fn fail(&self, why: &str) -> Vec<Waiting> {
+        let mut state = self.lock();
+        state.closed = Some(why.to_owned());
+        std::mem::take(&mut state.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // It is consistent between any two statements, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// About what a commit takes in a batch.
+fn size_of(commit: &Commit) -> usize {
+    const BYTES_A_ROW: usize = 64;
+    let ops = commit.ops.iter().map(|op| match op {
+        Op::Put(_, value) => value.len(),
+        Op::Delete(_) | Op::DeleteRange(_) => 0,
+    });
+    let secondary = commit.secondary.iter().map(|write| match write {
+        SecondaryWrite::Put(_, value) => value.len(),
+        SecondaryWrite::Delete(_) | SecondaryWrite::Add(..) | SecondaryWrite::Raise(..) => 0,
+    });
+    ops.chain(secondary).map(|bytes| bytes + BYTES_A_ROW).sum()
+}

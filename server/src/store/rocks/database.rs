@@ -1,0 +1,280 @@
+//! The open database: rows by family, read from the memory or the disk as the caller says; flush and compaction.
+//!
+//! Rows lie in column families by lifetime, not by partition: small hot rows apart from messages, so that a flush of one
+//! does not rewrite the other. Every call blocks for as long as the disk takes; writing is the committer's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::{
+    BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator,
+    ErrorKind, FlushOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+};
+
+use super::Settings;
+use super::family::Family;
+use super::head_cache::HeadCache;
+use super::logs::{Followed, Logs};
+use super::options::{database_options, family_options};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind};
+use crate::store::{Compaction, Direction, Error, Room, Row, SCAN_BYTES, Scan};
+
+/// An open database, and what is kept in memory of it.
+pub(super) struct Database {
+    db: DB,
+    /// Reads look here first.
+    pub(super) heads: HeadCache,
+    logs: Logs,
+    cache: Cache,
+    settings: Settings,
+}
+
+/// Why a read gave nothing.
+pub(super) enum ReadFailure {
+    /// Only the disk has it, and memory was asked.
+    NotInMemory,
+    /// It failed.
+    Engine(Error),
+}
+
+impl From<rocksdb::Error> for ReadFailure {
+    fn from(error: rocksdb::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Incomplete => Self::NotInMemory,
+            _ => Self::Engine(read_error(error)),
+        }
+    }
+}
+
+/// Of a read that was allowed to go to the disk.
+impl From<ReadFailure> for Error {
+    fn from(failure: ReadFailure) -> Self {
+        match failure {
+            ReadFailure::Engine(error) => error,
+            ReadFailure::NotInMemory => Self::Read("a read of every tier was incomplete".into()),
+        }
+    }
+}
+
+/// The names of families in the store at `path` that this version does not know.
+pub(super) fn unknown_families(path: &Path) -> Vec<String> {
+    let names = DB::list_cf(&Options::default(), path).unwrap_or_default();
+    names.into_iter().filter(|name| Family::ALL.iter().all(|family| family.name() != name)).collect()
+}
+
+impl Database {
+    pub(super) fn open(settings: Settings) -> Result<Self, Error> {
+        let memory = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
+        let cache = Cache::new_lru_cache(memory);
+        let options = database_options(memory, settings.max_tables, &cache);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, memory, &cache)));
+        let db = if settings.read_only {
+            DB::open_cf_descriptors_read_only(&options, &settings.path, families, false)
+        } else {
+            DB::open_cf_descriptors(&options, &settings.path, families)
+        }
+        .map_err(read_error)?;
+        let heads = HeadCache::new(settings.memory_bytes / 8);
+        let logs = Logs::new(&settings.path);
+        Ok(Self { db, heads, logs, cache, settings })
+    }
+
+    pub(super) fn get(&self, key: &Key, tier: ReadTier) -> Result<Option<Vec<u8>>, ReadFailure> {
+        if let Some(head) = self.heads.get(key) {
+            return Ok(Some(head));
+        }
+        let key = key.encode();
+        Ok(self.db.get_cf_opt(&self.family(Family::of(&key)), key, &read_options(tier))?)
+    }
+
+    pub(super) fn scan(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+        tier: ReadTier,
+    ) -> Result<Scan, ReadFailure> {
+        let mut parts = Family::split(range);
+        if direction == Direction::Descending {
+            parts.reverse();
+        }
+        let mut scan = Scan::default();
+        let mut room = Room { rows: limit, bytes: SCAN_BYTES };
+        for (family, part) in parts {
+            if !part.is_empty() && !scan.more {
+                self.scan_family(family, part, direction, tier, &mut room, &mut scan)?;
+            }
+        }
+        Ok(scan)
+    }
+
+    fn scan_family(
+        &self,
+        family: Family,
+        range: KeyRange,
+        direction: Direction,
+        tier: ReadTier,
+        room: &mut Room,
+        scan: &mut Scan,
+    ) -> Result<(), ReadFailure> {
+        let mut options = read_options(tier);
+        options.set_prefix_same_as_start(family.prefix().is_some());
+        options.set_iterate_lower_bound(range.start.clone());
+        options.set_iterate_upper_bound(range.end.clone());
+        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(family), options);
+        match direction {
+            Direction::Ascending => iterator.seek(&range.start),
+            Direction::Descending => iterator.seek_for_prev(&range.end),
+        }
+        while let Some((key, value)) = iterator.item() {
+            if room.is_used_up() {
+                scan.more = true;
+                break;
+            }
+            room.take(value.len());
+            scan.rows.push(Row { key: key.to_vec(), value: value.to_vec() });
+            match direction {
+                Direction::Ascending => iterator.next(),
+                Direction::Descending => iterator.prev(),
+            }
+        }
+        Ok(iterator.status()?)
+    }
+
+    pub(super) fn partitions(
+        &self,
+        kind: PartitionKind,
+        from: Option<Partition>,
+        direction: Direction,
+        limit: usize,
+        tier: ReadTier,
+    ) -> Result<Vec<Partition>, ReadFailure> {
+        let mut options = read_options(tier);
+        options.set_total_order_seek(true);
+        options.set_iterate_lower_bound(vec![kind.byte()]);
+        options.set_iterate_upper_bound(vec![kind.byte() + 1]);
+        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(Family::of_every(kind)), options);
+        match (direction, from) {
+            (Direction::Ascending, None) => iterator.seek_to_first(),
+            (Direction::Descending, None) => iterator.seek_to_last(),
+            (_, Some(from)) => seek_beyond(&mut iterator, from, direction),
+        }
+        let mut partitions = Vec::new();
+        while partitions.len() < limit
+            && let Some(partition) = iterator.key().and_then(Partition::decode)
+        {
+            partitions.push(partition);
+            seek_beyond(&mut iterator, partition, direction);
+        }
+        iterator.status()?;
+        Ok(partitions)
+    }
+
+    /// Writes the batch and syncs the log. An error is fatal: what is on disk then is unknown.
+    pub(super) fn write_and_sync(&self, batch: WriteBatch) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db.write_opt(batch, &options)?;
+        self.follow_log()
+    }
+
+    /// Keeps the record of the newest log; what a log held that somebody removed goes to files of its own. Comes between a
+    /// write and its acknowledgement.
+    fn follow_log(&self) -> Result<(), rocksdb::Error> {
+        if self.logs.follow() == Followed::Fine {
+            return Ok(());
+        }
+        tracing::error!(event = "store.log_removed", path = %self.settings.path.display(),
+            "somebody removed the write-ahead log of the running server; what only it held is flushed now");
+        self.flush()?;
+        self.logs.follow();
+        Ok(())
+    }
+
+    /// Writes every memtable to a file, after which the log holds nothing.
+    fn flush(&self) -> Result<(), rocksdb::Error> {
+        let families = Family::ALL.map(|family| self.family(family));
+        let families: Vec<&Arc<BoundColumnFamily<'_>>> = families.iter().collect();
+        self.db.flush_cfs_opt(&families, &FlushOptions::default())
+    }
+
+    /// The same when nothing is written any more: no log is needed by the next start.
+    pub(super) fn flush_for_good(&self) -> Result<(), Error> {
+        self.flush().map_err(|error| Error::Stopped(error.into_string()))?;
+        self.logs.forget().map_err(|error| Error::Stopped(error.to_string()))
+    }
+
+    /// Rewrites files until nothing that was removed is left in them.
+    pub(super) fn compact(&self, compaction: Compaction) -> Result<(), Error> {
+        self.flush().map_err(read_error)?;
+        let mut options = CompactOptions::default();
+        // A file that is at the bottom already would be left as it is.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_exclusive_manual_compaction(false);
+        for family in Family::ALL.into_iter().filter(|family| compaction != Compaction::Keys || family.holds_keys()) {
+            self.db.compact_range_cf_opt(&self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        match self.checkpoint_directory().filter(|path| compaction == Compaction::Everything && path.exists()) {
+            Some(path) => fs::remove_dir_all(path).map_err(|error| Error::Read(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The names of the copies of the store.
+    pub(super) fn checkpoints(&self) -> Vec<String> {
+        let entries = self.checkpoint_directory().and_then(|path| fs::read_dir(path).ok());
+        let names = entries.into_iter().flatten().filter_map(Result::ok);
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Where copies of the store lie, beside it.
+    fn checkpoint_directory(&self) -> Option<PathBuf> {
+        self.settings.path.parent().map(|parent| parent.join("checkpoints"))
+    }
+
+    /// Less than the reserve is free.
+    pub(super) fn disk_full(&self) -> bool {
+        let stat = rustix::fs::statvfs(&self.settings.path);
+        // Where the file system does not say what is free, the write itself will.
+        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < self.settings.reserve_bytes)
+    }
+
+    pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
+        self.db.cf_handle(family.name()).expect("every family was opened")
+    }
+
+    pub(super) fn property(&self, family: Family, name: &str) -> u64 {
+        self.db.property_int_value_cf(&self.family(family), name).ok().flatten().unwrap_or(0)
+    }
+
+    /// A property summed over the families.
+    pub(super) fn sum_of(&self, name: &str) -> u64 {
+        Family::ALL.map(|family| self.property(family, name)).iter().sum()
+    }
+
+    pub(super) fn block_cache_bytes(&self) -> u64 {
+        u64::try_from(self.cache.get_usage()).unwrap_or(u64::MAX)
+    }
+}
+
+fn read_error(error: rocksdb::Error) -> Error {
+    Error::Read(error.into_string())
+}
+
+fn read_options(tier: ReadTier) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_read_tier(tier);
+    options
+}
+
+/// To the first row behind the partition, or to the last one in front of it.
+fn seek_beyond(iterator: &mut DBRawIterator<'_>, partition: Partition, direction: Direction) {
+    let range = KeyRange::all(partition);
+    match direction {
+        Direction::Ascending => iterator.seek(range.end),
+        // No key equals a bare partition, so the last key at or below it lies in front of it.
+        Direction::Descending => iterator.seek_for_prev(range.start),
+    }
+}
