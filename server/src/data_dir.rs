@@ -3,7 +3,7 @@
 //! ```text
 //! <db>/PROGRESSDB   marker, one JSON line: see `data_dir/marker.rs`
 //! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
-//! <db>/store-<n>/   RocksDB; the marker names the one that counts (`store/` where layout 1 made it)
+//! <db>/store-<n>/   the engine's; the marker names the one that counts (`store/` where layout 1 made it)
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/rocks/logs.rs`
 //! <db>/tmp/         emptied at every start
 //! ```
@@ -172,7 +172,7 @@ impl Directory {
         &self.path
     }
 
-    /// Where RocksDB lives; does not exist while the directory is new.
+    /// Where the engine keeps its files; does not exist while the directory is new.
     pub fn store_path(&self) -> PathBuf {
         self.path.join(self.marker.store())
     }
@@ -276,18 +276,11 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
 }
 
-/// RocksDB would make a new, empty store where `CURRENT` is gone; that must not pass for ours.
+/// A store that is gone must not pass for one that is still to be made. What lies in it is the engine's to judge.
 fn check_store(path: &Path, marker: &Marker) -> Result<(), Error> {
-    let damaged = |what: String| Err(Error::damaged(path, what));
-    let name = marker.store();
-    let store = path.join(name);
-    if !store.is_dir() {
-        return damaged(format!("its store directory {name} is missing"));
-    }
-    match fs::read_to_string(store.join("CURRENT")) {
-        Ok(manifest) if !manifest.trim().is_empty() && store.join(manifest.trim()).is_file() => Ok(()),
-        Ok(_) => damaged(format!("{name}/CURRENT names no file that exists")),
-        Err(_) => damaged(format!("{name}/CURRENT cannot be read")),
+    match path.join(marker.store()).is_dir() {
+        true => Ok(()),
+        false => Err(Error::damaged(path, format!("its store directory {} is missing", marker.store()))),
     }
 }
 

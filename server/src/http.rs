@@ -60,8 +60,14 @@ pub use wrapped_keys::parse_wrapped_keys;
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
+/// What there is once the store is open.
+struct Open {
+    db: Db,
+    engine: &'static str,
+}
+
 struct Shared {
-    db: OnceLock<Db>,
+    open: OnceLock<Open>,
     draining: AtomicBool,
     awaits_kms: AtomicBool,
     rehearsal: bool,
@@ -77,7 +83,7 @@ impl App {
     /// An app that is still opening.
     pub fn new(settings: &Settings) -> Self {
         Self(Arc::new(Shared {
-            db: OnceLock::new(),
+            open: OnceLock::new(),
             draining: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
             rehearsal: settings.rehearsal,
@@ -90,9 +96,9 @@ impl App {
         }))
     }
 
-    /// Ready: the database is open. Only the first call counts.
-    pub fn open(&self, db: Db) {
-        let _ = self.0.db.set(db);
+    /// Ready: the database is open, on an engine of that name. Only the first call counts.
+    pub fn open(&self, db: Db, engine: &'static str) {
+        let _ = self.0.open.set(Open { db, engine });
     }
 
     /// The store is there, but the KMS does not give its keys.
@@ -106,7 +112,12 @@ impl App {
     }
 
     fn db(&self) -> Option<&Db> {
-        self.0.db.get()
+        self.0.open.get().map(|open| &open.db)
+    }
+
+    /// The name of the engine below the database.
+    fn engine(&self) -> Option<&'static str> {
+        self.0.open.get().map(|open| open.engine)
     }
 
     /// What is not done yet while there is no database.

@@ -7,10 +7,12 @@
 //! - Values are opaque, ids and times come from above; an engine invents nothing.
 //! - Nothing scans across partitions, and nothing scans without a limit.
 //!
-//! [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds for every engine.
+//! [`Engine`] opens and closes it; [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds
+//! for every engine.
 
 #[cfg(test)]
 mod contract;
+mod engine;
 #[cfg(test)]
 pub(crate) mod memory;
 mod rocks;
@@ -19,7 +21,9 @@ use tracing::{Instrument as _, Span};
 
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
-pub use rocks::{Rocks, Settings};
+pub use engine::{Engine, OpenError};
+use rocks::Rocks;
+pub use rocks::Settings;
 
 /// A change to the committed partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +91,7 @@ pub enum Outcome {
         current: Option<Vec<u8>>,
     },
     /// The engine cannot tell: all of it may be on disk, or become so, or nothing. Read what it would have changed before
-    /// anything follows from it; never repeat it blindly. RocksDB always knows.
+    /// anything follows from it; never repeat it blindly. An engine on the disk of this process always knows.
     Unknown,
 }
 

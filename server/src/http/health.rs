@@ -106,7 +106,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
     if app.is_draining() {
         return Err("draining");
     }
-    let db = app.db().ok_or_else(|| app.opening())?;
+    let (Some(db), Some(engine)) = (app.db(), app.engine()) else { return Err(app.opening()) };
     let health = db.health();
     if health.stopped {
         return Err("stopped");
@@ -128,7 +128,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
         format: Format { data: health.format, reads: health.reads, writes: health.writes },
         incarnation: format!("{:016x}", health.incarnation),
         sequence: health.sequence,
-        engine: "rocksdb",
+        engine,
         rehearsal: app.is_rehearsal(),
         writes: refused.map(|_| "refused"),
         reason: refused,

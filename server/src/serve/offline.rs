@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::StartupError;
-use super::open::{birth, database_settings, open_error, open_kms, open_rocks, store_settings};
+use super::open::{database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
@@ -14,13 +14,13 @@ use crate::db::{self, Db, Digest, EpochError, KeyReport, OpenError};
 use crate::error_chain::with_causes;
 use crate::format::Formats;
 use crate::model::ThreadId;
-use crate::store::{Rocks, Store};
+use crate::store::Engine;
 
 /// What such a database says of itself; changes nothing.
 pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
     let directory = Directory::open_existing(&config.db_path)?;
-    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, true)?)?;
-    let inspected = runtime()?.block_on(Db::inspect(&Store::Rocks(rocks), formats));
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+    let inspected = runtime()?.block_on(Db::inspect(&engine.store(), formats));
     let mut report = inspected.map_err(|error| open_error(&directory, error))?;
     report["incarnation"] = json!(directory.identity().incarnation_text());
     Ok(report)
@@ -30,10 +30,10 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
 pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &str)) -> Result<Digest, StartupError> {
     let crypt = open_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
-    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, true)?)?;
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
     let settings = db::Settings { makes_epochs: false, ..database_settings(config) };
     runtime()?.block_on(async {
-        let opened = Db::open(Store::Rocks(rocks), directory.identity(), formats, settings, crypt);
+        let opened = Db::open(engine.store(), directory.identity(), formats, settings, crypt);
         let db = opened.await.map_err(|error| open_error(&directory, error))?;
         db.digest(each).await.map_err(|error| open_error(&directory, OpenError::Unreadable(error)))
     })
@@ -43,8 +43,8 @@ pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &st
 pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, StartupError> {
     let crypt = needed_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
-    let store = Store::Rocks(open_rocks(&directory, formats, store_settings(&directory, config, true)?)?);
-    let report = runtime()?.block_on(db::verify_keys(&store, &crypt, directory.database_id()));
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+    let report = runtime()?.block_on(db::verify_keys(&engine.store(), &crypt, directory.database_id()));
     report.map_err(|error| StartupError::command("the store could not be read", error))
 }
 
@@ -52,10 +52,9 @@ pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, Star
 pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Result<Value, StartupError> {
     let from = needed_kms(config)?;
     let to = Kms::new(to).map_err(|error| StartupError::Keys { why: error.to_string() })?;
-    let (directory, rocks) = open_for_change(config, formats)?;
-    let store = Store::Rocks(rocks.clone());
-    let moved = runtime()?.block_on(db::migrate_keys(&store, &from.kms, &to, directory.database_id()));
-    close(&rocks)?;
+    let (directory, engine) = open_for_change(config, formats)?;
+    let moved = runtime()?.block_on(db::migrate_keys(&engine.store(), &from.kms, &to, directory.database_id()));
+    close(&engine)?;
     let moved = moved.map_err(|error| epoch_error(&error))?;
     Ok(json!({ "moved": moved, "from": from.kms.kind().as_str(), "to": to.kind().as_str() }))
 }
@@ -63,27 +62,25 @@ pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Re
 /// Writes everything plain and destroys the keys. Can be interrupted and started again.
 pub fn decrypt(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
     let crypt = needed_kms(config)?;
-    let (directory, rocks) = open_for_change(config, formats)?;
+    let (directory, engine) = open_for_change(config, formats)?;
     let decrypted = runtime()?.block_on(async {
-        let store = Store::Rocks(rocks.clone());
-        let opened = Db::open(store, directory.identity(), formats, database_settings(config), Some(crypt));
+        let settings = database_settings(config);
+        let opened = Db::open(engine.store(), directory.identity(), formats, settings, Some(crypt));
         let db = opened.await.map_err(|error| open_error(&directory, error))?;
         db.decrypt().await.map_err(|error| StartupError::command("decryption stopped: start it again", error))
     });
-    close(&rocks)?;
+    close(&engine)?;
     Ok(json!({ "values": decrypted? }))
 }
 
-fn open_for_change(config: &Config, formats: &Formats) -> Result<(Directory, Rocks), StartupError> {
-    // Without this a mistyped directory would be made into a store.
-    drop(Directory::open_existing(&config.db_path)?);
-    let directory = Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?;
-    let rocks = open_rocks(&directory, formats, store_settings(&directory, config, false)?)?;
-    Ok((directory, rocks))
+fn open_for_change(config: &Config, formats: &Formats) -> Result<(Directory, Engine), StartupError> {
+    let directory = open_directory(config, true)?;
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
+    Ok((directory, engine))
 }
 
-fn close(rocks: &Rocks) -> Result<(), StartupError> {
-    rocks.close().map_err(|error| StartupError::command("the store could not be flushed", error))
+fn close(engine: &Engine) -> Result<(), StartupError> {
+    engine.close().map_err(|error| StartupError::command("the store could not be flushed", error))
 }
 
 fn needed_kms(config: &Config) -> Result<Arc<Crypt>, StartupError> {

@@ -9,6 +9,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::StartupError;
 use super::open_files::OpenFiles;
+use super::tasks::JobOwner;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::crypt::Crypt;
@@ -18,9 +19,9 @@ use crate::db::{self, Db, EpochError, OpenError};
 use crate::error_chain::with_causes;
 use crate::format::{Formats, Identity, Unreadable};
 use crate::http::App;
-use crate::store::{self, Rocks, Store};
+use crate::store::{self, Engine};
 
-pub(super) fn birth() -> Birth {
+fn birth() -> Birth {
     let (mut database_id, mut incarnation) = ([0; 16], [0; 8]);
     for bytes in [&mut database_id[..], &mut incarnation] {
         rand::fill(bytes).expect("the system's random source works, or nothing here is safe");
@@ -29,44 +30,60 @@ pub(super) fn birth() -> Birth {
     Birth { identity, created_ns: Clock::wall() }
 }
 
-/// Opens store and database, which may replay a log and so takes its time off the runtime.
+/// The data directory, locked. It is made if it is absent, unless it must exist: a mistyped one would become a new database.
+pub(super) fn open_directory(config: &Config, must_exist: bool) -> Result<Directory, StartupError> {
+    if must_exist {
+        drop(Directory::open_existing(&config.db_path)?);
+    }
+    Ok(Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?)
+}
+
+/// What a server stands on.
+pub(super) struct Opened {
+    pub(super) engine: Engine,
+    pub(super) db: Db,
+    /// None in a rehearsal.
+    pub(super) owner: Option<JobOwner>,
+}
+
+/// Opens engine and database. The engine may replay a log, so it opens off the runtime.
 pub(super) async fn open(
     mut directory: Directory,
     config: &Config,
     crypt: Option<Arc<Crypt>>,
     app: &App,
     formats: &Formats,
-) -> Result<(Arc<Directory>, Rocks, Db), StartupError> {
+) -> Result<Opened, StartupError> {
     let settings = store_settings(&directory, config, false)?;
     let known = *formats;
     let opened = tokio::task::spawn_blocking(move || {
-        let rocks = open_rocks(&directory, &known, settings)?;
-        Ok::<_, StartupError>((rocks, directory))
+        let engine = open_engine(&directory, &known, settings)?;
+        Ok::<_, StartupError>((engine, directory))
     });
-    let rocks;
-    (rocks, directory) = opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
-    let db = open_database(&directory, &rocks, config, crypt, app, formats).await?;
+    let engine;
+    (engine, directory) = opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
+    let db = open_database(&directory, &engine, config, crypt, app, formats).await?;
     if directory.is_new() {
         directory.mark_ready()?;
     }
     // The lock is the process's for good: nothing gives it back before the process ends.
     let directory = Arc::new(directory);
     std::mem::forget(Arc::clone(&directory));
-    Ok((directory, rocks, db))
+    let owner = (!config.rehearsal).then(|| JobOwner::of(directory));
+    Ok(Opened { engine, db, owner })
 }
 
 /// Opens the database; while the KMS does not give its keys, asks again and again.
 async fn open_database(
     directory: &Directory,
-    rocks: &Rocks,
+    engine: &Engine,
     config: &Config,
     crypt: Option<Arc<Crypt>>,
     app: &App,
     formats: &Formats,
 ) -> Result<Db, StartupError> {
     loop {
-        let store = Store::Rocks(rocks.clone());
-        match Db::open(store, directory.identity(), formats, database_settings(config), crypt.clone()).await {
+        match Db::open(engine.store(), directory.identity(), formats, database_settings(config), crypt.clone()).await {
             Err(OpenError::Keys(EpochError::Kms { epoch, error })) if may_pass(&error) => {
                 app.await_kms();
                 tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
@@ -120,29 +137,27 @@ pub(super) fn store_settings(
 ) -> Result<store::Settings, StartupError> {
     let config::Storage { memory_bytes, reserve_bytes, .. } = config.storage;
     let max_tables = OpenFiles::of_process(config)?.tables;
-    Ok(store::Settings { path: directory.store_path(), memory_bytes, reserve_bytes, max_tables, read_only })
+    let (path, create) = (directory.store_path(), directory.is_new());
+    Ok(store::Settings { path, create, memory_bytes, reserve_bytes, max_tables, read_only })
 }
 
-pub(super) fn open_rocks(
+pub(super) fn open_engine(
     directory: &Directory,
     formats: &Formats,
     settings: store::Settings,
-) -> Result<Rocks, StartupError> {
-    let (path, store) = (&settings.path, settings.path.clone());
-    if !Rocks::unknown_families(path).is_empty() {
-        let newest = formats.reads[1];
-        return Err(StartupError::TooNew { found: newest + 1, newest });
-    }
-    let incomplete = |what| StartupError::LogMissing { path: directory.path().to_owned(), what };
-    if let Some(what) = Rocks::missing_log(path) {
-        return Err(incomplete(what));
-    }
-    Rocks::open(settings).map_err(|error| match (Rocks::missing_log_of(&store, &error), error) {
-        (Some(what), _) => incomplete(what),
-        (None, store::Error::Read(what)) if what.starts_with("Corruption") => {
-            data_dir::Error::damaged(directory.path(), what).into()
+) -> Result<Engine, StartupError> {
+    let path = directory.path();
+    Engine::open(settings).map_err(|error| match error {
+        // Whatever made those parts reads a later format than any that is known here.
+        store::OpenError::TooNew(_) => {
+            let newest = formats.reads[1];
+            StartupError::TooNew { found: newest + 1, newest }
         }
-        (None, error) => StartupError::io(format!("cannot open the store in {}", directory.path().display()), error),
+        store::OpenError::LogMissing(what) => StartupError::LogMissing { path: path.to_owned(), what },
+        store::OpenError::Damaged(what) => data_dir::Error::damaged(path, what).into(),
+        store::OpenError::Failed(error) => {
+            StartupError::io(format!("cannot open the store in {}", path.display()), error)
+        }
     })
 }
 

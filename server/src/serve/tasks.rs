@@ -14,7 +14,7 @@ use crate::clock::Held;
 use crate::config::{Config, Encryption};
 use crate::data_dir::Directory;
 use crate::db::{Db, Error, Purged};
-use crate::store::Rocks;
+use crate::store::Engine;
 
 /// The tasks; they end when this is dropped or aborted.
 pub(super) struct Tasks(JoinSet<()>);
@@ -40,9 +40,9 @@ impl JobOwner {
 }
 
 /// Starts to watch; and the jobs, if they have an owner.
-pub(super) fn start(db: &Db, rocks: &Rocks, config: &Config, owner: Option<JobOwner>) -> Tasks {
+pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<JobOwner>) -> Tasks {
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish_figures(rocks.clone(), db.clone()));
+    tasks.spawn(publish_figures(engine.clone(), db.clone()));
     tasks.spawn(watch_clock(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
@@ -65,11 +65,11 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
     }
 }
 
-async fn publish_figures(rocks: Rocks, db: Db) {
+async fn publish_figures(engine: Engine, db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     loop {
         ticks.tick().await;
-        for (name, value) in rocks.figures() {
+        for (name, value) in engine.figures() {
             metrics::gauge!(name).set(value as f64);
         }
         if let Some((_, kms)) = db.kms_health() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::memory::{Memory, Timeout};
-use super::{Commit, Direction, Error, Op, Outcome, Precondition, Rocks, SCAN_BYTES, SecondaryWrite, Settings, Store};
+use super::{Commit, Direction, Error, Op, Engine, Outcome, Precondition, SCAN_BYTES, SecondaryWrite, Settings, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
@@ -216,7 +216,7 @@ macro_rules! on_every_engine {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $claim() {
                 let directory = tempfile::tempdir().expect("a temporary directory");
-                super::$claim(super::Store::Rocks(super::open(directory.path()))).await;
+                super::$claim(super::open(directory.path()).store()).await;
             })*
         }
     };
@@ -236,24 +236,25 @@ on_every_engine!(
 );
 
 fn settings(path: &std::path::Path) -> Settings {
-    Settings { path: path.join("store"), memory_bytes: 64 << 20, reserve_bytes: 0, max_tables: 64, read_only: false }
+    let path = path.join("store");
+    Settings { path, create: true, memory_bytes: 64 << 20, reserve_bytes: 0, max_tables: 64, read_only: false }
 }
 
-fn open(path: &std::path::Path) -> Rocks {
-    Rocks::open(settings(path)).expect("an empty directory opens")
+fn open(path: &std::path::Path) -> Engine {
+    Engine::open(settings(path)).ok().expect("an empty directory opens")
 }
 
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_reopen_also_without_a_flush() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     for (round, flush) in [(1, true), (2, false), (3, true)] {
-        let rocks = open(directory.path());
-        let store = Store::Rocks(rocks.clone());
+        let engine = open(directory.path());
+        let store = engine.store();
         let found = texts(&store, KeyRange::messages(THREAD), Direction::Ascending, 9).await.len();
         assert_eq!(found as u64, round - 1);
         store.commit(commit(vec![put(message(round), "m")])).await.expect("committed");
         if flush {
-            rocks.close().expect("flushed");
+            engine.close().expect("flushed");
         }
     }
 }
@@ -261,15 +262,15 @@ async fn what_was_committed_is_there_after_a_reopen_also_without_a_flush() {
 #[tokio::test]
 async fn a_closed_or_read_only_store_refuses_commits_and_still_reads() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let rocks = open(directory.path());
-    let store = Store::Rocks(rocks.clone());
+    let engine = open(directory.path());
+    let store = engine.store();
     store.commit(commit(vec![put(HEAD, "head")])).await.expect("committed");
-    rocks.close().expect("flushed");
+    engine.close().expect("flushed");
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
     assert_eq!(text(&store, HEAD).await, Some("head".into()));
-    drop((store, rocks));
-    let rocks = Rocks::open(Settings { read_only: true, ..settings(directory.path()) }).expect("opens");
-    let store = Store::Rocks(rocks);
+    drop((store, engine));
+    let engine = Engine::open(Settings { read_only: true, ..settings(directory.path()) }).ok().expect("opens");
+    let store = engine.store();
     assert_eq!(text(&store, HEAD).await, Some("head".into()));
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
 }
@@ -277,11 +278,11 @@ async fn a_closed_or_read_only_store_refuses_commits_and_still_reads() {
 #[tokio::test]
 async fn below_the_reserve_commits_are_refused_and_reads_go_on() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = Store::Rocks(open(directory.path()));
+    let store = open(directory.path()).store();
     store.commit(commit(vec![put(HEAD, "head")])).await.expect("committed");
     drop(store);
-    let rocks = Rocks::open(Settings { reserve_bytes: u64::MAX, ..settings(directory.path()) }).expect("opens");
-    let store = Store::Rocks(rocks);
+    let engine = Engine::open(Settings { reserve_bytes: u64::MAX, ..settings(directory.path()) }).ok().expect("opens");
+    let store = engine.store();
     assert_eq!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::DiskFull));
     assert_eq!((text(&store, HEAD).await, store.refused()), (Some("head".into()), Some(Error::DiskFull)));
 }
@@ -317,7 +318,7 @@ async fn the_memory_engine_leaves_open_what_became_of_a_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_deletion_among_waiting_commits_keeps_its_place() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = Arc::new(Store::Rocks(open(directory.path())));
+    let store = Arc::new(open(directory.path()).store());
     for _ in 0..50 {
         let before = store.commit(commit(vec![put(message(1), "before")]));
         let delete = store.commit(commit(vec![Op::DeleteRange(KeyRange::messages(THREAD))]));

@@ -1,6 +1,7 @@
 //! RocksDB, the engine of a server with its own disk.
 //!
 //! ```text
+//! open         what is looked at before a store opens, and what a refusal means
 //! database     the open database: reads, flush, compaction; every call may block
 //! reader       a read from memory at once, or from the disk in the blocking pool
 //! committer    the one thread that writes: checks, builds, syncs, answers
@@ -20,25 +21,26 @@ mod family;
 mod figures;
 mod head_cache;
 mod logs;
+mod open;
 mod options;
 mod reader;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use tokio::sync::watch;
 
 use self::committer::Committer;
 use self::database::Database;
 use self::reader::Reader;
-use super::{Commit, Compaction, Direction, Error, Outcome, Scan};
+use super::{Commit, Compaction, Direction, Error, OpenError, Outcome, Scan};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
-/// How a store is opened.
+/// How an engine with a directory of its own is opened.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The directory; made if absent.
+    /// The directory of the store.
     pub path: PathBuf,
+    /// Make it if it is absent; where a store should be, one that is gone is damage.
+    pub create: bool,
     /// What block cache and memtables may use together.
     pub memory_bytes: u64,
     /// Commits are refused while less than this is free on the disk.
@@ -58,44 +60,30 @@ pub struct Rocks {
 }
 
 impl Rocks {
-    /// Opens or creates the store and starts its committer.
-    pub fn open(settings: Settings) -> Result<Self, Error> {
-        let read_only = settings.read_only;
-        let database = Arc::new(Database::open(settings)?);
+    /// Opens the store and starts its committer.
+    pub(super) fn open(settings: Settings) -> Result<Self, OpenError> {
+        open::check(&settings)?;
+        let (path, read_only) = (settings.path.clone(), settings.read_only);
+        let database = Database::open(settings).map_err(|error| open::diagnose(&path, error))?;
+        let database = Arc::new(database);
         let committer = (!read_only).then(|| Arc::new(Committer::start(database.clone())));
         Ok(Self { reader: Reader::new(database.clone()), database, committer })
     }
 
-    /// The names of families in the store at `path` that this version does not know: a newer one made them.
-    pub fn unknown_families(path: &Path) -> Vec<String> {
-        database::unknown_families(path)
-    }
-
-    /// Which file of the write-ahead log is gone from the store at `path`, and with it commits. Ask before opening it.
-    pub fn missing_log(path: &Path) -> Option<String> {
-        logs::missing(path)
-    }
-
-    /// The same from the failure of a [`Rocks::open`] of the store at `path`.
-    pub fn missing_log_of(path: &Path, error: &Error) -> Option<String> {
-        match error {
-            Error::Read(complaint) => logs::missing_by_manifest(path, complaint),
-            _ => None,
+    /// Waits until the committer stops because a write failed, and says why.
+    pub(super) async fn stopped(&self) -> String {
+        match &self.committer {
+            Some(committer) => committer.wait_for_failure().await,
+            None => std::future::pending().await,
         }
     }
 
-    /// Resolves when the store stops taking commits; holds why.
-    pub fn stopped(&self) -> Option<watch::Receiver<Option<String>>> {
-        self.committer.as_ref().map(|committer| committer.subscribe())
-    }
-
-    /// Figures of the engine, by name of the metric.
-    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+    pub(super) fn figures(&self) -> Vec<(&'static str, u64)> {
         figures::of(&self.database)
     }
 
     /// Commits what is queued, refuses the rest, and flushes, so that the next start replays nothing.
-    pub fn close(&self) -> Result<(), Error> {
+    pub(super) fn close(&self) -> Result<(), Error> {
         let Some(committer) = &self.committer else { return Ok(()) };
         committer.close();
         match committer.stopped() {

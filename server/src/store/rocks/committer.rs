@@ -55,9 +55,11 @@ impl Committer {
         self.writer.stopped.borrow().clone()
     }
 
-    /// The same, to wait for it.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Option<String>> {
-        self.writer.stopped.subscribe()
+    /// Waits for the failure, and says why.
+    pub(super) async fn wait_for_failure(&self) -> String {
+        let mut stopped = self.writer.stopped.subscribe();
+        let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.expect("the sender lives as long as the committer")
     }
 
     /// Takes no more, finishes what waits, and returns when the thread has ended.

@@ -4,12 +4,12 @@
 //! does not rewrite the other. Every call blocks for as long as the disk takes; writing is the committer's.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocksdb::{
     BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator,
-    ErrorKind, FlushOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    ErrorKind, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use super::Settings;
@@ -57,25 +57,18 @@ impl From<ReadFailure> for Error {
     }
 }
 
-/// The names of families in the store at `path` that this version does not know.
-pub(super) fn unknown_families(path: &Path) -> Vec<String> {
-    let names = DB::list_cf(&Options::default(), path).unwrap_or_default();
-    names.into_iter().filter(|name| Family::ALL.iter().all(|family| family.name() != name)).collect()
-}
-
 impl Database {
-    pub(super) fn open(settings: Settings) -> Result<Self, Error> {
+    pub(super) fn open(settings: Settings) -> Result<Self, rocksdb::Error> {
         let memory = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
         let cache = Cache::new_lru_cache(memory);
-        let options = database_options(memory, settings.max_tables, &cache);
+        let options = database_options(&settings, memory, &cache);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, memory, &cache)));
         let db = if settings.read_only {
             DB::open_cf_descriptors_read_only(&options, &settings.path, families, false)
         } else {
             DB::open_cf_descriptors(&options, &settings.path, families)
-        }
-        .map_err(read_error)?;
+        }?;
         let heads = HeadCache::new(settings.memory_bytes / 8);
         let logs = Logs::new(&settings.path);
         Ok(Self { db, heads, logs, cache, settings })

@@ -5,20 +5,21 @@ use rocksdb::{
     SliceTransform, WriteBufferManager,
 };
 
+use super::Settings;
 use super::family::Family;
 
 const MIB: usize = 1 << 20;
 
-/// The options of the database, which may use `memory` bytes for blocks and memtables and keep `max_tables` files open.
-pub(super) fn database_options(memory: usize, max_tables: u64, cache: &Cache) -> Options {
+/// The options of the database, which may use `memory` bytes for blocks and memtables.
+pub(super) fn database_options(settings: &Settings, memory: usize, cache: &Cache) -> Options {
     let mut options = Options::default();
-    options.create_if_missing(true);
+    options.create_if_missing(settings.create);
     options.create_missing_column_families(true);
     // The default mode stops replay at the first damage and drops acknowledged writes behind it; this one refuses.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     // RocksDB keeps ten of them for what is no table.
-    options.set_max_open_files(i32::try_from(max_tables.saturating_add(10)).unwrap_or(i32::MAX));
+    options.set_max_open_files(i32::try_from(settings.max_tables.saturating_add(10)).unwrap_or(i32::MAX));
     options.set_max_total_wal_size(64 * MIB as u64);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
         memory / 2,

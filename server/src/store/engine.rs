@@ -1,0 +1,77 @@
+//! The engine as the process that runs it sees it: opened, watched and closed. Everything above sees the [`Store`].
+//!
+//! What follows from an engine's kind stays behind this handle: whether it has a directory, how it is locked, what it
+//! counts, and which of its complaints means what.
+
+use super::rocks::{Rocks, Settings};
+use super::{Error, Store};
+
+/// An open engine; clones share it.
+#[derive(Clone)]
+pub struct Engine(Store);
+
+/// Why an engine does not open, by what the operator can do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// A newer version made parts of it that this one does not know.
+    #[error("it has parts that a newer version made: {}", .0.join(", "))]
+    TooNew(Vec<String>),
+    /// Files that held acknowledged commits are gone.
+    #[error("{0}")]
+    LogMissing(String),
+    /// It is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The system or the engine failed.
+    #[error(transparent)]
+    Failed(Error),
+}
+
+impl Engine {
+    /// Opens the engine that keeps its data in a directory of this process.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        Ok(Self(Store::Rocks(Rocks::open(settings)?)))
+    }
+
+    /// What it is called in `/readyz`.
+    pub fn name(&self) -> &'static str {
+        match &self.0 {
+            Store::Rocks(_) => "rocksdb",
+            #[cfg(test)]
+            Store::Memory(_) => "memory",
+        }
+    }
+
+    /// What a database stands on.
+    pub fn store(&self) -> Store {
+        self.0.clone()
+    }
+
+    /// Waits until it stops taking writes for good because one failed, and says why. One that takes none from the start
+    /// does not stop.
+    pub async fn stopped(&self) -> String {
+        match &self.0 {
+            Store::Rocks(rocks) => rocks.stopped().await,
+            #[cfg(test)]
+            Store::Memory(_) => std::future::pending().await,
+        }
+    }
+
+    /// What it says of itself now, each by the name of a gauge.
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        match &self.0 {
+            Store::Rocks(rocks) => rocks.figures(),
+            #[cfg(test)]
+            Store::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// Commits what waits, refuses what comes after, and leaves nothing for the next start to repeat. Blocks.
+    pub fn close(&self) -> Result<(), Error> {
+        match &self.0 {
+            Store::Rocks(rocks) => rocks.close(),
+            #[cfg(test)]
+            Store::Memory(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is looked at before RocksDB opens a store, and what its refusal means. RocksDB itself would make an empty store
+//! where the old one is damaged, and pass over a log that is gone.
+
+use std::fs;
+use std::path::Path;
+
+use rocksdb::{DB, Options};
+
+use super::family::Family;
+use super::{Settings, logs};
+use crate::store::{Error, OpenError};
+
+/// Refuses a store that is damaged, incomplete or of a newer version; touches nothing.
+pub(super) fn check(settings: &Settings) -> Result<(), OpenError> {
+    let path = &settings.path;
+    if !settings.create {
+        check_manifest(path).map_err(OpenError::Damaged)?;
+    }
+    let unknown = unknown_families(path);
+    if !unknown.is_empty() {
+        return Err(OpenError::TooNew(unknown));
+    }
+    match logs::missing(path) {
+        Some(what) => Err(OpenError::LogMissing(what)),
+        None => Ok(()),
+    }
+}
+
+/// What it means that RocksDB did not open the store at `path`.
+pub(super) fn diagnose(path: &Path, error: rocksdb::Error) -> OpenError {
+    let complaint = error.into_string();
+    match logs::missing_by_manifest(path, &complaint) {
+        Some(what) => OpenError::LogMissing(what),
+        None if complaint.starts_with("Corruption") => OpenError::Damaged(complaint),
+        None => OpenError::Failed(Error::Read(complaint)),
+    }
+}
+
+/// `CURRENT` names the manifest, and the manifest everything else.
+fn check_manifest(path: &Path) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().display();
+    match fs::read_to_string(path.join("CURRENT")) {
+        Ok(manifest) if !manifest.trim().is_empty() && path.join(manifest.trim()).is_file() => Ok(()),
+        Ok(_) => Err(format!("{name}/CURRENT names no file that exists")),
+        Err(_) => Err(format!("{name}/CURRENT cannot be read")),
+    }
+}
+
+/// The families that this version does not know.
+fn unknown_families(path: &Path) -> Vec<String> {
+    let names = DB::list_cf(&Options::default(), path).unwrap_or_default();
+    names.into_iter().filter(|name| Family::ALL.iter().all(|family| family.name() != name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Engine;
+
+    fn settings(path: &Path, create: bool) -> Settings {
+        let path = path.join("store-1");
+        Settings { path, create, memory_bytes: 16 << 20, reserve_bytes: 0, max_tables: 64, read_only: false }
+    }
+
+    #[track_caller]
+    fn check_damaged(path: &Path, what: &str) {
+        for read_only in [false, true] {
+            let refused = Engine::open(Settings { read_only, ..settings(path, false) }).err();
+            assert_eq!(refused, Some(OpenError::Damaged(what.into())));
+        }
+    }
+
+    #[test]
+    fn a_store_whose_manifest_is_gone_is_damaged_and_not_a_new_one() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (path, store) = (directory.path(), directory.path().join("store-1"));
+        Engine::open(settings(path, true)).ok().expect("a new one").close().expect("flushed");
+        Engine::open(settings(path, false)).ok().expect("it is there").close().expect("flushed");
+        fs::write(store.join("CURRENT"), "MANIFEST-999999\n").expect("written");
+        check_damaged(path, "store-1/CURRENT names no file that exists");
+        fs::write(store.join("CURRENT"), "").expect("written");
+        check_damaged(path, "store-1/CURRENT names no file that exists");
+        fs::remove_file(store.join("CURRENT")).expect("removed");
+        check_damaged(path, "store-1/CURRENT cannot be read");
+        assert!(!store.join("CURRENT").exists(), "nothing was made in its place");
+    }
+
+    #[test]
+    fn a_family_of_a_newer_version_is_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let families = ["default", "head", "archive"];
+        drop(DB::open_cf(&options, directory.path().join("store-1"), families).expect("a newer version's store"));
+        let refused = Engine::open(settings(directory.path(), false)).err();
+        assert_eq!(refused, Some(OpenError::TooNew(vec!["archive".into()])));
+    }
+}
