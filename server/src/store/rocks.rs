@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! open         what is looked at before a store opens, and what a refusal means
-//! database     the open database: reads, flush, compaction; every call may block
+//! database     the open database: reads of one row, the write, flush, compaction; every call may block
+//! scan         reads of many rows
 //! reader       a read from memory at once, or from the disk in the blocking pool
 //! committer    the one thread that writes: checks, builds, syncs, answers
 //! head_cache   the heads of threads as last written
@@ -24,6 +25,7 @@ mod logs;
 mod open;
 mod options;
 mod reader;
+mod scan;
 
 use std::path::PathBuf;
 use std::sync::Arc;

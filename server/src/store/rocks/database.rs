@@ -1,15 +1,14 @@
-//! The open database: rows by family, read from the memory or the disk as the caller says; flush and compaction.
+//! The open database: reads of one row, the write, flush and compaction.
 //!
-//! Rows lie in column families by lifetime, not by partition: small hot rows apart from messages, so that a flush of one
-//! does not rewrite the other. Every call blocks for as long as the disk takes; writing is the committer's.
+//! Every call blocks for as long as the disk takes. Only the committer writes.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rocksdb::{
-    BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator,
-    ErrorKind, FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DB, ErrorKind,
+    FlushOptions, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use super::Settings;
@@ -17,12 +16,12 @@ use super::family::Family;
 use super::head_cache::HeadCache;
 use super::logs::{Followed, Logs};
 use super::options::{database_options, family_options};
-use crate::keys::{Key, KeyRange, Partition, PartitionKind};
-use crate::store::{Compaction, Direction, Error, Room, Row, SCAN_BYTES, Scan};
+use crate::keys::Key;
+use crate::store::{Compaction, Error};
 
 /// An open database, and what is kept in memory of it.
 pub(super) struct Database {
-    db: DB,
+    pub(super) db: DB,
     /// Reads look here first.
     pub(super) heads: HeadCache,
     logs: Logs,
@@ -80,89 +79,6 @@ impl Database {
         }
         let key = key.encode();
         Ok(self.db.get_cf_opt(&self.family(Family::of(&key)), key, &read_options(tier))?)
-    }
-
-    pub(super) fn scan(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        limit: usize,
-        tier: ReadTier,
-    ) -> Result<Scan, ReadFailure> {
-        let mut parts = Family::split(range);
-        if direction == Direction::Descending {
-            parts.reverse();
-        }
-        let mut scan = Scan::default();
-        let mut room = Room { rows: limit, bytes: SCAN_BYTES };
-        for (family, part) in parts {
-            if !part.is_empty() && !scan.more {
-                self.scan_family(family, part, direction, tier, &mut room, &mut scan)?;
-            }
-        }
-        Ok(scan)
-    }
-
-    fn scan_family(
-        &self,
-        family: Family,
-        range: KeyRange,
-        direction: Direction,
-        tier: ReadTier,
-        room: &mut Room,
-        scan: &mut Scan,
-    ) -> Result<(), ReadFailure> {
-        let mut options = read_options(tier);
-        options.set_prefix_same_as_start(family.prefix().is_some());
-        options.set_iterate_lower_bound(range.start.clone());
-        options.set_iterate_upper_bound(range.end.clone());
-        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(family), options);
-        match direction {
-            Direction::Ascending => iterator.seek(&range.start),
-            Direction::Descending => iterator.seek_for_prev(&range.end),
-        }
-        while let Some((key, value)) = iterator.item() {
-            if room.is_used_up() {
-                scan.more = true;
-                break;
-            }
-            room.take(value.len());
-            scan.rows.push(Row { key: key.to_vec(), value: value.to_vec() });
-            match direction {
-                Direction::Ascending => iterator.next(),
-                Direction::Descending => iterator.prev(),
-            }
-        }
-        Ok(iterator.status()?)
-    }
-
-    pub(super) fn partitions(
-        &self,
-        kind: PartitionKind,
-        from: Option<Partition>,
-        direction: Direction,
-        limit: usize,
-        tier: ReadTier,
-    ) -> Result<Vec<Partition>, ReadFailure> {
-        let mut options = read_options(tier);
-        options.set_total_order_seek(true);
-        options.set_iterate_lower_bound(vec![kind.byte()]);
-        options.set_iterate_upper_bound(vec![kind.byte() + 1]);
-        let mut iterator = self.db.raw_iterator_cf_opt(&self.family(Family::of_every(kind)), options);
-        match (direction, from) {
-            (Direction::Ascending, None) => iterator.seek_to_first(),
-            (Direction::Descending, None) => iterator.seek_to_last(),
-            (_, Some(from)) => seek_beyond(&mut iterator, from, direction),
-        }
-        let mut partitions = Vec::new();
-        while partitions.len() < limit
-            && let Some(partition) = iterator.key().and_then(Partition::decode)
-        {
-            partitions.push(partition);
-            seek_beyond(&mut iterator, partition, direction);
-        }
-        iterator.status()?;
-        Ok(partitions)
     }
 
     /// Writes the batch and syncs the log. An error is fatal: what is on disk then is unknown.
@@ -256,18 +172,8 @@ fn read_error(error: rocksdb::Error) -> Error {
     Error::Read(error.into_string())
 }
 
-fn read_options(tier: ReadTier) -> ReadOptions {
+pub(super) fn read_options(tier: ReadTier) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_read_tier(tier);
     options
-}
-
-/// To the first row behind the partition, or to the last one in front of it.
-fn seek_beyond(iterator: &mut DBRawIterator<'_>, partition: Partition, direction: Direction) {
-    let range = KeyRange::all(partition);
-    match direction {
-        Direction::Ascending => iterator.seek(range.end),
-        // No key equals a bare partition, so the last key at or below it lies in front of it.
-        Direction::Descending => iterator.seek_for_prev(range.start),
-    }
 }

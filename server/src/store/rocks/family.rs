@@ -1,4 +1,7 @@
-//! Column families: which rows lie together, by lifetime, and which family a key belongs to.
+//! Column families: which rows lie together, and which family a key belongs to.
+//!
+//! Rows lie together by lifetime, not by partition: small hot rows apart from messages, so that a flush of one does not
+//! rewrite the other. One write batch spans them all.
 
 use std::ops::Range;
 
