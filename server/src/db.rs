@@ -52,7 +52,7 @@ use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
 use crate::format::Formats;
 use crate::keys::{Counter, Hash16, Key, StoreRow};
-use crate::model::{MessageContent, MessageKey, UserId};
+use crate::model::{Incarnation, MessageContent, MessageKey, UserId};
 use crate::rows::{CounterValue, Row};
 use crate::store::{SecondaryWrite, Store};
 
@@ -79,7 +79,7 @@ struct Inner {
     clock: Clock,
     hasher: hmac::Key,
     database_id: [u8; 16],
-    incarnation: u64,
+    incarnation: Incarnation,
     /// None if nothing is encrypted.
     crypt: Option<Arc<Crypt>>,
     /// Every private row is sealed; a plain one is a forgery.
@@ -237,7 +237,7 @@ pub struct Health {
     /// The newest format that this version writes.
     pub writes: u32,
     /// Changes with each restore.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// Client writes ever committed.
     pub sequence: u64,
     /// Why writes are refused, if they are.

@@ -7,6 +7,8 @@
 
 use serde::Serialize;
 
+use crate::model::Incarnation;
+
 /// What a binary reads, writes and can migrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Formats {
@@ -54,15 +56,8 @@ pub struct Unreadable {
 pub struct Identity {
     /// Random, the same for the life of the database and in everything that is restored from its backups.
     pub database_id: [u8; 16],
-    /// Random; another one after each restore.
-    pub incarnation: u64,
-}
-
-impl Identity {
-    /// The incarnation as people and probes see it: 16 hexadecimal digits.
-    pub fn incarnation_text(&self) -> String {
-        format!("{:016x}", self.incarnation)
-    }
+    /// Another one after each restore.
+    pub incarnation: Incarnation,
 }
 
 impl Formats {

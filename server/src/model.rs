@@ -3,6 +3,7 @@
 //! A value of one of these types cannot be wrong: parsing happens once, at the border, and never again. This module
 //! knows neither JSON shapes (`http::input`) nor bytes on disk (`rows`).
 
+mod incarnation;
 mod keys;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
+pub use incarnation::Incarnation;
 pub use keys::{Commitment, ProviderKind, UnknownProvider, Wrapped, WrappedKey};
 
 /// A user's id: 1 to 128 bytes of UTF-8 without control characters.

@@ -33,7 +33,7 @@ mod codec;
 mod encoding;
 
 use crate::keys::Hash16;
-use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, UserId, Wrapped};
+use crate::model::{Commitment, Incarnation, MessageContent, MessageId, ThreadContent, ThreadId, UserId, Wrapped};
 
 /// The format of values that are the same in every store format.
 pub const EVERY_FORMAT: u32 = 1;
@@ -178,7 +178,7 @@ pub struct Format {
     /// The format of everything else in the store.
     pub format: u32,
     /// Changes when the store is restored from a backup.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
     /// Unix nanoseconds of the creation.
     pub created: u64,
     /// Random, for good.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Birth, Error};
 use crate::files;
 use crate::format::Identity;
+use crate::model::Incarnation;
 
 /// The directory layout that this version writes; it reads all older ones.
 pub const LAYOUT: u32 = 2;
@@ -99,7 +100,7 @@ impl Marker {
             name: NAME.to_owned(),
             layout: LAYOUT,
             database_id: birth.identity.database_id,
-            incarnation: birth.identity.incarnation.to_be_bytes(),
+            incarnation: birth.identity.incarnation.0.to_be_bytes(),
             state: State::Creating,
             store: FIRST_STORE.to_owned(),
             created: format!("{created:.0}"),
@@ -114,7 +115,7 @@ impl Marker {
         if self.layout == LAYOUT {
             return Ok(self);
         }
-        let marker = Self { layout: LAYOUT, incarnation: birth.identity.incarnation.to_be_bytes(), ..self };
+        let marker = Self { layout: LAYOUT, incarnation: birth.identity.incarnation.0.to_be_bytes(), ..self };
         marker.write(path)?;
         tracing::info!(event = "startup.layout_moved_up", layout = LAYOUT, path = %path.display());
         Ok(marker)
@@ -126,7 +127,7 @@ impl Marker {
     }
 
     pub(super) fn identity(&self) -> Identity {
-        Identity { database_id: self.database_id, incarnation: u64::from_be_bytes(self.incarnation) }
+        Identity { database_id: self.database_id, incarnation: Incarnation(u64::from_be_bytes(self.incarnation)) }
     }
 
     /// The name of the store's directory.

@@ -3,8 +3,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::model::Incarnation;
 
-const IDENTITY: Identity = Identity { database_id: [0xab; 16], incarnation: 0x0123_4567_89ab_cdef };
+const IDENTITY: Identity = Identity { database_id: [0xab; 16], incarnation: Incarnation(0x0123_4567_89ab_cdef) };
 const BIRTH: Birth = Birth { identity: IDENTITY, created_ns: 1_763_700_000_000_000_000 };
 const LAYOUT_1: &str = "{\"name\":\"progressdb\",\"layout\":1,\"database_id\":\"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\",\"state\":\"ready\",\"created\":\"2025-11-21T04:40:00Z\"}\n";
 
@@ -76,7 +77,7 @@ fn a_new_directory_is_created_for_its_owner_only() {
 #[test]
 fn a_ready_directory_keeps_its_identity() {
     let db = Db::new().ready();
-    let identity = Identity { database_id: [1; 16], incarnation: 1 };
+    let identity = Identity { database_id: [1; 16], incarnation: Incarnation(1) };
     let other = Birth { identity, created_ns: 0 };
     let directory = Directory::open(&db.path(), other, true).unwrap();
     assert!(!directory.is_new());
@@ -261,7 +262,7 @@ fn of_layout_1() -> Db {
 fn a_directory_of_layout_1_is_moved_up_once() {
     let db = of_layout_1();
     let seen = Directory::open_existing(&db.path()).unwrap().identity();
-    assert_eq!(seen, Identity { database_id: [0xcd; 16], incarnation: 1 }, "looking changes nothing");
+    assert_eq!(seen, Identity { database_id: [0xcd; 16], incarnation: Incarnation(1) }, "looking changes nothing");
     assert_eq!(fs::read_to_string(db.path().join(MARKER)).unwrap(), LAYOUT_1);
     let moved = db.open().unwrap();
     let identity = Identity { database_id: [0xcd; 16], ..IDENTITY };
@@ -269,7 +270,7 @@ fn a_directory_of_layout_1_is_moved_up_once() {
     let marker = fs::read_to_string(db.path().join(MARKER)).unwrap();
     assert!(marker.contains("\"layout\":2") && marker.contains("\"store\":\"store\""), "{marker}");
     drop(moved);
-    let other = Birth { identity: Identity { database_id: [1; 16], incarnation: 1 }, created_ns: 0 };
+    let other = Birth { identity: Identity { database_id: [1; 16], incarnation: Incarnation(1) }, created_ns: 0 };
     assert_eq!(Directory::open(&db.path(), other, true).unwrap().identity(), identity, "its incarnation stays");
 }
 

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, Partition, StoreRow};
+use crate::model::Incarnation;
 use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
 use crate::store::{Commit, Op, Outcome, Precondition, Store};
 
@@ -199,7 +200,7 @@ pub(super) async fn unseal_secret(store: &Store, crypt: &Crypt) -> Result<Vec<u8
 
 /// Makes the store say the incarnation that the marker of its directory says: a restore changes it there, in the step that
 /// commits it, and a directory of an older layout had none.
-async fn take_incarnation(store: &Store, format: Format, incarnation: u64) -> Result<Format, Error> {
+async fn take_incarnation(store: &Store, format: Format, incarnation: Incarnation) -> Result<Format, Error> {
     if format.incarnation == incarnation {
         return Ok(format);
     }

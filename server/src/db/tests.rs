@@ -28,14 +28,14 @@ use crate::crypt::kms::settings::MasterKey;
 use crate::crypt::kms::{self, Kms};
 use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{KeyRange, Partition, ThreadRow, UserRow};
-use crate::model::{Cursor, MessageContent, MessageKey, ThreadContent, ThreadId, ThreadOrder};
+use crate::model::{Cursor, Incarnation, MessageContent, MessageKey, ThreadContent, ThreadId, ThreadOrder};
 use crate::rows::{EVERY_FORMAT, Format, Head, Number};
 use crate::store::memory::Memory;
 
 const START: u64 = 1_763_700_000_000_000_000;
 const HOUR: u64 = 3_600_000_000_000;
 pub(super) const ID: [u8; 16] = [7; 16];
-const IDENTITY: Identity = Identity { database_id: ID, incarnation: 1 };
+const IDENTITY: Identity = Identity { database_id: ID, incarnation: Incarnation(1) };
 
 pub(super) struct World {
     pub(super) memory: Memory,

@@ -59,7 +59,7 @@ pub(super) fn show(name: &str, row: &AdminRow) -> Value {
             json!({ "created_ts": created, "wrapped_by": wraps.collect::<Vec<_>>() })
         }
         AdminRow::Format(format) => json!({
-            "format": format.format, "incarnation": format!("{:016x}", format.incarnation), "created_ts": format.created,
+            "format": format.format, "incarnation": format.incarnation.to_string(), "created_ts": format.created,
             "database_id": hex::encode(format.database_id),
         }),
         AdminRow::Secret => json!({ "value": "hidden" }),

@@ -35,7 +35,7 @@ pub(super) struct Ready {
     incarnation: String,
     /// Client commits ever made.
     sequence: u64,
-    #[schema(example = "rocksdb")]
+    /// The storage engine: `rocksdb`.
     engine: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -126,7 +126,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
         status: "ok",
         version: VERSION,
         format: Format { data: health.format, reads: health.reads, writes: health.writes },
-        incarnation: format!("{:016x}", health.incarnation),
+        incarnation: health.incarnation.to_string(),
         sequence: health.sequence,
         engine,
         rehearsal: app.is_rehearsal(),

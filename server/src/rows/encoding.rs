@@ -8,7 +8,7 @@ use super::{
     MessageName, MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
 };
 use crate::keys::Hash16;
-use crate::model::{Commitment, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
+use crate::model::{Commitment, Incarnation, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
 
 impl Row for Head {
     fn encode(&self, format: u32) -> Vec<u8> {
@@ -221,7 +221,7 @@ impl Row for Format {
     fn encode(&self, _: u32) -> Vec<u8> {
         Writer::sized(EVERY_FORMAT, 40)
             .number(self.format.into())
-            .number(self.incarnation)
+            .number(self.incarnation.0)
             .number(self.created)
             .raw(&self.database_id)
             .done()
@@ -231,7 +231,7 @@ impl Row for Format {
         let mut read = Reader::open(bytes)?;
         let format = Self {
             format: u32::try_from(read.number()?).map_err(|_| Damaged)?,
-            incarnation: read.number()?,
+            incarnation: Incarnation(read.number()?),
             created: read.number()?,
             database_id: read.raw()?,
         };

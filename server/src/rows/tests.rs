@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::crypt::seal;
-use crate::model::{ProviderKind, WrappedKey};
+use crate::model::{Incarnation, ProviderKind, WrappedKey};
 
 fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).expect("valid JSON")
@@ -103,7 +103,7 @@ proptest! {
         check(&Present);
         check(&Names(vec![Hash16([3; 16]), Hash16([4; 16])]));
         check(&MessageName(MessageId { ts: number, seq: 7 }));
-        check(&Format { format, incarnation: number, created: number, database_id: [7; 16] });
+        check(&Format { format, incarnation: Incarnation(number), created: number, database_id: [7; 16] });
         check(&Profile { since: number, user: user.clone() });
         check(&Participant { role: Role::Owner, since: number, user });
         let secret = Secret { bytes: [9; 32], strict: number % 2 == 0 };

@@ -22,7 +22,7 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
     let inspected = runtime()?.block_on(Db::inspect(&engine.store(), formats));
     let mut report = inspected.map_err(|error| open_error(&directory, error))?;
-    report["incarnation"] = json!(directory.identity().incarnation_text());
+    report["incarnation"] = json!(directory.identity().incarnation.to_string());
     Ok(report)
 }
 

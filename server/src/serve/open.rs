@@ -19,6 +19,7 @@ use crate::db::{self, Db, EpochError, OpenError};
 use crate::error_chain::with_causes;
 use crate::format::{Formats, Identity, Unreadable};
 use crate::http::App;
+use crate::model::Incarnation;
 use crate::store::{self, Engine};
 
 fn birth() -> Birth {
@@ -26,7 +27,7 @@ fn birth() -> Birth {
     for bytes in [&mut database_id[..], &mut incarnation] {
         rand::fill(bytes).expect("the system's random source works, or nothing here is safe");
     }
-    let identity = Identity { database_id, incarnation: u64::from_be_bytes(incarnation) };
+    let identity = Identity { database_id, incarnation: Incarnation(u64::from_be_bytes(incarnation)) };
     Birth { identity, created_ns: Clock::wall() }
 }
 
@@ -66,11 +67,23 @@ pub(super) async fn open(
     if directory.is_new() {
         directory.mark_ready()?;
     }
+    publish_identity(directory.identity());
     // The lock is the process's for good: nothing gives it back before the process ends.
     let directory = Arc::new(directory);
     std::mem::forget(Arc::clone(&directory));
     let owner = (!config.rehearsal).then(|| JobOwner::of(directory));
     Ok(Opened { engine, db, owner })
+}
+
+/// Says in metrics which database this process serves. A restore shows as another incarnation.
+fn publish_identity(identity: Identity) {
+    let Identity { database_id, incarnation } = identity;
+    let labels = [
+        ("database_id", hex::encode(database_id)),
+        ("incarnation", incarnation.to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    metrics::gauge!("progressdb_instance_info", &labels).set(1.0);
 }
 
 /// Opens the database; while the KMS does not give its keys, asks again and again.

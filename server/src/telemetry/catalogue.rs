@@ -127,6 +127,11 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_key_files_refused", "Key files whose former keys are in force for want of good ones."),
     counter("progressdb_config_reloads_total", "Times that SIGHUP had the configuration read again.")
         .by(&[("outcome", &["taken", "refused"])]),
+    gauge("progressdb_instance_info", "1, with what identifies the database that this process serves.").by(&[
+        ("database_id", &[]),
+        ("incarnation", &[]),
+        ("version", &[]),
+    ]),
     gauge("process_resident_memory_bytes", "Memory that the process holds."),
     gauge("process_open_fds", "Open file descriptors."),
     gauge("process_start_time_seconds", "When the process started, in Unix seconds."),
@@ -177,8 +182,8 @@ mod tests {
 
 What `/metrics` shows: on `server.management_address` without a key, on the main port with an admin key. Which of them to
 watch, and when to be alarmed, is in [operations.md](operations.md#what-to-watch). Labels are routes, methods, statuses,
-limits, and providers and operations of the KMS, never ids. Counters stand at 0 before their first event. What speaks of
-keys and the KMS is there with encryption on only.
+limits, and providers and operations of the KMS, never ids of users, threads or messages. Counters stand at 0 before their
+first event. What speaks of keys and the KMS is there with encryption on only.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use testing::http::Request;
 use testing::{Server, Setup, THREADS, wait_until};
 
 /// One family as it is scraped.
@@ -118,6 +119,21 @@ fn documentation_code_and_scrape_have_the_same_names() {
             names(&std::fs::read_to_string(&path).unwrap()).difference(&scraped).cloned().collect();
         assert_eq!(unknown, [""; 0], "names in {} that are not scraped", path.display());
     }
+}
+
+#[test]
+fn the_instance_that_is_served_is_named_as_elsewhere() {
+    let setup = Setup::new();
+    let server = setup.start();
+    let ready = server.send(&Request::get("/readyz")).json();
+    let samples = scrape(&server).remove("progressdb_instance_info").unwrap().samples;
+    server.stop().check_code(0);
+    let inspected = setup.run(&["inspect", "--json"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected.check_code(0).stdout).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let [id, incarnation, version] = [&inspected["database_id"], &ready["incarnation"], &ready["version"]].map(text);
+    let labels = format!(r#"database_id="{id}",incarnation="{incarnation}",version="{version}""#);
+    assert_eq!(samples, [(labels, 1.0)]);
 }
 
 #[test]

@@ -127,7 +127,7 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
         Db::open_with_clock(store, identity, &Formats::CURRENT, settings(), crypt(), clock).await.map(drop)
     };
     assert!(matches!(reopen([8; 16]).await, Err(OpenError::Foreign)));
-    let format = Format { format: 2, incarnation: 1, created: 0, database_id: ID };
+    let format = Format { format: 2, incarnation: Incarnation(1), created: 0, database_id: ID };
     let key = Key::Store(StoreRow::Format);
     let ops = vec![crate::store::Op::Put(key, format.encode(EVERY_FORMAT))];
     let commit = crate::store::Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
