@@ -29,6 +29,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
+use crate::files;
 use crate::format::Identity;
 
 use self::marker::{MARKER, MARKER_TMP, Marker, State, is_store_name};
@@ -151,7 +152,8 @@ impl Directory {
     /// Makes the new store count. Call it when the store is synced, before anything is acknowledged.
     pub fn mark_ready(&mut self) -> Result<(), Error> {
         let ready = self.marker.to_ready();
-        sync_directory(&self.path)?;
+        let store = self.store_path();
+        files::sync_directory_of(&store).map_err(|error| Error::io(cannot_sync(&store), error))?;
         ready.write(&self.path)?;
         self.marker = ready;
         Ok(())
@@ -206,8 +208,7 @@ fn create_directory(path: &Path) -> Result<Made, Error> {
             Err(error) => return Err(failed(error)),
         }
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    sync_directory(parent)?;
+    files::sync_directory_of(path).map_err(|error| Error::io(cannot_sync(path), error))?;
     Ok(made)
 }
 
@@ -293,10 +294,8 @@ fn remove_if_there(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Error::io(format!("cannot sync {}", path.display()), error))
+fn cannot_sync(path: &Path) -> String {
+    format!("cannot sync the directory of {}", path.display())
 }
 
 #[cfg(test)]

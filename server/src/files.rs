@@ -1,4 +1,5 @@
-//! Small files that are replaced as a whole: after a crash the old content or the new one is there, never a part.
+//! Changes to files that survive a crash. A small file is replaced as a whole: after a crash the old content or the new
+//! one is there, never a part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -22,8 +23,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in the directory that holds `path` last.
-fn sync_directory_of(path: &Path) -> io::Result<()> {
+/// Syncs the directory that holds `path`, so that a name that was made, changed or removed in it survives a crash.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Error;
+use crate::files;
 
 /// What is known about a kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&before, &after)?;
-        File::open(directory)?.sync_all()?;
+        files::sync_directory_of(&after)?;
         let read = fs::read_to_string(&after)?;
         fs::remove_file(&after)?;
         if read == text { Ok(()) } else { Err(io::Error::other("a file came back with other content")) }
