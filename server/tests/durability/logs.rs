@@ -174,6 +174,40 @@ fn a_database_that_was_stopped_needs_no_logs() {
     check_messages(&setup.start(), &t, 3);
 }
 
+/// After a restore the record is still that of the store before it, until the first commit.
+#[test]
+fn the_record_of_another_store_raises_no_alarm() {
+    let setup = Setup::new();
+    let mut server = setup.start();
+    let t = server.user("user1").create_thread("kept");
+    server.user("user1").append(&t, 1);
+    server.stop().check_code(0);
+    server = setup.start();
+    server.user("user1").append(&t, 2);
+    server.kill();
+    let restored = setup.db().join("store-2");
+    copy(&setup.db().join("store-1"), &restored);
+    for log in logs(setup.db()) {
+        fs::remove_file(restored.join(log.file_name().unwrap())).unwrap();
+    }
+    let marker = fs::read_to_string(setup.db().join("PROGRESSDB")).unwrap();
+    fs::write(setup.db().join("PROGRESSDB"), marker.replace("store-1", "store-2")).unwrap();
+
+    let record = fs::read_to_string(setup.db().join("wal.json")).unwrap();
+    let nameless = record.replace("\"store\":\"store-1\",", "");
+    assert_ne!(record, nameless);
+    fs::write(setup.db().join("wal.json"), nameless).unwrap();
+    check_refused(&setup, &["store-2/", "is missing"]);
+    fs::write(setup.db().join("wal.json"), record).unwrap();
+    setup.run(&["inspect"]).check_code(0);
+    server = setup.start();
+    check_messages(&server, &t, 1);
+    server.user("user1").append(&t, 3);
+    server.kill();
+    let record = fs::read_to_string(setup.db().join("wal.json")).unwrap();
+    assert!(record.contains("\"store\":\"store-2\""), "{record}");
+}
+
 #[test]
 fn a_directory_of_an_older_version_or_with_a_damaged_record_opens() {
     for record in [None, Some(""), Some("{"), Some("{\"manifest\":\"MANIFEST-000001\",\"log\":999999,\"bytes\":1}")] {

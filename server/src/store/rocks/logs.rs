@@ -1,19 +1,20 @@
-//! What is known of the write-ahead log outside of RocksDB, so that a log that is gone is noticed.
+//! A record of the newest write-ahead log, kept outside of RocksDB, so that the next start notices when that log is gone.
 //!
-//! RocksDB notes in its manifest which logs are complete, and opens without none of those that it still needs. Of the
-//! newest log, the one that the writes acknowledged last are in, it has no note: where that file is gone it starts
-//! without a word. So a file beside the store names the newest log as long as it may hold what nothing else holds:
+//! RocksDB's manifest names the logs that are complete, and RocksDB does not open without those that it still needs. The
+//! newest log, which holds the latest acknowledged writes, is not in the manifest: without that file RocksDB opens and
+//! reports nothing. So a file beside the store names the newest log for as long as no other file holds what is in it:
 //!
 //! ```text
-//! <db>/wal.json   {"manifest":"MANIFEST-000005","log":12,"bytes":4096}
+//! <db>/wal.json   {"store":"store-1","manifest":"MANIFEST-000005","log":12,"bytes":4096}
 //! ```
 //!
 //! It is written before the first commit in a log is acknowledged, and removed when an orderly stop has flushed
-//! everything. Opening the store makes another manifest and flushes what the logs held, which ends the meaning of the
-//! file; so it says nothing about a store of another manifest, such as one that an older version has opened since. Logs
-//! are only ever followed by higher ones, so with the manifest named there is always a log of that number or above.
+//! everything. It says something about a store only if it names that store's directory and its present manifest: a restore
+//! puts another directory in its place, and each time that a store is opened, RocksDB flushes what the logs held and begins
+//! another manifest. A record without a store is of an older version, which knew one store only. RocksDB gives each log a
+//! higher number than the one before; so with the manifest named there is always a log of that number or above.
 //!
-//! Not noticed: a newest log cut off behind `bytes`, which looks like what a crash leaves, and the loss of both files.
+//! Not noticed: a newest log that was cut off behind `bytes`, because a crash leaves the same, and the loss of both files.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -31,6 +32,9 @@ const RECORD_TMP: &str = "wal.json.tmp";
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
+    /// The name of the directory that the log is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
     /// What `CURRENT` named.
     manifest: String,
     /// The number of the newest log.
@@ -39,12 +43,17 @@ struct Record {
     bytes: u64,
 }
 
+impl Record {
+    /// It was written for the store at `store`, as it is now.
+    fn is_of(&self, store: &Path) -> bool {
+        let names_it = self.store.as_ref().is_none_or(|name| *name == directory_name(store));
+        names_it && current_manifest(store).is_ok_and(|manifest| manifest == self.manifest)
+    }
+}
+
 /// Says which log of the store at `store` is gone or cut short, if one is; touches nothing.
 pub(super) fn missing(store: &Path) -> Option<String> {
-    let record = read_record(store)?;
-    if current_manifest(store).ok()? != record.manifest {
-        return None;
-    }
+    let record = read_record(store).filter(|record| record.is_of(store))?;
     let name = format!("{}/{}", directory_name(store), name_of(record.log));
     match newest_log(store).ok()? {
         Some((number, _)) if number > record.log => None,
@@ -126,7 +135,7 @@ struct Newest {
     bytes: u64,
     /// The record names it.
     recorded: bool,
-    /// The record could not be written, which was said.
+    /// The record could not be written, and the log says so.
     failing: bool,
 }
 
@@ -179,7 +188,8 @@ impl Logs {
         };
         newest.file = Some(File::open(self.store.join(name_of(log)))?);
         (newest.log, newest.bytes) = (log, bytes);
-        let record = Record { manifest: current_manifest(&self.store)?, log, bytes };
+        let (store, manifest) = (Some(directory_name(&self.store)), current_manifest(&self.store)?);
+        let record = Record { store, manifest, log, bytes };
         let path = record_path(&self.store);
         files::replace(&path, &path.with_file_name(RECORD_TMP), serde_json::to_string(&record)?.as_bytes())?;
         newest.recorded = true;
@@ -230,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn a_record_says_nothing_about_another_store() {
+        let named = |store: &str| format!(r#"{{{store}"manifest":"MANIFEST-000005","log":12,"bytes":100}}"#);
+        let missing = |record: &str| missing(&store("MANIFEST-000005", &[], record).path().join("store"));
+        let gone = Some("store/000012.log is missing".to_owned());
+        assert_eq!(missing(&named(r#""store":"store","#)), gone);
+        assert_eq!(missing(&named(r#""store":"store-2","#)), None);
+        assert_eq!(missing(&named("")), gone, "an older version wrote it");
+    }
+
+    #[test]
     fn the_complaints_of_rocksdb_are_understood() {
         let gone = missing_by_manifest(Path::new("db/store-3"), "Corruption: Missing WAL with log number: 8.");
         assert_eq!(gone.as_deref(), Some("store-3/000008.log is missing"));
@@ -243,7 +263,11 @@ mod tests {
         let directory = store("MANIFEST-000005", &[(4, 10)], "nonsense");
         let path = directory.path().join("store");
         let logs = Logs::new(&path);
-        let record = || read_record(&path).map(|record| (record.log, record.bytes));
+        let record = || {
+            let record = read_record(&path)?;
+            assert_eq!(record.store.as_deref(), Some("store"));
+            Some((record.log, record.bytes))
+        };
         let append = |log: u64, bytes: usize| {
             let name = path.join(name_of(log));
             let before = fs::read(&name).unwrap_or_default();
