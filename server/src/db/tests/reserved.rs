@@ -60,6 +60,44 @@ async fn rows_of_a_newer_version_go_with_their_thread() {
     assert_eq!(left, []);
 }
 
+/// Rows of the partitions that a newer version has besides: an archive of a thread, and activity still to be moved.
+fn of_reserved_partitions(thread: ThreadId) -> [Vec<u8>; 3] {
+    let id = thread.0.to_be_bytes();
+    [[b"A", &id[..], &[0]].concat(), [b"A", &id[..], &[1, 0x10], &id].concat(), [b"D", &[5], &id[..]].concat()]
+}
+
+#[tokio::test]
+async fn partitions_of_a_newer_version_are_left_as_they_are_by_every_job() {
+    let world = World::new().await;
+    let [kept, deleted, erased] = [world.thread("kept").await, world.thread("deleted").await, world.thread("e").await];
+    let planted: Vec<_> = [kept, deleted, erased].into_iter().flat_map(of_reserved_partitions).collect();
+    for key in &planted {
+        world.memory.plant(key.clone(), VALUE.to_vec());
+    }
+    let world = world.restarted().await;
+    world.db.delete_thread(&ann(), deleted, plain()).await.expect("deleted");
+    world.erase(erased).await.expect("erased");
+    world.pass(100 * HOUR);
+    assert_eq!(world.db.purge(false).await.expect("ran").threads, 1);
+    world.db.expire_idempotency(true).await.expect("ran");
+    world.db.compact_if_due().await.expect("ran");
+    world.db.digest(|_, _| {}).await.expect("read");
+    for store in [RowStore::Main, RowStore::Index] {
+        let page = RowRequest { limit: 100, ..RowRequest::default() };
+        world.db.list_rows(store, page).await.expect("listed");
+    }
+    if is_sealed() {
+        world.db.renew_epochs().await.expect("ran");
+        assert_eq!(world.db.run_sealing_job().await.expect("ran").failed, 0);
+        world.db.reencrypt_thread(kept).await.expect("sealed anew");
+        world.db.decrypt().await.expect("plain");
+    }
+    assert_eq!(world.titles(ThreadOrder::Created).await, ["kept"]);
+    let rows = world.memory.rows();
+    let left: Vec<_> = planted.iter().filter(|key| rows.get(*key).is_some_and(|value| value == VALUE)).collect();
+    assert_eq!(left, planted.iter().collect::<Vec<_>>());
+}
+
 /// A newer version sealed them with a key that is then replaced, and in the end given up.
 #[tokio::test]
 async fn sealed_rows_of_a_newer_version_outlive_the_key_they_were_sealed_with() {
