@@ -25,7 +25,7 @@ fn commit(ops: Vec<Op>) -> Commit {
     Commit { partition: Partition::Thread(THREAD), precondition: None, ops, secondary: Vec::new() }
 }
 
-fn expecting(value: Option<&str>, ops: Vec<Op>) -> Commit {
+fn with_precondition(value: Option<&str>, ops: Vec<Op>) -> Commit {
     Commit { precondition: Some(Precondition { key: HEAD, value: value.map(Into::into) }), ..commit(ops) }
 }
 
@@ -47,23 +47,23 @@ async fn a_commit_is_visible_at_once_and_whole(store: Store) {
     assert_eq!(many, [Some(b"one".to_vec()), None, Some(b"head".to_vec())]);
 }
 
-async fn an_expectation_that_fails_changes_nothing(store: Store) {
-    assert_eq!(store.commit(expecting(None, vec![put(HEAD, "a")])).await, Ok(Outcome::Committed));
+async fn a_precondition_that_does_not_hold_changes_nothing(store: Store) {
+    assert_eq!(store.commit(with_precondition(None, vec![put(HEAD, "a")])).await, Ok(Outcome::Committed));
     let with_secondary = Commit {
         secondary: vec![
             SecondaryWrite::Add(COUNTER, 1),
             SecondaryWrite::Put(Key::User(USER, UserRow::Profile), b"x".to_vec()),
         ],
-        ..expecting(None, vec![put(HEAD, "b"), put(message(1), "one")])
+        ..with_precondition(None, vec![put(HEAD, "b"), put(message(1), "one")])
     };
     assert_eq!(store.commit(with_secondary).await, Ok(Outcome::Conflict { current: Some(b"a".to_vec()) }));
     assert_eq!(text(&store, HEAD).await, Some("a".into()));
     assert_eq!(text(&store, message(1)).await, None);
     assert_eq!(text(&store, Key::User(USER, UserRow::Profile)).await, None);
     assert_eq!(store.get(&COUNTER).await, Ok(None));
-    assert_eq!(store.commit(expecting(Some("a"), vec![put(HEAD, "c")])).await, Ok(Outcome::Committed));
-    assert_eq!(store.commit(expecting(Some("c"), vec![Op::Delete(HEAD)])).await, Ok(Outcome::Committed));
-    assert_eq!(store.commit(expecting(Some("c"), vec![])).await, Ok(Outcome::Conflict { current: None }));
+    assert_eq!(store.commit(with_precondition(Some("a"), vec![put(HEAD, "c")])).await, Ok(Outcome::Committed));
+    assert_eq!(store.commit(with_precondition(Some("c"), vec![Op::Delete(HEAD)])).await, Ok(Outcome::Committed));
+    assert_eq!(store.commit(with_precondition(Some("c"), vec![])).await, Ok(Outcome::Conflict { current: None }));
 }
 
 async fn scans_stay_in_range_and_within_the_limit(store: Store) {
@@ -107,7 +107,7 @@ async fn a_range_deletion_takes_its_range_and_nothing_else(store: Store) {
     let ops = (1..=4).map(|n| put(message(n), "m")).chain([put(HEAD, "head")]).collect();
     store.commit(commit(ops)).await.expect("committed");
     let deletion = vec![Op::DeleteRange(KeyRange::thread_without_head(THREAD)), put(HEAD, "after")];
-    assert_eq!(store.commit(expecting(Some("head"), deletion)).await, Ok(Outcome::Committed));
+    assert_eq!(store.commit(with_precondition(Some("head"), deletion)).await, Ok(Outcome::Committed));
     let whole = KeyRange::all(Partition::Thread(THREAD));
     assert_eq!(texts(&store, whole, Direction::Ascending, 9).await, ["after"]);
 }
@@ -150,7 +150,7 @@ async fn a_number_is_raised_and_never_lowered(store: Store) {
 /// 64 callers race on one row; every increment must count once, whether callers share a group or not.
 async fn racing_commits_are_serial(store: Store) {
     const CALLERS: usize = 64;
-    store.commit(expecting(None, vec![put(HEAD, "0")])).await.expect("committed");
+    store.commit(with_precondition(None, vec![put(HEAD, "0")])).await.expect("committed");
     let callers = (0..CALLERS).map(|caller| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -160,7 +160,7 @@ async fn racing_commits_are_serial(store: Store) {
                 let mine = Key::Thread(THREAD, ThreadRow::Message(MessageId { ts: caller as u64, seq: 0 }));
                 let commit = Commit {
                     secondary: vec![SecondaryWrite::Add(COUNTER, 1)],
-                    ..expecting(Some(&current), vec![put(HEAD, &next), put(mine, "m")])
+                    ..with_precondition(Some(&current), vec![put(HEAD, &next), put(mine, "m")])
                 };
                 match store.commit(commit).await.expect("the engine commits") {
                     Outcome::Committed => return,
@@ -224,7 +224,7 @@ macro_rules! on_every_engine {
 
 on_every_engine!(
     a_commit_is_visible_at_once_and_whole,
-    an_expectation_that_fails_changes_nothing,
+    a_precondition_that_does_not_hold_changes_nothing,
     scans_stay_in_range_and_within_the_limit,
     a_scan_says_whether_there_is_more_and_ends_at_its_bytes,
     a_range_deletion_takes_its_range_and_nothing_else,
