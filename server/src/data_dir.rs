@@ -1,19 +1,20 @@
-//! The data directory: who may open it, what lies in it, and whether its file system keeps what was synced.
+//! The data directory: who may open it, what is in it, and whether its file system keeps what was synced.
 //!
 //! ```text
 //! <db>/PROGRESSDB   marker, one JSON line: see `data_dir/marker.rs`
-//! <db>/lock         held by flock for the life of the process, outside what a restore swaps; goes only with the database
+//! <db>/lock         held by flock for the life of the process; not in the store, which a restore replaces
 //! <db>/store-<n>/   the engine's; the marker names the one that counts (`store/` where layout 1 made it)
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/rocks/logs.rs`
 //! <db>/tmp/         emptied at every start
 //! ```
-//! A [`Directory`] is an opened and locked one: nobody else has it, it is ours, it is of a layout that this version
-//! reads (an older layout is moved up), and its file system keeps what it was told to sync. A directory that is not ours is left exactly as it was.
+//! A [`Directory`] is opened and locked: no other process has it, it is a database of ours, it is of a layout that this
+//! version reads (an older layout is moved up), and its file system keeps what was synced. A directory of something else is
+//! left exactly as it was.
 //!
 //! Creation survives a crash at any step: the marker says `creating` until the caller has made the store and calls
-//! [`Directory::mark_ready`]; nothing can have been acknowledged before that, so the next start begins again. One that is
-//! given up before, because the start is refused, leaves nothing: see [`Directory`]'s `Drop`.
-//! The format of the rows in the store is not checked here.
+//! [`Directory::mark_ready`]. Nothing can have been acknowledged before that, so the next start begins anew. A creation
+//! that is refused before that call is undone when the [`Directory`] is dropped. What is in the store is for the engine to
+//! check, and its format for the database.
 
 mod error;
 mod filesystem;
@@ -40,7 +41,7 @@ const TMP: &str = "tmp";
 /// What a new directory may hold: leftovers of a creation that crashed, and what a fresh ext4 volume comes with.
 const HARMLESS: [&str; 3] = [LOCK, MARKER_TMP, "lost+found"];
 
-/// What a new database is born with; time and chance come from the caller.
+/// What identifies a new database; time and randomness come from the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Birth {
     /// Random.
@@ -49,19 +50,19 @@ pub struct Birth {
     pub created_ns: u64,
 }
 
-/// What a creation that is given up takes back besides the store; the lock last.
+/// What the undoing of a creation removes besides the store; the lock last.
 const PARTS: [&str; 7] = [TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
 
-/// A data directory that is ours alone while this lives.
+/// A data directory that no other process can open as long as this lives.
 ///
-/// Dropped before [`Directory::mark_ready`], a new one is removed again, with the directories that were made for it.
+/// If a new one is dropped before [`Directory::mark_ready`], it is removed, with the directories that were made for it.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     marker: Marker,
-    /// Closing it gives the lock back.
+    /// Closing it releases the lock.
     _lock: File,
-    /// Goes when the database goes that it was made for.
+    /// Removed together with a database that did not become ready.
     made: Made,
 }
 
@@ -72,13 +73,13 @@ impl Drop for Directory {
             return;
         }
         for part in [self.store_path()].into_iter().chain(PARTS.map(|part| self.path.join(part))) {
-            // What cannot be removed is what a crash would have left.
+            // Whatever remains is what a crash could have left as well: the next start copes with it.
             let _ = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
         }
     }
 }
 
-/// Directories that were made, outermost first; removed again, where they are empty, when this is dropped.
+/// Directories that were made, outermost first. When this is dropped, those that are empty are removed.
 #[derive(Debug, Default)]
 struct Made(Vec<PathBuf>);
 
@@ -99,14 +100,14 @@ impl Drop for Made {
 impl Directory {
     /// Opens the directory to serve from it. One that is missing or empty is made into a new database.
     pub fn open(path: &Path, birth: Birth, allow_volatile_fs: bool) -> Result<Self, Error> {
-        // What is refused is refused before anything is made.
+        // Before anything is made: a refusal leaves nothing.
         if path.is_dir() {
             refuse_foreign(path)?;
         }
         filesystem::check(path, allow_volatile_fs)?;
         let made = create_directory(path)?;
         let lock = lock(path)?;
-        // Read again under the lock: another process may have been faster.
+        // Under the lock: another process may have made one meanwhile.
         let marker = match Marker::read(path)? {
             Some(marker) => marker.move_up(path, birth)?,
             None => Marker::create(path, birth)?,
@@ -123,7 +124,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens a database that exists, to look at it: creates nothing but the lock.
+    /// Opens a database that exists, to read it: creates nothing but the lock.
     pub fn open_existing(path: &Path) -> Result<Self, Error> {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -149,7 +150,7 @@ impl Directory {
         self.marker.state == State::Creating
     }
 
-    /// Makes the new store count. Call it when the store is synced, before anything is acknowledged.
+    /// Ends the creation. Call it when the store is synced and before anything is acknowledged.
     pub fn mark_ready(&mut self) -> Result<(), Error> {
         let ready = self.marker.to_ready();
         let store = self.store_path();
@@ -185,7 +186,8 @@ impl Directory {
     }
 }
 
-/// Creates the directory for its owner only, and what leads to it. The answer removes them again, unless they are kept.
+/// Creates the directory for its owner only, and its parents. They are removed when the result is dropped, unless it is
+/// told to keep them.
 fn create_directory(path: &Path) -> Result<Made, Error> {
     let failed = |error| Error::io(format!("cannot create {}", path.display()), error);
     match fs::metadata(path) {
@@ -199,11 +201,11 @@ fn create_directory(path: &Path) -> Result<Made, Error> {
     missing.reverse();
     let mut made = Made::default();
     for step in missing {
-        // What leads to it may be meant for others as well.
+        // Its parents may serve others as well.
         let mode = if step == path { 0o700 } else { 0o777 };
         match DirBuilder::new().mode(mode).create(step) {
             Ok(()) => made.0.push(step.to_owned()),
-            // Another process was faster.
+            // Another process made it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
@@ -212,7 +214,7 @@ fn create_directory(path: &Path) -> Result<Made, Error> {
     Ok(made)
 }
 
-/// Refuses what is not ours before anything is written to it.
+/// Refuses a directory of something else before anything is written to it.
 fn refuse_foreign(path: &Path) -> Result<(), Error> {
     let failed = |error| Error::io(format!("cannot list {}", path.display()), error);
     let mut names: Vec<OsString> = Vec::new();
@@ -256,7 +258,7 @@ fn lock(path: &Path) -> Result<File, Error> {
         .open(&name)
         .map_err(failed)?;
     match file.try_lock() {
-        // The holder gave its creation up, and the file with it: this lock holds nobody off.
+        // Its holder undid a creation and removed the file: the lock is on a file that nobody else will open.
         Ok(()) if !is_same_file(&file, &name) => self::lock(path),
         Ok(()) => {
             // Only a hint for people: on a full disk the lock holds all the same.

@@ -1,12 +1,13 @@
-//! Changes to files that survive a crash. A small file is replaced as a whole: after a crash the old content or the new
-//! one is there, never a part.
+//! Changes to files that survive a crash. A small file is replaced as a whole: a crash leaves the old content or the new
+//! one, never a part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Writes `content` to `path` by way of `tmp`, on the same file system, for its owner only. It is on disk on return.
+/// Writes `content` to `tmp`, which must be on the same file system, and renames it to `path`. Only the owner may read the
+/// file. It is on disk when this returns.
 pub(crate) fn replace(path: &Path, tmp: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(tmp)?;
     file.write_all(content)?;
@@ -15,7 +16,7 @@ pub(crate) fn replace(path: &Path, tmp: &Path, content: &[u8]) -> io::Result<()>
     sync_directory_of(path)
 }
 
-/// Removes a file, if it is there, for good.
+/// Removes a file, if it is there. It is gone from the disk when this returns.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

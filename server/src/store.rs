@@ -2,10 +2,11 @@
 //!
 //! - A commit touches one partition, atomically. Its precondition names one of its rows and the value that it must still
 //!   hold.
-//! - Secondary writes are rows of other partitions: indexes (idempotent), counters and high-water marks. On an engine with transactions across
-//!   partitions they are part of the commit; on another, puts and raises come no later and deletes no earlier.
-//! - Values are opaque, ids and times come from above; an engine invents nothing.
-//! - Nothing scans across partitions, and nothing scans without a limit.
+//! - Secondary writes are rows of other partitions: indexes (idempotent), counters and high-water marks. On an engine with
+//!   transactions across partitions they are part of the commit; on another one, puts and raises are applied no later than
+//!   the commit, and deletes no earlier.
+//! - Values are opaque. Ids and times come from the caller; an engine makes none.
+//! - No scan crosses partitions, and every scan has a limit.
 //!
 //! [`Engine`] opens and closes it; [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds
 //! for every engine.
@@ -61,9 +62,9 @@ pub struct Precondition {
 /// One atomic change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Where it happens.
+    /// The partition that it changes.
     pub partition: Partition,
-    /// What must hold for it to happen, if anything.
+    /// What must hold for it to happen; nothing if `None`.
     pub precondition: Option<Precondition>,
     /// Changes in the partition, in order.
     pub ops: Vec<Op>,
@@ -118,31 +119,30 @@ pub struct Row {
 pub struct Scan {
     /// The rows, nearest to the end that was read from first.
     pub rows: Vec<Row>,
-    /// The limit of rows or bytes ended it: the range holds more.
+    /// The range holds more rows: the limit of rows or of bytes ended the scan.
     pub more: bool,
 }
 
-/// A scan ends behind the row with which its values reach this many bytes, whatever its limit of rows.
+/// A scan ends with the row with which its values reach this many bytes, whatever its limit of rows.
 pub const SCAN_BYTES: usize = 4 << 20;
 
-/// Why an engine did not do what it was asked. A commit that returns an error left nothing behind, unless it says
-/// otherwise.
+/// Why an engine failed. A commit that failed changed nothing, unless the variant says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The queue of commits is full; later may go better.
+    /// The queue of commits is full: try again later.
     #[error("too many commits are waiting")]
     Busy,
     /// Less than the reserve is free on the disk.
     #[error("less disk is free than storage.reserve")]
     DiskFull,
-    /// The engine takes no more commits: a write or a sync failed, or the process is shutting down. A commit that was
-    /// under way may or may not be on disk.
+    /// The engine takes no more commits: a write or a sync failed, or the process is shutting down. A commit in progress
+    /// may or may not be on disk.
     #[error("the store stopped: {0}")]
     Stopped(String),
-    /// The commit deletes a range and puts a row into it; nothing was changed. A fault of the caller.
+    /// The commit deletes a range and puts a row into it: a bug of the caller. Nothing was changed.
     #[error("a commit puts a row into a range that it deletes")]
     Contradiction,
-    /// The engine does not answer in time; nothing was changed.
+    /// The engine did not answer in time; nothing was changed.
     #[error("the engine does not answer: {0}")]
     Unavailable(String),
     /// A read failed.
@@ -161,7 +161,7 @@ pub enum Compaction {
     Everything,
 }
 
-/// What a scan may still take.
+/// How much a scan may still return.
 struct Room {
     rows: usize,
     bytes: usize,
@@ -178,7 +178,7 @@ impl Room {
     }
 }
 
-/// An engine that can be cloned cheaply and shared.
+/// A handle on an open engine; clones are cheap and share it.
 #[derive(Clone)]
 pub enum Store {
     /// RocksDB.
@@ -222,9 +222,9 @@ impl Store {
         if commit.contradicts_itself() {
             return Err(Error::Contradiction);
         }
-        // An attribute has only this type of numbers.
+        // The only type of numbers that an attribute of a span can have.
         let rows = i64::try_from(commit.ops.len() + commit.secondary.len()).unwrap_or(i64::MAX);
-        // A part of what a request waits for, and of nothing else.
+        // Only as a part of a request's trace; jobs have none.
         let span = match Span::current().is_none() {
             true => Span::none(),
             false => tracing::info_span!("commit", otel.kind = "internal", progressdb.rows = rows),

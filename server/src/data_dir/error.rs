@@ -10,7 +10,7 @@ pub enum Error {
     InUse {
         /// The data directory.
         path: PathBuf,
-        /// Who has it, if it says so.
+        /// Its process id, if the lock file says it.
         pid: Option<u32>,
     },
     /// There is no database to look at.
@@ -19,7 +19,7 @@ pub enum Error {
         /// The data directory.
         path: PathBuf,
     },
-    /// The directory belongs to something else; it was left as it is.
+    /// The directory is not a database of ours; it was left as it is.
     #[error("{} is not a data directory of ours: {reason}; choose an empty or new directory with --db", .path.display())]
     NotOurs {
         /// The data directory.
@@ -27,7 +27,7 @@ pub enum Error {
         /// What was seen there.
         reason: String,
     },
-    /// The directory was ours, but something is missing or unreadable.
+    /// The directory is a database of ours, and something is missing or unreadable.
     #[error("{} is damaged: {what}; keep a copy and restore a backup", .path.display())]
     Damaged {
         /// The data directory.
@@ -35,7 +35,7 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// A restore has begun there and did not end.
+    /// A restore began there and did not end.
     #[error("{} holds a restore that did not end: finish it or undo it with `progressdb restore`", .path.display())]
     Restoring {
         /// The data directory.
@@ -49,7 +49,7 @@ pub enum Error {
         /// The newest that this version reads.
         newest: u32,
     },
-    /// What is acknowledged there may be lost.
+    /// Its file system may lose what was synced.
     #[error("{} is on {kind}, which may lose acknowledged writes: use a local disk, or --allow-volatile-fs for tests", .path.display())]
     UnsupportedFs {
         /// The data directory.

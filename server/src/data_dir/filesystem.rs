@@ -16,7 +16,7 @@ enum Verdict {
     Fine,
     /// Its kind, and what to know of it.
     Doubtful(&'static str, &'static str),
-    /// Gone with the machine, or beyond the reach of fsync and flock.
+    /// It is lost with the machine, or fsync and flock do not reach it.
     Volatile(&'static str),
 }
 
@@ -25,8 +25,8 @@ const CLUSTER: &str = "whether it keeps what was synced, and locks across machin
 const SIMPLE: &str =
     "it has no journal and no owners of files: a power cut can damage it, and everybody reads the keys";
 
-/// By the magic number that statfs reports, as in linux/magic.h and in the sources of what is not in the kernel.
-fn judge(magic: u32) -> Verdict {
+/// By the magic number that statfs reports: those of linux/magic.h, and of file systems outside of the kernel.
+fn assess(magic: u32) -> Verdict {
     match magic {
         0x0102_1994 => Verdict::Volatile("tmpfs"),
         0x8584_58f6 => Verdict::Volatile("ramfs"),
@@ -38,9 +38,9 @@ fn judge(magic: u32) -> Verdict {
         0x5346_414f | 0x6b41_4653 => Verdict::Volatile("AFS"),
         0x7375_7245 => Verdict::Volatile("Coda"),
         0x0000_564c => Verdict::Volatile("NCP"),
-        // virtiofs, sshfs, s3fs and many more report this.
+        // Also virtiofs, sshfs and s3fs.
         0x6573_5546 => Verdict::Volatile("FUSE or virtiofs"),
-        // What WSL 2 and virtual machines show of their host, such as /mnt/c.
+        // How WSL 2 and virtual machines see directories of their host, such as /mnt/c.
         0x0102_1997 => Verdict::Volatile("9p, a directory of the host"),
         0x5346_4846 => Verdict::Volatile("wslfs, a directory of Windows"),
         0x786f_4256 => Verdict::Volatile("vboxsf, a directory of the host"),
@@ -60,14 +60,14 @@ fn judge(magic: u32) -> Verdict {
     }
 }
 
-/// Judges the file system that `path` is on, or would be if it is still to be made.
+/// Assesses the file system that `path` is on; if it does not exist yet, that of its nearest parent.
 pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let stat = rustix::fs::statfs(there).map_err(|error| {
         Error::io(format!("cannot find the file system of {}", path.display()), io::Error::from(error))
     })?;
-    // Wider on some platforms, but every magic number has 32 bits.
-    match judge(stat.f_type as u32) {
+    // The type is wider on some platforms; the numbers have 32 bits everywhere.
+    match assess(stat.f_type as u32) {
         Verdict::Fine => Ok(()),
         Verdict::Doubtful(kind, why) => {
             tracing::warn!(event = "startup.doubtful_filesystem", kind, path = %path.display(), "{why}");
@@ -82,7 +82,7 @@ pub(super) fn check(path: &Path, allow_volatile_fs: bool) -> Result<(), Error> {
     }
 }
 
-/// Does once what the store will rely on: sync a file, rename it, sync the directory, read it back.
+/// Tries what the store relies on: syncs a file, renames it, syncs the directory, reads the file back.
 pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
     let (before, after) = (directory.join("self-test.tmp"), directory.join("self-test"));
     let text = "progressdb";
@@ -97,7 +97,7 @@ pub(super) fn self_test(directory: &Path) -> Result<(), Error> {
         if read == text { Ok(()) } else { Err(io::Error::other("a file came back with other content")) }
     };
     match run() {
-        // A full disk must not keep the store from opening: reads still work.
+        // On a full disk the store still opens, for reads.
         Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(()),
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Err(Error::UnsupportedFs {
@@ -131,15 +131,15 @@ mod tests {
             0x5346_414f,
         ];
         for magic in volatile {
-            assert!(matches!(judge(magic), Verdict::Volatile(_)), "{magic:#x}");
+            assert!(matches!(assess(magic), Verdict::Volatile(_)), "{magic:#x}");
         }
         // overlayfs, Ceph, FAT
         for magic in [0x794c_7630, 0x00c3_6400, 0x4d44] {
-            assert!(matches!(judge(magic), Verdict::Doubtful(..)), "{magic:#x}");
+            assert!(matches!(assess(magic), Verdict::Doubtful(..)), "{magic:#x}");
         }
         // ext4, xfs, btrfs, zfs
         for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1] {
-            assert_eq!(judge(magic), Verdict::Fine, "{magic:#x}");
+            assert_eq!(assess(magic), Verdict::Fine, "{magic:#x}");
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn tmpfs_is_refused_unless_allowed() {
         let path = Path::new("/dev/shm");
         let is_tmpfs =
-            rustix::fs::statfs(path).is_ok_and(|stat| judge(stat.f_type as u32) == Verdict::Volatile("tmpfs"));
+            rustix::fs::statfs(path).is_ok_and(|stat| assess(stat.f_type as u32) == Verdict::Volatile("tmpfs"));
         if !is_tmpfs {
             return;
         }

@@ -9,7 +9,7 @@
 //! store         the directory of the store: store-<n>. Since layout 2; before it was always `store`
 //! created       when the database was created
 //! ```
-//! The marker is replaced as a whole by one rename, and whatever changes which store counts is committed by that rename.
+//! The marker is replaced as a whole by one rename. That rename commits a change of the store that counts.
 
 use std::{fs, io, path::Path};
 
@@ -28,7 +28,7 @@ pub(super) const MARKER_TMP: &str = "PROGRESSDB.tmp";
 const NAME: &str = "progressdb";
 /// The store of a new database.
 const FIRST_STORE: &str = "store-1";
-/// What all names of stores begin with; in layout 1 it is the whole name.
+/// The name of the store in layout 1; all others begin with it.
 pub(super) const STORE: &str = "store";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub(super) struct Marker {
     created: String,
 }
 
-/// What rows of stores of layout 1 say.
+/// What the row in a store of layout 1 says.
 fn incarnation_of_layout_1() -> [u8; 8] {
     1_u64.to_be_bytes()
 }
@@ -57,11 +57,11 @@ fn store_of_layout_1() -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
-    /// Nothing was acknowledged yet: the next start begins again.
+    /// Nothing was acknowledged yet: the next start makes the store anew.
     Creating,
     /// The store counts.
     Ready,
-    /// A restore has begun and did not end.
+    /// A restore began and did not end.
     Restoring,
 }
 
@@ -81,7 +81,7 @@ impl Marker {
             Err(error) => return Err(Error::io(format!("cannot read {}", name.display()), error)),
         };
         let unreadable = || Error::damaged(path, format!("its {MARKER} file cannot be understood"));
-        // A newer layout may have another shape: look at name and number first.
+        // Name and layout first: a newer layout may have other fields.
         let header: Header = serde_json::from_str(&text).map_err(|_| unreadable())?;
         if header.name != NAME {
             return Err(Error::not_ours(path, format!("its {MARKER} file belongs to something else")));
@@ -109,8 +109,8 @@ impl Marker {
         Ok(marker)
     }
 
-    /// The same in the newest layout. What layout 1 did not say becomes explicit: the store keeps its name, so that this
-    /// is one step, and an older version that finds the directory halfway through finds all of the old or all of the new.
+    /// The same in the newest layout. Layout 1 said neither the store's name nor the incarnation; the store keeps its
+    /// directory, so that the move is one rename, and no version ever finds a state in between.
     pub(super) fn move_up(self, path: &Path, birth: Birth) -> Result<Self, Error> {
         if self.layout == LAYOUT {
             return Ok(self);
@@ -121,7 +121,7 @@ impl Marker {
         Ok(marker)
     }
 
-    /// The same of a directory whose store counts.
+    /// The same, ready.
     pub(super) fn to_ready(&self) -> Self {
         Self { state: State::Ready, ..self.clone() }
     }
@@ -135,7 +135,7 @@ impl Marker {
         &self.store
     }
 
-    /// Replaces the marker as a whole: after a crash the old one or the new one is there.
+    /// Replaces the marker as a whole: a crash leaves the old one or the new one.
     pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
         let (tmp, name) = (path.join(MARKER_TMP), path.join(MARKER));
         let line = serde_json::to_string(self).map_err(|error| Error::io("cannot encode the marker", error))?;
@@ -144,7 +144,7 @@ impl Marker {
     }
 }
 
-/// Whether a directory of this name can be a store; in particular it is not a path to somewhere else.
+/// Whether this is a name for a store's directory, and so not a path to somewhere else.
 pub(super) fn is_store_name(name: &str) -> bool {
     let number = match name.strip_prefix(STORE) {
         Some("") => return true,

@@ -1,4 +1,4 @@
-//! A server without configured keys: it makes its own, and says how to try them.
+//! A server without configured API keys: it generates its own and prints a command that tries them.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,7 +25,7 @@ struct Keys {
     signing: String,
 }
 
-/// One key of each role, from the data directory, or made and kept there. A rehearsal makes none.
+/// One key of each role, from the data directory; generated and stored there if there are none, but never by a rehearsal.
 pub(super) fn keys(directory: &Directory, rehearsal: bool) -> Result<ApiKeys, StartupError> {
     let path = directory.path().join(FILE);
     let failed = |error: io::Error| StartupError::io(format!("cannot read or write {}", path.display()), error);
@@ -55,7 +55,7 @@ fn key(prefix: &str) -> io::Result<String> {
     Ok(format!("{prefix}_{}", hex::encode(bytes)))
 }
 
-/// What to try, on standard output; and a warning where others can reach the port.
+/// Prints a command to try, with a warning if the port can be reached from other machines.
 pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
     let backend = keys.backend.first().map_or("", |key| key.expose_secret());
     let here = reachable(address);
@@ -76,13 +76,13 @@ pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
         );
         welcome.push_str("WARNING: the port is open beyond this machine, in plain HTTP.\n");
     }
-    // Where standard output is closed nobody reads it; where its reader stands still only this thread waits.
+    // In a thread of its own: a reader of standard output that does not read must not hold up the server.
     thread::spawn(move || io::stdout().write_all(welcome.as_bytes()));
 }
 
-/// Where this machine reaches a server that listens on `address`.
+/// The address under which this machine reaches a server that listens on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    // Where every interface is listened on, so is this one of IPv4, which every machine has.
+    // A server that listens on every interface listens on this one too.
     let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }

@@ -1,5 +1,5 @@
-//! Why a server does not start, or had to stop, and with which exit code. Commands on a database that nobody serves fail
-//! with the same errors.
+//! Why a server does not start or had to stop, and with which exit code. Commands on a stopped database fail with the same
+//! errors.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum StartupError {
     /// The data directory is refused.
     #[error(transparent)]
     DataDir(#[from] data_dir::Error),
-    /// Files of the write-ahead log are gone, and acknowledged writes with them.
+    /// Files of the write-ahead log are gone, and with them acknowledged writes.
     #[error(
         "{} is incomplete: {what}, and with it writes that were acknowledged; put the log back, copy the database again with all files of its store directory, or restore a backup",
         .path.display()
@@ -31,7 +31,7 @@ pub enum StartupError {
         /// The newest that this version reads.
         newest: u32,
     },
-    /// An older version wrote the store than this one still reads.
+    /// The store is of an older format than this version reads.
     #[error(
         "store format {found} is too old: this version reads from {oldest} on; start version {through} once before"
     )]
@@ -40,10 +40,10 @@ pub enum StartupError {
         found: u32,
         /// The oldest that this version reads.
         oldest: u32,
-        /// The version that reads it and writes one that this version reads.
+        /// A version that reads it and writes a format that this version reads.
         through: &'static str,
     },
-    /// What is stored cannot be opened with what is configured.
+    /// The configured keys do not open what is stored.
     #[error("the store cannot be opened: {why}")]
     Keys {
         /// Which key is missing, and what to do.
@@ -52,7 +52,7 @@ pub enum StartupError {
     /// The configuration does not fit what was found.
     #[error("{0}")]
     Config(String),
-    /// What had started failed: the server, or a command on a database that nobody serves.
+    /// A server that had started, or a command on a stopped database, failed.
     #[error("{what}")]
     Failed {
         /// The `event` of its log line.
@@ -83,7 +83,7 @@ impl StartupError {
         Self::Failed { event: "server.failed", what: what.into(), source: source.into() }
     }
 
-    /// A command on a database that nobody serves could not end its work.
+    /// A command on a stopped database could not finish.
     pub(super) fn command(what: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed { event: "command.failed", what: what.into(), source: source.into() }
     }

@@ -1,4 +1,4 @@
-//! What is done to a database that nobody serves; the lock of its directory sees to that.
+//! Commands on a stopped database. The lock of its directory keeps servers away meanwhile.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::format::Formats;
 use crate::model::ThreadId;
 use crate::store::Engine;
 
-/// What such a database says of itself; changes nothing.
+/// What the database says of itself; changes nothing.
 pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
     let directory = Directory::open_existing(&config.db_path)?;
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
@@ -26,7 +26,7 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
     Ok(report)
 }
 
-/// Reads every thread of such a database to one digest; `each` is told of each thread's. Changes nothing.
+/// Reads all threads into one digest, and calls `each` with the digest of each. Changes nothing.
 pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &str)) -> Result<Digest, StartupError> {
     let crypt = open_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
@@ -48,7 +48,7 @@ pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, Star
     report.map_err(|error| StartupError::command("the store could not be read", error))
 }
 
-/// Has every epoch key wrapped by another KMS in place of the configured one. Can be interrupted and started again.
+/// Wraps every epoch key by another KMS instead of the configured one. Can be interrupted and started again.
 pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Result<Value, StartupError> {
     let from = needed_kms(config)?;
     let to = Kms::new(to).map_err(|error| StartupError::Keys { why: error.to_string() })?;

@@ -1,5 +1,5 @@
-//! Opening what a server stands on: the data directory, the engine, the keys, the database. Each refusal is a
-//! [`StartupError`] that says what to do about it.
+//! Opening the data directory, the engine, the keys and the database of a server. Each refusal is a [`StartupError`] that
+//! says what to do about it.
 
 use std::io;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) fn open_directory(config: &Config, must_exist: bool) -> Result<Direct
     Ok(Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?)
 }
 
-/// What a server stands on.
+/// What a server serves, and what it needs for that.
 pub(super) struct Opened {
     pub(super) engine: Engine,
     pub(super) db: Db,
@@ -68,7 +68,8 @@ pub(super) async fn open(
         directory.mark_ready()?;
     }
     publish_identity(directory.identity());
-    // The lock is the process's for good: nothing gives it back before the process ends.
+    // Nothing releases the lock before the process ends, so no other process can open the directory while this one may
+    // still write.
     let directory = Arc::new(directory);
     std::mem::forget(Arc::clone(&directory));
     let owner = (!config.rehearsal).then(|| JobOwner::of(directory));
@@ -86,7 +87,7 @@ fn publish_identity(identity: Identity) {
     metrics::gauge!("progressdb_instance_info", &labels).set(1.0);
 }
 
-/// Opens the database; while the KMS does not give its keys, asks again and again.
+/// Opens the database; while the KMS does not open its keys, tries again and again.
 async fn open_database(
     directory: &Directory,
     engine: &Engine,
@@ -107,7 +108,7 @@ async fn open_database(
     }
 }
 
-/// Whether the KMS may answer otherwise without a change of ours: a restart would not help.
+/// Whether the KMS may recover, or be repaired, without a restart of this server.
 fn may_pass(error: &kms::Error) -> bool {
     matches!(
         error,
@@ -133,7 +134,7 @@ pub(super) fn database_settings(config: &Config) -> db::Settings {
     }
 }
 
-/// What the configuration says about encryption; touches key files, and calls nobody.
+/// The configured KMS, if encryption is on. Reads key files, and makes no call yet.
 pub(super) fn open_kms(config: &Config) -> Result<Option<Arc<Crypt>>, StartupError> {
     let Some(settings) = config.encryption.kms.clone().filter(|_| config.encryption.enabled) else { return Ok(None) };
     if let Err(error) = forbid_core_dumps() {
@@ -161,7 +162,7 @@ pub(super) fn open_engine(
 ) -> Result<Engine, StartupError> {
     let path = directory.path();
     Engine::open(settings).map_err(|error| match error {
-        // Whatever made those parts reads a later format than any that is known here.
+        // Such parts come with a later format, whose number is not known here.
         store::OpenError::TooNew(_) => {
             let newest = formats.reads[1];
             StartupError::TooNew { found: newest + 1, newest }
@@ -196,7 +197,7 @@ pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupErro
     }
 }
 
-/// Leaves nothing of this process in a core file, and nothing for another of the same user to read out of it.
+/// Keeps keys out of core files, and out of reach of other processes of the same user.
 fn forbid_core_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

@@ -1,22 +1,22 @@
-//! How the open files that the system allows are shared out, so that no share can use up another's.
+//! The limit of open files, divided so that connections can never take what the store needs.
 //!
-//! Clients open connections, and anybody can be a client; the store opens files as it grows; the KMS, the collector, the
-//! log and key files need some at any time. A store that cannot open a file stops the server. So each has its share
-//! of the limit from the start: first what everything else needs, then the store, and connections get what is left.
+//! Clients open connections, and anybody can be a client; the store opens files as it grows, and one that it cannot open
+//! stops the server; the KMS, the collector and key files need some at any time. So each gets a fixed share at the start:
+//! first all other uses, then the store; connections get what is left.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::StartupError;
 use crate::config::Config;
 
-/// For everything but connections and tables of the store: the write-ahead log, files that a flush or a compaction
-/// writes, listeners, the KMS, the collector, key files, and the runtime's own.
+/// For all uses but connections and the store's tables: the write-ahead log, files that a flush or a compaction writes,
+/// listeners, the KMS, the collector, key files, and the runtime.
 const OTHER: u64 = 64;
 /// The tables that the store may have open: enough to read one of each level and family.
 const TABLES: std::ops::RangeInclusive<u64> = 32..=8192;
-/// Connections of the management listener: probes, scrapes, and people who look.
+/// Connections of the management listener: probes, scrapes, and people.
 const MANAGEMENT: std::ops::RangeInclusive<u64> = 8..=128;
-/// Below this a server is of no use.
+/// With fewer a server is of no use.
 const LEAST_CONNECTIONS: u64 = 16;
 /// The least limit under which a server starts.
 const LEAST: u64 = OTHER + *TABLES.start() + *MANAGEMENT.start() + LEAST_CONNECTIONS;
@@ -24,7 +24,7 @@ const LEAST: u64 = OTHER + *TABLES.start() + *MANAGEMENT.start() + LEAST_CONNECT
 /// The shares of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenFiles {
-    /// Of the process; none if there is none.
+    /// The process's limit, if it has one.
     limit: Option<u64>,
     /// Tables of the store.
     pub(super) tables: u64,
@@ -35,7 +35,7 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Raises the process's limit as far as it may, and shares it out.
+    /// Raises the process's limit as far as it may, and divides it.
     pub(super) fn of_process(config: &Config) -> Result<Self, StartupError> {
         let limit = raise_limit();
         Self::share(limit, config.max_connections).ok_or_else(|| {
@@ -58,7 +58,7 @@ impl OpenFiles {
         Some(Self { limit, tables, management, connections })
     }
 
-    /// Says what became of the configured limit.
+    /// Logs the shares, and warns if the configured number of connections is not reached.
     pub(super) fn log(&self, configured: usize) {
         let open_files = self.limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         let Self { tables, management, connections, .. } = *self;
@@ -74,8 +74,8 @@ impl OpenFiles {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, if the system lets it; answers the limit now, none if there is
-/// none.
+/// Raises the soft limit of open files to the hard one, if the system allows it. Returns the limit then in force; none if
+/// it is unlimited.
 fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {

@@ -1,7 +1,8 @@
-//! What changes without a restart: keys when their files do, and on SIGHUP whatever of the configuration can.
+//! What changes without a restart: API keys when their files change, and on SIGHUP every setting that can.
 //!
-//! A thread of its own reads, because a file may lie where reading waits for ever; it holds nothing of the store. Requests under way go on with the
-//! keys that they came with. Where what is read is no good, what was in force stays in force, and an event says why.
+//! The files are read in a thread of their own, because a read from a network file system may never return; the thread has
+//! no access to the database. Requests in progress go on with the keys they began with. If a file cannot be used, the
+//! former keys or settings stay in force, and an event says why.
 //!
 //! | Metric | Kind | Labels |
 //! |---|---|---|
@@ -20,7 +21,7 @@ use crate::config::{Config, Found, KeyFiles, Reread, Running, log_warnings};
 use crate::http::{ApiKeys, KeysInForce};
 use crate::telemetry;
 
-/// Between two looks at the key files; what changed is in force after two.
+/// Time between two looks at the key files. A change is in force after two looks, so that no half-written file counts.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 struct Reloader {
@@ -29,7 +30,8 @@ struct Reloader {
     running: Running,
 }
 
-/// Reads key files again and again, and everything after each of `hangups`, until their sender is gone.
+/// Starts the thread: it looks at key files all the time, and reads the whole configuration after each message of
+/// `hangups`. It ends when their sender is dropped.
 pub(super) fn start(in_force: KeysInForce, config: &Config, running: Running, hangups: Receiver<()>) -> io::Result<()> {
     for outcome in ["taken", "refused"] {
         counter!("progressdb_config_reloads_total", "outcome" => outcome).increment(0);

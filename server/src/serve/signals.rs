@@ -1,11 +1,11 @@
-//! What signals do. None of those that are sent to programs on purpose kills without a word.
+//! What signals do. None of those that people and supervisors send ends the process without a log line.
 //!
 //! | Signal | Meaning |
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGQUIT | stop; a second one ends the process at once |
 //! | SIGHUP | read the configuration and key files again |
 //! | SIGUSR1, SIGUSR2 | nothing but a log line |
-//! | SIGXFSZ | nothing: the write that was too large fails, and says so |
+//! | SIGXFSZ | nothing: the write beyond the limit fails with an error |
 //! | SIGPIPE | ignored, as in every Rust program |
 
 use std::sync::mpsc::Sender;
@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::StartupError;
 
-/// Those that stop the server.
+/// The signals that stop the server, and those that do not until somebody watches them.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -23,7 +23,7 @@ pub struct Signals {
     others: Option<Others>,
 }
 
-/// Those that it survives.
+/// The signals that do not stop the server.
 #[derive(Debug)]
 struct Others {
     hangup: Signal,
@@ -33,7 +33,7 @@ struct Others {
 }
 
 impl Signals {
-    /// Handles all signals from now on; inside a runtime. Those that come before somebody asks for them wait.
+    /// Handles all signals from now on; call it inside a runtime. A signal is kept until it is waited for.
     pub fn new() -> Result<Self, StartupError> {
         let handle = |kind| signal(kind).map_err(|error| StartupError::io("signals cannot be handled", error));
         let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
@@ -51,7 +51,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one that stops the server.
+    /// Waits for the next signal that stops the server.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -60,7 +60,7 @@ impl Signals {
         }
     }
 
-    /// Tells `hangups` of each SIGHUP, from a task of its own. Only the first call does.
+    /// Starts a task that handles the other signals, and sends to `hangups` on each SIGHUP. Only the first call does so.
     pub(super) fn watch_others(&mut self, hangups: Sender<()>) {
         if let Some(others) = self.others.take() {
             tokio::spawn(others.watch(hangups));
@@ -73,7 +73,7 @@ impl Others {
         let ignored = |signal| tracing::info!(event = "signal.ignored", signal, "it means nothing to this server");
         loop {
             tokio::select! {
-                // Where nobody waits any more the server is about to end.
+                // Sending fails only while the server ends.
                 _ = self.hangup.recv() => drop(hangups.send(())),
                 _ = self.user1.recv() => ignored("SIGUSR1"),
                 _ = self.user2.recv() => ignored("SIGUSR2"),

@@ -1,8 +1,8 @@
-//! What happens by itself: watching, and jobs.
+//! What a server does without being asked: it watches, and runs jobs.
 //!
-//! Watching publishes figures and probes the KMS, and changes no data; every server does it. A job changes data, and two
-//! processes must never do it at once: each takes a [`JobOwner`], which only the process has that holds the data directory
-//! to serve from. A rehearsal has none, so none of its jobs can start.
+//! Watching publishes figures and probes the KMS. It changes no data, and every server does it. A job changes data, and no
+//! two processes may run it on one database: starting a job takes a [`JobOwner`], which only the process that serves from
+//! the data directory has. A rehearsal has none, so it cannot start a job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,30 +16,30 @@ use crate::data_dir::Directory;
 use crate::db::{Db, Error, Purged};
 use crate::store::Engine;
 
-/// The tasks; they end when this is dropped or aborted.
+/// The running tasks; they end when this is dropped or aborted.
 pub(super) struct Tasks(JoinSet<()>);
 
 impl Tasks {
-    /// Ends all tasks. A commit that one of them waits for goes on.
+    /// Ends all tasks. A commit that one of them waits for is still made.
     pub(super) fn abort(mut self) {
         self.0.abort_all();
     }
 }
 
-/// The right to run jobs on a database: its data directory, locked.
+/// The right to run jobs on a database. As long as one exists, its data directory stays locked.
 #[derive(Clone)]
 pub(super) struct JobOwner {
     _directory: Arc<Directory>,
 }
 
 impl JobOwner {
-    /// Of the process that holds this directory.
+    /// This process owns the jobs, because it holds the directory's lock.
     pub(super) fn of(directory: Arc<Directory>) -> Self {
         Self { _directory: directory }
     }
 }
 
-/// Starts to watch; and the jobs, if they have an owner.
+/// Starts watching, and the jobs if this process owns them.
 pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<JobOwner>) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(engine.clone(), db.clone()));
@@ -80,7 +80,8 @@ async fn publish_figures(engine: Engine, db: Db) {
     }
 }
 
-/// Looks at the clock when nobody else does: a step is seen when it happens, and how long it stands is known.
+/// Reads the clock also when no request does, so that a step is noticed when it happens, and it is known how long it has
+/// lasted.
 async fn watch_clock(db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -130,7 +131,7 @@ async fn purge_on_schedule(_owner: JobOwner, db: Db, schedule: croner::Cron) {
     }
 }
 
-/// Waits for a clock that may remove.
+/// Purges; while the clock is in doubt, which forbids removing anything, waits and tries again.
 async fn purge_when_certain(db: &Db) -> Result<Purged, Error> {
     loop {
         let wait = match db.purge(false).await {
@@ -146,8 +147,8 @@ async fn purge_when_certain(db: &Db) -> Result<Purged, Error> {
     }
 }
 
-/// Probes the KMS; its owner also renews what is wrapped by an old key of it or is old itself. The start was the first
-/// probe.
+/// Probes the KMS. The owner of jobs also renews epoch keys that are old, or are wrapped by an old key of the KMS. Opening
+/// the database was the first probe.
 async fn watch_kms(owner: Option<JobOwner>, db: Db, interval: Duration, interval_failing: Duration) {
     let mut is_start = true;
     loop {
@@ -180,7 +181,7 @@ async fn probe(db: &Db, owner: Option<&JobOwner>, is_start: bool) -> Result<bool
     }
 }
 
-/// Runs the sealing job when there is reason to, and again after a while when it failed.
+/// Runs the sealing job whenever something asks for it, and again a minute after a failure.
 async fn seal_what_is_plain(_owner: JobOwner, db: Db) {
     for name in ["progressdb_sealing_job_threads", "progressdb_sealing_job_users"] {
         metrics::gauge!(name).increment(0.0);

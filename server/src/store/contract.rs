@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::memory::{Memory, Timeout};
-use super::{Commit, Direction, Error, Op, Engine, Outcome, Precondition, SCAN_BYTES, SecondaryWrite, Settings, Store};
+use super::{Commit, Direction, Engine, Error, Op, Outcome, Precondition, SCAN_BYTES, SecondaryWrite, Settings, Store};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
@@ -241,7 +241,7 @@ fn settings(path: &std::path::Path) -> Settings {
 }
 
 fn open(path: &std::path::Path) -> Engine {
-    Engine::open(settings(path)).ok().expect("an empty directory opens")
+    Engine::open(settings(path)).expect("an empty directory opens")
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn a_closed_or_read_only_store_refuses_commits_and_still_reads() {
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
     assert_eq!(text(&store, HEAD).await, Some("head".into()));
     drop((store, engine));
-    let engine = Engine::open(Settings { read_only: true, ..settings(directory.path()) }).ok().expect("opens");
+    let engine = Engine::open(Settings { read_only: true, ..settings(directory.path()) }).expect("opens");
     let store = engine.store();
     assert_eq!(text(&store, HEAD).await, Some("head".into()));
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
@@ -281,7 +281,7 @@ async fn below_the_reserve_commits_are_refused_and_reads_go_on() {
     let store = open(directory.path()).store();
     store.commit(commit(vec![put(HEAD, "head")])).await.expect("committed");
     drop(store);
-    let engine = Engine::open(Settings { reserve_bytes: u64::MAX, ..settings(directory.path()) }).ok().expect("opens");
+    let engine = Engine::open(Settings { reserve_bytes: u64::MAX, ..settings(directory.path()) }).expect("opens");
     let store = engine.store();
     assert_eq!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::DiskFull));
     assert_eq!((text(&store, HEAD).await, store.refused()), (Some("head".into()), Some(Error::DiskFull)));

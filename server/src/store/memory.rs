@@ -1,8 +1,9 @@
-//! An engine in memory, for tests: as weak as the seam allows, and able to die after any effect.
+//! An engine in memory, for tests: it promises no more than the seam does, and a test can make it fail after any effect.
 //!
 //! It has no atomicity across partitions: secondary puts and raises are applied one by one, then the commit, then secondary
-//! deletes and counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is what
-//! the next process finds; [`Memory::meanwhile`] lets somebody else come between a read and the commit that follows.
+//! deletes and counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is
+//! what the next process finds; [`Memory::meanwhile`] changes something between a read and the commit that follows it;
+//! [`Memory::time_out`] fails commits the way that a distributed engine can.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -19,28 +20,28 @@ struct State {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
     effects_left: Option<usize>,
     meanwhile: Option<(Partition, Meanwhile)>,
-    /// What becomes of the next commits, one each; the rest go well.
+    /// How the next commits end, one each; those after them succeed.
     timeouts: VecDeque<Timeout>,
 }
 
 /// How a distributed engine may fail to answer a commit in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timeout {
-    /// It does not fail.
+    /// It does not.
     Never,
-    /// The commit happened, and nobody was told.
+    /// The commit was applied, and its caller is not told so.
     Applied,
-    /// It did not happen, and nobody was told.
+    /// It was not applied, and its caller is not told so.
     Lost,
     /// It was refused before anything happened.
     Unavailable,
 }
 
-/// What somebody else does to the store.
+/// What another writer does to the store.
 type Meanwhile = Box<dyn FnOnce(&Memory) + Send>;
 
 impl State {
-    /// Counts one effect; an error once there are none left.
+    /// Counts one effect; an error when the engine has died.
     fn effect(&mut self) -> Result<(), Error> {
         match &mut self.effects_left {
             None => Ok(()),
@@ -63,23 +64,23 @@ impl Memory {
         self.0.lock().expect("no panic under the lock").effects_left = Some(effects);
     }
 
-    /// Does this just before the next commit to the partition: after whatever that commit rests on was read.
+    /// Does this just before the next commit to the partition: after its caller read what the commit is based on.
     pub(crate) fn meanwhile(&self, partition: Partition, work: impl FnOnce(&Self) + Send + 'static) {
         self.0.lock().expect("no panic under the lock").meanwhile = Some((partition, Box::new(work)));
     }
 
-    /// The next commits end like this, one each. Preconditions are checked before: a commit that conflicts says so.
+    /// The next commits end like this, one each. A commit whose precondition does not hold still ends as a conflict.
     pub(crate) fn time_out(&self, timeouts: impl IntoIterator<Item = Timeout>) {
         self.0.lock().expect("no panic under the lock").timeouts.extend(timeouts);
     }
 
-    /// The same rows in an engine that lives.
+    /// The same rows in a new engine.
     pub(crate) fn restarted(&self) -> Self {
         let rows = self.0.lock().expect("no panic under the lock").rows.clone();
         Self(Arc::new(Mutex::new(State { rows, ..State::default() })))
     }
 
-    /// Puts a row there whose key this version has no type for.
+    /// Puts a row that only a later version could: this one has no type for its key.
     pub(crate) fn plant(&self, key: Vec<u8>, value: Vec<u8>) {
         self.0.lock().expect("no panic under the lock").rows.insert(key, value);
     }

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use crate::keys::{KeyRange, PartitionKind};
 
-/// The column families. Adding one later makes older binaries refuse the store, so two stand empty from the start.
+/// The column families. An older version refuses a store that has one more than it knows, so all have been there from the
+/// first version on, also those that nothing is written to yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     /// Rows of the store itself, and what expires.
@@ -29,7 +30,7 @@ pub(super) enum Family {
 impl Family {
     pub(super) const ALL: [Self; 7] =
         [Self::Store, Self::Head, Self::Key, Self::Message, Self::Version, Self::Index, Self::Log];
-    /// The families of a thread's rows, each with the kind bytes that it holds; in key order.
+    /// The families of a thread's rows, each with its kind bytes; in key order.
     const OF_THREAD: [(Self, Range<u8>); 5] = [
         (Self::Head, 0x00..0x05),
         (Self::Key, 0x05..0x10),
@@ -40,7 +41,7 @@ impl Family {
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            // RocksDB demands a family of this name.
+            // Every database has a family of this name.
             Self::Store => "default",
             Self::Head => "head",
             Self::Key => "key",
@@ -51,7 +52,7 @@ impl Family {
         }
     }
 
-    /// Wrapped keys lie in it, among other rows.
+    /// It holds wrapped keys, perhaps among other rows.
     pub(super) fn holds_keys(self) -> bool {
         matches!(self, Self::Store | Self::Key | Self::Index)
     }
@@ -91,7 +92,7 @@ impl Family {
         parts.filter(|(_, part)| !part.is_empty()).collect()
     }
 
-    /// The length of the partition that its keys begin with; none where keys of different shapes mix.
+    /// The length of the partition, with which its keys begin; none if its partitions differ in length.
     pub(super) fn prefix(self) -> Option<usize> {
         match self {
             Self::Store => None,

@@ -121,7 +121,7 @@ fn newest_log(store: &Path) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((number, fs::metadata(store.join(name_of(number)))?.len())))
 }
 
-/// Follows the newest log of an open store.
+/// Keeps the record of an open store's newest log.
 pub(super) struct Logs {
     store: PathBuf,
     newest: Mutex<Newest>,
@@ -129,22 +129,22 @@ pub(super) struct Logs {
 
 #[derive(Default)]
 struct Newest {
-    /// The log that is being written, once it has been seen.
+    /// The log that is being written; none before the first commit.
     file: Option<File>,
     log: u64,
     bytes: u64,
-    /// The record names it.
+    /// The record on disk names it.
     recorded: bool,
     /// The record could not be written, and the log says so.
     failing: bool,
 }
 
-/// What became of the newest log.
+/// Whether the newest log is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Followed {
-    /// Nothing that matters.
+    /// It is, or it could not be told.
     Fine,
-    /// Somebody removed it: what it held is in memory only.
+    /// It was removed from outside: what it held is in memory only.
     Removed,
 }
 
@@ -154,14 +154,14 @@ impl Logs {
         Self { store: store.to_owned(), newest: Mutex::default() }
     }
 
-    /// Call it when a commit is in the log and before it is acknowledged. One look at an open file, but for the first
-    /// commit in a log: that one waits until the record is on disk.
+    /// Call it when a commit is in the log and before it is acknowledged. It costs one `fstat`; the first commit in a log
+    /// waits until the record is on disk.
     pub(super) fn follow(&self) -> Followed {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let now = newest.file.as_ref().and_then(|file| file.metadata().ok());
         let is_there = now.as_ref().is_some_and(|now| now.nlink() > 0);
         let length = now.as_ref().map_or(0, Metadata::len);
-        // A commit makes its log longer: where this one is not, there is a newer one.
+        // Each commit makes its log longer, so if this log did not grow, there is a newer one.
         if newest.recorded && is_there && length > newest.bytes {
             newest.bytes = length;
             return Followed::Fine;
@@ -169,7 +169,7 @@ impl Logs {
         match self.find_and_record(&mut newest) {
             Ok(true) => newest.failing = false,
             Ok(false) => return Followed::Removed,
-            // Without a record a loss would not be noticed, but nothing is lost by that.
+            // The record only serves to notice a loss: writes go on without it.
             Err(error) if !newest.failing => {
                 newest.failing = true;
                 tracing::warn!(event = "store.log_unrecorded", %error, "a log that is removed would not be noticed");
@@ -179,7 +179,7 @@ impl Logs {
         Followed::Fine
     }
 
-    /// False if the newest log that there is is older than the one that was written.
+    /// False if the log that was written last is not there any more.
     fn find_and_record(&self, newest: &mut Newest) -> io::Result<bool> {
         newest.recorded = false;
         let (log, bytes) = match newest_log(&self.store)? {
@@ -235,7 +235,7 @@ mod tests {
         check(same, &[(11, 900)], Some("store/000012.log is missing"));
         // It was flushed: its successor is there.
         check(same, &[(14, 0)], None);
-        // Somebody opened the store since, and found what was there then.
+        // The store was opened since, and all its logs were flushed.
         check("MANIFEST-000015", &[], None);
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let append = |log: u64, bytes: usize| {
             let name = path.join(name_of(log));
             let before = fs::read(&name).unwrap_or_default();
-            // In place: another file of that name would be a log that somebody removed.
+            // In place: a new file of that name would count as the removal of the old one.
             let mut file = fs::OpenOptions::new().append(true).create(true).open(name).unwrap();
             io::Write::write_all(&mut file, &vec![1; bytes]).unwrap();
             before.len() + bytes

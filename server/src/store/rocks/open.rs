@@ -74,8 +74,8 @@ mod tests {
     fn a_store_whose_manifest_is_gone_is_damaged_and_not_a_new_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (path, store) = (directory.path(), directory.path().join("store-1"));
-        Engine::open(settings(path, true)).ok().expect("a new one").close().expect("flushed");
-        Engine::open(settings(path, false)).ok().expect("it is there").close().expect("flushed");
+        Engine::open(settings(path, true)).expect("a new one").close().expect("flushed");
+        Engine::open(settings(path, false)).expect("it is there").close().expect("flushed");
         fs::write(store.join("CURRENT"), "MANIFEST-999999\n").expect("written");
         check_damaged(path, "store-1/CURRENT names no file that exists");
         fs::write(store.join("CURRENT"), "").expect("written");

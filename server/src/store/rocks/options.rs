@@ -15,10 +15,11 @@ pub(super) fn database_options(settings: &Settings, memory: usize, cache: &Cache
     let mut options = Options::default();
     options.create_if_missing(settings.create);
     options.create_missing_column_families(true);
-    // The default mode stops replay at the first damage and drops acknowledged writes behind it; this one refuses.
+    // The default mode ends the replay at the first damage and drops the acknowledged writes behind it; this one fails
+    // unless the damage is at the very end, where a crash leaves it.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
-    // RocksDB keeps ten of them for what is no table.
+    // RocksDB takes ten of these files for other uses than tables.
     options.set_max_open_files(i32::try_from(settings.max_tables.saturating_add(10)).unwrap_or(i32::MAX));
     options.set_max_total_wal_size(64 * MIB as u64);
     options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
@@ -36,7 +37,7 @@ pub(super) fn database_options(settings: &Settings, memory: usize, cache: &Cache
     options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, text| match level {
         LogLevel::Error | LogLevel::Fatal => tracing::error!(event = "rocksdb.error", "{}", text.trim_end()),
         LogLevel::Warn => tracing::warn!(event = "rocksdb.warning", "{}", text.trim_end()),
-        // Headers come whatever the level: a thousand lines of options at every start.
+        // Headers are passed on at any level: a thousand lines of options at every start.
         _ => {}
     }));
     options
@@ -52,13 +53,13 @@ pub(super) fn family_options(family: Family, memory: usize, cache: &Cache) -> Op
     blocks.set_bloom_filter(10.0, false);
     blocks.set_format_version(6);
     blocks.set_block_size(if family == Family::Message { 8 << 10 } else { 4 << 10 });
-    // Pages of messages seek by thread; only rows that are read one by one gain from a filter over whole keys.
+    // A filter over whole keys serves reads of single rows; messages are read in ranges of a thread.
     blocks.set_whole_key_filtering(family != Family::Message);
 
     let mut options = Options::default();
     let (write_buffer, buffers) = match family {
         Family::Message => ((memory / 8).min(32 * MIB), 3),
-        // Moves of a thread in its users' activity order leave tombstones: a small memtable keeps few of them.
+        // Each move of a thread in its users' activity order leaves a tombstone: in a small memtable there are few of them.
         Family::Index => ((memory / 32).min(8 * MIB), 2),
         _ => ((memory / 16).min(16 * MIB), 2),
     };
