@@ -16,30 +16,27 @@
 //! that is refused before that call is undone when the [`Directory`] is dropped. What is in the store is for the engine to
 //! check, and its format for the database.
 
+mod creation;
 mod error;
 mod filesystem;
+mod foreign;
+mod lock;
 mod marker;
 
-use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
-
-use rustix::fs::OFlags;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::files;
 use crate::format::Identity;
 
-use self::marker::{MARKER, MARKER_TMP, Marker, State, is_store_name};
-pub use self::{error::Error, marker::LAYOUT};
+use self::creation::{Made, create_directory};
+pub use self::error::Error;
+use self::lock::LOCK;
+pub use self::marker::LAYOUT;
+use self::marker::{MARKER, MARKER_TMP, Marker, State};
 
-const LOCK: &str = "lock";
 const TMP: &str = "tmp";
-/// What a new directory may hold: leftovers of a creation that crashed, and what a fresh ext4 volume comes with.
-const HARMLESS: [&str; 3] = [LOCK, MARKER_TMP, "lost+found"];
 
 /// What identifies a new database; time and randomness come from the caller.
 #[derive(Clone, Copy, Debug)]
@@ -79,34 +76,16 @@ impl Drop for Directory {
     }
 }
 
-/// Directories that were made, outermost first. When this is dropped, those that are empty are removed.
-#[derive(Debug, Default)]
-struct Made(Vec<PathBuf>);
-
-impl Made {
-    fn keep(&mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            let _ = fs::remove_dir(path);
-        }
-    }
-}
-
 impl Directory {
     /// Opens the directory to serve from it. One that is missing or empty is made into a new database.
     pub fn open(path: &Path, birth: Birth, allow_volatile_fs: bool) -> Result<Self, Error> {
         // Before anything is made: a refusal leaves nothing.
         if path.is_dir() {
-            refuse_foreign(path)?;
+            foreign::refuse(path)?;
         }
         filesystem::check(path, allow_volatile_fs)?;
         let made = create_directory(path)?;
-        let lock = lock(path)?;
+        let lock = lock::acquire(path)?;
         // Under the lock: another process may have made one meanwhile.
         let marker = match Marker::read(path)? {
             Some(marker) => marker.move_up(path, birth)?,
@@ -131,12 +110,12 @@ impl Directory {
                 return Err(Error::Missing { path: path.to_owned() });
             }
             Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
-            Ok(_) => refuse_foreign(path)?,
+            Ok(_) => foreign::refuse(path)?,
         }
         if Marker::read(path)?.is_none_or(|marker| marker.state == State::Creating) {
             return Err(Error::Missing { path: path.to_owned() });
         }
-        let lock = lock(path)?;
+        let lock = lock::acquire(path)?;
         let marker = Marker::read(path)?.ok_or_else(|| Error::Missing { path: path.to_owned() })?;
         if marker.state == State::Restoring {
             return Err(Error::Restoring { path: path.to_owned() });
@@ -154,7 +133,7 @@ impl Directory {
     pub fn mark_ready(&mut self) -> Result<(), Error> {
         let ready = self.marker.to_ready();
         let store = self.store_path();
-        files::sync_directory_of(&store).map_err(|error| Error::io(cannot_sync(&store), error))?;
+        files::sync_directory_of(&store).map_err(|error| Error::cannot_sync(&store, error))?;
         ready.write(&self.path)?;
         self.marker = ready;
         Ok(())
@@ -186,99 +165,6 @@ impl Directory {
     }
 }
 
-/// Creates the directory for its owner only, and its parents. They are removed when the result is dropped, unless it is
-/// told to keep them.
-fn create_directory(path: &Path) -> Result<Made, Error> {
-    let failed = |error| Error::io(format!("cannot create {}", path.display()), error);
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(Made::default()),
-        Ok(_) => return Err(Error::not_ours(path, "it is not a directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
-    }
-    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-    let mut missing: Vec<_> = path.ancestors().take_while(missing).collect();
-    missing.reverse();
-    let mut made = Made::default();
-    for step in missing {
-        // Its parents may serve others as well.
-        let mode = if step == path { 0o700 } else { 0o777 };
-        match DirBuilder::new().mode(mode).create(step) {
-            Ok(()) => made.0.push(step.to_owned()),
-            // Another process made it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    files::sync_directory_of(path).map_err(|error| Error::io(cannot_sync(path), error))?;
-    Ok(made)
-}
-
-/// Refuses a directory of something else before anything is written to it.
-fn refuse_foreign(path: &Path) -> Result<(), Error> {
-    let failed = |error| Error::io(format!("cannot list {}", path.display()), error);
-    let mut names: Vec<OsString> = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let ours = [MARKER, MARKER_TMP, LOCK, TMP].iter().any(|name| entry.file_name() == *name)
-            || entry.file_name().to_str().is_some_and(is_store_name);
-        if ours && entry.file_type().map_err(failed)?.is_symlink() {
-            return Err(Error::not_ours(path, format!("{} is a symbolic link", entry.file_name().display())));
-        }
-        names.push(entry.file_name());
-    }
-    let has = |name: &str| names.iter().any(|other| other == name);
-    if has(MARKER) || names.iter().all(|name| HARMLESS.iter().any(|harmless| name == harmless)) {
-        return Ok(());
-    }
-    let go = ["store", "index"].iter().all(|name| path.join(name).join("CURRENT").exists());
-    if go {
-        return Err(Error::not_ours(
-            path,
-            "it looks like a database of ProgressDB 0.2, which this version cannot open",
-        ));
-    }
-    names.sort();
-    let shown: Vec<_> = names.iter().take(5).map(|name| name.display().to_string()).collect();
-    let more = if names.len() > shown.len() { " and more" } else { "" };
-    Err(Error::not_ours(path, format!("it has no {MARKER} file but holds {}{more}", shown.join(", "))))
-}
-
-/// Takes the lock, or names who has it.
-fn lock(path: &Path) -> Result<File, Error> {
-    let name = path.join(LOCK);
-    let failed = |error| Error::io(format!("cannot lock {}", name.display()), error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&name)
-        .map_err(failed)?;
-    match file.try_lock() {
-        // Its holder undid a creation and removed the file: the lock is on a file that nobody else will open.
-        Ok(()) if !is_same_file(&file, &name) => self::lock(path),
-        Ok(()) => {
-            // Only a hint for people: on a full disk the lock holds all the same.
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            Err(Error::InUse { path: path.to_owned(), pid })
-        }
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
-}
-
 /// A store that is gone must not pass for one that is still to be made. What lies in it is the engine's to judge.
 fn check_store(path: &Path, marker: &Marker) -> Result<(), Error> {
     match path.join(marker.store()).is_dir() {
@@ -294,10 +180,6 @@ fn remove_if_there(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-fn cannot_sync(path: &Path) -> String {
-    format!("cannot sync the directory of {}", path.display())
 }
 
 #[cfg(test)]

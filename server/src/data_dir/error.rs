@@ -97,6 +97,11 @@ impl Error {
         Self::Io { what: what.into(), source: source.into() }
     }
 
+    /// A name in the directory that holds `path` may not survive a crash.
+    pub(super) fn cannot_sync(path: &Path, source: std::io::Error) -> Self {
+        Self::io(format!("cannot sync the directory of {}", path.display()), source)
+    }
+
     pub(super) fn not_ours(path: &Path, reason: impl Into<String>) -> Self {
         Self::NotOurs { path: path.to_owned(), reason: reason.into() }
     }

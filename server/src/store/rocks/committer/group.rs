@@ -149,3 +149,50 @@ impl<'a> Families<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue::Queue;
+    use super::*;
+    use crate::keys::{Partition, ThreadRow};
+    use crate::model::ThreadId;
+
+    const THREAD: ThreadId = ThreadId(1);
+
+    fn put(bytes: usize) -> Op {
+        Op::Put(Key::Thread(THREAD, ThreadRow::Head), vec![0; bytes])
+    }
+
+    fn delete_range() -> Op {
+        Op::DeleteRange(KeyRange::messages(THREAD))
+    }
+
+    /// The lengths of the groups that commits of one change each are cut into.
+    #[track_caller]
+    fn check(ops: Vec<Op>, lengths: &[usize]) {
+        let queue = Queue::default();
+        let commit = |op| Commit {
+            partition: Partition::Thread(THREAD),
+            precondition: None,
+            ops: vec![op],
+            secondary: Vec::new(),
+        };
+        let _answers: Vec<_> = ops.into_iter().map(|op| queue.push(commit(op)).expect("there is room")).collect();
+        let (mut rest, mut cut) = (queue.drain().expect("some wait"), Vec::new());
+        while !rest.is_empty() {
+            cut.push(length(&rest));
+            rest.drain(..length(&rest));
+        }
+        assert_eq!(cut, lengths);
+    }
+
+    #[test]
+    fn a_group_ends_at_its_bounds_and_a_range_deletion_is_alone() {
+        check(vec![put(1), put(1), put(1)], &[3]);
+        check((0..=MAX_COMMITS).map(|_| put(1)).collect(), &[MAX_COMMITS, 1]);
+        check(vec![put(MAX_BYTES / 2), put(MAX_BYTES / 4), put(MAX_BYTES / 2)], &[2, 1]);
+        check(vec![put(MAX_BYTES + 1), put(MAX_BYTES + 1)], &[1, 1]);
+        check(vec![put(1), put(1), delete_range(), put(1), put(1)], &[2, 1, 2]);
+        check(vec![delete_range(), delete_range(), put(1)], &[1, 1, 1]);
+    }
+}

@@ -110,3 +110,51 @@ fn size_of(commit: &Commit) -> usize {
     });
     ops.chain(secondary).map(|bytes| bytes + BYTES_A_ROW).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{Key, Partition, StoreRow};
+
+    fn commit(bytes: usize) -> Commit {
+        let ops = vec![Op::Put(Key::Store(StoreRow::HighestTime), vec![0; bytes])];
+        Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() }
+    }
+
+    #[test]
+    fn what_waits_is_drained_together_also_after_the_close() {
+        let queue = Queue::default();
+        let _answers = [1, 2, 3].map(|bytes| queue.push(commit(bytes)).expect("there is room"));
+        queue.close("shutting down");
+        assert!(matches!(queue.push(commit(4)), Err(Error::Stopped(why)) if why == "shutting down"));
+        let drained = queue.drain().expect("three wait");
+        let lengths: Vec<_> = drained.iter().map(|waiting| size_of(&waiting.commit) - size_of(&commit(0))).collect();
+        assert_eq!(lengths, [1, 2, 3]);
+        assert!(queue.drain().is_none());
+    }
+
+    #[test]
+    fn a_commit_beyond_the_bounds_is_refused_until_the_queue_is_drained() {
+        let queue = Queue::default();
+        let _answers: Vec<_> = (0..MAX_COMMITS).map(|_| queue.push(commit(0)).expect("there is room")).collect();
+        assert_eq!(queue.push(commit(0)).err(), Some(Error::Busy));
+        assert_eq!(queue.drain().map(|drained| drained.len()), Some(MAX_COMMITS));
+        let _half = queue.push(commit(MAX_BYTES / 2)).expect("there is room");
+        assert_eq!(queue.push(commit(MAX_BYTES / 2)).err(), Some(Error::Busy));
+        let _rest = queue.push(commit(MAX_BYTES / 4)).expect("there is room");
+    }
+
+    #[test]
+    fn the_first_reason_stands_unless_a_write_failed() {
+        let why = |queue: &Queue| queue.push(commit(0)).err();
+        let queue = Queue::default();
+        let _waits = queue.push(commit(0)).expect("there is room");
+        queue.close("first");
+        queue.close("second");
+        assert_eq!(why(&queue), Some(Error::Stopped("first".into())));
+        assert_eq!(queue.fail("a write failed").len(), 1);
+        queue.close("third");
+        assert_eq!(why(&queue), Some(Error::Stopped("a write failed".into())));
+        assert!(queue.drain().is_none());
+    }
+}
