@@ -1,44 +1,38 @@
 //! What is promised: threads, messages, users.
 //!
 //! Every write is checked against permissions, committed and on disk before it is answered; every read that follows
-//! sees it. A write that is refused leaves nothing. Writes to one thread pass through one lane ([`append`]), which
-//! gives them their order; appends that wait together are committed together. This layer knows storage only through
+//! sees it. A write that is refused leaves nothing. Writes to one thread pass through its queue
+//! ([`write_queue`]), which gives them their order; appends that wait together are committed together. This layer knows storage only through
 //! the seam and leaves wire formats, keys of the API and signatures to `http`.
 
 mod access;
 mod admin_rows;
-mod append;
-mod change;
 mod detached;
 mod digest;
+mod draft;
+mod edit;
 mod epochs;
 mod erasure;
 mod error;
 mod idempotency;
-mod identity;
 mod messages;
+mod offline;
+mod open;
 mod page;
 mod progress;
 mod receipts;
+mod recent;
 mod retention;
 mod sealing;
 mod sealing_job;
-mod stopped;
-mod tail;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-#[path = "db/tests/encryption.rs"]
-mod tests_encryption;
-/// The same promises with encryption on.
-#[cfg(test)]
-#[allow(clippy::duplicate_mod, reason = "one file asks which of the two it is")]
-#[path = "db/tests.rs"]
-mod tests_sealed;
 mod threads;
 mod users;
 mod walk;
 mod wrapped_keys;
+mod write;
+mod write_queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,13 +40,12 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use moka::sync::Cache;
-use serde_json::value::RawValue;
 
 use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
 use crate::format::Formats;
 use crate::keys::{Counter, Hash16, Key, StoreRow};
-use crate::model::{Incarnation, MessageContent, MessageKey, UserId};
+use crate::model::{Incarnation, UserId};
 use crate::rows::{CounterValue, Row};
 use crate::store::{SecondaryWrite, Store};
 
@@ -62,13 +55,14 @@ pub use digest::{DIGEST_VERSION, Digest};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
-pub use identity::OpenError;
+pub use offline::{KeyFailure, KeyReport, migrate_keys, verify_keys};
+pub use open::OpenError;
 pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
-pub use stopped::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use users::UserPage;
 pub use walk::{OWNERS, Partitions, Rows};
 pub use wrapped_keys::{WrappedEpoch, WrappedKeys};
+pub use write::{Caller, Idempotency, MessageUpdate, NewMessage, Revisions, ThreadUpdate, WriteOptions, Written};
 
 /// The database; clones share it.
 #[derive(Clone)]
@@ -90,9 +84,11 @@ struct Inner {
     format: u32,
     formats: Formats,
     settings: Settings,
-    lanes: append::Lanes,
+    write_queues: write_queue::WriteQueues,
     erasing: receipts::Turns,
-    tails: tail::Tails,
+    /// Held while the note of what waits for a compaction is changed.
+    erasure_note: tokio::sync::Mutex<()>,
+    recent: recent::RecentMessages,
     known_users: Cache<Hash16, ()>,
     sequence: AtomicU64,
     /// Distinguishes the commits of this process from those of any other.
@@ -109,7 +105,7 @@ pub struct Settings {
     /// A store without epoch keys gets its first one when it is opened with a KMS.
     pub makes_epochs: bool,
     /// What the newest messages of threads that are read may take in memory.
-    pub tail_bytes: u64,
+    pub recent_bytes: u64,
     /// Deleted threads and messages are purged.
     pub retention: bool,
     /// How long a deleted message is kept.
@@ -122,100 +118,6 @@ pub struct Settings {
     pub rewrap_rate: u32,
     /// An erased key has left the files after this long, checkpoints and backups apart.
     pub erasure_horizon: Duration,
-}
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The user on whose behalf.
-    pub user: UserId,
-}
-
-/// What a client may attach to any write.
-#[derive(Clone, Debug, Default)]
-pub struct WriteOptions {
-    /// Makes a repeated request give the first answer again.
-    pub idempotency: Option<Idempotency>,
-    /// The revisions of which the object must have one. Creates ignore it.
-    pub if_match: Option<Revisions>,
-    /// The revisions of which the object must have none. Creates ignore it.
-    pub if_none_match: Option<Revisions>,
-}
-
-/// Revisions that a client names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revisions {
-    /// Every one.
-    Any,
-    /// Each of these; there may be none.
-    OneOf(Vec<u64>),
-}
-
-impl Revisions {
-    fn contain(&self, revision: u64) -> bool {
-        match self {
-            Self::Any => true,
-            Self::OneOf(revisions) => revisions.contains(&revision),
-        }
-    }
-}
-
-impl WriteOptions {
-    /// Refuses to change an object whose revision is not what the client said.
-    fn check_revision(&self, current: u64) -> Result<(), Error> {
-        let wanted = self.if_match.as_ref().is_none_or(|wanted| wanted.contain(current));
-        let unwanted = self.if_none_match.as_ref().is_some_and(|unwanted| unwanted.contain(current));
-        if wanted && !unwanted { Ok(()) } else { Err(Error::PreconditionFailed { current }) }
-    }
-}
-
-/// An idempotency key and what it stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idempotency {
-    /// As the client chose it.
-    pub key: String,
-    /// SHA-256 of the request.
-    pub request: [u8; 32],
-}
-
-/// A write that is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written<K> {
-    /// What was written.
-    pub key: K,
-    /// Its revision from then on; 0 if it was deleted.
-    pub revision: u64,
-    /// The answer is that of an earlier request with the same idempotency key.
-    pub replayed: bool,
-}
-
-/// A message to append.
-#[derive(Clone, Debug)]
-pub struct NewMessage {
-    /// What it says; the parent in it is not looked at.
-    pub content: MessageContent,
-    /// The message of the same thread that it answers.
-    pub parent: Option<MessageKey>,
-}
-
-/// A change to a thread; what is absent stays.
-#[derive(Clone, Debug, Default)]
-pub struct ThreadUpdate {
-    /// Never empty.
-    pub title: Option<String>,
-    /// A short name for addresses.
-    pub slug: Option<String>,
-    /// Any JSON.
-    pub metadata: Option<Box<RawValue>>,
-}
-
-/// A change to a message; what is absent stays.
-#[derive(Clone, Debug)]
-pub struct MessageUpdate {
-    /// Any JSON but `null`.
-    pub body: Box<RawValue>,
-    /// Any JSON.
-    pub metadata: Option<Box<RawValue>>,
 }
 
 /// Counts of the whole store.

@@ -92,8 +92,9 @@ pub enum Outcome {
         current: Option<Vec<u8>>,
     },
     /// The engine cannot tell: all of it may be on disk, or become so, or nothing. Read what it would have changed before
-    /// anything follows from it; never repeat it blindly. An engine on the disk of this process always knows.
-    Unknown,
+    /// anything follows from it; never repeat it blindly. A read that follows is final: what it does not show will not
+    /// happen any more. The commit is handed back for this. An engine on the disk of this process always knows.
+    Unknown(Box<Commit>),
 }
 
 /// From which end a range is read.

@@ -7,13 +7,16 @@
 //! Every change of a row expects what it replaces, so of two processes that renew at once one wins and the other takes
 //! over what it finds. A row goes only when the last data key of its epoch was wrapped anew.
 
+use super::detached::Detached;
+use super::edit::{Settled, commit};
+use super::walk::Partitions;
 use super::{Db, Error, decode};
 use crate::crypt::kms::{self, Context, Kms, Wrapped};
 use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
 use crate::keys::{Key, Partition, PartitionKind};
 use crate::rows::{EVERY_FORMAT, EpochKey, Row};
-use crate::store::{Commit, Direction, Op, Outcome, Precondition, Store};
+use crate::store::{Commit, Op, Precondition, Store};
 
 /// The most epochs that are alive at one time; a renewal beyond them waits for the job that retires old ones.
 pub(super) const LIVE_EPOCHS: usize = 64;
@@ -55,13 +58,14 @@ pub enum EpochError {
 
 /// The epochs of a store, oldest first.
 pub(super) async fn list_epochs(store: &Store) -> Result<Vec<(u32, EpochKey, Vec<u8>)>, Error> {
-    let partitions = store.partitions(PartitionKind::Epoch, None, Direction::Ascending, 2 * LIVE_EPOCHS).await;
-    let mut epochs = Vec::new();
-    for partition in partitions? {
-        if let Partition::Epoch(epoch) = partition
-            && let Some(bytes) = store.get(&Key::Epoch(epoch)).await?
-        {
-            epochs.push((epoch, decode(Key::Epoch(epoch), &bytes)?, bytes));
+    let (mut epochs, mut walk) = (Vec::new(), Partitions::all(&[PartitionKind::Epoch]));
+    while let Some(page) = walk.next_page(store).await? {
+        for partition in page {
+            if let Partition::Epoch(epoch) = partition
+                && let Some(bytes) = store.get(&Key::Epoch(epoch)).await?
+            {
+                epochs.push((epoch, decode(Key::Epoch(epoch), &bytes)?, bytes));
+            }
         }
     }
     Ok(epochs)
@@ -94,16 +98,15 @@ async fn create_epoch(store: &Store, crypt: &Crypt, context: Context, created: u
     let wrapped = crypt.kms.wrap(&key, context).await.map_err(|error| EpochError::Kms { epoch, error })?;
     let row = EpochKey { created, commitment: Commitment::of(&key), wraps: vec![wrapped] };
     match replace(store, epoch, None, &row).await? {
-        Outcome::Committed => {
+        Settled::Committed => {
             tracing::info!(target: "audit", event = "encryption.epoch_created", epoch, kms_key = row.wraps[0].key_id);
             crypt.keyring.begin_epoch(epoch, &key).await;
         }
-        Outcome::Conflict { current } => {
+        Settled::Conflict { current } => {
             let current = current.ok_or(Error::Corrupt { key: Key::Epoch(epoch).to_string() })?;
             let row = decode(Key::Epoch(epoch), &current)?;
             crypt.keyring.begin_epoch(epoch, &unwrap(crypt, context, &row).await?).await;
         }
-        Outcome::Unknown => return Err(Error::Unavailable.into()),
     }
     Ok(())
 }
@@ -140,15 +143,15 @@ pub(super) async fn replace(
     epoch: u32,
     before: Option<Vec<u8>>,
     row: &EpochKey,
-) -> Result<Outcome, Error> {
+) -> Result<Settled, Error> {
     let key = Key::Epoch(epoch);
-    let commit = Commit {
+    let change = Commit {
         partition: key.partition(),
         precondition: Some(Precondition { key, value: before }),
         ops: vec![Op::Put(key, row.encode(EVERY_FORMAT))],
         secondary: Vec::new(),
     };
-    Ok(store.commit(commit).await?)
+    commit(store, change).await
 }
 
 impl Db {
@@ -165,6 +168,12 @@ impl Db {
 
     /// Begins a new epoch: what is created from now on is wrapped under it. [`Db::run_sealing_job`] moves the rest.
     pub async fn begin_epoch(&self) -> Result<u32, Error> {
+        let db = self.clone();
+        // Who stops waiting must not keep the line of the audit log from being written.
+        Detached::new(async move { db.make_next_epoch().await }).await
+    }
+
+    async fn make_next_epoch(&self) -> Result<u32, Error> {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
         let epochs = crypt.keyring.epochs();
         if epochs.len() >= LIVE_EPOCHS {
@@ -179,6 +188,11 @@ impl Db {
     /// Asks the KMS for its current key: epoch keys that another one wrapped are wrapped anew, and an epoch that is
     /// too old is followed by the next. True if one was begun.
     pub async fn renew_epochs(&self) -> Result<bool, Error> {
+        let db = self.clone();
+        Detached::new(async move { db.renew_or_begin_epochs().await }).await
+    }
+
+    async fn renew_or_begin_epochs(&self) -> Result<bool, Error> {
         let Some(crypt) = self.crypt() else { return Ok(false) };
         let current = crypt.kms.describe().await?;
         let epochs = list_epochs(&self.0.store).await?;
@@ -192,7 +206,7 @@ impl Db {
         if !self.0.clock.is_over(newest, self.0.settings.epoch_age) {
             return Ok(false);
         }
-        self.begin_epoch().await.map(|_| true)
+        self.make_next_epoch().await.map(|_| true)
     }
 
     async fn rewrap_epoch(&self, crypt: &Crypt, epoch: u32, mut row: EpochKey, before: Vec<u8>) -> Result<(), Error> {
@@ -202,7 +216,7 @@ impl Db {
         let kms_key = wrapped.key_id.clone();
         row.wraps.retain(|other| other.provider != wrapped.provider);
         row.wraps.push(wrapped);
-        if replace(&self.0.store, epoch, Some(before), &row).await? == Outcome::Committed {
+        if replace(&self.0.store, epoch, Some(before), &row).await? == Settled::Committed {
             tracing::info!(target: "audit", event = "encryption.epoch_rewrapped", epoch, kms_key);
         }
         Ok(())
@@ -232,7 +246,7 @@ impl Db {
                 ops: vec![Op::Delete(key)],
                 secondary: Vec::new(),
             };
-            if self.0.store.commit(commit).await? == Outcome::Committed {
+            if self.commit(commit).await? == Settled::Committed {
                 tracing::info!(target: "audit", event = "encryption.epoch_retired", epoch = old);
             }
         }

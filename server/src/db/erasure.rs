@@ -7,15 +7,16 @@
 
 use std::time::Duration;
 
-use super::change::{Draft, thread_object};
 use super::detached::Detached;
+use super::draft::Draft;
+use super::edit::{Edited, Settled, repeat};
 use super::receipts::Request;
-use super::{Caller, Db, Error, WriteOptions, access, decode, decode_key};
+use super::{Caller, Db, Error, WriteOptions, access, decode, walk};
 use crate::crypt::keyring::WrappedKey;
-use crate::keys::{ExpiryKind, Key, KeyRange, Partition, StoreRow};
+use crate::keys::{ExpiryKind, Key, Partition, StoreRow};
 use crate::model::ThreadId;
 use crate::rows::{Erasures, Present, Row as _};
-use crate::store::{Commit, Compaction, Direction, Op, Outcome, Precondition, SecondaryWrite};
+use crate::store::{Commit, Compaction, Op, Precondition, SecondaryWrite};
 use crate::telemetry;
 
 const PENDING: Key = Key::Store(StoreRow::Erasures);
@@ -68,39 +69,49 @@ impl Db {
 
     /// `known` is the receipt of the same request if that was interrupted.
     async fn shred_thread(&self, request: &Request, known: Option<Receipt>) -> Result<Receipt, Error> {
-        let thread = request.thread;
-        loop {
-            let read = self.head(thread).await?.ok_or(Error::AccessDenied)?;
-            access::check_access(&read.head, request.user)?;
-            if known.is_none() {
-                self.check_key_is_free(request).await?;
-                if request.options.if_match.is_some() || request.options.if_none_match.is_some() {
-                    request.options.check_revision(thread_object(self, thread).await?.revision)?;
-                }
-            }
-            let mut draft = Draft::new(self, thread, &read);
-            let erased = draft.next_message_timestamp()?;
-            if read.head.deleted == 0 {
-                draft.delete_thread(erased);
-            }
-            let mut key_ids = known.as_ref().map_or_else(Vec::new, |known| known.key_ids.clone());
-            let destroyed = draft.destroy_keys().await?;
-            key_ids
-                .extend(destroyed.into_iter().filter(|destroyed| !known.iter().any(|r| r.key_ids.contains(destroyed))));
-            let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
-            let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
-            draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
-            let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
-            draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
-            // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
-            self.note_erasure(erased, read.head.oldest == 0 || !self.is_all_sealed()).await?;
-            if draft.commit(1).await? == Outcome::Committed {
-                self.0.tails.forget(thread);
-                let keys = receipt.key_ids.join(" ");
-                tracing::info!(target: "audit", event = "thread.erased", thread = %thread, keys, erased, horizon);
-                return Ok(receipt);
+        let known = known.as_ref();
+        let edited = self.edit_thread(request.thread, |draft| self.draft_erasure(request, known, draft)).await?;
+        let receipt = edited.ok_or(Error::AccessDenied)?;
+        let Receipt { thread, key_ids, erased, horizon, .. } = &receipt;
+        self.0.recent.forget(*thread);
+        let keys = key_ids.join(" ");
+        tracing::info!(target: "audit", event = "thread.erased", thread = %thread, keys, erased, horizon);
+        Ok(receipt)
+    }
+
+    async fn draft_erasure<'a>(
+        &self,
+        request: &Request,
+        known: Option<&Receipt>,
+        mut draft: Draft<'a>,
+    ) -> Result<Edited<'a, Receipt>, Error> {
+        let (thread, before) = (request.thread, *draft.before());
+        access::check_access(&before, request.user)?;
+        if known.is_none() {
+            self.check_key_is_free(request).await?;
+            if request.options.if_match.is_some() || request.options.if_none_match.is_some() {
+                request.options.check_revision(self.thread_object(thread).await?.revision)?;
             }
         }
+        let erased = draft.next_message_timestamp()?;
+        if before.deleted == 0 {
+            draft.delete_thread(erased);
+        }
+        let mut key_ids = known.map_or_else(Vec::new, |known| known.key_ids.clone());
+        for key_id in draft.destroy_keys().await? {
+            if !key_ids.contains(&key_id) {
+                key_ids.push(key_id);
+            }
+        }
+        let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
+        let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
+        draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
+        let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
+        draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
+        // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
+        self.note_erasure(erased, before.oldest == 0 || !self.is_all_sealed()).await?;
+        draft.client_writes += 1;
+        Ok(Edited::Changed(draft, receipt))
     }
 
     fn horizon_ns(&self) -> u64 {
@@ -110,7 +121,9 @@ impl Db {
     /// Has the files compacted in time: those of wrapped keys or, if rows were plain, all. A commit of its own, before
     /// the one that erases: the note is shared by all erasures, and of two at once neither may lose the other's.
     pub(super) async fn note_erasure(&self, erased: u64, plain: bool) -> Result<(), Error> {
-        loop {
+        // Many at once would overtake one another more often than an edit is repeated.
+        let _turn = self.0.erasure_note.lock().await;
+        repeat(|| async {
             let before = self.0.store.get(&PENDING).await?;
             let noted = match &before {
                 Some(bytes) => {
@@ -120,47 +133,53 @@ impl Db {
                 }
                 None => Erasures { oldest: erased, latest: erased, plain },
             };
-            let precondition = Some(Precondition { key: PENDING, value: before });
-            let ops = vec![Op::Put(PENDING, noted.encode(self.0.format))];
-            let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
-            if self.0.store.commit(commit).await? == Outcome::Committed {
-                return Ok(());
-            }
-        }
+            self.replace_note(before, Some(noted)).await
+        })
+        .await
+    }
+
+    /// Replaces the note of what waits for a compaction; nothing if another was first.
+    async fn replace_note(&self, before: Option<Vec<u8>>, after: Option<Erasures>) -> Result<Option<()>, Error> {
+        let op = match after {
+            Some(noted) => Op::Put(PENDING, noted.encode(self.0.format)),
+            None => Op::Delete(PENDING),
+        };
+        let precondition = Some(Precondition { key: PENDING, value: before });
+        let commit = Commit { partition: Partition::Store, precondition, ops: vec![op], secondary: Vec::new() };
+        Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
     }
 
     /// Removes what is left of an erased thread.
     async fn clear_erased(&self, thread: ThreadId, erased: u64) -> Result<(), Error> {
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
-        loop {
-            let Some(mut commit) = self.removal(thread).await? else { return Ok(()) };
+        repeat(|| async {
+            let Some(mut commit) = self.removal(thread).await? else { return Ok(Some(())) };
             commit.secondary.push(SecondaryWrite::Delete(entry));
-            if self.0.store.commit(commit).await? == Outcome::Committed {
-                return Ok(());
-            }
-        }
+            Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
+        })
+        .await
     }
 
     /// Destroys the keys of a deleted thread whose time is over, before anything else of it goes.
     pub(super) async fn shred_expired(&self, thread: ThreadId, deleted: u64) -> Result<(), Error> {
-        loop {
-            let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted == deleted) else {
-                return Ok(());
-            };
-            let mut draft = Draft::new(self, thread, &read);
+        let edited = self.edit_thread(thread, |mut draft| async {
+            if draft.before().deleted != deleted {
+                return Ok(Edited::Unchanged(None));
+            }
             let key_ids = draft.destroy_keys().await?;
             if key_ids.is_empty() {
-                return Ok(());
+                return Ok(Edited::Unchanged(None));
             }
             // Each has its line: while nobody reads the log, this goes on slowly rather than lose them.
             telemetry::audit_is_written(AUDIT_PATIENCE).await;
-            let plain = read.head.oldest == 0 || !self.is_all_sealed();
+            let plain = draft.before().oldest == 0 || !self.is_all_sealed();
             self.note_erasure(self.next_timestamp()?, plain).await?;
-            if draft.commit(0).await? == Outcome::Committed {
-                tracing::info!(target: "audit", event = "thread.shredded", thread = %thread, keys = key_ids.join(" "));
-                return Ok(());
-            }
+            Ok(Edited::Changed(draft, Some(key_ids)))
+        });
+        if let Some(Some(key_ids)) = edited.await? {
+            tracing::info!(target: "audit", event = "thread.shredded", thread = %thread, keys = key_ids.join(" "));
         }
+        Ok(())
     }
 
     /// Compacts if something was erased and its horizon comes near. True if it did.
@@ -190,24 +209,18 @@ impl Db {
 
     /// Notes that a compaction is done that began then. What was erased while it ran waits for the next.
     async fn settle_erasures(&self, began: u64, compaction: Compaction) -> Result<(), Error> {
-        loop {
-            let Some(before) = self.0.store.get(&PENDING).await? else { return Ok(()) };
+        repeat(|| async {
+            let Some(before) = self.0.store.get(&PENDING).await? else { return Ok(Some(())) };
             let Erasures { latest, plain, .. } = decode(PENDING, &before)?;
             if plain && compaction == Compaction::Keys {
                 // Noted since the files to compact were chosen.
-                return Ok(());
+                return Ok(Some(()));
             }
-            let op = if latest.saturating_add(SLACK_NS) < began {
-                Op::Delete(PENDING)
-            } else {
-                Op::Put(PENDING, Erasures { oldest: latest, latest, plain }.encode(self.0.format))
-            };
-            let precondition = Some(Precondition { key: PENDING, value: Some(before) });
-            let commit = Commit { partition: Partition::Store, precondition, ops: vec![op], secondary: Vec::new() };
-            if self.0.store.commit(commit).await? == Outcome::Committed {
-                return Ok(());
-            }
-        }
+            let is_over = latest.saturating_add(SLACK_NS) < began;
+            let rest = (!is_over).then_some(Erasures { oldest: latest, latest, plain });
+            self.replace_note(Some(before), rest).await
+        })
+        .await
     }
 
     /// Since when an erased key waits for a compaction, in Unix nanoseconds.
@@ -224,12 +237,9 @@ impl Db {
 impl Draft<'_> {
     /// Makes the removal of every wrapped key of the thread part of the commit; their names.
     async fn destroy_keys(&mut self) -> Result<Vec<String>, Error> {
-        let keys = KeyRange::data_keys(Partition::Thread(self.thread));
-        let rows = self.store().scan(keys, Direction::Ascending, 1_000).await?.rows;
-        let mut key_ids = Vec::with_capacity(rows.len());
-        for row in rows {
-            let place = decode_key(&row.key)?;
-            key_ids.push(decode::<WrappedKey>(place, &row.value)?.commitment.key_id());
+        let mut key_ids = Vec::new();
+        for (place, wrapped) in walk::data_keys(self.store(), Partition::Thread(self.thread)).await? {
+            key_ids.push(decode::<WrappedKey>(place, &wrapped)?.commitment.key_id());
             self.ops.push(Op::Delete(place));
             self.forgotten.push(place);
         }

@@ -10,7 +10,7 @@ use crate::model::ThreadId;
 use crate::store;
 
 /// The error of every operation of the database.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// No such thread, or one that the caller has nothing to do with: the two look the same from outside.
     #[error("not the thread's owner or participant")]

@@ -15,50 +15,52 @@ use crate::store::SecondaryWrite;
 pub(super) const KEPT: Duration = Duration::from_hours(24);
 pub(super) const KEPT_NS: u64 = KEPT.as_nanos() as u64;
 
-impl Db {
-    /// The name of the record. No user id contains a zero byte, so no user's key is another's.
-    pub(super) fn hash_idempotency(&self, caller: &Caller, idempotency: &Idempotency) -> Hash16 {
-        self.hash(&[b"\0", caller.user.as_str().as_bytes(), b"\0", idempotency.key.as_bytes()])
-    }
+/// An idempotency key under the name by which its record is found, and the request that it stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token {
+    pub(super) name: Hash16,
+    request: [u8; 32],
+}
 
-    /// The record, if it is still in force and of the same request.
-    pub(super) fn check_record(
+impl Token {
+    /// The record of a write at `ts`.
+    pub(super) fn record(
         &self,
-        record: Option<rows::Idempotency>,
-        idempotency: &Idempotency,
-    ) -> Result<Option<rows::Idempotency>, Error> {
-        match record {
-            Some(record) if !self.has_run_out(&record) => {
-                if record.request == idempotency.request {
-                    Ok(Some(record))
-                } else {
-                    Err(Error::IdempotencyMismatch)
-                }
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The record is not in force any more.
-    pub(super) fn has_run_out(&self, record: &rows::Idempotency) -> bool {
-        self.is_run_out(record.expires)
-    }
-
-    /// The same of any answer that is kept for as long.
-    pub(super) fn is_run_out(&self, expires: u64) -> bool {
-        self.0.clock.is_over(expires.saturating_sub(KEPT_NS), KEPT)
+        thread: ThreadId,
+        message: Option<MessageId>,
+        revision: u64,
+        ts: u64,
+    ) -> rows::Idempotency {
+        rows::Idempotency { request: self.request, expires: ts + KEPT_NS, thread, message, revision }
     }
 }
 
-/// The record of a write at `ts`.
-pub(super) fn record(
-    idempotency: &Idempotency,
-    thread: ThreadId,
-    message: Option<MessageId>,
-    revision: u64,
-    ts: u64,
-) -> rows::Idempotency {
-    rows::Idempotency { request: idempotency.request, expires: ts + KEPT_NS, thread, message, revision }
+impl Db {
+    /// Hashes the key, which happens once for each request. No user id contains a zero byte, so no user's key is
+    /// another's.
+    pub(super) fn token(&self, caller: &Caller, idempotency: Option<&Idempotency>) -> Option<Token> {
+        idempotency.map(|Idempotency { key, request }| {
+            let name = self.hash(&[b"\0", caller.user.as_str().as_bytes(), b"\0", key.as_bytes()]);
+            Token { name, request: *request }
+        })
+    }
+
+    /// The record that was found, if it is still in force. An error if it is of another request.
+    pub(super) fn check_record(
+        &self,
+        record: Option<rows::Idempotency>,
+        token: &Token,
+    ) -> Result<Option<rows::Idempotency>, Error> {
+        match record.filter(|record| !self.has_run_out(record.expires)) {
+            Some(record) if record.request != token.request => Err(Error::IdempotencyMismatch),
+            record => Ok(record),
+        }
+    }
+
+    /// An answer that is kept until `expires` is not in force any more.
+    pub(super) fn has_run_out(&self, expires: u64) -> bool {
+        self.0.clock.is_over(expires.saturating_sub(KEPT_NS), KEPT)
+    }
 }
 
 /// Files a record of a thread for removal.

@@ -1,17 +1,28 @@
-//! Messages: read, update, delete, list. Appending is in [`super::append`].
+//! Messages: created, read, updated, deleted, listed. What a write does is in [`super::draft`].
 
 use std::sync::Arc;
 
-use super::append::message_written;
-use super::change::Change;
 use super::page::{Position, window};
-use super::{Caller, Db, Error, MessageUpdate, WriteOptions, Written, decode, decode_key};
+use super::write::{Answer, Write};
+use super::{Caller, Db, Error, MessageUpdate, NewMessage, WriteOptions, Written, decode, decode_key};
 use crate::keys::{Key, KeyRange, ThreadRow};
 use crate::model::{Cursor, Message, MessageId, MessageKey, Page, ThreadId};
 use crate::rows::MessageRow;
 use crate::store::{Direction, Row};
 
 impl Db {
+    /// Appends a message.
+    pub async fn create_message(
+        &self,
+        caller: &Caller,
+        thread: ThreadId,
+        message: NewMessage,
+        options: WriteOptions,
+    ) -> Result<Written<MessageKey>, Error> {
+        let answer = self.write(caller, thread, Write::CreateMessage(message), options).await?;
+        message_written(thread, answer)
+    }
+
     /// A live message.
     pub async fn get_message(&self, caller: &Caller, thread: ThreadId, message: MessageKey) -> Result<Message, Error> {
         self.readable_head(caller, thread).await?;
@@ -29,7 +40,7 @@ impl Db {
         update: MessageUpdate,
         options: WriteOptions,
     ) -> Result<Written<MessageKey>, Error> {
-        let answer = self.write(caller, thread, Change::UpdateMessage(message, update), options).await?;
+        let answer = self.write(caller, thread, Write::UpdateMessage(message, update), options).await?;
         message_written(thread, answer)
     }
 
@@ -41,7 +52,7 @@ impl Db {
         message: MessageKey,
         options: WriteOptions,
     ) -> Result<Written<MessageKey>, Error> {
-        let answer = self.write(caller, thread, Change::DeleteMessage(message), options).await?;
+        let answer = self.write(caller, thread, Write::DeleteMessage(message), options).await?;
         message_written(thread, answer)
     }
 
@@ -56,7 +67,7 @@ impl Db {
         let head = self.readable_head(caller, thread).await?;
         self.check_readable()?;
         if cursor == Cursor::Newest
-            && let Some(items) = self.0.tails.get(thread, &head, limit)
+            && let Some(items) = self.0.recent.get(thread, &head, limit)
         {
             let has_before = head.live > items.len() as u64;
             return Ok(Page { items, has_before, has_after: false, total: head.live });
@@ -71,7 +82,7 @@ impl Db {
         });
         let items = items.collect::<Result<Vec<_>, Error>>()?;
         if cursor == Cursor::Newest && self.head(thread).await?.is_some_and(|read| read.head == head) {
-            self.0.tails.keep(thread, &head, &items);
+            self.0.recent.keep(thread, &head, &items);
         }
         Ok(Page { items, has_before: window.has_below, has_after: window.has_above, total: head.live })
     }
@@ -118,6 +129,13 @@ impl Db {
         let key = decode_key(&key)?;
         Ok(Some((message_id(key)?, self.open_value(key, value).await?)))
     }
+}
+
+/// The answer to a write that concerned a message.
+fn message_written(thread: ThreadId, answer: Answer) -> Result<Written<MessageKey>, Error> {
+    // The record of a thread's own update carries none: the key was used for that.
+    let id = answer.key.ok_or(Error::IdempotencyMismatch)?;
+    Ok(Written { key: MessageKey::new(thread, id), revision: answer.revision, replayed: answer.replayed })
 }
 
 /// Two indexes were read for one page: keeps the part next to the cursor.

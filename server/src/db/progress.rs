@@ -3,10 +3,11 @@
 //! A save replaces what this run saved last and nothing else, so a run whose row was taken away finds out with its next
 //! save, and what somebody else asked for is not forgotten.
 
+use super::edit::Settled;
 use super::{Db, Error, decode};
 use crate::keys::{Key, Partition, StoreRow};
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Op, Outcome, Precondition};
+use crate::store::{Commit, Op, Precondition};
 
 const PROGRESS: Key = Key::Store(StoreRow::Sealing);
 
@@ -40,14 +41,14 @@ impl Db {
         let ops = vec![Op::Put(PROGRESS, value.clone())];
         let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
         run.saved = Some(value);
-        Ok(self.0.store.commit(commit).await? == Outcome::Committed)
+        Ok(self.commit(commit).await? == Settled::Committed)
     }
 
     /// Has the job start over, also one that is under way.
     pub(super) async fn forget_run(&self) -> Result<(), Error> {
         let ops = vec![Op::Delete(PROGRESS)];
         let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
-        self.0.store.commit(commit).await?;
+        self.commit(commit).await?;
         Ok(())
     }
 }

@@ -1,17 +1,18 @@
 //! Receipts of erasures that carried an idempotency key: kept in the user's partition, because the thread's goes.
 //!
-//! The receipt is a side of the commit that erases, so it is there no later than that. A receipt whose thread is still
+//! The receipt is a secondary write of the commit that erases, so it is there no later than that. A receipt whose thread is still
 //! there is one of an erasure that was interrupted: nobody was answered, and a repetition goes through with it. It runs
 //! out like every idempotency record, and is named by user, key and thread.
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::edit::{Settled, repeat};
 use super::idempotency::{self, KEPT_NS};
 use super::{Caller, Db, Error, Receipt, WriteOptions, decode};
 use crate::keys::{ExpiryKind, Hash16, Key, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{self, Idempotency, Names, ReceiptRow, Row as _};
-use crate::store::{Commit, Op, Outcome, Precondition, SecondaryWrite};
+use crate::store::{Commit, Op, Precondition, SecondaryWrite};
 
 const SHARDS: usize = 64;
 
@@ -49,7 +50,7 @@ impl Request {
             let (user, key) = (caller.user.as_str().as_bytes(), wanted.key.as_bytes());
             db.hash(&[b"\0", user, b"\0", key, b"\0", &thread.0.to_be_bytes()])
         });
-        let other = key.map(|wanted| db.hash_idempotency(caller, wanted));
+        let other = db.token(caller, key).map(|token| token.name);
         Self { thread, user: db.hash_user(&caller.user), options, receipt, other }
     }
 }
@@ -59,7 +60,7 @@ impl Db {
     pub(super) async fn known_receipt(&self, request: &Request) -> Result<Option<Receipt>, Error> {
         let (Some(name), Some(wanted)) = (request.receipt, &request.options.idempotency) else { return Ok(None) };
         let row = self.row::<ReceiptRow>(Key::User(request.user, UserRow::Receipt(name))).await?;
-        match row.filter(|row| !self.is_run_out(row.expires)) {
+        match row.filter(|row| !self.has_run_out(row.expires)) {
             Some(row) if row.request != wanted.request => Err(Error::IdempotencyMismatch),
             Some(ReceiptRow { thread, erased, horizon, key_ids, checkpoints, .. }) => {
                 Ok(Some(Receipt { thread, key_ids, erased, horizon, checkpoints }))
@@ -73,7 +74,7 @@ impl Db {
         let Some(name) = request.other else { return Ok(()) };
         let record = self.row::<rows::Idempotency>(Key::Thread(request.thread, ThreadRow::Idempotency(name))).await;
         match record {
-            Ok(Some(record)) if !self.has_run_out(&record) => Err(Error::IdempotencyMismatch),
+            Ok(Some(record)) if !self.has_run_out(record.expires) => Err(Error::IdempotencyMismatch),
             // Its keys went with those of the thread.
             Ok(_) | Err(Error::Erased) => Ok(()),
             Err(error) => Err(error),
@@ -108,7 +109,7 @@ impl Db {
         let key = Key::User(user, UserRow::Receipt(name));
         let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let row: ReceiptRow = decode(key, &self.open_value(key, bytes.clone()).await?)?;
-        Ok(self.is_run_out(row.expires).then(|| Commit {
+        Ok(self.has_run_out(row.expires).then(|| Commit {
             partition: key.partition(),
             precondition: Some(Precondition { key, value: Some(bytes) }),
             ops: vec![Op::Delete(key)],
@@ -123,11 +124,11 @@ impl Db {
         let Some(Names(names)) = self.row(entry).await? else { return Ok(()) };
         let [user, name] = *names.as_slice() else { return Ok(()) };
         let key = Key::User(user, UserRow::Idempotency(name));
-        loop {
-            let Some(before) = self.0.store.get(&key).await? else { return Ok(()) };
+        repeat(|| async {
+            let Some(before) = self.0.store.get(&key).await? else { return Ok(Some(())) };
             let record: Idempotency = decode(key, &self.open_value(key, before.clone()).await?)?;
-            if record.thread != thread || record.revision == 0 || self.has_run_out(&record) {
-                return Ok(());
+            if record.thread != thread || record.revision == 0 || self.has_run_out(record.expires) {
+                return Ok(Some(()));
             }
             let seal = self.seal_for_user(user).await?;
             let marked = Idempotency { revision: 0, ..record };
@@ -137,9 +138,8 @@ impl Db {
                 ops: vec![Op::Put(key, seal.value(key, marked.encode(self.0.format)))],
                 secondary: seal.count_for_user(user).collect(),
             };
-            if self.0.store.commit(commit).await? == Outcome::Committed {
-                return Ok(());
-            }
-        }
+            Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
+        })
+        .await
     }
 }

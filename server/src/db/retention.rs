@@ -7,12 +7,13 @@
 
 use std::time::Duration;
 
+use super::edit::Settled;
 use super::walk::{Partitions, Rows};
 use super::{Db, Error, decode, decode_key, idempotency};
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
-use crate::store::{Commit, Op, Outcome, Precondition, Row, SecondaryWrite};
+use crate::store::{Commit, Op, Precondition, Row, SecondaryWrite};
 
 const ENTRIES_A_PAGE: usize = 512;
 
@@ -133,15 +134,11 @@ impl Db {
         } else {
             commit.secondary.push(SecondaryWrite::Delete(key));
         }
-        match self.0.store.commit(commit).await? {
-            Outcome::Committed => {
-                *count += removed;
-                Ok(())
-            }
-            // What was to go changed in between; the next run looks again.
-            Outcome::Conflict { .. } => Ok(()),
-            Outcome::Unknown => Err(Error::Unavailable),
+        // What changed in between is left for the next run to look at again.
+        if self.commit(commit).await? == Settled::Committed {
+            *count += removed;
         }
+        Ok(())
     }
 
     async fn purge_thread(&self, thread: ThreadId, deleted: u64) -> Result<Option<Commit>, Error> {
@@ -187,7 +184,7 @@ impl Db {
         };
         let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let in_force = match self.open_value(key, bytes.clone()).await {
-            Ok(opened) => !self.has_run_out(&decode::<Idempotency>(key, &opened)?),
+            Ok(opened) => !self.has_run_out(decode::<Idempotency>(key, &opened)?.expires),
             // Of a thread that was erased.
             Err(Error::Erased) => false,
             Err(error) => return Err(error),

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::edit::Settled;
 use super::{Db, Error, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, NewKey, NumberedKey, WrappedKey};
@@ -15,7 +16,7 @@ use crate::crypt::seal::{self, SEALS_A_KEY};
 use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
-use crate::store::{self, Commit, Op, Outcome, Precondition, Row, SecondaryWrite};
+use crate::store::{self, Commit, Op, Precondition, Row, SecondaryWrite};
 
 /// What the private rows of a commit are sealed with.
 pub(super) enum Seal {
@@ -127,7 +128,7 @@ impl Db {
     pub(super) async fn seal_for_user(&self, user: Hash16) -> Result<Seal, Error> {
         let Some(crypt) = self.crypt_for_writing()? else { return Ok(Seal::Plain) };
         let seals = self.counter(Key::User(user, UserRow::Seals)).await?;
-        let generation = u32::try_from(1 + seals / SEALS_A_KEY).expect("2^62 seals take longer than the sun has");
+        let generation = u32::try_from(1 + seals / SEALS_A_KEY).expect("a user seals fewer than 2^62 values");
         let place = Key::User(user, UserRow::DataKey(generation));
         match self.data_key(crypt, place).await {
             Err(Error::Erased) => {}
@@ -140,7 +141,7 @@ impl Db {
             ops: vec![Op::Put(place, new.wrapped.encode(self.0.format))],
             secondary: Vec::new(),
         };
-        if self.0.store.commit(commit).await? == Outcome::Committed {
+        if self.commit(commit).await? == Settled::Committed {
             crypt.keyring.keep(place, new.key.clone()).await;
             return Ok(Seal::Known(new.key));
         }

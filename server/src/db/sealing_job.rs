@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::change::Draft;
+use super::edit::{Edited, Settled};
 use super::epochs::list_epochs;
 use super::progress::Run;
-use super::walk::{OWNERS, Partitions, Rows};
+use super::sealing::Seal;
+use super::walk::{self, OWNERS, Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
 use crate::clock::monotonic;
 use crate::crypt::Crypt;
@@ -22,7 +23,7 @@ use crate::crypt::seal;
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Direction, Op, Outcome, Precondition, Row, SecondaryWrite};
+use crate::store::{Commit, Direction, Op, Precondition, Row, SecondaryWrite};
 
 const ROWS_A_PAGE: usize = 64;
 const COUNTED_A_PAGE: usize = 1_000;
@@ -209,7 +210,7 @@ impl Db {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?.clone();
         // A visit that does not come to its end is made good by the job, which then starts over.
         self.forget_run().await?;
-        while !self.begin_generation(thread).await? {}
+        self.begin_generation(thread, false).await?;
         let visit = self.visit(&crypt, Partition::Thread(thread)).await?;
         self.want_sealing();
         tracing::info!(target: "audit", event = "encryption.thread_reencrypted", thread = %thread, values = visit.values);
@@ -229,7 +230,7 @@ impl Db {
         loop {
             let Some(read) = self.head(thread).await? else { return Ok(Visit::default()) };
             if read.head.generation == 0 {
-                self.begin_generation(thread).await?;
+                self.begin_generation(thread, true).await?;
                 continue;
             }
             if read.head.oldest == read.head.generation {
@@ -241,46 +242,45 @@ impl Db {
                 return Ok(Visit::default());
             }
             let seal = self.seal_for_thread(thread, &read.head).await?;
-            let sealed = self.seal_rows(KeyRange::thread_without_head(thread), &seal).await?;
+            let sealed = self.seal_rows(KeyRange::thread_without_head(thread), &seal, None).await?;
             values += sealed;
             self.finish_thread(thread, read.head.generation, sealed).await?;
         }
         Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::Thread(thread)).await? })
     }
 
-    /// Gives the thread a new key; false if another commit came between.
-    async fn begin_generation(&self, thread: ThreadId) -> Result<bool, Error> {
-        let read = self.head(thread).await?.ok_or(Error::ThreadNotFound)?;
-        let mut draft = Draft::new(self, thread, &read);
-        draft.renew_key().await?;
-        Ok(draft.commit(0).await? == Outcome::Committed)
+    /// Gives the thread a new key; `first` only if it has none.
+    async fn begin_generation(&self, thread: ThreadId, first: bool) -> Result<(), Error> {
+        let edited = self.edit_thread(thread, |mut draft| async move {
+            if first && draft.before().generation != 0 {
+                return Ok(Edited::Unchanged(()));
+            }
+            draft.renew_key().await?;
+            Ok(Edited::Changed(draft, ()))
+        });
+        edited.await?.ok_or(Error::ThreadNotFound)
     }
 
     /// Declares that no row is older than the key, and removes the older ones; nothing if a newer key came between.
     async fn finish_thread(&self, thread: ThreadId, generation: u32, sealed: u64) -> Result<(), Error> {
-        loop {
-            let Some(read) = self.head(thread).await?.filter(|read| read.head.generation == generation) else {
-                return Ok(());
-            };
-            let mut draft = Draft::new(self, thread, &read);
+        let edited = self.edit_thread(thread, |mut draft| async move {
+            if draft.before().generation != generation {
+                return Ok(Edited::Unchanged(()));
+            }
             draft.head.oldest = generation;
             draft.head.seals += sealed;
-            let old = KeyRange::data_keys(Partition::Thread(thread));
-            let old = self.0.store.scan(old, Direction::Ascending, usize::MAX >> 1).await?;
-            for row in old.rows {
-                let key = decode_key(&row.key)?;
-                if matches!(key, Key::Thread(_, ThreadRow::DataKey(older)) if older < generation) {
-                    draft.ops.push(Op::Delete(key));
-                    draft.forgotten.push(key);
+            for (place, _) in walk::data_keys(draft.store(), Partition::Thread(thread)).await? {
+                if matches!(place, Key::Thread(_, ThreadRow::DataKey(older)) if older < generation) {
+                    draft.ops.push(Op::Delete(place));
+                    draft.forgotten.push(place);
                 }
             }
             if !draft.forgotten.is_empty() {
                 self.note_erasure(self.next_timestamp()?, false).await?;
             }
-            if draft.commit(0).await? == Outcome::Committed {
-                return Ok(());
-            }
-        }
+            Ok(Edited::Changed(draft, ()))
+        });
+        edited.await.map(|_| ())
     }
 
     async fn visit_user(&self, crypt: &Crypt, user: Hash16) -> Result<Visit, Error> {
@@ -289,25 +289,14 @@ impl Db {
         let mut values = 0;
         for range in rows {
             let seal = self.seal_for_user(user).await?;
-            let sealed = self.seal_rows(range, &seal).await?;
-            values += sealed;
-            if sealed > 0 {
-                self.count_seals(user, sealed).await?;
-            }
+            values += self.seal_rows(range, &seal, Some(user)).await?;
         }
         Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::User(user)).await? })
     }
 
-    async fn count_seals(&self, user: Hash16, seals: u64) -> Result<(), Error> {
-        let seals = i64::try_from(seals).expect("a user has fewer rows");
-        let secondary = vec![SecondaryWrite::Add(Key::User(user, UserRow::Seals), seals)];
-        let commit = Commit { partition: Partition::Store, precondition: None, ops: Vec::new(), secondary };
-        self.0.store.commit(commit).await?;
-        Ok(())
-    }
-
-    /// Seals the private rows of the range that are not sealed with this key yet; how many that were.
-    async fn seal_rows(&self, range: KeyRange, seal: &super::sealing::Seal) -> Result<u64, Error> {
+    /// Seals the private rows of the range that are not sealed with this key yet; how many that were. Those of a user
+    /// are counted by the commits that seal them, those of a thread in its head.
+    async fn seal_rows(&self, range: KeyRange, seal: &Seal, user: Option<Hash16>) -> Result<u64, Error> {
         let (mut sealed, mut walk) = (0, Rows::of(range, ROWS_A_PAGE));
         while let Some(rows) = walk.next_page(&self.0.store).await? {
             let mut commits = JoinSet::new();
@@ -321,7 +310,8 @@ impl Db {
                 }
                 let opened = self.open_value(key, value.clone()).await?;
                 let (db, new) = (self.clone(), seal.value(key, opened));
-                commits.spawn(async move { db.replace_row(key, value, new).await });
+                let counted = user.into_iter().flat_map(|user| seal.count_for_user(user)).collect();
+                commits.spawn(async move { db.replace_row(key, value, new, counted).await });
             }
             while let Some(outcome) = commits.join_next().await {
                 sealed += u64::from(outcome.map_err(|_| Error::Stopped)??);
@@ -332,31 +322,36 @@ impl Db {
 
     /// Wraps the data keys of a thread or a user under the newest epoch; how many that were.
     async fn rewrap_keys(&self, crypt: &Crypt, owner: Partition) -> Result<u64, Error> {
-        let scan = self.0.store.scan(KeyRange::data_keys(owner), Direction::Ascending, usize::MAX >> 1).await;
         let newest = crypt.keyring.current_epoch().map(|epoch| epoch.number);
         let mut rewrapped = 0;
-        for Row { key, value } in scan?.rows {
-            let place = decode_key(&key)?;
-            let wrapped: WrappedKey = decode(place, &value)?;
+        for (place, before) in walk::data_keys(&self.0.store, owner).await? {
+            let wrapped: WrappedKey = decode(place, &before)?;
             if wrapped.epoch() == newest {
                 continue;
             }
             let anew = crypt.keyring.rewrap(place, &wrapped);
             let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
-            rewrapped += u64::from(self.replace_row(place, value, anew.encode(self.0.format)).await?);
+            let after = anew.encode(self.0.format);
+            rewrapped += u64::from(self.replace_row(place, before, after, Vec::new()).await?);
         }
         Ok(rewrapped)
     }
 
     /// Replaces a row by itself, if it still is what it was.
-    pub(super) async fn replace_row(&self, key: Key, before: Vec<u8>, after: Vec<u8>) -> Result<bool, Error> {
+    pub(super) async fn replace_row(
+        &self,
+        key: Key,
+        before: Vec<u8>,
+        after: Vec<u8>,
+        secondary: Vec<SecondaryWrite>,
+    ) -> Result<bool, Error> {
         let commit = Commit {
             partition: key.partition(),
             precondition: Some(Precondition { key, value: Some(before) }),
             ops: vec![Op::Put(key, after)],
-            secondary: Vec::new(),
+            secondary,
         };
-        Ok(self.0.store.commit(commit).await? == Outcome::Committed)
+        Ok(self.commit(commit).await? == Settled::Committed)
     }
 
     async fn count_partition(&self, partition: Partition, epoch: u32) -> Result<Visit, Error> {
@@ -377,7 +372,7 @@ impl Db {
     /// Seals the store secret under the newest epoch.
     pub(super) async fn reseal_secret(&self, strict: bool) -> Result<(), Error> {
         let crypt = self.crypt().ok_or(Error::EncryptionDisabled)?;
-        super::identity::seal_secret(&self.0.store, crypt, strict).await?;
+        super::open::seal_secret(&self.0.store, crypt, strict).await?;
         self.0.strict.store(strict, Ordering::Relaxed);
         Ok(())
     }

@@ -1,21 +1,27 @@
-//! What the database promises, on an engine that can die after any effect.
+//! What the database promises, on an engine that can die after any effect: without encryption and with it.
 
-#[path = "tests/clock.rs"]
+/// Makes two tests of each function, which is given whether the world is to be encrypted.
+macro_rules! plain_and_sealed {
+    ($($name:ident),+ $(,)?) => {
+        mod plain {
+            $(#[tokio::test] async fn $name() { super::$name($crate::db::tests::Encryption::Off).await })+
+        }
+        mod sealed {
+            $(#[tokio::test] async fn $name() { super::$name($crate::db::tests::Encryption::On).await })+
+        }
+    };
+}
+
 mod clock;
-#[path = "tests/crash.rs"]
 mod crash;
-#[path = "tests/digest.rs"]
 mod digest;
-#[path = "tests/formats.rs"]
+mod encryption;
 mod formats;
-#[path = "tests/lists.rs"]
 mod lists;
-#[path = "tests/promises.rs"]
 mod promises;
-#[path = "tests/receipts.rs"]
 mod receipts;
-#[path = "tests/reserved.rs"]
 mod reserved;
+mod timeouts;
 
 use std::sync::Arc;
 
@@ -37,19 +43,36 @@ const HOUR: u64 = 3_600_000_000_000;
 pub(super) const ID: [u8; 16] = [7; 16];
 const IDENTITY: Identity = Identity { database_id: ID, incarnation: Incarnation(1) };
 
+/// Whether private rows are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    Off,
+    On,
+}
+
+impl Encryption {
+    fn crypt(self) -> Option<Arc<Crypt>> {
+        match self {
+            Self::Off => None,
+            Self::On => crypt_with([7; 32]),
+        }
+    }
+}
+
 pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) time: Arc<Manual>,
     pub(super) db: Db,
+    encryption: Encryption,
 }
 
 impl World {
-    async fn new() -> Self {
-        Self::on(Memory::default(), Arc::new(Manual::at(START))).await
+    async fn new(encryption: Encryption) -> Self {
+        Self::on(Memory::default(), Arc::new(Manual::at(START)), encryption).await
     }
 
-    async fn on(memory: Memory, time: Arc<Manual>) -> Self {
-        Self::with(memory, time, crypt()).await.expect("the store opens")
+    async fn on(memory: Memory, time: Arc<Manual>, encryption: Encryption) -> Self {
+        Self::with(memory, time, encryption.crypt()).await.expect("the store opens")
     }
 
     async fn with(memory: Memory, time: Arc<Manual>, crypt: Option<Arc<Crypt>>) -> Result<Self, OpenError> {
@@ -67,24 +90,23 @@ impl World {
         let highest = memory.get(&Key::Store(StoreRow::HighestTime)).expect("read");
         let highest = highest.map_or(0, |row| Number::decode(&row).expect("a time").0);
         let clock = Clock::manual(time.clone(), highest);
-        let db =
-            Db::open_with_clock(Store::Memory(memory.clone()), IDENTITY, formats, settings(), crypt, clock).await?;
-        Ok(Self { memory, time, db })
+        let encryption = if crypt.is_some() { Encryption::On } else { Encryption::Off };
+        let store = Store::Memory(memory.clone());
+        let db = Db::open_with_clock(store, IDENTITY, formats, settings(), crypt, clock).await?;
+        Ok(Self { memory, time, db, encryption })
     }
 
-    #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
     pub(super) async fn open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Self {
         Self::with(memory, Arc::new(Manual::at(START)), crypt).await.expect("the store opens")
     }
 
-    #[allow(dead_code, reason = "of the two modules that this file is, one is used by a third")]
     pub(super) async fn try_open(memory: Memory, crypt: Option<Arc<Crypt>>) -> Result<Db, OpenError> {
         Self::with(memory, Arc::new(Manual::at(START)), crypt).await.map(|world| world.db)
     }
 
     /// What the next process finds after this one died.
     pub(super) async fn restarted(&self) -> Self {
-        Self::on(self.memory.restarted(), self.time.clone()).await
+        Self::on(self.memory.restarted(), self.time.clone(), self.encryption).await
     }
 
     pub(super) fn pass(&self, nanoseconds: u64) {
@@ -120,7 +142,7 @@ pub(super) fn settings() -> Settings {
         max_clock_jump: Duration::from_hours(24),
         accept_clock: false,
         makes_epochs: true,
-        tail_bytes: 1 << 20,
+        recent_bytes: 1 << 20,
         retention: true,
         message_ttl: Duration::from_hours(48),
         thread_ttl: Duration::from_hours(72),
@@ -128,15 +150,6 @@ pub(super) fn settings() -> Settings {
         rewrap_rate: 1_000_000,
         erasure_horizon: Duration::from_hours(24),
     }
-}
-
-/// Every test here runs twice: this file is two modules.
-fn is_sealed() -> bool {
-    module_path!().contains("tests_sealed")
-}
-
-pub(super) fn crypt() -> Option<Arc<Crypt>> {
-    if is_sealed() { crypt_with([7; 32]) } else { None }
 }
 
 pub(super) fn crypt_with(master_key: [u8; 32]) -> Option<Arc<Crypt>> {

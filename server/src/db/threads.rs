@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use super::append::Answer;
-use super::change::Change;
 use super::detached::Detached;
+use super::edit::{Settled, repeat};
+use super::idempotency::{self, Token};
 use super::page::{Position, Window, window};
-use super::{Caller, Db, Error, Idempotency, ThreadUpdate, WriteOptions, Written, decode, decode_key, idempotency};
+use super::write::{Answer, Write};
+use super::{Caller, Db, Error, ThreadUpdate, WriteOptions, Written, decode, decode_key};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
-use crate::rows::{self, Head, Participant, Present, Role, Row, ThreadObject};
-use crate::store::{Commit, Op, Outcome, Precondition, SCAN_BYTES, SecondaryWrite};
+use crate::rows::{Head, Participant, Present, Role, Row, ThreadObject};
+use crate::store::{Commit, Op, Precondition, SCAN_BYTES, SecondaryWrite};
 
 /// How many threads of a list are read at first, to see how large they are, and at most at once.
 const FIRST_THREADS: usize = 8;
@@ -29,9 +30,9 @@ impl Db {
         Detached::new(async move {
             let user = db.hash_user(&caller.user);
             db.ensure_user(&caller, user).await?;
-            match options.idempotency {
+            match db.token(&caller, options.idempotency.as_ref()) {
                 None => db.create_fresh_thread(&caller, user, &content).await,
-                Some(wanted) => db.create_thread_once(&caller, user, &content, &wanted).await,
+                Some(token) => db.create_thread_once(&caller, user, &content, &token).await,
             }
         })
         .await
@@ -43,12 +44,12 @@ impl Db {
         user: Hash16,
         content: &ThreadContent,
     ) -> Result<Written<ThreadId>, Error> {
-        loop {
+        repeat(|| async {
             let thread = ThreadId(self.next_timestamp()?);
-            if self.commit_thread(caller, user, thread, content).await? {
-                return Ok(Written { key: thread, revision: 1, replayed: false });
-            }
-        }
+            let created = self.commit_thread(caller, user, thread, content).await?;
+            Ok(created.then_some(Written { key: thread, revision: 1, replayed: false }))
+        })
+        .await
     }
 
     /// Records which thread the request stands for, then creates that thread.
@@ -60,39 +61,40 @@ impl Db {
         caller: &Caller,
         user: Hash16,
         content: &ThreadContent,
-        wanted: &Idempotency,
+        token: &Token,
     ) -> Result<Written<ThreadId>, Error> {
-        let Creation { thread, found, removed } = self.record_creation(caller, user, wanted).await?;
+        let Creation { thread, found, removed } = self.record_creation(user, token).await?;
         let created = !removed && self.commit_thread(caller, user, thread, content).await?;
         Ok(Written { key: thread, revision: 1, replayed: found || !created })
     }
 
-    async fn record_creation(&self, caller: &Caller, user: Hash16, wanted: &Idempotency) -> Result<Creation, Error> {
-        let name = self.hash_idempotency(caller, wanted);
-        let key = Key::User(user, UserRow::Idempotency(name));
-        loop {
-            let bytes = self.0.store.get(&key).await?;
-            let record = match &bytes {
-                Some(bytes) => Some(decode::<rows::Idempotency>(key, &self.open_value(key, bytes.clone()).await?)?),
+    async fn record_creation(&self, user: Hash16, token: &Token) -> Result<Creation, Error> {
+        let key = Key::User(user, UserRow::Idempotency(token.name));
+        repeat(|| async {
+            let before = self.0.store.get(&key).await?;
+            let record = match &before {
+                Some(bytes) => Some(decode(key, &self.open_value(key, bytes.clone()).await?)?),
                 None => None,
             };
-            if let Some(record) = self.check_record(record, wanted)? {
-                return Ok(Creation { thread: record.thread, found: true, removed: record.revision == 0 });
+            if let Some(record) = self.check_record(record, token)? {
+                return Ok(Some(Creation { thread: record.thread, found: true, removed: record.revision == 0 }));
             }
             let thread = ThreadId(self.next_timestamp()?);
-            let record = idempotency::record(wanted, thread, None, 1, thread.0);
+            let record = token.record(thread, None, 1, thread.0);
             let seal = self.seal_for_user(user).await?;
             let seals = seal.count_for_user(user);
             let commit = Commit {
                 partition: key.partition(),
-                precondition: Some(Precondition { key, value: bytes }),
+                precondition: Some(Precondition { key, value: before }),
                 ops: vec![Op::Put(key, seal.value(key, record.encode(self.0.format)))],
-                secondary: seals.chain([idempotency::expire_of_user(self.0.format, user, thread, name)]).collect(),
+                secondary: seals
+                    .chain([idempotency::expire_of_user(self.0.format, user, thread, token.name)])
+                    .collect(),
             };
-            if self.0.store.commit(commit).await? == Outcome::Committed {
-                return Ok(Creation { thread, found: false, removed: false });
-            }
-        }
+            let committed = self.commit(commit).await? == Settled::Committed;
+            Ok(committed.then_some(Creation { thread, found: false, removed: false }))
+        })
+        .await
     }
 
     /// Creates the thread if there is none of this id; false if there is.
@@ -144,7 +146,7 @@ impl Db {
             ops: rows.into_iter().chain(seal.new_row(self.0.format)).collect(),
             secondary,
         };
-        let committed = self.0.store.commit(commit).await? == Outcome::Committed;
+        let committed = self.commit(commit).await? == Settled::Committed;
         if committed {
             self.note_writes(1);
             self.swap_keys(Some(&seal), &[]).await;
@@ -155,9 +157,13 @@ impl Db {
     /// A live thread.
     pub async fn get_thread(&self, caller: &Caller, thread: ThreadId) -> Result<Thread, Error> {
         let head = self.readable_head(caller, thread).await?;
+        Ok(assemble(thread, &head, self.thread_object(thread).await?))
+    }
+
+    /// The object of a thread whose head is there; the two are committed together.
+    pub(super) async fn thread_object(&self, thread: ThreadId) -> Result<ThreadObject, Error> {
         let key = Key::Thread(thread, ThreadRow::Object);
-        let object = self.row(key).await?.ok_or_else(|| Error::Corrupt { key: key.to_string() })?;
-        Ok(assemble(thread, &head, object))
+        self.row(key).await?.ok_or_else(|| Error::Corrupt { key: key.to_string() })
     }
 
     /// Changes title, slug or metadata.
@@ -168,7 +174,7 @@ impl Db {
         update: ThreadUpdate,
         options: WriteOptions,
     ) -> Result<Written<ThreadId>, Error> {
-        let answer = self.write(caller, thread, Change::UpdateThread(update), options).await?;
+        let answer = self.write(caller, thread, Write::UpdateThread(update), options).await?;
         Ok(thread_written(thread, &answer))
     }
 
@@ -179,7 +185,7 @@ impl Db {
         thread: ThreadId,
         options: WriteOptions,
     ) -> Result<Written<ThreadId>, Error> {
-        let answer = self.write(caller, thread, Change::DeleteThread, options).await?;
+        let answer = self.write(caller, thread, Write::DeleteThread, options).await?;
         Ok(thread_written(thread, &answer))
     }
 

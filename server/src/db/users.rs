@@ -66,7 +66,7 @@ impl Db {
                     .collect(),
             };
             // A conflict means that another request of the same user was first.
-            self.0.store.commit(commit).await?;
+            self.commit(commit).await?;
         }
         self.0.known_users.insert(user, ());
         Ok(())

@@ -4,11 +4,12 @@
 //! is created behind the position is met, what is created before it is not. A walk over partitions goes on from any
 //! position, so a job that remembers the last partition that it finished loses nothing to a restart.
 
-use super::Error;
-use crate::keys::{KeyRange, Partition, PartitionKind};
+use super::{Error, decode_key};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 use crate::store::{Direction, Row, Store};
 
 const PARTITIONS_A_PAGE: usize = 64;
+const KEYS_A_PAGE: usize = 1_000;
 
 /// What belongs to somebody and may be sealed: threads first, then users.
 pub const OWNERS: &[PartitionKind] = &[PartitionKind::Thread, PartitionKind::User];
@@ -72,10 +73,21 @@ impl Rows {
     }
 }
 
+/// The rows of all wrapped data keys of a thread or a user, oldest first.
+pub(super) async fn data_keys(store: &Store, owner: Partition) -> Result<Vec<(Key, Vec<u8>)>, Error> {
+    let (mut keys, mut rows) = (Vec::new(), Rows::of(KeyRange::data_keys(owner), KEYS_A_PAGE));
+    while let Some(page) = rows.next_page(store).await? {
+        for row in page {
+            keys.push((decode_key(&row.key)?, row.value));
+        }
+    }
+    Ok(keys)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::{Hash16, Key, ThreadRow, UserRow};
+    use crate::keys::{Hash16, ThreadRow, UserRow};
     use crate::model::{MessageId, ThreadId};
     use crate::store::memory::Memory;
     use crate::store::{Commit, Op};

@@ -124,7 +124,7 @@ pub(super) fn database_settings(config: &Config) -> db::Settings {
         max_clock_jump: config.storage.max_clock_jump,
         accept_clock: config.storage.accept_clock,
         makes_epochs: !config.rehearsal,
-        tail_bytes: config.storage.memory_bytes / 8,
+        recent_bytes: config.storage.memory_bytes / 8,
         retention: config.retention.enabled,
         message_ttl: config.retention.message_ttl,
         thread_ttl: config.retention.thread_ttl,

@@ -168,7 +168,7 @@ async fn racing_commits_are_serial(store: Store) {
                         current = String::from_utf8(value).expect("texts were written");
                     }
                     Outcome::Conflict { current: None } => panic!("the row vanished"),
-                    Outcome::Unknown => panic!("the engine always knows"),
+                    Outcome::Unknown(_) => panic!("the engine always knows"),
                 }
             }
         })
@@ -305,9 +305,10 @@ async fn the_memory_engine_leaves_open_what_became_of_a_commit() {
     let memory = Memory::default();
     let store = Store::Memory(memory.clone());
     memory.time_out([Timeout::Lost, Timeout::Applied, Timeout::Unavailable]);
-    assert_eq!(store.commit(commit(vec![put(HEAD, "lost")])).await, Ok(Outcome::Unknown));
+    let [lost, applied] = ["lost", "applied"].map(|text| commit(vec![put(HEAD, text)]));
+    assert_eq!(store.commit(lost.clone()).await, Ok(Outcome::Unknown(Box::new(lost))));
     assert_eq!(text(&store, HEAD).await, None);
-    assert_eq!(store.commit(commit(vec![put(HEAD, "applied")])).await, Ok(Outcome::Unknown));
+    assert_eq!(store.commit(applied.clone()).await, Ok(Outcome::Unknown(Box::new(applied))));
     assert_eq!(text(&store, HEAD).await, Some("applied".into()));
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Unavailable(_))));
     assert_eq!(store.commit(commit(vec![])).await, Ok(Outcome::Committed));

@@ -74,6 +74,11 @@ impl Memory {
         self.0.lock().expect("no panic under the lock").timeouts.extend(timeouts);
     }
 
+    /// How many commits have yet to end as [`Self::time_out`] said.
+    pub(crate) fn timeouts_left(&self) -> usize {
+        self.0.lock().expect("no panic under the lock").timeouts.len()
+    }
+
     /// The same rows in a new engine.
     pub(crate) fn restarted(&self) -> Self {
         let rows = self.0.lock().expect("no panic under the lock").rows.clone();
@@ -131,7 +136,7 @@ impl Memory {
         }
         let timeout = state.timeouts.pop_front().unwrap_or(Timeout::Never);
         match timeout {
-            Timeout::Lost => return Ok(Outcome::Unknown),
+            Timeout::Lost => return Ok(Outcome::Unknown(Box::new(commit))),
             Timeout::Unavailable => return Err(Error::Unavailable("timed out, as the test asked".into())),
             Timeout::Never | Timeout::Applied => {}
         }
@@ -151,14 +156,14 @@ impl Memory {
             }
         }
         state.effect()?;
-        for op in commit.ops {
+        for op in commit.ops.clone() {
             match op {
                 Op::Put(key, value) => drop(state.rows.insert(key.encode(), value)),
                 Op::Delete(key) => drop(state.rows.remove(&key.encode())),
                 Op::DeleteRange(range) => state.delete_range(&range),
             }
         }
-        for write in commit.secondary {
+        for write in commit.secondary.clone() {
             match write {
                 SecondaryWrite::Put(..) | SecondaryWrite::Raise(..) => {}
                 SecondaryWrite::Delete(key) => {
@@ -174,7 +179,7 @@ impl Memory {
                 }
             }
         }
-        Ok(if timeout == Timeout::Applied { Outcome::Unknown } else { Outcome::Committed })
+        Ok(if timeout == Timeout::Applied { Outcome::Unknown(Box::new(commit)) } else { Outcome::Committed })
     }
 
     pub(crate) fn partitions(

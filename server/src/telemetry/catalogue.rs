@@ -79,7 +79,9 @@ pub(super) static FAMILIES: &[Family] = &[
     histogram("progressdb_commit_sync_seconds", "Time until a group of commits was on disk."),
     histogram("progressdb_commit_group_size", "Commits that went to disk together."),
     counter("progressdb_commit_queue_full_total", "Commits refused because too many were waiting."),
-    counter("progressdb_lane_full_total", "Writes refused because too many were waiting for one thread."),
+    counter("progressdb_write_queue_full_total", "Writes refused because too many were waiting for one thread."),
+    counter("progressdb_edit_conflicts_total", "Writes drafted again because another had changed what they rest on."),
+    counter("progressdb_edits_given_up_total", "Writes refused because others were first too often."),
     counter("progressdb_commits_refused_total", "Commits refused by the state of the store.")
         .by(&[("reason", &["disk_full"])]),
     gauge("progressdb_rocksdb_memtable_bytes", "Memory that memtables take."),

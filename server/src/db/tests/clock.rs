@@ -2,13 +2,22 @@
 
 use super::*;
 
+plain_and_sealed!(
+    a_wild_clock_of_four_seconds_removes_nothing_and_lets_no_retry_write_twice,
+    while_a_step_is_held_reads_and_replays_go_on_and_writes_are_refused,
+    an_accepted_clock_dates_expires_and_removes_at_once,
+    a_machine_that_slept_for_days_goes_on_after_a_minute,
+    a_start_with_a_clock_that_is_far_ahead_is_held_until_the_clock_is_right,
+    a_wild_clock_compacts_nothing_early,
+);
+
 const MINUTE: u64 = HOUR / 60;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 
 /// A thread that was deleted, a message that was deleted, and a record of a write, all about a second old.
-async fn what_expires() -> (World, ThreadId, ThreadId) {
-    let world = World::new().await;
+async fn what_expires(encryption: Encryption) -> (World, ThreadId, ThreadId) {
+    let world = World::new(encryption).await;
     let (kept, gone) = (world.thread("kept").await, world.thread("gone").await);
     let key = world.message(kept, "1").await;
     world.db.create_message(&ann(), kept, message("2"), once("k")).await.expect("created");
@@ -26,10 +35,9 @@ async fn check_nothing_happened(world: &World, kept: ThreadId, gone: ThreadId) {
     assert!(world.memory.get(&Key::Thread(gone, ThreadRow::Head)).expect("read").is_some(), "the thread is gone");
 }
 
-#[tokio::test]
-async fn a_wild_clock_of_four_seconds_removes_nothing_and_lets_no_retry_write_twice() {
+async fn a_wild_clock_of_four_seconds_removes_nothing_and_lets_no_retry_write_twice(encryption: Encryption) {
     for wild in [23 * HOUR, 4 * DAY, 300 * DAY, 70 * YEAR] {
-        let (world, kept, gone) = what_expires().await;
+        let (world, kept, gone) = what_expires(encryption).await;
         world.time.step(wild);
         for _ in 0..4 {
             check_nothing_happened(&world, kept, gone).await;
@@ -46,9 +54,8 @@ async fn a_wild_clock_of_four_seconds_removes_nothing_and_lets_no_retry_write_tw
     }
 }
 
-#[tokio::test]
-async fn while_a_step_is_held_reads_and_replays_go_on_and_writes_are_refused() {
-    let (world, kept, gone) = what_expires().await;
+async fn while_a_step_is_held_reads_and_replays_go_on_and_writes_are_refused(encryption: Encryption) {
+    let (world, kept, gone) = what_expires(encryption).await;
     let before = world.memory.rows();
     world.time.step(70 * YEAR);
     assert_eq!(world.db.health().refused, Some("the clock jumped ahead"));
@@ -64,9 +71,8 @@ async fn while_a_step_is_held_reads_and_replays_go_on_and_writes_are_refused() {
     assert_eq!(world.memory.rows(), before, "a write that was refused left something");
 }
 
-#[tokio::test]
-async fn an_accepted_clock_dates_expires_and_removes_at_once() {
-    let (world, kept, gone) = what_expires().await;
+async fn an_accepted_clock_dates_expires_and_removes_at_once(encryption: Encryption) {
+    let (world, kept, gone) = what_expires(encryption).await;
     world.time.step(70 * YEAR);
     assert!(matches!(world.db.purge(false).await, Err(Error::ClockHeld(_))));
     assert!(world.db.accept_clock());
@@ -77,9 +83,8 @@ async fn an_accepted_clock_dates_expires_and_removes_at_once() {
     assert!(world.memory.get(&Key::Thread(gone, ThreadRow::Head)).expect("read").is_none());
 }
 
-#[tokio::test]
-async fn a_machine_that_slept_for_days_goes_on_after_a_minute() {
-    let (world, kept, _) = what_expires().await;
+async fn a_machine_that_slept_for_days_goes_on_after_a_minute(encryption: Encryption) {
+    let (world, kept, _) = what_expires(encryption).await;
     world.time.step(3 * DAY);
     let refused = world.db.create_message(&ann(), kept, message("3"), plain()).await;
     assert!(matches!(&refused, Err(Error::ClockHeld(held)) if held.retry_after.as_secs() == 60), "{refused:?}");
@@ -88,9 +93,8 @@ async fn a_machine_that_slept_for_days_goes_on_after_a_minute() {
     assert_eq!(world.db.purge(false).await.expect("ran").threads, 1);
 }
 
-#[tokio::test]
-async fn a_start_with_a_clock_that_is_far_ahead_is_held_until_the_clock_is_right() {
-    let (world, kept, gone) = what_expires().await;
+async fn a_start_with_a_clock_that_is_far_ahead_is_held_until_the_clock_is_right(encryption: Encryption) {
+    let (world, kept, gone) = what_expires(encryption).await;
     world.time.step(70 * YEAR);
     let world = world.restarted().await;
     assert_eq!(world.db.health().refused, Some("the clock jumped ahead"));
@@ -103,10 +107,7 @@ async fn a_start_with_a_clock_that_is_far_ahead_is_held_until_the_clock_is_right
 
 #[tokio::test]
 async fn a_wild_clock_begins_no_epoch_and_dates_none() {
-    let world = World::new().await;
-    if !is_sealed() {
-        return;
-    }
+    let world = World::new(Encryption::On).await;
     world.time.step(70 * YEAR);
     assert!(!world.db.renew_epochs().await.expect("asked"), "an epoch was begun early");
     world.db.begin_epoch().await.expect("begun");
@@ -114,9 +115,8 @@ async fn a_wild_clock_begins_no_epoch_and_dates_none() {
     assert!(created.is_some_and(|created| created < START + HOUR), "{created:?}");
 }
 
-#[tokio::test]
-async fn a_wild_clock_compacts_nothing_early() {
-    let world = World::new().await;
+async fn a_wild_clock_compacts_nothing_early(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     world.erase(thread).await.expect("erased");
     world.time.step(20 * HOUR);

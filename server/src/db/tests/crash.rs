@@ -2,12 +2,20 @@
 
 use super::*;
 
+plain_and_sealed!(
+    a_retry_after_a_crash_at_any_effect_leaves_exactly_one,
+    a_crash_at_any_effect_of_a_change_leaves_it_done_or_undone,
+    retention_purges_what_is_due_and_leaves_no_row_of_it,
+    a_damaged_row_stops_the_read_and_is_named,
+    a_store_of_a_newer_format_or_of_another_database_does_not_open,
+    idempotency_records_run_out_whether_retention_is_on_or_off,
+);
+
 /// Dies after each effect in turn; after a restart the same request must succeed and have happened once.
-#[tokio::test]
-async fn a_retry_after_a_crash_at_any_effect_leaves_exactly_one() {
+async fn a_retry_after_a_crash_at_any_effect_leaves_exactly_one(encryption: Encryption) {
     let mut died = 0;
     for effects in 0.. {
-        let world = World::new().await;
+        let world = World::new(encryption).await;
         world.memory.die_after(effects);
         let first = world.db.create_thread(&ann(), thread("t"), once("k")).await;
         let world = world.restarted().await;
@@ -25,11 +33,10 @@ async fn a_retry_after_a_crash_at_any_effect_leaves_exactly_one() {
     assert!(died > 5, "the crash came before {died} effects only");
 }
 
-#[tokio::test]
-async fn a_crash_at_any_effect_of_a_change_leaves_it_done_or_undone() {
+async fn a_crash_at_any_effect_of_a_change_leaves_it_done_or_undone(encryption: Encryption) {
     for change in ["append", "edit", "delete message", "rename", "delete thread"] {
         for effects in 0.. {
-            let world = World::new().await;
+            let world = World::new(encryption).await;
             let thread = world.thread("old").await;
             let key = world.message(thread, "1").await;
             world.memory.die_after(effects);
@@ -73,9 +80,8 @@ async fn check_done(world: &World, change: &str, thread: ThreadId) {
     assert_eq!(world.bodies(thread).await, bodies);
 }
 
-#[tokio::test]
-async fn retention_purges_what_is_due_and_leaves_no_row_of_it() {
-    let world = World::new().await;
+async fn retention_purges_what_is_due_and_leaves_no_row_of_it(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let (kept, gone) = (world.thread("kept").await, world.thread("gone").await);
     let key = world.message(kept, "1").await;
     world.message(gone, "1").await;
@@ -102,9 +108,8 @@ async fn retention_purges_what_is_due_and_leaves_no_row_of_it() {
     assert_eq!(world.titles(ThreadOrder::Created).await, ["kept"]);
 }
 
-#[tokio::test]
-async fn a_damaged_row_stops_the_read_and_is_named() {
-    let world = World::new().await;
+async fn a_damaged_row_stops_the_read_and_is_named(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let head = Key::Thread(thread, ThreadRow::Head);
     damage(&world.memory, head).await;
@@ -118,13 +123,12 @@ async fn damage(memory: &Memory, key: Key) {
     memory.commit(commit).expect("written");
 }
 
-#[tokio::test]
-async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
-    let world = World::new().await;
+async fn a_store_of_a_newer_format_or_of_another_database_does_not_open(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let reopen = async |id| {
         let clock = Clock::manual(world.time.clone(), START);
         let (store, identity) = (Store::Memory(world.memory.restarted()), Identity { database_id: id, ..IDENTITY });
-        Db::open_with_clock(store, identity, &Formats::CURRENT, settings(), crypt(), clock).await.map(drop)
+        Db::open_with_clock(store, identity, &Formats::CURRENT, settings(), encryption.crypt(), clock).await.map(drop)
     };
     assert!(matches!(reopen([8; 16]).await, Err(OpenError::Foreign)));
     let format = Format { format: 2, incarnation: Incarnation(1), created: 0, database_id: ID };
@@ -135,10 +139,9 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open() {
     assert!(matches!(reopen(ID).await, Err(OpenError::Format(Unreadable { found: 2, .. }))));
 }
 
-#[tokio::test]
-async fn idempotency_records_run_out_whether_retention_is_on_or_off() {
+async fn idempotency_records_run_out_whether_retention_is_on_or_off(encryption: Encryption) {
     for (days, look_back, removed) in [(1, false, 0), (2, false, 2), (9, false, 0), (9, true, 2)] {
-        let world = World::new().await;
+        let world = World::new(encryption).await;
         let thread = world.db.create_thread(&ann(), thread("t"), once("k")).await.expect("created").key;
         world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("created");
         world.pass(days * 23 * HOUR);

@@ -6,13 +6,20 @@ use crate::keys::ThreadRow;
 use crate::model::MessageId;
 use crate::store::{Commit, Op};
 
+plain_and_sealed!(
+    a_digest_counts_what_it_covers_and_names_each_thread,
+    a_row_that_is_lost_changes_the_digest,
+    every_change_changes_the_digest,
+    a_damaged_row_ends_the_digest_and_is_named,
+);
+
 async fn digest(world: &World) -> Digest {
     world.db.digest(|_, _| {}).await.expect("every row is read")
 }
 
 /// A thread with a message that was edited, one that was deleted, and one of every field.
-async fn filled() -> (World, ThreadId, MessageKey) {
-    let world = World::new().await;
+async fn filled(encryption: Encryption) -> (World, ThreadId, MessageKey) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let edited = world.message(thread, "1").await;
     world.db.update_message(&ann(), thread, edited, update("2"), plain()).await.expect("edited");
@@ -26,9 +33,8 @@ async fn filled() -> (World, ThreadId, MessageKey) {
     (world, thread, edited)
 }
 
-#[tokio::test]
-async fn a_digest_counts_what_it_covers_and_names_each_thread() {
-    let (world, thread, _) = filled().await;
+async fn a_digest_counts_what_it_covers_and_names_each_thread(encryption: Encryption) {
+    let (world, thread, _) = filled(encryption).await;
     let second = world.thread("u").await;
     let mut threads = Vec::new();
     let found = world.db.digest(|thread, digest| threads.push((thread, digest.to_owned()))).await.expect("read");
@@ -43,9 +49,8 @@ async fn a_digest_counts_what_it_covers_and_names_each_thread() {
 }
 
 /// Every row of a thread but wrapped keys and answers counts: without it, or with another value, the root is another.
-#[tokio::test]
-async fn a_row_that_is_lost_changes_the_digest() {
-    let (world, thread, _) = filled().await;
+async fn a_row_that_is_lost_changes_the_digest(encryption: Encryption) {
+    let (world, thread, _) = filled(encryption).await;
     let whole = digest(&world).await.root;
     let rows = world.memory.rows();
     let mut counted = 0;
@@ -58,7 +63,7 @@ async fn a_row_that_is_lost_changes_the_digest() {
         let ops = vec![Op::Delete(Key::Thread(thread, row))];
         let commit = Commit { partition: Partition::Thread(thread), precondition: None, ops, secondary: Vec::new() };
         memory.commit(commit).expect("removed");
-        let without = World::on(memory, world.time.clone()).await;
+        let without = World::on(memory, world.time.clone(), encryption).await;
         match row {
             ThreadRow::Idempotency(_) => assert_eq!(digest(&without).await.root, whole, "{row:?}"),
             // What it had sealed cannot be read any more.
@@ -72,9 +77,8 @@ async fn a_row_that_is_lost_changes_the_digest() {
     assert_eq!(counted, 7, "head, participant, object, two messages, a version, a deleted one");
 }
 
-#[tokio::test]
-async fn every_change_changes_the_digest() {
-    let (world, thread, edited) = filled().await;
+async fn every_change_changes_the_digest(encryption: Encryption) {
+    let (world, thread, edited) = filled(encryption).await;
     let mut roots = vec![digest(&world).await.root];
     world.db.update_message(&ann(), thread, edited, update("5"), plain()).await.expect("edited");
     roots.push(digest(&world).await.root);
@@ -94,9 +98,8 @@ async fn every_change_changes_the_digest() {
     assert_eq!(roots.len(), all, "two states have the same root");
 }
 
-#[tokio::test]
-async fn a_damaged_row_ends_the_digest_and_is_named() {
-    let (world, thread, _) = filled().await;
+async fn a_damaged_row_ends_the_digest_and_is_named(encryption: Encryption) {
+    let (world, thread, _) = filled(encryption).await;
     let key = Key::Thread(thread, ThreadRow::Message(MessageId { ts: START + 1_000_000, seq: 9 }));
     let commit = Commit {
         partition: Partition::Thread(thread),

@@ -1,13 +1,11 @@
 //! What encryption promises: nothing readable, nothing moved, nothing lost, and gone when it is to be gone.
 
-#[path = "encryption/races.rs"]
 mod races;
-#[path = "encryption/rotation.rs"]
 mod rotation;
 
-use super::tests_sealed::{ID, World, ann, crypt, crypt_with, json, message, once, plain, settings, thread, update};
-use super::*;
+use super::{Encryption, ID, World, ann, crypt_with, json, message, once, plain, settings, thread, update};
 use crate::crypt::seal::SEALS_A_KEY;
+use crate::db::*;
 use crate::keys::{KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::{MessageKey, ThreadId, ThreadOrder};
 use crate::rows::{EpochKey, Head};
@@ -19,6 +17,10 @@ const CANARY: &str = "canary-7f3a";
 /// A world without encryption, whose store can be opened with it later.
 async fn plain_world() -> World {
     World::open(Memory::default(), None).await
+}
+
+fn crypt() -> Option<Arc<Crypt>> {
+    Encryption::On.crypt()
 }
 
 async fn sealed_world() -> World {

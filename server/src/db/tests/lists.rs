@@ -2,9 +2,18 @@
 
 use super::*;
 
-#[tokio::test]
-async fn threads_are_listed_by_activity_in_both_directions() {
-    let world = World::new().await;
+plain_and_sealed!(
+    threads_are_listed_by_activity_in_both_directions,
+    an_administrator_sees_rows_but_not_what_users_wrote_unless_opened,
+    row_pages_walk_the_whole_store_in_both_directions,
+    users_are_counted_once_and_listed_in_pages,
+    a_page_from_memory_is_the_page_from_the_rows_after_every_change,
+    pages_of_large_messages_are_short_and_lose_nothing,
+    pages_of_large_threads_are_short_and_lose_nothing,
+);
+
+async fn threads_are_listed_by_activity_in_both_directions(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let mut threads = Vec::new();
     for n in 0..5 {
         threads.push(world.thread(&n.to_string()).await);
@@ -23,14 +32,13 @@ async fn threads_are_listed_by_activity_in_both_directions() {
     assert_eq!(page(Cursor::Anchor(threads[4]), 1).await, ("142".into(), true, true));
 }
 
-#[tokio::test]
-async fn an_administrator_sees_rows_but_not_what_users_wrote_unless_opened() {
-    let world = World::new().await;
+async fn an_administrator_sees_rows_but_not_what_users_wrote_unless_opened(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("canary title").await;
     world.message(thread, "\"canary body\"").await;
     let request = |limit| RowRequest { limit, ..RowRequest::default() };
     let main = world.db.list_rows(RowStore::Main, request(100)).await.expect("listed");
-    let rows = if is_sealed() { 5 } else { 4 };
+    let rows = if encryption == Encryption::On { 5 } else { 4 };
     assert_eq!((main.names.len() as u64, main.total), (rows, rows), "with encryption there is a key");
     let index = world.db.list_rows(RowStore::Index, request(100)).await.expect("listed");
     for name in main.names.iter().chain(&index.names) {
@@ -44,9 +52,8 @@ async fn an_administrator_sees_rows_but_not_what_users_wrote_unless_opened() {
     assert_eq!(world.db.list_rows(RowStore::Main, prefixed).await.expect("listed").names.len(), 1);
 }
 
-#[tokio::test]
-async fn row_pages_walk_the_whole_store_in_both_directions() {
-    let world = World::new().await;
+async fn row_pages_walk_the_whole_store_in_both_directions(encryption: Encryption) {
+    let world = World::new(encryption).await;
     for n in 0..3 {
         let thread = world.thread(&n.to_string()).await;
         world.message(thread, "1").await;
@@ -67,9 +74,8 @@ async fn row_pages_walk_the_whole_store_in_both_directions() {
     assert_eq!(before, all.iter().rev().skip(1).take(3).cloned().collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn users_are_counted_once_and_listed_in_pages() {
-    let world = World::new().await;
+async fn users_are_counted_once_and_listed_in_pages(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let names = ["ann", "bob:x", "c/d", "é"];
     for name in names.iter().chain(&names) {
         world.db.create_thread(&caller(name), thread("t"), plain()).await.expect("created");
@@ -90,30 +96,29 @@ async fn users_are_counted_once_and_listed_in_pages() {
 }
 
 /// Pages of a thread that is being read come from memory; they must be what the rows say after every change.
-#[tokio::test]
-async fn a_page_from_memory_is_the_page_from_the_rows_after_every_change() {
-    let world = World::new().await;
+async fn a_page_from_memory_is_the_page_from_the_rows_after_every_change(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let mut keys = Vec::new();
     for n in 0..8 {
         keys.push(world.message(thread, &n.to_string()).await);
-        check_tail(&world, thread).await;
+        check_newest(&world, thread).await;
     }
     world.db.update_message(&ann(), thread, keys[7], update("70"), plain()).await.expect("updated");
-    check_tail(&world, thread).await;
+    check_newest(&world, thread).await;
     world.message(thread, "8").await;
-    check_tail(&world, thread).await;
+    check_newest(&world, thread).await;
     world.db.delete_message(&ann(), thread, keys[6], plain()).await.expect("deleted");
-    check_tail(&world, thread).await;
-    for n in 0..tail::LONGEST {
+    check_newest(&world, thread).await;
+    for n in 0..recent::LONGEST {
         world.message(thread, &n.to_string()).await;
     }
-    check_tail(&world, thread).await;
+    check_newest(&world, thread).await;
 }
 
-async fn check_tail(world: &World, thread: ThreadId) {
+async fn check_newest(world: &World, thread: ThreadId) {
     let fresh = world.restarted().await;
-    for limit in [1, 3, 5, tail::LONGEST, 1_000, 3] {
+    for limit in [1, 3, 5, recent::LONGEST, 1_000, 3] {
         let mut pages = Vec::new();
         for db in [&world.db, &world.db, &fresh.db] {
             let page = db.list_messages(&ann(), thread, Cursor::Newest, limit).await.expect("listed");
@@ -124,9 +129,8 @@ async fn check_tail(world: &World, thread: ThreadId) {
 }
 
 /// A page is bounded in bytes too; what it leaves out is found by walking on.
-#[tokio::test]
-async fn pages_of_large_messages_are_short_and_lose_nothing() {
-    let world = World::new().await;
+async fn pages_of_large_messages_are_short_and_lose_nothing(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let large = format!("\"{}\"", "x".repeat(crate::store::SCAN_BYTES / 5));
     for _ in 0..12 {
@@ -146,9 +150,8 @@ async fn pages_of_large_messages_are_short_and_lose_nothing() {
 }
 
 /// So is a page of threads, which metadata can make large; an anchor stays in the middle of what is left.
-#[tokio::test]
-async fn pages_of_large_threads_are_short_and_lose_nothing() {
-    let world = World::new().await;
+async fn pages_of_large_threads_are_short_and_lose_nothing(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let metadata = || Some(json(&format!("{{\"x\":\"{}\"}}", "x".repeat(crate::store::SCAN_BYTES / 20))));
     let mut created = Vec::new();
     for n in 0..40 {

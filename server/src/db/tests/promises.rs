@@ -4,9 +4,21 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-#[tokio::test]
-async fn every_write_is_seen_by_every_read_that_follows() {
-    let world = World::new().await;
+plain_and_sealed!(
+    every_write_is_seen_by_every_read_that_follows,
+    a_stranger_learns_nothing_not_even_that_a_thread_exists,
+    racing_appends_get_dense_sequences_in_the_order_of_time,
+    duplicates_that_race_are_one_message_and_one_answer,
+    an_idempotency_key_is_bound_to_its_request_its_user_and_its_day,
+    order_survives_a_clock_that_steps_back_and_a_restart,
+    a_precondition_that_fails_changes_nothing_and_names_the_revision,
+    a_message_of_another_thread_is_not_found_there,
+    the_head_counts_what_is_there,
+    a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread,
+);
+
+async fn every_write_is_seen_by_every_read_that_follows(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("first").await;
     let key = world.message(thread, "1").await;
     assert_eq!(world.bodies(thread).await, ["1"]);
@@ -25,9 +37,8 @@ async fn every_write_is_seen_by_every_read_that_follows() {
     assert_eq!(world.db.stats().await.expect("read"), Stats { threads: 0, messages: 1 });
 }
 
-#[tokio::test]
-async fn a_stranger_learns_nothing_not_even_that_a_thread_exists() {
-    let world = World::new().await;
+async fn a_stranger_learns_nothing_not_even_that_a_thread_exists(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let (thread, missing) = (world.thread("secret").await, ThreadId(1));
     let key = world.message(thread, "1").await;
     let eve = caller("eve");
@@ -44,9 +55,8 @@ async fn a_stranger_learns_nothing_not_even_that_a_thread_exists() {
     assert_eq!(world.bodies(thread).await, ["1"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn racing_appends_get_dense_sequences_in_the_order_of_time() {
-    let world = World::new().await;
+async fn racing_appends_get_dense_sequences_in_the_order_of_time(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("busy").await;
     let appends = (0..200).map(|n| {
         let db = world.db.clone();
@@ -63,9 +73,8 @@ async fn racing_appends_get_dense_sequences_in_the_order_of_time() {
     assert_eq!(world.bodies(thread).await.len(), 200);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn duplicates_that_race_are_one_message_and_one_answer() {
-    let world = World::new().await;
+async fn duplicates_that_race_are_one_message_and_one_answer(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("busy").await;
     let appends = (0..50).map(|_| {
         let db = world.db.clone();
@@ -80,9 +89,8 @@ async fn duplicates_that_race_are_one_message_and_one_answer() {
     assert_eq!(world.bodies(thread).await, ["1"]);
 }
 
-#[tokio::test]
-async fn an_idempotency_key_is_bound_to_its_request_its_user_and_its_day() {
-    let world = World::new().await;
+async fn an_idempotency_key_is_bound_to_its_request_its_user_and_its_day(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let first = world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("created");
     let other = WriteOptions { idempotency: Some(Idempotency { key: "k".into(), request: [2; 32] }), ..plain() };
@@ -96,9 +104,8 @@ async fn an_idempotency_key_is_bound_to_its_request_its_user_and_its_day() {
     assert_eq!(world.bodies(thread).await, ["1", "1"]);
 }
 
-#[tokio::test]
-async fn order_survives_a_clock_that_steps_back_and_a_restart() {
-    let world = World::new().await;
+async fn order_survives_a_clock_that_steps_back_and_a_restart(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     world.message(thread, "1").await;
     world.time.set(START - HOUR);
@@ -108,9 +115,8 @@ async fn order_survives_a_clock_that_steps_back_and_a_restart() {
     assert_eq!(world.bodies(thread).await, ["1", "2", "3"]);
 }
 
-#[tokio::test]
-async fn a_precondition_that_fails_changes_nothing_and_names_the_revision() {
-    let world = World::new().await;
+async fn a_precondition_that_fails_changes_nothing_and_names_the_revision(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let key = world.message(thread, "1").await;
     let at = |revision| WriteOptions { if_match: Some(Revisions::OneOf(vec![revision])), ..plain() };
@@ -124,9 +130,8 @@ async fn a_precondition_that_fails_changes_nothing_and_names_the_revision() {
     assert_eq!(world.bodies(thread).await, ["2"]);
 }
 
-#[tokio::test]
-async fn a_message_of_another_thread_is_not_found_there() {
-    let world = World::new().await;
+async fn a_message_of_another_thread_is_not_found_there(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let (own, other) = (world.thread("own").await, world.thread("other").await);
     let key = world.message(other, "1").await;
     let not_in_thread = |result: Result<(), Error>| matches!(result, Err(Error::MessageNotInThread));
@@ -138,9 +143,8 @@ async fn a_message_of_another_thread_is_not_found_there() {
 }
 
 /// The head is what every decision rests on; its counts must be those of the rows.
-#[tokio::test]
-async fn the_head_counts_what_is_there() {
-    let world = World::new().await;
+async fn the_head_counts_what_is_there(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let key = world.message(thread, "1").await;
     world.message(thread, "2").await;
@@ -150,9 +154,8 @@ async fn the_head_counts_what_is_there() {
     assert_eq!(world.db.health().sequence, 4);
 }
 
-#[tokio::test]
-async fn a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread() {
-    let world = World::new().await;
+async fn a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let (thread, other) = (world.thread("t").await, world.thread("other").await);
     let parent = world.message(thread, "1").await;
     let elsewhere = world.message(other, "1").await;

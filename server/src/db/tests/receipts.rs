@@ -2,18 +2,27 @@
 
 use super::*;
 
+plain_and_sealed!(
+    a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_restart,
+    a_receipt_runs_out_and_is_removed,
+    an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition,
+    of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt,
+    a_stale_precondition_erases_nothing,
+    a_key_that_stood_for_another_write_to_the_thread_does_not_erase,
+    a_repeated_creation_does_not_bring_a_removed_thread_back,
+);
+
 /// An erasure that may be repeated.
 fn erasing(key: &str) -> WriteOptions {
     WriteOptions { idempotency: Some(Idempotency { key: key.into(), request: [2; 32] }), ..plain() }
 }
 
-#[tokio::test]
-async fn a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_restart() {
-    let world = World::new().await;
+async fn a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_restart(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     world.message(thread, "1").await;
     let first = world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("erased");
-    assert_eq!((first.1, first.0.key_ids.len()), (false, usize::from(is_sealed())));
+    assert_eq!((first.1, first.0.key_ids.len()), (false, usize::from(encryption == Encryption::On)));
     world.pass(1_000_000_000);
     let again = world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("answered");
     assert_eq!(again, (first.0.clone(), true));
@@ -28,9 +37,8 @@ async fn a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_rest
     assert!(matches!(refused, Err(Error::IdempotencyMismatch)), "{refused:?}");
 }
 
-#[tokio::test]
-async fn a_receipt_runs_out_and_is_removed() {
-    let world = World::new().await;
+async fn a_receipt_runs_out_and_is_removed(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("erased");
     let user = world.db.hash_user(&ann().user);
@@ -51,10 +59,9 @@ async fn a_receipt_runs_out_and_is_removed() {
     );
 }
 
-#[tokio::test]
-async fn an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition() {
+async fn an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition(encryption: Encryption) {
     for effects in 0.. {
-        let world = World::new().await;
+        let world = World::new(encryption).await;
         let thread = world.thread("t").await;
         world.message(thread, "1").await;
         world.memory.die_after(effects);
@@ -63,7 +70,7 @@ async fn an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition() {
         let (receipt, _) = world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("finished");
         assert_eq!(
             receipt.key_ids.len(),
-            usize::from(is_sealed()),
+            usize::from(encryption == Encryption::On),
             "{effects}: no name of a key is lost or twice there"
         );
         let of_thread = Partition::Thread(thread).encode();
@@ -81,9 +88,8 @@ async fn an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition() {
     }
 }
 
-#[tokio::test]
-async fn of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt() {
-    let world = World::new().await;
+async fn of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let erase = async || world.db.erase_thread(&ann(), thread, erasing("k")).await;
     let (a, b, c) = tokio::join!(erase(), erase(), erase());
@@ -92,9 +98,8 @@ async fn of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt() {
     assert_eq!(answers.iter().filter(|(_, replayed)| !replayed).count(), 1);
 }
 
-#[tokio::test]
-async fn a_stale_precondition_erases_nothing() {
-    let world = World::new().await;
+async fn a_stale_precondition_erases_nothing(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let at = |revision| WriteOptions { if_match: Some(Revisions::OneOf(vec![revision])), ..erasing("k") };
     let renamed = ThreadUpdate { title: Some("new".into()), ..ThreadUpdate::default() };
@@ -109,9 +114,8 @@ async fn a_stale_precondition_erases_nothing() {
     assert_eq!(world.db.erase_thread(&ann(), thread, at(2)).await.expect("answered"), (receipt, true));
 }
 
-#[tokio::test]
-async fn a_key_that_stood_for_another_write_to_the_thread_does_not_erase() {
-    let world = World::new().await;
+async fn a_key_that_stood_for_another_write_to_the_thread_does_not_erase(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     world.db.create_message(&ann(), thread, message("1"), once("k")).await.expect("created");
     let refused = world.db.erase_thread(&ann(), thread, erasing("k")).await;
@@ -125,10 +129,9 @@ async fn a_key_that_stood_for_another_write_to_the_thread_does_not_erase() {
     }
 }
 
-#[tokio::test]
-async fn a_repeated_creation_does_not_bring_a_removed_thread_back() {
+async fn a_repeated_creation_does_not_bring_a_removed_thread_back(encryption: Encryption) {
     for by_retention in [false, true] {
-        let world = World::new().await;
+        let world = World::new(encryption).await;
         let create = async || world.db.create_thread(&ann(), thread("t"), once("k")).await;
         let first = create().await.expect("created").key;
         if by_retention {

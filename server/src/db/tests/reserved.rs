@@ -5,6 +5,8 @@ use crate::db::{AdminRow, RowRequest, RowStore};
 use crate::model::MessageId;
 use crate::store::{Commit, Op};
 
+plain_and_sealed!(rows_of_a_newer_version_are_in_nobodys_way, rows_of_a_newer_version_go_with_their_thread,);
+
 const VALUE: &[u8] = b"\x01what a newer version wrote";
 
 /// One row of each reserved kind.
@@ -25,9 +27,8 @@ fn write(world: &World, thread: ThreadId) {
     world.memory.commit(Commit { partition, precondition: None, ops, secondary: Vec::new() }).expect("written");
 }
 
-#[tokio::test]
-async fn rows_of_a_newer_version_are_in_nobodys_way() {
-    let world = World::new().await;
+async fn rows_of_a_newer_version_are_in_nobodys_way(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     let key = world.message(thread, "1").await;
     write(&world, thread);
@@ -36,7 +37,7 @@ async fn rows_of_a_newer_version_are_in_nobodys_way() {
     world.db.delete_message(&ann(), thread, key, plain()).await.expect("deleted");
     assert_eq!(world.bodies(thread).await, ["2"]);
     assert_eq!(world.titles(ThreadOrder::Created).await, ["t"]);
-    if is_sealed() {
+    if encryption == Encryption::On {
         assert_eq!(world.db.run_sealing_job().await.expect("ran").failed, 0);
         world.db.reencrypt_thread(thread).await.expect("sealed anew");
     }
@@ -50,9 +51,8 @@ async fn rows_of_a_newer_version_are_in_nobodys_way() {
     }
 }
 
-#[tokio::test]
-async fn rows_of_a_newer_version_go_with_their_thread() {
-    let world = World::new().await;
+async fn rows_of_a_newer_version_go_with_their_thread(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let thread = world.thread("t").await;
     write(&world, thread);
     world.erase(thread).await.expect("erased");
@@ -101,10 +101,7 @@ async fn partitions_of_a_newer_version_are_left_as_they_are_by_every_job() {
 /// A newer version sealed them with a key that is then replaced, and in the end given up.
 #[tokio::test]
 async fn sealed_rows_of_a_newer_version_outlive_the_key_they_were_sealed_with() {
-    if !is_sealed() {
-        return;
-    }
-    let world = World::new().await;
+    let world = World::new(Encryption::On).await;
     let thread = world.thread("t").await;
     let key = reserved(thread)[1];
     let head = world.db.head(thread).await.expect("read").expect("there").head;

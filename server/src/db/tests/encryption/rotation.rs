@@ -1,6 +1,5 @@
 //! Keys that are followed by others: of the epoch, of a thread, of another KMS.
 
-use super::super::sealing_job::Visit;
 use super::*;
 
 #[tokio::test]

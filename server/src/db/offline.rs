@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::edit::Settled;
 use super::epochs::{EpochError, list_epochs, replace, unwrap, unwrap_by};
-use super::identity::unseal_secret;
-use super::walk::{OWNERS, Partitions, Rows};
+use super::open::unseal_secret;
+use super::walk::{self, OWNERS, Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, WrappedKey};
@@ -17,7 +18,7 @@ use crate::crypt::kms::{Context, Kms};
 use crate::keys::{Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{EpochKey, Row as _};
-use crate::store::{Commit, Direction, Op, Outcome, Row, SecondaryWrite, Store};
+use crate::store::{Commit, Op, Row, SecondaryWrite, Store};
 
 const ROWS_A_COMMIT: usize = 500;
 const KEYS_A_PAGE: usize = 1_000;
@@ -143,11 +144,10 @@ fn with_newest(row: &EpochKey) -> EpochKey {
     EpochKey { wraps: row.wraps.last().cloned().into_iter().collect(), ..row.clone() }
 }
 
-fn check_replaced(outcome: Outcome, epoch: u32) -> Result<(), Error> {
-    match outcome {
-        Outcome::Committed => Ok(()),
-        Outcome::Conflict { .. } => Err(Error::Corrupt { key: Key::Epoch(epoch).to_string() }),
-        Outcome::Unknown => Err(Error::Unavailable),
+fn check_replaced(settled: Settled, epoch: u32) -> Result<(), Error> {
+    match settled {
+        Settled::Committed => Ok(()),
+        Settled::Conflict { .. } => Err(Error::Corrupt { key: Key::Epoch(epoch).to_string() }),
     }
 }
 
@@ -193,11 +193,8 @@ impl Db {
 
     /// Nothing in the partition is sealed any more.
     async fn give_up_keys(&self, partition: Partition) -> Result<(), Error> {
-        let keys = self.0.store.scan(KeyRange::data_keys(partition), Direction::Ascending, 1_000).await;
-        let mut ops = Vec::new();
-        for row in keys?.rows {
-            ops.push(Op::Delete(decode_key(&row.key)?));
-        }
+        let keys = walk::data_keys(&self.0.store, partition).await?;
+        let mut ops: Vec<Op> = keys.into_iter().map(|(place, _)| Op::Delete(place)).collect();
         match partition {
             Partition::Thread(thread) => ops.extend(self.plain_head(thread).await?),
             Partition::User(user) => ops.push(Op::Delete(Key::User(user, UserRow::Seals))),
@@ -224,7 +221,7 @@ impl Db {
             return Ok(());
         }
         let commit = Commit { partition, precondition: None, ops, secondary };
-        self.0.store.commit(commit).await?;
+        self.commit(commit).await?;
         Ok(())
     }
 }

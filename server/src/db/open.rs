@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use aws_lc_rs::{hmac, rand};
 use moka::sync::Cache;
 
-use super::append::Lanes;
+use super::edit::{Settled, commit, repeat};
 use super::epochs::{EpochError, list_epochs, open_epochs};
+use super::offline::any_data_key;
 use super::receipts::Turns;
-use super::stopped::any_data_key;
-use super::tail::Tails;
+use super::recent::RecentMessages;
+use super::write_queue::WriteQueues;
 use super::{Db, Error, Inner, Settings, decode};
 use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
@@ -18,7 +19,7 @@ use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, Partition, StoreRow};
 use crate::model::Incarnation;
 use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
-use crate::store::{Commit, Op, Outcome, Precondition, Store};
+use crate::store::{Commit, Op, Precondition, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
 const KNOWN_USERS: u64 = 100_000;
@@ -111,9 +112,10 @@ impl Db {
             format: format.format,
             formats: *formats,
             settings,
-            lanes: Lanes::default(),
+            write_queues: WriteQueues::default(),
             erasing: Turns::default(),
-            tails: Tails::new(settings.tail_bytes),
+            erasure_note: tokio::sync::Mutex::default(),
+            recent: RecentMessages::new(settings.recent_bytes),
             known_users: Cache::new(KNOWN_USERS),
             sequence: AtomicU64::new(0),
             commit_ids: AtomicU64::new(u64::from_be_bytes(random()) >> 1),
@@ -181,15 +183,14 @@ fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
 
 /// Seals the store secret under the newest epoch.
 pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> Result<(), Error> {
-    loop {
+    repeat(|| async {
         let (secret, _, before) = read_secret(store, Some(crypt)).await?;
         let precondition = Some(Precondition { key: SECRET, value: Some(before) });
         let ops = vec![Op::Put(SECRET, sealed_secret(crypt, Secret { strict, ..secret })?)];
-        let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
-        if store.commit(commit).await? == Outcome::Committed {
-            return Ok(());
-        }
-    }
+        let change = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
+        Ok((commit(store, change).await? == Settled::Committed).then_some(()))
+    })
+    .await
 }
 
 /// Writes the store secret plain.
@@ -205,16 +206,15 @@ async fn take_incarnation(store: &Store, format: Format, incarnation: Incarnatio
         return Ok(format);
     }
     let (key, taken) = (Key::Store(StoreRow::Format), Format { incarnation, ..format });
-    let commit = Commit {
+    let change = Commit {
         partition: Partition::Store,
         precondition: Some(Precondition { key, value: Some(format.encode(EVERY_FORMAT)) }),
         ops: vec![Op::Put(key, taken.encode(EVERY_FORMAT))],
         secondary: Vec::new(),
     };
-    match store.commit(commit).await? {
-        Outcome::Committed => Ok(taken),
-        Outcome::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
-        Outcome::Unknown => Err(Error::Unavailable),
+    match commit(store, change).await? {
+        Settled::Committed => Ok(taken),
+        Settled::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
     }
 }
 
@@ -230,18 +230,17 @@ async fn create(
     let key = Key::Store(StoreRow::Format);
     let secret = Secret { bytes: random(), strict: crypt.is_some() };
     let secret = crypt.map_or_else(|| Ok(secret.encode(EVERY_FORMAT)), |crypt| sealed_secret(crypt, secret))?;
-    let commit = Commit {
+    let change = Commit {
         partition: Partition::Store,
         precondition: Some(Precondition { key, value: None }),
         ops: vec![Op::Put(key, format.encode(EVERY_FORMAT)), Op::Put(SECRET, secret)],
         secondary: Vec::new(),
     };
-    match store.commit(commit).await? {
-        Outcome::Committed => Ok(format),
+    match commit(store, change).await? {
+        Settled::Committed => Ok(format),
         // Somebody else created it since the read above.
-        Outcome::Conflict { current: Some(value) } => decode(key, &value),
-        Outcome::Conflict { current: None } => Err(Error::Corrupt { key: key.to_string() }),
-        Outcome::Unknown => Err(Error::Unavailable),
+        Settled::Conflict { current: Some(value) } => decode(key, &value),
+        Settled::Conflict { current: None } => Err(Error::Corrupt { key: key.to_string() }),
     }
 }
 

@@ -1,0 +1,71 @@
+//! The recent-message cache: the newest messages of threads that are being read.
+//!
+//! Most reads of a chat want the end of a thread, and rows that were just written lie scattered until they are
+//! compacted. An entry is good for one revision of the thread's head and for no other, so a reader that finds the head
+//! at another revision reads the rows. Appends carry an entry over to the next revision; any other change makes it stale.
+
+use std::sync::Arc;
+
+use moka::sync::Cache;
+
+use crate::model::{Message, ThreadId};
+use crate::rows::Head;
+use crate::store::SCAN_BYTES;
+
+/// The most messages that an entry holds.
+pub(super) const LONGEST: usize = 100;
+/// What a message takes beside its body.
+const BYTES_A_MESSAGE: usize = 256;
+
+/// The newest messages of threads, within a budget of memory.
+pub(super) struct RecentMessages(Cache<ThreadId, Arc<Recent>>);
+
+struct Recent {
+    revision: u64,
+    messages: Vec<Arc<Message>>,
+}
+
+impl Recent {
+    fn bytes(&self) -> u32 {
+        let bytes: usize = self.messages.iter().map(|m| BYTES_A_MESSAGE + m.content.body.get().len()).sum();
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl RecentMessages {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self(Cache::builder().max_capacity(bytes).weigher(|_, recent: &Arc<Recent>| recent.bytes()).build())
+    }
+
+    /// The newest `limit` messages of a thread whose head is `head`, oldest first, if they are known.
+    pub(super) fn get(&self, thread: ThreadId, head: &Head, limit: usize) -> Option<Vec<Arc<Message>>> {
+        let recent = self.0.get(&thread).filter(|recent| recent.revision == head.revision)?;
+        let wanted = usize::try_from(head.live).unwrap_or(usize::MAX).min(limit);
+        let start = recent.messages.len().checked_sub(wanted)?;
+        Some(recent.messages[start..].to_vec())
+    }
+
+    /// Removes the entry of a thread that is no more.
+    pub(super) fn forget(&self, thread: ThreadId) {
+        self.0.invalidate(&thread);
+    }
+
+    /// Keeps what was read while the head was, before and after the read, `head`.
+    pub(super) fn keep(&self, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
+        if messages.len() <= LONGEST {
+            self.0.insert(thread, Arc::new(Recent { revision: head.revision, messages: messages.to_vec() }));
+        }
+    }
+
+    /// Carries a known entry over a commit that appended `messages` and took the head from `before` to `after`.
+    pub(super) fn append(&self, thread: ThreadId, before: &Head, after: &Head, messages: Vec<Arc<Message>>) {
+        let Some(recent) = self.0.get(&thread).filter(|recent| recent.revision == before.revision) else { return };
+        let mut messages: Vec<_> = recent.messages.iter().cloned().chain(messages).collect();
+        messages.drain(..messages.len().saturating_sub(LONGEST));
+        let recent = Recent { revision: after.revision, messages };
+        // A page from memory is bounded as one from the rows is.
+        if usize::try_from(recent.bytes()).is_ok_and(|bytes| bytes <= SCAN_BYTES) {
+            self.0.insert(thread, Arc::new(recent));
+        }
+    }
+}
