@@ -326,4 +326,11 @@ async fn a_user_s_records_are_sealed_under_a_key_that_is_counted() {
     assert_eq!(raw(&world.memory, Key::User(user, UserRow::Seals)), crate::rows::CounterValue(3).encode(1));
     let row = EpochKey::decode(&raw(&world.memory, Key::Epoch(1))).expect("an epoch");
     assert_eq!(row.wraps.len(), 1);
+    // Those that the job seals count as well: the profile and the record.
+    let plain = plain_world().await;
+    plain.db.create_thread(&ann(), thread("t"), once("1")).await.expect("created");
+    let world = World::open(plain.memory.restarted(), crypt()).await;
+    world.db.run_sealing_job().await.expect("sealed");
+    let user = world.db.hash_user(&ann().user);
+    assert_eq!(raw(&world.memory, Key::User(user, UserRow::Seals)), crate::rows::CounterValue(2).encode(1));
 }

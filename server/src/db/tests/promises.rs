@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::store::memory::Timeout;
 
 plain_and_sealed!(
     every_write_is_seen_by_every_read_that_follows,
     a_stranger_learns_nothing_not_even_that_a_thread_exists,
     racing_appends_get_dense_sequences_in_the_order_of_time,
     duplicates_that_race_are_one_message_and_one_answer,
+    duplicates_in_one_commit_are_one_message,
     an_idempotency_key_is_bound_to_its_request_its_user_and_its_day,
     order_survives_a_clock_that_steps_back_and_a_restart,
     a_precondition_that_fails_changes_nothing_and_names_the_revision,
@@ -87,6 +89,26 @@ async fn duplicates_that_race_are_one_message_and_one_answer(encryption: Encrypt
     assert_eq!(answers.iter().map(|answer| answer.key).collect::<BTreeSet<_>>().len(), 1);
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
     assert_eq!(world.bodies(thread).await, ["1"]);
+}
+
+/// While the first append is committed, and again because that was lost, equal ones gather and go into one commit.
+async fn duplicates_in_one_commit_are_one_message(encryption: Encryption) {
+    let world = World::new(encryption).await;
+    let thread = world.thread("busy").await;
+    world.memory.time_out([Timeout::Lost]);
+    let appends = ["first", "k", "k", "k"].map(|key| {
+        let db = world.db.clone();
+        tokio::spawn(async move { db.create_message(&ann(), thread, message("1"), once(key)).await })
+    });
+    let mut answers = Vec::new();
+    for append in appends {
+        answers.push(append.await.expect("no panic").expect("answered"));
+    }
+    let head = world.db.head(thread).await.expect("read").expect("there").head;
+    assert_eq!(head.revision, 3, "the equal ones went into one commit");
+    assert_eq!(answers.iter().map(|answer| answer.replayed).collect::<Vec<_>>(), [false, false, true, true]);
+    assert_eq!((answers[1].key, answers[1].key), (answers[2].key, answers[3].key));
+    assert_eq!(world.bodies(thread).await, ["1", "1"]);
 }
 
 async fn an_idempotency_key_is_bound_to_its_request_its_user_and_its_day(encryption: Encryption) {

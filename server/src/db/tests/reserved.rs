@@ -5,7 +5,11 @@ use crate::db::{AdminRow, RowRequest, RowStore};
 use crate::model::MessageId;
 use crate::store::{Commit, Op};
 
-plain_and_sealed!(rows_of_a_newer_version_are_in_nobodys_way, rows_of_a_newer_version_go_with_their_thread,);
+plain_and_sealed!(
+    rows_of_a_newer_version_are_in_nobodys_way,
+    rows_of_a_newer_version_go_with_their_thread,
+    partitions_of_a_newer_version_are_left_as_they_are_by_every_job,
+);
 
 const VALUE: &[u8] = b"\x01what a newer version wrote";
 
@@ -66,9 +70,8 @@ fn of_reserved_partitions(thread: ThreadId) -> [Vec<u8>; 3] {
     [[b"A", &id[..], &[0]].concat(), [b"A", &id[..], &[1, 0x10], &id].concat(), [b"D", &[5], &id[..]].concat()]
 }
 
-#[tokio::test]
-async fn partitions_of_a_newer_version_are_left_as_they_are_by_every_job() {
-    let world = World::new().await;
+async fn partitions_of_a_newer_version_are_left_as_they_are_by_every_job(encryption: Encryption) {
+    let world = World::new(encryption).await;
     let [kept, deleted, erased] = [world.thread("kept").await, world.thread("deleted").await, world.thread("e").await];
     let planted: Vec<_> = [kept, deleted, erased].into_iter().flat_map(of_reserved_partitions).collect();
     for key in &planted {
@@ -86,7 +89,7 @@ async fn partitions_of_a_newer_version_are_left_as_they_are_by_every_job() {
         let page = RowRequest { limit: 100, ..RowRequest::default() };
         world.db.list_rows(store, page).await.expect("listed");
     }
-    if is_sealed() {
+    if encryption == Encryption::On {
         world.db.renew_epochs().await.expect("ran");
         assert_eq!(world.db.run_sealing_job().await.expect("ran").failed, 0);
         world.db.reencrypt_thread(kept).await.expect("sealed anew");
