@@ -271,7 +271,8 @@ impl Writer {
     }
 
     async fn retain_volume(&self, name: &str) -> Result<(), Error> {
-        let volumes: Api<k8s_openapi::api::core::v1::PersistentVolume> = Api::all(self.client.clone());
+        let kind = ApiResource::erase::<k8s_openapi::api::core::v1::PersistentVolume>(&());
+        let volumes: Api<Raw> = Api::all_with(self.client.clone(), &kind);
         let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Retain" } });
         let kept = volumes.patch(name, &as_manager(), &Patch::Merge(&patch)).await;
         kept.map(drop).map_err(|error| Error::new(format!("keeping the volume {name}"), error))

@@ -30,7 +30,7 @@ use crate::{
     decide::{self, decide},
     error::Error,
     lease::Leadership,
-    observe::{Ask, Cache, Installation, Observer},
+    observe::{Ask, Cache, Installation, Observer, watch_config},
     raw::Raw,
     refusals::Refusals,
     telemetry,
@@ -313,7 +313,7 @@ pub async fn run(
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
         None => Api::all_with(client.clone(), &kind),
     };
-    let own = watcher(resources, watcher::Config::default())
+    let own = watcher(resources, watch_config())
         .default_backoff()
         .filter_map({
             let context = Arc::clone(&context);
@@ -321,7 +321,11 @@ pub async fn run(
         })
         .reflect(writer)
         .touched_objects()
-        .map_ok(|resource| ReconcileRequest::from(ObjectRef::from_obj(&resource)));
+        .map_ok(|resource| {
+            // Without the uid, which the queue does not need and would keep.
+            let namespace = resource.namespace().unwrap_or_default();
+            ReconcileRequest::from(ObjectRef::new(&resource.name_any()).within(&namespace))
+        });
     let objects = context.cache.watch(&client, namespace).map(|resource| Ok(ReconcileRequest::from(resource)));
     let queue = stream::select(own, objects).take_until(stop.boxed());
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);

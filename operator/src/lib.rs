@@ -25,6 +25,7 @@ pub mod error;
 mod golden;
 pub mod kind;
 pub mod lease;
+pub mod metrics;
 pub mod objects;
 pub mod observe;
 pub mod outcomes;

@@ -27,7 +27,8 @@ const CRD: &str = "progressdbs.progressdb.io";
 fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
     let is_plugin = Path::new(&called).file_stem().is_some_and(|name| name == PLUGIN);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread is enough for what waits mostly, and takes less memory than several.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
@@ -118,7 +119,7 @@ async fn work(
 async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<String>>) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     loop {
-        let problem = match crds.get_opt(CRD).await {
+        let problem = match crds.get_metadata_opt(CRD).await {
             Ok(Some(crd)) => {
                 let revision =
                     crd.annotations().get(SCHEMA_REVISION_ANNOTATION).and_then(|text| text.parse::<u32>().ok());

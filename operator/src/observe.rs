@@ -6,6 +6,7 @@
 //! and names that we are about to take. No answer is an error and never "it is not there".
 
 mod answer;
+mod archive;
 mod asked;
 mod cache;
 mod events;
@@ -25,10 +26,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Secret},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -47,6 +45,7 @@ pub use self::{
     owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
     trial::{Obstacle, advice},
+    watches::watch_config,
 };
 use crate::{
     MANAGER,
@@ -150,6 +149,17 @@ enum Fact {
     Trial(Option<Obstacle>),
 }
 
+impl Fact {
+    /// Nobody wants it when it is older.
+    fn lasts(&self) -> SignedDuration {
+        match self {
+            Self::Secret(_) | Self::Class(_) | Self::Trial(_) => REMEMBERED,
+            Self::KmsKey => LONGEST,
+            Self::Told(_) => events::BETWEEN,
+        }
+    }
+}
+
 impl Observer {
     /// One who reads the cluster through this client and asks servers in this way.
     pub fn new(client: Client, cache: Arc<Cache>, ask: Ask) -> Self {
@@ -238,13 +248,11 @@ impl Observer {
             return Ok(());
         }
         let namespace = seen.resource.namespace().unwrap_or_default();
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let found = namespaces.get_opt(&namespace).await.map_err(|error| Error::new("reading the namespace", error))?;
-        seen.namespace_ends = found.is_none_or(|found| found.metadata.deletion_timestamp.is_some());
+        let found = self.get(&core("Namespace", "namespaces"), None, &namespace).await?;
+        seen.namespace_ends = found.is_none_or(|found| found.is_deleted());
         let volume = seen.claim().and_then(|claim| claim.at("/spec/volumeName").as_str());
         if let Some(volume) = volume {
-            let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "PersistentVolume"));
-            seen.volume = self.get(&kind, None, volume).await?;
+            seen.volume = self.get(&core("PersistentVolume", "persistentvolumes"), None, volume).await?;
         }
         let snapshot = seen.objects.get(&(Kind::VolumeSnapshot, final_snapshot(&seen.resource)));
         let content = snapshot.and_then(|snapshot| snapshot.at("/status/boundVolumeSnapshotContentName").as_str());
@@ -315,14 +323,11 @@ impl Observer {
         if let Some(Fact::Class(class)) = self.recall(&key, REMEMBERED, now) {
             return Ok(Some(class));
         }
-        let classes: Api<StorageClass> = Api::all(self.client.clone());
-        let found = classes
-            .get_opt(name)
-            .await
-            .map_err(|error| Error::new(format!("reading the storage class {name}"), error))?;
+        let kind = GroupVersionKind::gvk("storage.k8s.io", "v1", "StorageClass");
+        let found = self.get(&ApiResource::from_gvk_with_plural(&kind, "storageclasses"), None, name).await?;
         let class = match found {
             None => Class::Missing(name.to_owned()),
-            Some(found) => Class::Found { name: name.to_owned(), grows: found.allow_volume_expansion == Some(true) },
+            Some(found) => Class::Found { name: name.to_owned(), grows: found.at("/allowVolumeExpansion") == true },
         };
         self.remember(key, now, Fact::Class(class.clone()));
         Ok(Some(class))
@@ -333,10 +338,8 @@ impl Observer {
         let Some(pod) = seen.pod() else { return Ok(None) };
         let is_overdue = pod.deleted_at().is_some_and(|at| at < now);
         let Some(name) = pod.at("/spec/nodeName").as_str().filter(|_| is_overdue) else { return Ok(None) };
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let node = nodes.get_opt(name).await.map_err(|error| Error::new(format!("reading the node {name}"), error))?;
-        let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions).unwrap_or_default();
-        let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let node = self.get(&core("Node", "nodes"), None, name).await?;
+        let ready = node.is_some_and(|node| node.condition("Ready").is_some_and(|(status, ..)| status == "True"));
         Ok(Some((name.to_owned(), ready)))
     }
 
@@ -359,9 +362,15 @@ impl Observer {
 
     fn remember(&self, key: About, now: Timestamp, fact: Fact) {
         let mut remembered = self.remembered.lock().expect("nobody panics while holding it");
-        remembered.retain(|_, (at, _)| now.duration_since(*at) < LONGEST);
+        remembered.retain(|_, (at, fact)| now.duration_since(*at) < fact.lasts());
         remembered.insert(key, (now, fact));
     }
+}
+
+/// A kind of the core API that the operator does not follow. Such objects are read as JSON: the code that decodes each of
+/// their fields would be a large part of the program.
+fn core(kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
 }
 
 /// The names that the resource needs. A pod is looked for last, when its StatefulSet is known.

@@ -22,6 +22,7 @@ use crate::{
     decide::conditions::ConditionType,
     kind::Kind,
     objects::{API_PORT, api_key_secret, keys_of, labels, names},
+    raw::Raw,
 };
 
 /// Lines of a log that a report holds.
@@ -184,9 +185,9 @@ async fn keys(client: &Client, namespace: &str, name: &str, out: &mut impl Write
 async fn forward(client: &Client, namespace: &str, name: &str, port: u16, out: &mut impl Write) -> anyhow::Result<()> {
     let resource = get(client, namespace, name).await?;
     let pod = names::pod(&resource.name_any());
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<Raw> = Api::namespaced_with(client.clone(), namespace, &Kind::Pod.api_resource());
     let found = pods.get_opt(&pod).await.context("looking for the pod")?;
-    let runs = found.is_some_and(|pod| pod.status.is_some_and(|status| status.phase.as_deref() == Some("Running")));
+    let runs = found.is_some_and(|pod| pod.to_value().pointer("/status/phase") == Some(&json!("Running")));
     anyhow::ensure!(runs, "{}", why_not(&resource));
     let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("listening on port {port}"))?;
     writeln!(out, "http://{} is {name} until Ctrl-C", listener.local_addr()?)?;

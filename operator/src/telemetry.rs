@@ -11,44 +11,46 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, sync::watch};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::args::LogFormat;
+use crate::{args::LogFormat, metrics::Metrics};
 
-static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
-
-/// From a pass that had nothing to do to one that waited for a slow API server.
-const SECONDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
+static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 /// Why the operator is not ready; `None` when it is.
 pub type Readiness = watch::Receiver<Option<String>>;
 
 /// Starts logging to standard error. The first call of the process counts, later ones do nothing.
 pub fn install_logs(level: &str, format: LogFormat) {
-    let filter = EnvFilter::builder().parse_lossy(level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::registry().with(targets(level));
     // Another subscriber is there only if a test brought one.
     let _ = match format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Text => subscriber.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => subscriber.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
     };
+}
+
+/// The directives that can be read. The others are named on standard error and left out.
+fn targets(directives: &str) -> Targets {
+    let (known, unknown): (Vec<&str>, Vec<&str>) =
+        directives.split(',').partition(|directive| directive.parse::<Targets>().is_ok());
+    for directive in unknown {
+        eprintln!("ignoring the log directive {directive}");
+    }
+    known.join(",").parse().unwrap_or_default()
 }
 
 /// Starts collecting metrics. The first call of the process counts, later ones do nothing.
 pub fn install_metrics() {
     METRICS.get_or_init(|| {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .expect("the buckets are not empty")
-            .build_recorder();
-        let handle = recorder.handle();
-        let _ = metrics::set_global_recorder(recorder);
+        let metrics = Metrics::default();
+        let _ = metrics::set_global_recorder(metrics.clone());
         describe_counter!("progressdb_operator_reconciles_total", "Passes over a resource, by outcome");
         describe_histogram!("progressdb_operator_reconcile_duration_seconds", Unit::Seconds, "Time of one pass");
         describe_counter!("progressdb_operator_writes_total", "Writes to the API server, by what they do");
-        handle
+        metrics
     });
 }
 
@@ -79,7 +81,7 @@ fn router(readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { METRICS.get().map_or_else(String::new, PrometheusHandle::render) }))
+        .route("/metrics", get(|| async { METRICS.get().map_or_else(String::new, Metrics::render) }))
         .with_state(readiness)
 }
 
@@ -92,7 +94,19 @@ async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
+
+    #[test]
+    fn a_level_and_directives_say_what_is_logged() {
+        let logs = |directives: &str, target: &str, level: Level| targets(directives).would_enable(target, &level);
+        assert!(logs("warn", "kube", Level::WARN) && !logs("warn", "kube", Level::INFO));
+        assert!(logs("info,kube=debug", "kube::client", Level::DEBUG));
+        assert!(logs("info,kube=debug", "hyper", Level::INFO) && !logs("info,kube=debug", "hyper", Level::DEBUG));
+        assert!(logs("info,hyper=loud", "hyper", Level::INFO));
+        assert!(!logs("off", "hyper", Level::ERROR));
+    }
 
     #[tokio::test]
     async fn it_is_ready_when_nothing_is_in_the_way_and_says_what_is() {

@@ -3,19 +3,21 @@
 //! What the API server answers to our own writes goes in as well, so that nobody looks at the world before his own last
 //! deed. An older version never replaces a newer one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use kube::runtime::watcher::Event;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{
+    archive::{Archive, Item},
     health::Health,
     live::{Live, prune},
     owner,
-    packed::{Packed, Packer},
+    packed::Packer,
 };
 use crate::{
     crd::{self, ProgressDB, Unreadable},
@@ -24,29 +26,46 @@ use crate::{
     raw::Raw,
 };
 
-type Instance = (String, String);
-
-#[derive(Debug)]
-struct Seen {
-    kind: Kind,
-    name: Box<str>,
-    version: u64,
-    packed: Packed,
-}
-
-impl Seen {
-    fn is(&self, kind: Kind, name: &str) -> bool {
-        self.kind == kind && *self.name == *name
-    }
-}
-
 #[derive(Debug, Default)]
 struct Contents {
     packer: Packer,
-    resources: HashMap<Instance, Packed>,
-    instances: HashMap<Instance, Vec<Seen>>,
-    /// What a list that is under way has named so far.
-    listing: HashMap<Kind, BTreeSet<(Instance, String)>>,
+    /// By [`key`]; none is empty.
+    instances: HashMap<Box<str>, Archive>,
+}
+
+impl Contents {
+    /// Packs a text and puts it in.
+    fn put(&mut self, instance: &str, kind: Option<Kind>, name: &str, (version, is_listed): (u64, bool), text: &str) {
+        let item = Item { kind, name, version, is_listed, packed: self.packer.pack(kind, text), length: text.len() };
+        match self.instances.get_mut(instance) {
+            Some(archive) => archive.put(item),
+            None => {
+                let mut archive = Archive::default();
+                archive.put(item);
+                self.instances.insert(instance.into(), archive);
+            }
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Item<'_>) -> bool) {
+        self.instances.retain(|_, archive| {
+            archive.retain(&keep);
+            !archive.is_empty()
+        });
+    }
+
+    fn remove(&mut self, instance: &str, kind: Option<Kind>, name: &str) {
+        let Some(archive) = self.instances.get_mut(instance) else { return };
+        archive.retain(|item| !item.is(kind, name));
+        if archive.is_empty() {
+            self.instances.remove(instance);
+        }
+    }
+}
+
+/// An instance: no namespace has a slash in its name.
+fn key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
 /// The objects that carry our labels.
@@ -105,13 +124,7 @@ impl Cache {
     /// Forgets a kind that the cluster no longer serves, with its objects.
     pub(crate) fn lose(&self, kind: Kind) {
         self.health.heard(kind.name());
-        let mut contents = self.write();
-        contents.listing.remove(&kind);
-        contents.instances.retain(|_, objects| {
-            objects.retain(|known| known.kind != kind);
-            !objects.is_empty()
-        });
-        drop(contents);
+        self.write().retain(|item| item.kind != Some(kind));
         self.progress.send_modify(|progress| {
             progress.listed.remove(&kind);
             *progress.lost.entry(kind).or_default() += 1;
@@ -119,26 +132,28 @@ impl Cache {
     }
 
     /// Namespace and name of every resource.
-    pub(super) fn names(&self) -> Vec<Instance> {
-        self.read().resources.keys().cloned().collect()
+    pub(super) fn names(&self) -> Vec<(String, String)> {
+        let contents = self.read();
+        let resources = contents.instances.iter().filter(|(_, archive)| archive.get(None, "").is_some());
+        let names = resources.filter_map(|(key, _)| key.split_once('/'));
+        names.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())).collect()
     }
 
     /// The objects of one instance.
     pub fn instance(&self, namespace: &str, name: &str) -> BTreeMap<(Kind, String), Live> {
         let contents = self.read();
-        let Some(objects) = contents.instances.get(&(namespace.to_owned(), name.to_owned())) else {
-            return BTreeMap::new();
-        };
-        let keys = objects.iter().map(|seen| (seen.kind, seen.name.to_string()));
-        let lives = contents.packer.unpack(objects.iter().map(|seen| (Some(seen.kind), &seen.packed))).map(parse);
+        let Some(archive) = contents.instances.get(key(namespace, name).as_str()) else { return BTreeMap::new() };
+        let objects = || archive.items().filter(|item| item.kind.is_some());
+        let keys = objects().filter_map(|item| Some((item.kind?, item.name.to_owned())));
+        let lives = contents.packer.unpack(objects()).map(parse);
         keys.zip(lives.map(Live)).collect()
     }
 
     /// The resource of this name, or what is known of one that cannot be read.
     pub fn resource(&self, namespace: &str, name: &str) -> Option<Result<ProgressDB, Box<Unreadable>>> {
         let contents = self.read();
-        let packed = contents.resources.get(&(namespace.to_owned(), name.to_owned()))?;
-        let text = contents.packer.unpack([(None, packed)]).next()?;
+        let packed = contents.instances.get(key(namespace, name).as_str())?.get(None, "")?;
+        let text = contents.packer.unpack([packed]).next()?;
         drop(contents);
         Some(crd::read(std::str::from_utf8(&text).expect("it was text when it was packed")))
     }
@@ -147,18 +162,17 @@ impl Cache {
     pub fn take_resource(&self, event: &Event<Raw>) {
         let of = |resource: &Raw| {
             let metadata = &resource.metadata;
-            (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+            key(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
         };
         let mut contents = self.write();
-        let Contents { packer, resources, .. } = &mut *contents;
         match event {
             // A list that was not finished leaves what it named; the store of the controller says what is there.
-            Event::Init => resources.clear(),
+            Event::Init => contents.retain(|item| item.kind.is_some()),
             Event::InitDone => {}
             Event::Apply(resource) | Event::InitApply(resource) => {
-                resources.insert(of(resource), packer.pack(None, resource.text()));
+                contents.put(&of(resource), None, "", (0, false), resource.text());
             }
-            Event::Delete(resource) => drop(resources.remove(&of(resource))),
+            Event::Delete(resource) => contents.remove(&of(resource), None, ""),
         }
     }
 
@@ -166,75 +180,51 @@ impl Cache {
     pub fn take(&self, kind: Kind, event: &Event<Value>) {
         match event {
             Event::Init => {
-                self.write().listing.insert(kind, BTreeSet::new());
+                self.write().instances.values_mut().for_each(|archive| archive.begin_list(kind));
             }
-            Event::InitApply(object) => {
-                if let Some(key) = self.absorb(kind, object) {
-                    self.write().listing.entry(kind).or_default().insert(key);
-                }
-            }
+            Event::InitApply(object) => self.put(kind, object, true),
             Event::InitDone => {
-                self.finish_list(kind);
+                // What a complete list did not name is gone.
+                self.write().retain(|item| item.kind != Some(kind) || item.is_listed);
                 self.progress.send_modify(|progress| {
                     progress.listed.insert(kind);
                 });
             }
-            Event::Apply(object) => {
-                self.absorb(kind, object);
-            }
+            Event::Apply(object) => self.absorb(kind, object),
             Event::Delete(object) => self.forget(kind, object),
         }
     }
 
     /// Takes an object as the API server has it; one that belongs to no resource is not for us.
-    pub fn absorb(&self, kind: Kind, object: &Value) -> Option<(Instance, String)> {
-        let (instance, name) = identify(kind, object)?;
+    pub fn absorb(&self, kind: Kind, object: &Value) {
+        self.put(kind, object, false);
+    }
+
+    fn put(&self, kind: Kind, object: &Value, is_named_by_list: bool) {
+        let Some((instance, name)) = identify(kind, object) else { return };
         let live = Live(object.clone());
         let version = live.version().parse().unwrap_or(u64::MAX);
         let text = short_text(kind, live);
         let mut contents = self.write();
-        let Contents { packer, instances, .. } = &mut *contents;
-        let objects = instances.entry(instance.clone()).or_default();
-        let known = objects.iter_mut().find(|known| known.is(kind, &name));
-        if known.as_ref().is_some_and(|known| known.version > version) {
-            return Some((instance, name));
+        let known = contents.instances.get(instance.as_str()).and_then(|archive| archive.get(Some(kind), name));
+        let (is_newer, was_listed) = known.map_or((false, false), |known| (known.version > version, known.is_listed));
+        let is_listed = is_named_by_list || was_listed;
+        match contents.instances.get_mut(instance.as_str()) {
+            Some(archive) if is_newer => archive.set_listed(kind, name, is_listed),
+            _ => contents.put(&instance, Some(kind), name, (version, is_listed), &text),
         }
-        let seen = Seen { kind, name: name.as_str().into(), version, packed: packer.pack(Some(kind), &text) };
-        match known {
-            Some(known) => *known = seen,
-            None => {
-                objects.reserve_exact(1);
-                objects.push(seen);
-            }
-        }
-        Some((instance, name))
     }
 
     fn forget(&self, kind: Kind, object: &Value) {
         let Some((instance, name)) = identify(kind, object) else { return };
         let mut contents = self.write();
-        let Contents { packer, instances, .. } = &mut *contents;
-        let Some(objects) = instances.get_mut(&instance) else { return };
-        let Some(index) = objects.iter().position(|known| known.is(kind, &name)) else { return };
-        let known = packer.unpack([(Some(kind), &objects[index].packed)]).next().map(parse).map(Live);
-        if let Some(known) = known.filter(|known| object.pointer("/metadata/uid").is_some_and(|uid| uid == known.uid()))
-        {
-            objects.remove(index);
+        let known = contents.instances.get(instance.as_str()).and_then(|archive| archive.get(Some(kind), name));
+        let known = known.and_then(|known| contents.packer.unpack([known]).next()).map(parse).map(Live);
+        let is_it = |known: &Live| object.pointer("/metadata/uid").is_some_and(|uid| uid == known.uid());
+        if let Some(known) = known.filter(is_it) {
+            contents.remove(&instance, Some(kind), name);
             self.outcomes.forget(known.uid());
         }
-        if objects.is_empty() {
-            instances.remove(&instance);
-        }
-    }
-
-    /// Drops what was not in a complete list.
-    fn finish_list(&self, kind: Kind) {
-        let mut contents = self.write();
-        let listed = contents.listing.remove(&kind).unwrap_or_default();
-        contents.instances.retain(|instance, objects| {
-            objects.retain(|known| known.kind != kind || listed.contains(&(instance.clone(), known.name.to_string())));
-            !objects.is_empty()
-        });
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Contents> {
@@ -247,9 +237,9 @@ impl Cache {
 }
 
 /// The instance that an object belongs to, and the object's name.
-fn identify(kind: Kind, object: &Value) -> Option<(Instance, String)> {
-    let name = object.pointer("/metadata/name")?.as_str()?;
-    Some((owner::instance(kind, object)?, name.to_owned()))
+fn identify(kind: Kind, object: &Value) -> Option<(String, &str)> {
+    let (namespace, instance) = owner::instance(kind, object)?;
+    Some((key(&namespace, &instance), object.pointer("/metadata/name")?.as_str()?))
 }
 
 fn short_text(kind: Kind, mut live: Live) -> String {
@@ -257,7 +247,7 @@ fn short_text(kind: Kind, mut live: Live) -> String {
     live.0.to_string()
 }
 
-fn parse<T: DeserializeOwned>(text: Vec<u8>) -> T {
+fn parse(text: Vec<u8>) -> Value {
     serde_json::from_slice(&text).expect("it was JSON when it was packed")
 }
 
@@ -297,6 +287,16 @@ mod tests {
         assert_eq!(versions(&cache), ["new@9"]);
         cache.take(Kind::Service, &Event::Delete(object("new", 10)));
         assert_eq!(versions(&cache), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_list_with_an_older_version_keeps_our_own_write() {
+        let cache = Cache::default();
+        cache.absorb(Kind::Service, &object("a", 7));
+        cache.take(Kind::Service, &Event::Init);
+        cache.take(Kind::Service, &Event::InitApply(object("a", 5)));
+        cache.take(Kind::Service, &Event::InitDone);
+        assert_eq!(versions(&cache), ["a@7"]);
     }
 
     #[test]

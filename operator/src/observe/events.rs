@@ -15,7 +15,7 @@ use crate::{error::Error, kind::Kind};
 /// Anything may take so long without a word.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// Then it is asked for its Events as often as this.
-const BETWEEN: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const BETWEEN: SignedDuration = SignedDuration::from_secs(10);
 
 /// The last warning about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

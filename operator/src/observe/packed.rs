@@ -5,15 +5,11 @@ use std::collections::HashMap;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
+use super::archive::Item;
 use crate::kind::Kind;
 
-/// One object's text.
-#[derive(Debug)]
-pub(super) struct Packed {
-    bytes: Box<[u8]>,
-    /// How long the text is.
-    length: usize,
-}
+/// The stream looks back this far, as a power of two: over the dictionary and the text before, which have some KiB each.
+const WINDOW_BITS: u8 = 14;
 
 /// The one who packs and unpacks; the models never change.
 #[derive(Debug)]
@@ -21,36 +17,37 @@ pub(super) struct Packer {
     /// A text of each kind; `None` is the resource itself.
     models: HashMap<Option<Kind>, Box<[u8]>>,
     deflate: Compress,
+    /// What was packed last.
+    packed: Vec<u8>,
 }
 
 impl Default for Packer {
     fn default() -> Self {
-        Self { models: HashMap::new(), deflate: Compress::new(Compression::default(), false) }
+        let deflate = Compress::new_with_window_bits(Compression::default(), false, WINDOW_BITS);
+        Self { models: HashMap::new(), deflate, packed: Vec::new() }
     }
 }
 
 impl Packer {
-    pub(super) fn pack(&mut self, kind: Option<Kind>, text: &str) -> Packed {
+    pub(super) fn pack(&mut self, kind: Option<Kind>, text: &str) -> &[u8] {
         let model = self.models.entry(kind).or_insert_with(|| text.as_bytes().into());
         self.deflate.reset();
         self.deflate.set_dictionary(model).expect("a raw stream takes a dictionary at its start");
-        let mut bytes = Vec::with_capacity(bound(text.len()));
-        let packed = self.deflate.compress_vec(text.as_bytes(), &mut bytes, FlushCompress::Finish);
+        self.packed.clear();
+        self.packed.reserve(bound(text.len()));
+        let packed = self.deflate.compress_vec(text.as_bytes(), &mut self.packed, FlushCompress::Finish);
         packed.expect("the stream was just started");
-        Packed { bytes: bytes.into_boxed_slice(), length: text.len() }
+        &self.packed
     }
 
     /// The texts of several objects, one after the other.
-    pub(super) fn unpack<'a>(
-        &'a self,
-        objects: impl IntoIterator<Item = (Option<Kind>, &'a Packed)>,
-    ) -> impl Iterator<Item = Vec<u8>> {
-        let mut inflate = Decompress::new(false);
-        objects.into_iter().map(move |(kind, packed)| {
+    pub(super) fn unpack<'a>(&'a self, items: impl IntoIterator<Item = Item<'a>>) -> impl Iterator<Item = Vec<u8>> {
+        let mut inflate = Decompress::new_with_window_bits(false, WINDOW_BITS);
+        items.into_iter().map(move |item| {
             inflate.reset(false);
-            inflate.set_dictionary(&self.models[&kind]).expect("a raw stream takes a dictionary at its start");
-            let mut text = Vec::with_capacity(packed.length);
-            let unpacked = inflate.decompress_vec(&packed.bytes, &mut text, FlushDecompress::Finish);
+            inflate.set_dictionary(&self.models[&item.kind]).expect("a raw stream takes a dictionary at its start");
+            let mut text = Vec::with_capacity(item.length);
+            let unpacked = inflate.decompress_vec(item.packed, &mut text, FlushDecompress::Finish);
             unpacked.expect("we packed it");
             text
         })
@@ -71,9 +68,13 @@ mod tests {
         let mut packer = Packer::default();
         let noise: String =
             (0..5_000_u32).map(|n| char::from(b' ' + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 95)).collect();
-        let texts = ["{}", r#"{"metadata":{"name":"a"}}"#, "", &noise];
-        let packed: Vec<Packed> = texts.iter().map(|text| packer.pack(Some(Kind::Pod), text)).collect();
-        let unpacked: Vec<Vec<u8>> = packer.unpack(packed.iter().map(|packed| (Some(Kind::Pod), packed))).collect();
+        let long = noise.repeat(20);
+        let texts = ["{}", r#"{"metadata":{"name":"a"}}"#, "", &noise, &long];
+        let packed: Vec<Vec<u8>> = texts.iter().map(|text| packer.pack(Some(Kind::Pod), text).to_vec()).collect();
+        let item =
+            |(packed, length)| Item { kind: Some(Kind::Pod), name: "", version: 1, is_listed: false, packed, length };
+        let items = packed.iter().zip(&texts).map(|(packed, text)| item((packed.as_slice(), text.len())));
+        let unpacked: Vec<Vec<u8>> = packer.unpack(items).collect();
         assert_eq!(unpacked, texts.map(|text| text.as_bytes().to_vec()));
     }
 
@@ -83,7 +84,7 @@ mod tests {
         let text =
             |name: &str| format!("{name}: {}", "labels and ports, selectors and more ".repeat(20).replace('e', name));
         packer.pack(Some(Kind::Service), &text("a"));
-        let packed = packer.pack(Some(Kind::Service), &text("b"));
-        assert!(packed.bytes.len() < packed.length / 4, "{} of {}", packed.bytes.len(), packed.length);
+        let (length, packed) = (text("b").len(), packer.pack(Some(Kind::Service), &text("b")));
+        assert!(packed.len() < length / 4, "{} of {length}", packed.len());
     }
 }

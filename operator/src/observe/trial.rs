@@ -9,20 +9,20 @@ mod nodes;
 mod quota;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
 use self::nodes::{Asked, Taken};
-use super::{Fact, Observed, Observer, REMEMBERED};
+use super::{Fact, Live, Observed, Observer, REMEMBERED, core};
 use crate::{
     MANAGER, drift,
     error::Error,
     kind::Kind,
     objects::{hash, labels, names},
+    raw::Raw,
 };
 
 /// A successor that may be is asked about again after this long: the room may go.
@@ -54,7 +54,7 @@ impl Observer {
         if let Some(Fact::Trial(found)) = known {
             return Ok(found);
         }
-        let trial = Trial { client: &self.client, namespace: &namespace, name: &seen.resource.name_any() };
+        let trial = Trial { observer: self, namespace: &namespace, name: &seen.resource.name_any() };
         let found = trial.of(seen, successor).await?;
         if let Some(Obstacle { reason, message }) = &found {
             tracing::warn!(event = "successor.impossible", name = trial.name, reason, message, "what runs is kept");
@@ -69,7 +69,7 @@ fn is_refusal(fact: &Fact) -> bool {
 }
 
 struct Trial<'a> {
-    client: &'a Client,
+    observer: &'a Observer,
     namespace: &'a str,
     name: &'a str,
 }
@@ -87,7 +87,7 @@ impl Trial<'_> {
             Err(error) => match verdict(Err(error))? {
                 None => pod,
                 // A quota is asked last: whatever else there is has been passed.
-                Some(message) if quota::fits_instead(&message, &json!(pod), &json!(running)) => pod,
+                Some(message) if quota::fits_instead(&message, &pod, json(&running)) => pod,
                 Some(message) => {
                     return Ok(refused(format!(
                         "the cluster refuses the changed pod: {message}; {}",
@@ -97,14 +97,14 @@ impl Trial<'_> {
             },
         };
         let volume = self.volume(seen).await?;
-        let no_room = self.room(&json!(admitted), running.as_ref(), &json!(volume)).await?;
+        let no_room = self.room(&admitted, running.as_ref(), json(&volume)).await?;
         Ok(no_room.map(|message| Obstacle { reason: "Unschedulable", message }))
     }
 
     /// The StatefulSet as it would be applied.
     async fn set(&self, successor: &Value) -> Result<DynamicObject, Error> {
         let sets: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), self.namespace, &Kind::StatefulSet.api_resource());
+            Api::namespaced_with(self.observer.client.clone(), self.namespace, &Kind::StatefulSet.api_resource());
         let params = PatchParams::apply(MANAGER).force().dry_run();
         let applied = sets.patch(self.name, &params, &Patch::Apply(&drift::with_applied_hash(successor.clone()))).await;
         applied.map_err(|error| Error::new("trying the StatefulSet", error))
@@ -113,47 +113,40 @@ impl Trial<'_> {
     /// The pod, as admission would let it in.
     async fn admit(&self, pod: &Value) -> Result<Value, Error> {
         let pods: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), self.namespace, &Kind::Pod.api_resource());
+            Api::namespaced_with(self.observer.client.clone(), self.namespace, &Kind::Pod.api_resource());
         let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
         let pod: DynamicObject = serde_json::from_value(pod.clone()).expect("it has metadata");
         let admitted = pods.create(&params, &pod).await.map_err(|error| Error::new("trying the pod", error))?;
         Ok(json!(admitted))
     }
 
-    async fn running(&self) -> Result<Option<Pod>, Error> {
-        let name = format!("{}-0", self.name);
-        let found = self.pods().get_opt(&name).await;
-        found.map_err(|error| Error::new(format!("reading the pod {name}"), error))
+    async fn running(&self) -> Result<Option<Live>, Error> {
+        self.observer.get(&Kind::Pod.api_resource(), Some(self.namespace), &names::pod(self.name)).await
     }
 
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
-
-    async fn volume(&self, seen: &Observed) -> Result<Option<PersistentVolume>, Error> {
+    async fn volume(&self, seen: &Observed) -> Result<Option<Live>, Error> {
         let Some(name) = seen.claim().and_then(|claim| claim.at("/spec/volumeName").as_str()) else { return Ok(None) };
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        volumes.get_opt(name).await.map_err(|error| Error::new(format!("reading the volume {name}"), error))
+        self.observer.get(&core("PersistentVolume", "persistentvolumes"), None, name).await
     }
 
     /// Why no node has room for the pod; first the node on which it runs is looked at, which is mostly enough.
-    async fn room(&self, pod: &Value, running: Option<&Pod>, volume: &Value) -> Result<Option<String>, Error> {
+    async fn room(&self, pod: &Value, running: Option<&Live>, volume: &Value) -> Result<Option<String>, Error> {
         let asked = Asked::of(pod);
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let home = running.and_then(|pod| pod.spec.as_ref()?.node_name.as_ref());
+        let home = running.and_then(|pod| pod.at("/spec/nodeName").as_str());
         if let Some(home) = home
-            && let Some(node) = nodes.get_opt(home).await.map_err(|error| Error::new("reading a node", error))?
-            && nodes::takes(&json!(node), pod, volume).is_ok()
-            && asked.fits(&json!(node), &self.taken(home, running, &asked).await?).is_ok()
+            && let Some(node) = self.observer.get(&core("Node", "nodes"), None, home).await?
+            && nodes::takes(&node.0, pod, volume).is_ok()
+            && asked.fits(&node.0, &self.taken(home, running, &asked).await?).is_ok()
         {
             return Ok(None);
         }
+        let nodes = self.observer.api::<Raw>(&core("Node", "nodes"), None);
         let found = nodes.list(&ListParams::default()).await.map_err(|error| Error::new("listing the nodes", error))?;
         let mut why = Vec::new();
         let mut looked_at = 0;
         for node in found {
             let name = node.name_any();
-            let node = json!(node);
+            let node = node.to_value();
             let bare = nodes::takes(&node, pod, volume).and_then(|()| asked.fits(&node, &Taken::default()));
             if let Err(reason) = bare {
                 why.push(reason);
@@ -172,17 +165,22 @@ impl Trial<'_> {
     }
 
     /// What other pods have of a node: all that may be seen, which is those of this namespace at least.
-    async fn taken(&self, node: &str, running: Option<&Pod>, asked: &Asked) -> Result<Taken, Error> {
+    async fn taken(&self, node: &str, running: Option<&Live>, asked: &Asked) -> Result<Taken, Error> {
         let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        let everywhere: Api<Pod> = Api::all(self.client.clone());
-        let found = match everywhere.list(&there).await {
-            Err(kube::Error::Api(status)) if status.is_forbidden() => self.pods().list(&there).await,
+        let pods = |namespace| self.observer.api::<Raw>(&Kind::Pod.api_resource(), namespace);
+        let found = match pods(None).list(&there).await {
+            Err(kube::Error::Api(status)) if status.is_forbidden() => pods(Some(self.namespace)).list(&there).await,
             answer => answer,
         };
         let found = found.map_err(|error| Error::new(format!("listing the pods of {node}"), error))?;
-        let others = found.into_iter().filter(|pod| running.is_none_or(|running| running.uid() != pod.uid()));
-        Ok(Taken::by(others.map(|pod| json!(pod)), asked))
+        let is_other = |pod: &Raw| running.is_none_or(|running| pod.uid().as_deref() != Some(running.uid()));
+        Ok(Taken::by(found.into_iter().filter(is_other).map(|pod| pod.to_value()), asked))
     }
+}
+
+/// The object as JSON; null if there is none.
+fn json(object: &Option<Live>) -> &Value {
+    object.as_ref().map_or(&Value::Null, |object| &object.0)
 }
 
 /// The words of a refusal; what is no verdict ends the pass.

@@ -22,6 +22,8 @@ use serde_json::Value;
 use super::{Cache, owner};
 use crate::{MANAGER, crd::ProgressDB, error::is_gone, kind::Kind, objects::labels, raw::Raw};
 
+/// Objects of one page of a list.
+const PAGE: u32 = 100;
 /// Between two looks whether the cluster serves an optional kind.
 const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -70,7 +72,7 @@ impl Cache {
         namespace: Option<&str>,
     ) -> BoxStream<'static, Concerned> {
         let resource = kind.api_resource();
-        let config = watcher::Config::default().labels(&format!("{}={MANAGER}", labels::MANAGED_BY));
+        let config = watch_config().labels(&format!("{}={MANAGER}", labels::MANAGED_BY));
         let events: BoxStream<'static, watcher::Result<Event<Value>>> = match kind {
             Kind::Secret => {
                 let api = scoped::<PartialObjectMeta<DynamicObject>>(client, namespace, &resource);
@@ -114,6 +116,11 @@ impl Cache {
     fn everybody(&self) -> Vec<Concerned> {
         self.names().into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
     }
+}
+
+/// Watches list in short pages, so that a start among many objects takes little memory.
+pub fn watch_config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
 }
 
 /// Returns once the cluster serves the kind.

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use progressdb_operator::{
     clock::Clock,
     controller::{self, Context},
     lease::Leadership,
+    metrics::Metrics,
     observe::Cache,
 };
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn until(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster)
 }
 
 /// Passes that ended, by what the operator counts.
-fn passes(metrics: &PrometheusHandle) -> u64 {
+fn passes(metrics: &Metrics) -> u64 {
     let text = metrics.render();
     let counts = text.lines().filter(|line| line.starts_with("progressdb_operator_reconciles_total{"));
     counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
@@ -45,10 +45,9 @@ fn is_settled(cluster: &Cluster) -> bool {
 
 #[tokio::test]
 async fn watches_wake_the_operator_and_a_pass_without_news_makes_no_call() {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let metrics = recorder.handle();
+    let metrics = Metrics::default();
     // The operator's tasks run in this thread.
-    let _here = metrics::set_default_local_recorder(&recorder);
+    let _here = metrics::set_default_local_recorder(&metrics);
     let mut cluster = Cluster::new();
     let client = cluster.server.client();
     let cache = Arc::new(Cache::default());
