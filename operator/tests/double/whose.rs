@@ -107,12 +107,24 @@ async fn a_service_gets_its_selector_and_its_ports_back() {
 }
 
 #[tokio::test]
-async fn a_network_policy_selects_what_it_should_again() {
-    let mut cluster = installed().await;
-    let before = cluster.get("NetworkPolicy", "db").unwrap()["spec"].clone();
-    edit(&cluster, "NetworkPolicy", "db", |policy| policy["spec"]["podSelector"]["matchLabels"]["more"] = json!("a"));
-    cluster.settle().await;
-    assert_eq!(cluster.get("NetworkPolicy", "db").unwrap()["spec"], before);
+async fn a_network_policy_selects_and_admits_what_it_should_again() {
+    let edits: [fn(&mut Value); 5] = [
+        |spec| spec["podSelector"]["matchLabels"]["more"] = json!("a"),
+        |spec| spec["podSelector"]["matchExpressions"] = json!([{ "key": "more", "operator": "Exists" }]),
+        // Nothing that is there is changed, and fewer may come in, or none.
+        |spec| spec["ingress"][0]["from"] = json!([{ "podSelector": { "matchLabels": { "more": "a" } } }]),
+        |spec| spec["ingress"].as_array_mut().unwrap().clear(),
+        |spec| spec["egress"].as_array_mut().unwrap().push(json!({})),
+    ];
+    let calm = installed().await;
+    let before = calm.get("NetworkPolicy", "db").unwrap()["spec"].clone();
+    for (number, change) in edits.iter().enumerate() {
+        let mut cluster = calm.fork();
+        cluster.settle().await;
+        edit(&cluster, "NetworkPolicy", "db", |policy| change(&mut policy["spec"]));
+        cluster.settle().await;
+        assert_eq!(cluster.get("NetworkPolicy", "db").unwrap()["spec"], before, "edit {number}");
+    }
 }
 
 #[tokio::test]
