@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a derived schema repeats its struct inside a function")]
 
 mod kms;
+pub(crate) mod lenient;
 mod network;
 mod reading;
 mod status;

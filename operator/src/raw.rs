@@ -3,7 +3,7 @@
 //!
 //! `managedFields` are dropped: they repeat the whole object, and whoever wants them asks for the object itself.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, fmt};
 
 use kube::{
     Resource,
@@ -13,16 +13,15 @@ use kube::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error as _};
 use serde_json::{Value, json, value::RawValue};
 
+use crate::crd::lenient::{self, Fields, to_text};
+
 /// An object that was not decoded.
 #[derive(Clone)]
 pub struct Raw {
-    /// Who it is.
+    /// Who it is, as far as that can be decoded.
     pub metadata: ObjectMeta,
     text: Box<RawValue>,
 }
-
-/// The fields of an object, not decoded.
-type Fields = BTreeMap<String, Box<RawValue>>;
 
 impl Raw {
     /// The object as JSON, without `managedFields`.
@@ -50,18 +49,14 @@ impl From<&Value> for Raw {
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Fields::deserialize(deserializer)?;
-        let parts = object.get("metadata").map_or(Ok(Fields::new()), |metadata| serde_json::from_str(metadata.get()));
-        let mut parts = parts.map_err(D::Error::custom)?;
-        parts.remove("managedFields");
-        let metadata = RawValue::from_string(write(&parts)).map_err(D::Error::custom)?;
-        let decoded = serde_json::from_str(metadata.get()).map_err(D::Error::custom)?;
+        let metadata = object.get("metadata").map(|metadata| metadata.get());
+        let mut fields: Fields = metadata.and_then(|metadata| serde_json::from_str(metadata).ok()).unwrap_or_default();
+        fields.remove("managedFields");
+        let metadata = RawValue::from_string(to_text(&fields)).map_err(D::Error::custom)?;
+        let decoded = lenient::decode(metadata.get());
         object.insert("metadata".to_owned(), metadata);
-        Ok(Self { metadata: decoded, text: RawValue::from_string(write(&object)).map_err(D::Error::custom)? })
+        Ok(Self { metadata: decoded, text: RawValue::from_string(to_text(&object)).map_err(D::Error::custom)? })
     }
-}
-
-fn write(fields: &Fields) -> String {
-    serde_json::to_string(fields).expect("what was JSON is JSON")
 }
 
 impl Serialize for Raw {
@@ -144,5 +139,17 @@ mod tests {
         let WatchEvent::Added(object) = event else { panic!("another event") };
         assert_eq!(object.metadata.name.as_deref(), Some("bad"));
         assert!(object.decode::<Value>().is_err());
+    }
+
+    #[test]
+    fn one_whose_metadata_cannot_be_decoded_hides_no_other_in_a_list() {
+        let list = r#"{"kind":"List","apiVersion":"v1","metadata":{},"items":[
+            {"metadata":{"name":"bad","generation":"new","annotations":{"a":"\ud800"}},"spec":{}},
+            {"metadata":null},{"metadata":{"name":"good"}}]}"#;
+        let list: ObjectList<Raw> = serde_json::from_str(list).unwrap();
+        let names: Vec<Option<&str>> = list.items.iter().map(|item| item.metadata.name.as_deref()).collect();
+        assert_eq!(names, [Some("bad"), None, Some("good")]);
+        // It is decoded as it is, and not as far as that can be done.
+        assert!(list.items[0].decode::<Value>().is_err());
     }
 }

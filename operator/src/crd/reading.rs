@@ -1,49 +1,53 @@
-//! Reading a resource as the API server stores it. The definition admits only what can be read; an older definition, which
-//! a cluster may still have, admitted more.
+//! Reading a resource as the API server stores it. The definition admits only what can be read; an older or a newer
+//! definition, which a cluster may have, admits more.
+//!
+//! A `spec` that cannot be read makes the resource [`Unreadable`]: what it asks for is not known, so nothing is done about
+//! it. What cannot be read of a `status` counts as absent, and is no reason to leave a database alone; so do conditions that
+//! are not the operator's.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
-use super::{ProgressDB, ProgressDBStatus};
+use super::{
+    ApiKeysStatus, Kms, KmsStatus, ProgressDB, ProgressDBSpec, ProgressDBStatus,
+    lenient::{self, Fields},
+    status::CONDITION_TYPES,
+};
 
 /// The longest path of a field that is told.
 const LONGEST: usize = 120;
 
 /// A resource that cannot be read: all that is known of it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unreadable {
     /// Who it is.
     pub metadata: ObjectMeta,
     /// What was told of it before.
-    #[serde(default)]
     pub status: Option<ProgressDBStatus>,
     /// Which field is to blame, and why.
-    #[serde(skip)]
     pub why: String,
 }
 
-/// Reads a resource. A status that cannot be read counts as none: the operator writes it anew.
+/// Reads a resource.
 pub fn read(text: &str) -> Result<ProgressDB, Box<Unreadable>> {
-    let error = match decode(text) {
-        Ok(resource) => return Ok(resource),
-        Err(error) => error,
-    };
-    if error.starts_with("status") {
-        return decode(&without_status(text)).map_err(|why| Box::new(unreadable(text, why)));
+    let mut fields: Fields = serde_json::from_str(text).unwrap_or_default();
+    let status = fields.remove("status").and_then(|status| read_status(status.get()));
+    match decode(&lenient::to_text(&fields)).and_then(with_known_choices) {
+        Ok(resource) => Ok(ProgressDB { status, ..resource }),
+        Err(why) => {
+            let metadata = fields.get("metadata").map(|metadata| lenient::decode(metadata.get()));
+            Err(Box::new(Unreadable { metadata: metadata.unwrap_or_default(), status, why }))
+        }
     }
-    Err(Box::new(unreadable(text, error)))
 }
 
-fn unreadable(text: &str, why: String) -> Unreadable {
-    let known = serde_json::from_str(text).or_else(|_| serde_json::from_str(&without_status(text)));
-    Unreadable { why, ..known.unwrap_or_default() }
-}
-
-fn without_status(text: &str) -> String {
-    let mut fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
-        serde_json::from_str(text).unwrap_or_default();
-    fields.remove("status");
-    serde_json::to_string(&fields).expect("what was JSON is JSON")
+/// What the operator wrote of a status, as far as it can be read; `None` if there is no status.
+fn read_status(text: &str) -> Option<ProgressDBStatus> {
+    let mut status: ProgressDBStatus = text.starts_with('{').then(|| lenient::decode(text))?;
+    status.conditions.retain(|condition| CONDITION_TYPES.contains(&&*condition.type_));
+    // Others may have written below a field of ours in which the operator has nothing to say.
+    status.api_keys = status.api_keys.filter(|keys| *keys != ApiKeysStatus::default());
+    status.kms = status.kms.filter(|kms| *kms != KmsStatus::default());
+    Some(status)
 }
 
 /// The error names the field first.
@@ -60,6 +64,31 @@ fn decode(text: &str) -> Result<ProgressDB, String> {
     })
 }
 
+/// Fields that are not known are ignored, but not where one of several has to be given: the one that was meant may be one
+/// that a newer operator knows, and to take it for none could start a server without its keys.
+fn with_known_choices(resource: ProgressDB) -> Result<ProgressDB, String> {
+    match unknown_choice(&resource.spec) {
+        Some(path) => Err(format!("{path}: it names none of what this operator knows")),
+        None => Ok(resource),
+    }
+}
+
+fn unknown_choice(spec: &ProgressDBSpec) -> Option<&'static str> {
+    let Kms { aws, vault, http, embedded } = spec.kms.as_ref()?;
+    let aws_credentials = aws.as_ref().and_then(|aws| aws.credentials.as_ref());
+    let vault_auth = vault.as_ref().map(|vault| &vault.auth);
+    if aws.is_none() && vault.is_none() && http.is_none() && embedded.is_none() {
+        return Some("spec.kms");
+    }
+    if aws_credentials.is_some_and(|by| by.service_account_name.is_none() && by.secret_name.is_none()) {
+        return Some("spec.kms.aws.credentials");
+    }
+    let names_none = |auth: &super::VaultAuth| {
+        auth.kubernetes_role.is_none() && auth.token_secret_name.is_none() && auth.app_role_secret_name.is_none()
+    };
+    vault_auth.is_some_and(names_none).then_some("spec.kms.vault.auth")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -67,21 +96,82 @@ mod tests {
     use super::*;
 
     fn text(spec: Value, status: Value) -> String {
-        let mut spec_with = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
-        spec_with.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        json!({ "metadata": { "name": "db", "uid": "1" }, "spec": spec_with, "status": status }).to_string()
+        let mut whole = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        json!({ "metadata": { "name": "db", "uid": "1" }, "spec": whole, "status": status }).to_string()
+    }
+
+    /// Values of `spec` that an older or a newer definition may admit, and what is said of each.
+    #[test]
+    fn a_field_that_cannot_be_read_is_named() {
+        let egress = |port: Value| json!({ "networkPolicy": { "egress": [{ "ports": [{ "port": port }] }] } });
+        let vault = |auth: Value| json!({ "kms": { "vault": { "address": "https://v", "key": "k", "auth": auth } } });
+        let cases = [
+            // Choices that a newer operator knows.
+            (json!({ "deletionPolicy": "Archive" }), "spec.deletionPolicy: unknown variant `Archive`"),
+            (json!({ "imagePullPolicy": "Sometimes" }), "spec.imagePullPolicy: unknown variant `Sometimes`"),
+            (json!({ "service": { "type": "ExternalName" } }), "spec.service.type: unknown variant `ExternalName`"),
+            (json!({ "storage": { "cassandra": { "keyspace": "chat" } } }), "spec.storage: missing field `embedded`"),
+            (json!({ "kms": { "gcp": { "key": "k" } } }), "spec.kms: it names none of what this operator knows"),
+            (
+                json!({ "kms": { "aws": { "keyId": "k", "credentials": { "role": "r" } } } }),
+                "spec.kms.aws.credentials: ",
+            ),
+            (vault(json!({ "certificate": "c" })), "spec.kms.vault.auth: it names none"),
+            // Nothing, or another kind of thing, where an object, a list or a word is expected.
+            (json!({ "storage": null }), "spec.storage: invalid type: null"),
+            (json!({ "storage": { "embedded": null } }), "spec.storage.embedded: invalid type: null"),
+            (json!({ "service": null }), "spec.service: invalid type: null"),
+            (json!({ "drain": "10s" }), "spec.drain: invalid type: string"),
+            (json!({ "settings": ["a"] }), "spec.settings: invalid type: sequence"),
+            (json!({ "podLabels": { "a": null } }), "spec.podLabels.a: invalid type: null"),
+            (json!({ "tolerations": {} }), "spec.tolerations: invalid type: map"),
+            (json!({ "image": 1 }), "spec.image: invalid type: integer `1`"),
+            (json!({ "suspend": "true" }), "spec.suspend: invalid type: string"),
+            // Numbers as words, too large, and not whole.
+            (
+                json!({ "securityContext": { "runAsUser": "1000" } }),
+                "spec.securityContext.runAsUser: invalid type: string",
+            ),
+            (
+                json!({ "securityContext": { "runAsUser": 1e30 } }),
+                "spec.securityContext.runAsUser: invalid type: floating",
+            ),
+            (
+                json!({ "securityContext": { "fsGroup": u64::MAX } }),
+                "spec.securityContext.fsGroup: invalid value: integer",
+            ),
+            (
+                egress(json!(3_000_000_000_u32)),
+                "spec.networkPolicy.egress[0].ports[0].port: invalid value: integer `3000000000`, expected a 32-bit integer",
+            ),
+        ];
+        for (spec, why) in cases {
+            let unreadable = read(&text(spec.clone(), json!({ "image": "a:1", "dataFormat": "new" }))).unwrap_err();
+            assert!(unreadable.why.starts_with(why), "{spec}: {}", unreadable.why);
+            assert_eq!(unreadable.metadata.name.as_deref(), Some("db"), "{spec}");
+            // What can be read of its status is not forgotten.
+            assert_eq!(unreadable.status.unwrap().image.as_deref(), Some("a:1"), "{spec}");
+        }
     }
 
     #[test]
-    fn a_field_that_cannot_be_read_is_named() {
-        let port = json!({ "networkPolicy": { "egress": [{ "ports": [{ "port": 3_000_000_000_u32 }] }] } });
-        let unreadable = read(&text(port, json!({ "image": "a:1" }))).unwrap_err();
-        assert_eq!(
-            unreadable.why,
-            "spec.networkPolicy.egress[0].ports[0].port: invalid value: integer `3000000000`, expected a 32-bit integer"
-        );
-        assert_eq!(unreadable.metadata.name.as_deref(), Some("db"));
-        assert_eq!(unreadable.status.unwrap().image.as_deref(), Some("a:1"));
+    fn a_resource_that_is_no_resource_is_one_that_cannot_be_read() {
+        let metadata = json!({ "name": "db", "uid": "1", "annotations": { "a": "REPLACED", "b": "c" } });
+        for (spec, why) in [(json!(null), "spec: "), (json!([]), "spec: "), (json!({}), "spec: missing field")] {
+            let unreadable = read(&json!({ "metadata": metadata, "spec": spec }).to_string()).unwrap_err();
+            assert!(unreadable.why.starts_with(why), "{}", unreadable.why);
+            assert_eq!(unreadable.metadata.uid.as_deref(), Some("1"));
+        }
+        // Half of a pair of characters, which is in no text.
+        let broken = json!({ "metadata": metadata, "spec": {} }).to_string().replace("REPLACED", "\\ud800");
+        let unreadable = read(&broken).unwrap_err();
+        assert!(unreadable.why.starts_with("metadata"), "{}", unreadable.why);
+        let annotations = unreadable.metadata.annotations.unwrap();
+        assert_eq!(annotations.into_iter().collect::<Vec<_>>(), [("b".to_owned(), "c".to_owned())]);
+        for text in ["", "null", "[]", "5"] {
+            assert_eq!(read(text).unwrap_err().metadata, ObjectMeta::default());
+        }
     }
 
     #[test]
@@ -94,9 +184,40 @@ mod tests {
         assert_eq!(unreadable.metadata.name.as_deref(), Some("db"));
     }
 
+    /// A newer operator, or somebody else, may have written anything into the status.
     #[test]
-    fn a_status_that_cannot_be_read_counts_as_none() {
-        let resource = read(&text(json!({}), json!({ "conditions": 5 }))).unwrap();
-        assert_eq!(resource.status, None);
+    fn nothing_in_a_status_makes_a_resource_unreadable() {
+        let condition = |kind: &str, time: Value| json!({ "type": kind, "status": "Maybe", "reason": "New", "message": "", "lastTransitionTime": time });
+        let (good, time) = (json!({ "claim": "db-data-0", "readyReplicas": 1 }), json!("2030-01-01T00:00:00Z"));
+        let nested = (0..140).fold(json!(1), |inner, _| json!({ "a": inner }));
+        let values = [
+            json!({ "phase": ["Running"] }),
+            json!({ "phase": null, "conditions": null, "kms": null }),
+            json!({ "observedGeneration": 1e21, "replicas": u64::MAX }),
+            json!({ "dataFormat": "2", "replicas": "1" }),
+            json!({ "dataFormat": { "reads": [1, 2], "writes": 2 } }),
+            json!({ "conditions": { "Ready": "True" } }),
+            json!({ "conditions": [condition("Ready", json!(5)), condition("Stalled", json!("yesterday")), null, 7] }),
+            json!({ "kms": { "provider": { "name": "gcp" }, "ok": "yes" }, "apiKeys": 5 }),
+            json!({ "kms": { "rotation": { "due": "tomorrow" } }, "apiKeys": { "rotatedBy": "ann" } }),
+            json!({ "upgrade": { "id": "1", "step": "NotInvented", "gates": [null] }, "history": [5] }),
+            json!({ "service": nested, "later": nested }),
+        ];
+        for value in values {
+            let mut status = value.clone();
+            status.as_object_mut().unwrap().extend(good.as_object().unwrap().clone());
+            let read =
+                read(&text(json!({}), status)).unwrap_or_else(|unreadable| panic!("{value}: {}", unreadable.why));
+            let status = json!(read.status.unwrap());
+            // Nothing that cannot be read is left, and nothing that can is lost.
+            assert_eq!(status, good, "{value}");
+        }
+        for status in [json!(null), json!(5), json!("Running"), json!([])] {
+            assert_eq!(read(&text(json!({}), status)).unwrap().status, None);
+        }
+        let conditions = [condition("Ready", json!(5)), condition("Stalled", time.clone()), condition("Other", time)];
+        let read = read(&text(json!({}), json!({ "conditions": conditions }))).unwrap();
+        let types: Vec<String> = read.status.unwrap().conditions.into_iter().map(|condition| condition.type_).collect();
+        assert_eq!(types, ["Stalled"], "those that can be read and are ours");
     }
 }

@@ -4,6 +4,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The types of the conditions that the operator writes. Conditions of others, and of newer operators, it leaves alone.
+pub const CONDITION_TYPES: [&str; 8] = [
+    "Ready",
+    "Available",
+    "ConfigurationValid",
+    "StorageReady",
+    "KeyManagementReady",
+    "Reconciling",
+    "Stalled",
+    "Suspended",
+];
+
 /// What the operator saw and did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

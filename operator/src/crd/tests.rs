@@ -191,8 +191,11 @@ fn whatever_the_definition_admits_can_be_read() {
     let config = ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(spec in admitted(spec), status in option::of(admitted(status)))| {
         let object = json!({ "metadata": { "name": "db" }, "spec": spec, "status": status });
-        let read = read(&object.to_string());
-        prop_assert!(read.is_ok(), "{:?}", read.err().map(|unreadable| unreadable.why));
+        // A rule demands that one of them is given.
+        let is_choice = |why: &str| why.ends_with("it names none of what this operator knows");
+        if let Err(unreadable) = read(&object.to_string()) {
+            prop_assert!(is_choice(&unreadable.why), "{}", unreadable.why);
+        }
     });
 }
 

@@ -13,7 +13,7 @@ use kube::runtime::watcher::Event;
 use progressdb_operator::{
     clock::Clock,
     controller::Context,
-    crd::ProgressDB,
+    crd,
     error::Error,
     kind::Kind,
     lease::Leadership,
@@ -195,9 +195,11 @@ impl Cluster {
         });
         let mut errors = Vec::new();
         for resource in self.operator.resources.values() {
-            let resource: ProgressDB =
-                serde_json::from_value(Value::clone(resource)).expect("the resource fits its type");
-            errors.extend(self.operator.context.reconcile(Arc::new(resource)).await.err());
+            let result = match crd::read(&resource.to_string()) {
+                Ok(resource) => self.operator.context.reconcile(Arc::new(resource)).await,
+                Err(unreadable) => self.operator.context.tell(&unreadable).await,
+            };
+            errors.extend(result.err());
         }
         errors
     }

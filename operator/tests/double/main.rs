@@ -14,6 +14,7 @@ mod loops;
 mod restart;
 mod running;
 mod silence;
+mod status_owners;
 mod successor;
 mod unreadable;
 mod watching;

@@ -68,6 +68,69 @@ async fn a_database_that_becomes_unreadable_serves_on() {
     assert_eq!(running.cluster.times_made("Pod", "db-0"), 1);
 }
 
+/// What somebody, or a newer definition, makes of a spec that could be read.
+type Edit = fn(&mut Value);
+
+const EDITS: [(&str, Edit); 8] = [
+    ("policy", |spec| spec["deletionPolicy"] = json!("Archive")),
+    ("provider", |spec| spec["kms"] = json!({ "gcp": { "key": "k" } })),
+    ("storage", |spec| spec["storage"] = json!({ "cassandra": { "keyspace": "chat" } })),
+    ("null", |spec| spec["drain"] = Value::Null),
+    ("word", |spec| spec["suspend"] = json!("yes")),
+    ("number", |spec| spec["securityContext"] = json!({ "runAsUser": 1e30 })),
+    ("text", |spec| spec["securityContext"] = json!({ "fsGroup": "1000" })),
+    ("nothing", |spec| *spec = json!({})),
+];
+
+#[tokio::test(start_paused = true)]
+async fn whatever_cannot_be_read_is_left_as_it_is_and_hides_no_other() {
+    let mut running = Running::start(Cluster::new());
+    for (name, _) in EDITS {
+        running.cluster.create(name, json!({ "deletionPolicy": "Delete" }));
+    }
+    running.cluster.create("db", json!({}));
+    let serves = |name: &'static str| move |cluster: &Cluster| cluster.condition(name, "Ready").0 == "True";
+    for (name, _) in EDITS {
+        running.until("serving", serves(name)).await;
+    }
+    running.comes_to_rest("an installation", 300).await;
+    let state = |running: &Running| {
+        let mut state = running.cluster.state();
+        state.retain(|name, _| !name.starts_with("ProgressDB "));
+        state
+    };
+    let before = state(&running);
+    for (name, edit) in EDITS {
+        running.cluster.change(name, edit);
+        running.until("a condition", move |cluster| cluster.condition(name, "Stalled").1 == "Unreadable").await;
+    }
+    running.comes_to_rest("resources that cannot be read", 4).await;
+    assert_eq!(state(&running), before, "something was done");
+    // Nor is anything done about those that are deleted: what is to become of their data is not known.
+    for (name, _) in EDITS {
+        running.cluster.delete(name);
+    }
+    running.restart().await;
+    running.comes_to_rest("their deletion", 20).await;
+    assert_eq!(state(&running), before, "something was done");
+    for (name, _) in EDITS {
+        let (_, reason, message) = running.cluster.condition(name, "Stalled");
+        assert!(reason == "Unreadable" && message.contains("correct spec"), "{name}: {message}");
+    }
+    // Another database is looked after all the while.
+    running.cluster.change("db", |spec| spec["settings"] = json!({ "logging": { "level": "debug" } }));
+    running.until("a change", |cluster| cluster.times_made("Pod", "db-0") == 2).await;
+    running.until("serving", serves("db")).await;
+    // Once it can be read, what was asked for is done.
+    let spec = json!({
+        "image": "registry/progressdb:0.3.0", "storage": { "embedded": { "size": "1Gi" } }, "deletionPolicy": "Delete",
+    });
+    running.cluster.change("policy", |old| *old = spec);
+    running.until("its end", |cluster| cluster.get("ProgressDB", "policy").is_none()).await;
+    assert_eq!(running.cluster.get("PersistentVolumeClaim", "policy-data-0"), None);
+    assert!(running.cluster.get("PersistentVolumeClaim", "number-data-0").is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_of_ours_that_is_nested_too_deep_hides_no_other() {
     let cluster = Cluster::new();
