@@ -329,29 +329,91 @@ fn no_object_holds_a_secret() {
     assert!(text.contains("secret_id_file: ") && !text.contains("secret_id: "), "{text}");
 }
 
+/// The JSON pointers at which two values differ.
+fn differences_of(one: &Value, other: &Value, pointer: &str, found: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
+            for (name, value) in one {
+                let pointer = format!("{pointer}/{}", name.replace('/', "~1"));
+                differences_of(value, &other[name], &pointer, found);
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let pairs = one.iter().zip(other).enumerate();
+            pairs.for_each(|(index, (one, other))| differences_of(one, other, &format!("{pointer}/{index}"), found));
+        }
+        _ if one == other => {}
+        _ => found.push(pointer.to_owned()),
+    }
+}
+
+/// Kind and name of an object, without the hash that ends the names of checks.
+fn short_name(object: &Value) -> String {
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let is_hash = |end: &str| end.len() == 8 && end.bytes().all(|letter| letter.is_ascii_hexdigit());
+    let stem = name.rsplit_once('-').filter(|(_, end)| is_hash(end)).map_or(name, |(stem, _)| stem);
+    format!("{} {stem}", object["kind"].as_str().unwrap())
+}
+
+const WITH_KMS: &str = r#"{ "kms": { "embedded": { "secretName": "master" } } }"#;
+
+fn settings(level: &str) -> Map<String, Value> {
+    json!({ "logging": { "level": level } }).as_object().unwrap().clone()
+}
+
 #[test]
-fn two_releases_of_one_resource_are_built_side_by_side() {
-    let resource = resource(json!({ "settings": { "logging": { "level": "info" } } }));
-    let settings = json!({ "logging": { "level": "debug" } }).as_object().unwrap().clone();
-    let next = Release { image: "a:2".into(), settings, claim: "chat-data-1".into(), replicas: 0 };
-    let built = [inputs(&resource), Inputs { release: next, ..inputs(&resource) }].map(|inputs| {
-        let (set, job) = (stateful_set(&inputs), config_check(&inputs));
-        let settings: Value = serde_saphyr::from_str(&config::render(&inputs)).unwrap();
-        let of = |object: &Value, pointer: &str| object.pointer(pointer).unwrap().clone();
-        let volumes = of(&set, "/spec/template/spec/volumes");
-        let data = volumes.as_array().unwrap().iter().find(|volume| volume["name"] == "data").unwrap();
-        let release = json!([
-            of(&set, "/spec/template/spec/containers/0/image"),
-            of(&job, "/spec/template/spec/containers/0/image"),
-            settings["logging"]["level"],
-            data["persistentVolumeClaim"]["claimName"],
-            of(&claim(&inputs), "/metadata/name"),
-            of(&set, "/spec/replicas"),
-        ]);
-        (release, roll(&inputs), of(&job, "/metadata/name"), of(&check_settings(&inputs), "/metadata/name"))
+fn two_releases_of_one_resource_differ_exactly_where_they_must() {
+    let mut resource = resource(serde_json::from_str(WITH_KMS).unwrap());
+    resource.spec.settings = settings("info");
+    let next = Release { image: "a:2".into(), settings: settings("debug"), claim: "chat-data-1".into(), replicas: 0 };
+    let (now, next) = (inputs(&resource), Inputs { release: next, ..inputs(&resource) });
+    let pairs = everything(&now).into_iter().zip(everything(&next));
+    let differ = pairs.filter_map(|(now, next)| {
+        assert_eq!(short_name(&now).split(' ').next(), short_name(&next).split(' ').next());
+        let mut found = Vec::new();
+        differences_of(&now, &next, "", &mut found);
+        (!found.is_empty()).then(|| (short_name(&now), found))
     });
-    let [now, next] = built;
-    assert_eq!(now.0, json!(["a:1", "a:1", "info", "chat-data-0", "chat-data-0", 1]));
-    assert_eq!(next.0, json!(["a:2", "a:2", "debug", "chat-data-1", "chat-data-1", 0]));
-    assert!(now.1 != next.1 && now.2 != next.2 && now.3 != next.3, "{now:?} {next:?}");
+    let of_check =
+        ["/metadata/name", "/spec/template/spec/containers/0/image", "/spec/template/spec/volumes/0/configMap/name"];
+    let of_set = [
+        "/spec/replicas",
+        "/spec/template/metadata/annotations/progressdb.io~1roll",
+        "/spec/template/spec/containers/0/image",
+        "/spec/template/spec/volumes/3/persistentVolumeClaim/claimName",
+    ];
+    let expected = [
+        ("ConfigMap chat-check", &["/data/config.yaml", "/metadata/name"][..]),
+        ("Job chat-config-check", &of_check),
+        ("Job chat-kms-check", &of_check),
+        ("ConfigMap chat-config", &["/data/config.yaml"]),
+        ("PersistentVolumeClaim chat-data-0", &["/metadata/name"]),
+        ("StatefulSet chat", &of_set),
+    ];
+    let expected =
+        expected.map(|(name, at)| (name.to_owned(), at.iter().map(|at| (*at).to_owned()).collect::<Vec<_>>()));
+    assert_eq!(differ.collect::<Vec<_>>(), expected);
+    let set = stateful_set(&next);
+    assert_eq!(set["spec"]["replicas"], 0);
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "a:2");
+    assert_eq!(claim(&next)["metadata"]["name"], "chat-data-1");
+}
+
+#[test]
+fn of_image_and_settings_only_those_of_the_release_count() {
+    let with_kms = |image: &str, level: &str| {
+        let mut resource = resource(serde_json::from_str(WITH_KMS).unwrap());
+        resource.spec.image = image.to_owned();
+        resource.spec.settings = settings(level);
+        resource
+    };
+    let release = Release { image: "a:3".into(), settings: settings("warn"), claim: "chat-data-7".into(), replicas: 1 };
+    let [one, other] = [with_kms("a:1", "info"), with_kms("a:2", "debug")].map(|resource| {
+        let inputs = Inputs { release: release.clone(), ..inputs(&resource) };
+        (everything(&inputs), roll(&inputs))
+    });
+    for (one, other) in one.0.iter().zip(&other.0) {
+        assert_eq!(one, other, "{} reads the spec", short_name(one));
+    }
+    assert_eq!(one.1, other.1);
 }
