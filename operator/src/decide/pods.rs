@@ -1,4 +1,6 @@
-//! How a pod is, in words that say what to do.
+//! How a pod is, and what to do about it.
+
+mod crash_loop;
 
 use jiff::Timestamp;
 
@@ -7,20 +9,26 @@ use serde_json::Value;
 use super::conditions::Finding;
 use crate::{objects::SERVER, observe::Live};
 
+/// The reason of a server that ends again and again.
+const CRASHING: &str = "Crashing";
+
 /// Whether the server takes requests, and why not.
 pub(super) fn assess(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
     if pod.is_deleted() {
         return assess_ending(pod, node, now);
     }
+    let server = pod.container(SERVER);
+    if crash_loop::lasts(pod, server, now) {
+        return Finding::no(CRASHING, crashing(server));
+    }
     if pod.condition("Ready").is_some_and(|(status, ..)| status == "True") {
-        return Finding::yes("Serving", with_last_end(pod, "the server takes requests"));
+        return Finding::yes("Serving", with_last_end(server, "the server takes requests"));
     }
     if let Some((reason, message)) = obstacle(pod, SERVER) {
         return Finding::no(reason, message);
     }
-    let server = pod.container(SERVER);
     if server["state"]["running"].is_null() {
-        return Finding::no("Starting", with_last_end(pod, "the pod starts"));
+        return Finding::no("Starting", with_last_end(server, "the pod starts"));
     }
     if let Some(other) = waiting_for(pod).filter(|_| server["ready"] == true) {
         let message = format!("the server is ready, and the container {other} beside it is not: see its log");
@@ -28,7 +36,7 @@ pub(super) fn assess(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) 
     }
     let message =
         "the server runs and does not take requests: it may be opening its data or waiting for the KMS; see its log";
-    Finding::no("NotReady", with_last_end(pod, message))
+    Finding::no("NotReady", with_last_end(server, message))
 }
 
 /// Another container than the server's that is not ready, which keeps the pod from being so.
@@ -38,8 +46,8 @@ fn waiting_for(pod: &Live) -> Option<&str> {
 }
 
 /// That the server ran out of memory is said for as long as its pod lives: it will again.
-fn with_last_end(pod: &Live, message: &str) -> String {
-    match out_of_memory(&pod.container(SERVER)["lastState"]["terminated"]) {
+fn with_last_end(server: &Value, message: &str) -> String {
+    match out_of_memory(crash_loop::last_end(server)) {
         Some(cause) => format!("{message}; before, {cause}"),
         None => message.to_owned(),
     }
@@ -87,15 +95,17 @@ pub(super) fn obstacle(pod: &Live, container: &str) -> Option<(&'static str, Str
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             Some(("ContainerCannotStart", format!("the container cannot start: {}", waiting("message"))))
         }
-        "CrashLoopBackOff" => {
-            Some(("Crashing", format!("the server ends again and again: {}", termination_message(status))))
-        }
+        "CrashLoopBackOff" => Some((CRASHING, crashing(status))),
         _ => None,
     }
 }
 
-fn termination_message(status: &Value) -> String {
-    let ended = &status["lastState"]["terminated"];
+/// With what the container said when it ended last. It says the same in every phase of a crash loop.
+fn crashing(container: &Value) -> String {
+    format!("the server ends again and again: {}", termination_message(crash_loop::last_end(container)))
+}
+
+fn termination_message(ended: &Value) -> String {
     if let Some(message) = out_of_memory(ended) {
         return message;
     }

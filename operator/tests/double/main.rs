@@ -6,6 +6,7 @@
 mod bad_input;
 mod cluster;
 mod crash;
+mod crash_loop;
 mod installations;
 mod keys;
 mod kinds_that_go;
