@@ -31,7 +31,7 @@ pub const SCHEMA_REVISION: u32 = 2;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
-/// So many sections may lie in each other in `spec.settings`.
+/// How deep sections of `spec.settings` may be nested.
 const SETTING_LEVELS: usize = 8;
 
 /// What a ProgressDB should be.

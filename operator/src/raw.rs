@@ -29,7 +29,7 @@ impl Raw {
         self.text.get()
     }
 
-    /// The whole object; of one that is nested too deep to be decoded only who it is.
+    /// The whole object; of one that is nested too deep to be decoded only its metadata.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(self.text()).unwrap_or_else(|_| json!({ "metadata": self.metadata }))
     }
@@ -65,7 +65,7 @@ impl Serialize for Raw {
     }
 }
 
-/// Who it is, and not what it holds.
+/// Shows the metadata only: the rest may be long or secret.
 impl fmt::Debug for Raw {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Raw").field("metadata", &self.metadata).finish_non_exhaustive()

@@ -54,12 +54,12 @@ fn read_status(text: &str) -> Option<ProgressDBStatus> {
 fn decode(text: &str) -> Result<ProgressDB, String> {
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
         let path: String = error.path().to_string().chars().take(LONGEST).collect();
-        let words = error.into_inner().to_string();
-        // Where it stands in a text that nobody sees, and that changes with every write.
-        let words = words.rsplit_once(" at line ").map_or(&*words, |(words, _)| words);
-        match words.starts_with("recursion limit") {
+        let message = error.into_inner().to_string();
+        // Line and column are those of a text that nobody sees, and change with every write.
+        let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
+        match message.starts_with("recursion limit") {
             true => format!("{path}… is nested too deep"),
-            false => format!("{path}: {words}"),
+            false => format!("{path}: {message}"),
         }
     })
 }

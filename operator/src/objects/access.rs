@@ -1,4 +1,4 @@
-//! Who the pods are to the cluster and to a KMS, and what clients prove themselves with.
+//! The service account of the pods, and the Secret with the generated API keys.
 
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use crate::{
     drift::quantity,
 };
 
-/// What a claim keeps for as long as it is there.
+/// Fields of a claim that cannot be changed.
 const KEPT: [&str; 3] = ["accessModes", "storageClassName", "volumeMode"];
 
 /// The claim, of the size that the resource asks for.
@@ -30,7 +30,7 @@ pub fn claim(inputs: &Inputs<'_>) -> Value {
     json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec })
 }
 
-/// The same over a claim that is there: what a claim cannot change is left as it is, and it is never asked to shrink.
+/// What can be applied to a claim that exists: what cannot be changed is left as it is, and it is never asked to shrink.
 pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
     for field in KEPT {
         let kept = &live["spec"][field];
@@ -46,7 +46,7 @@ pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
     wanted
 }
 
-/// In what a claim that is there differs from what the resource asks for, and always will.
+/// How a claim that exists differs from what the resource asks for, in ways that cannot be changed.
 pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let over = over_claim(wanted.clone(), live);
@@ -66,8 +66,8 @@ pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
     found
 }
 
-/// The snapshot that is made of the claim of this name before that is deleted, of the snapshot class that the driver of the volume has, or of
-/// the default one.
+/// The snapshot that is made of the claim of this name before that is deleted, with the snapshot class of the volume's
+/// driver, or the default one.
 pub fn final_snapshot(resource: &ProgressDB, claim: &str, class: Option<&str>) -> Value {
     let name = resource.name_any();
     let snapshot = names::final_snapshot(&name, resource.uid().as_deref().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! Jobs that try something before the server depends on it: with its image, its identity, its placement and its secrets,
-//! and without its data. Their settings lie in a ConfigMap of their own, so that what is tried is not yet what a restarted
-//! server would read.
+//! and without its data. Their settings lie in a ConfigMap of their own, so that a server that restarts meanwhile does not
+//! read what is only tried.
 //!
 //! Their pods carry what people add to the server's, for policies that demand it. They ask service meshes for no sidecar,
 //! which would outlive the check, and for little: the server's own resources are compared with the nodes instead.
@@ -45,7 +45,8 @@ pub fn kms_check(inputs: &Inputs<'_>) -> Option<Value> {
     })
 }
 
-/// Has a check of the KMS open the keys of a store as well: a key that was replaced wraps and unwraps, and opens nothing.
+/// Has a check of the KMS open the keys of a store as well: a KMS key that was replaced wraps and unwraps, but does not open
+/// what the former one wrapped.
 fn with_wrapped_keys(mut job: Value, keys: &str) -> Value {
     const NAME: &str = "wrapped-keys";
     const FILE: &str = "wrapped-keys.json";
@@ -67,7 +68,7 @@ fn with_wrapped_keys(mut job: Value, keys: &str) -> Value {
     job
 }
 
-/// What stands for the Secrets whose entries the server reads when it starts.
+/// Identifies the entries of Secrets that the server reads when it starts.
 fn keys_read(inputs: &Inputs<'_>) -> Value {
     match inputs.changed_keys {
         Some(changed) => json!([inputs.read_at_start, changed]),
@@ -75,7 +76,7 @@ fn keys_read(inputs: &Inputs<'_>) -> Value {
     }
 }
 
-/// The settings that checks judge. It is never changed: other settings are another one.
+/// The ConfigMap with the settings that checks try. It is never changed: other settings are in another one.
 pub fn check_settings(inputs: &Inputs<'_>) -> Value {
     let settings = config::render(inputs);
     let metadata = owned(inputs.resource, &settings_name(inputs), labels::of(&inputs.name(), labels::Component::Job));
@@ -92,7 +93,7 @@ fn settings_name(inputs: &Inputs<'_>) -> String {
     names::check_settings(&inputs.name(), &hash(config::render(inputs).as_bytes()))
 }
 
-/// Another one whenever the outcome could be another: of what is tried, and of what keeps its pod from starting.
+/// Identifies a check: it differs whenever the outcome could, by what is tried or by what could keep its pod from starting.
 fn identity(inputs: &Inputs<'_>, secrets: Value) -> String {
     let spec = &inputs.resource.spec;
     let pulled = json!([inputs.release.image, spec.image_pull_policy, spec.image_pull_secrets]);

@@ -8,8 +8,8 @@ use crate::crd::Kms;
 /// Where the credentials of a node, and of EKS Pod Identity, are asked for.
 const INSTANCE_METADATA: [&str; 2] = ["169.254.169.254/32", "169.254.170.23/32"];
 
-/// In: the API for whom the resource names and for the operator, which tries keys, health and metrics for the pods of the cluster. Out: DNS, the KMS and what
-/// the resource names. `None` if it is not wanted.
+/// In: the API for whom the resource names, and for the operator, which tries keys; health and metrics for the pods of the
+/// cluster. Out: DNS, the KMS and what the resource names. `None` if it is not wanted.
 pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
     let (name, wanted) = (inputs.name(), &inputs.resource.spec.network_policy);
     if !wanted.enabled {

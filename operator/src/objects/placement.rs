@@ -30,7 +30,7 @@ pub(super) fn of_check(inputs: &Inputs<'_>, pod: &mut Map<String, Value>) {
         without_server(selector);
         require(selector, labels::CHECK, "DoesNotExist", None);
     });
-    forget_own_company(inputs, &mut affinity);
+    drop_affinity_to_server(inputs, &mut affinity);
     pod::set(pod, "affinity", json!(affinity));
     let mut spread: Vec<TopologySpreadConstraint> = spec.topology_spread_constraints.clone();
     spread.iter_mut().filter_map(|constraint| constraint.label_selector.as_mut()).for_each(without_server);
@@ -44,8 +44,9 @@ fn each_anti_affinity(affinity: &mut Option<Affinity>, change: impl Fn(&mut Labe
     terms.into_iter().flatten().filter_map(|term| term.label_selector.as_mut()).for_each(change);
 }
 
-/// A server that must be near pods like itself may be the first of them; a check would look for it in vain.
-fn forget_own_company(inputs: &Inputs<'_>, affinity: &mut Option<Affinity>) {
+/// Drops required affinity to pods like the server: the server itself satisfies it, and a check does not, so no node could
+/// take it while the server is stopped.
+fn drop_affinity_to_server(inputs: &Inputs<'_>, affinity: &mut Option<Affinity>) {
     let own = pod::labels_over(&inputs.resource.spec.pod_labels, labels::of(&inputs.name(), labels::Component::Server));
     let is_own = |term: &PodAffinityTerm| {
         let selector = term.label_selector.clone().and_then(|selector| Selector::try_from(selector).ok());

@@ -141,7 +141,7 @@ async fn a_deletion_leaves_one_snapshot_wherever_the_operator_dies() {
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
 }
 
-/// Deletes the namespace and, as Kubernetes does, everything in it, while the operator looks elsewhere.
+/// Deletes the namespace and, as Kubernetes does, everything in it, while no operator reconciles.
 fn end_namespace(cluster: &Cluster) {
     cluster.server.with(|store| {
         let namespace = Key::new("Namespace", "", "ns");

@@ -107,7 +107,7 @@ async fn a_database_is_ready_again_when_it_accepts_the_keys_that_were_made_anew(
     for words in ["admin, backend, frontend", "Secret db-api-keys", "kubectl progressdb restart db"] {
         assert!(message.contains(words), "{message}");
     }
-    // It serves who has a former key, and is not restarted.
+    // It serves clients that have a former key, and is not restarted.
     assert_eq!((cluster.condition("db", "Available").0.as_str(), cluster.times_made("Pod", "db-0")), ("True", 1));
     assert_eq!(cluster.condition("db", "Stalled").0, "False");
     server.reads(&cluster, "db-api-keys");

@@ -1,4 +1,4 @@
-//! Two operators and one Lease. Time is tokio's and stands still unless the test moves it.
+//! Two operators and one Lease. Time is that of tokio, and advances only when the test says so.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ async fn one_leads_and_the_other_follows_only_after_silence() {
     assert_eq!((a_leads.holds(), b_leads.holds()), (true, false));
     tokio::time::advance(Duration::from_secs(10)).await;
     b.step().await.unwrap();
-    // The silent one stops first; only later may the other begin.
+    // The one that cannot renew stops first; only later may the other begin.
     assert_eq!((a_leads.holds(), b_leads.holds()), (false, false));
     tokio::time::advance(Duration::from_secs(6)).await;
     b.step().await.unwrap();

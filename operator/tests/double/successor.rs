@@ -1,4 +1,4 @@
-//! A server is not stopped for a pod that cannot be, and one that was stopped for nothing is started again.
+//! A server is not stopped for a pod that could not start. If it was stopped all the same, what ran before is started again.
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,15 @@ fn destroy(cluster: &Cluster, kind: &str, namespace: &str, name: &str) {
     cluster.server.with(|store| store.delete(&Key::new(kind, namespace, name), &json!({})).unwrap());
 }
 
-/// Asks for something that cannot be: the server runs on, the condition says why, and asking for what can be heals.
-async fn refused(more: Value, reason: &str, words: &str) {
+/// Asks for something that cannot run: the server runs on, the condition says why, and a spec that can run heals it.
+async fn refused(more: Value, reason: &str, said: &str) {
     let mut cluster = installed(json!({})).await;
     let before = cluster.get("Pod", "db-0").unwrap()["metadata"]["uid"].clone();
     cluster.change("db", |spec| spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone()));
     cluster.settle().await;
     let (status, found, message) = cluster.condition("db", "Stalled");
     assert_eq!((status.as_str(), found.as_str()), ("True", reason), "{more}: {message}");
-    assert!(message.contains(words), "{more}: {message}");
+    assert!(message.contains(said), "{more}: {message}");
     assert_eq!(cluster.condition("db", "Available").0, "True", "{more}");
     assert_eq!(cluster.get("Pod", "db-0").unwrap()["metadata"]["uid"], before, "{more}");
     cluster.change("db", |spec| {
@@ -92,10 +92,10 @@ async fn a_quota_counts_what_runs_as_free_and_stops_nothing_when_it_is_too_small
     assert_eq!(cluster.condition("db", "Ready").1, "Serving");
 }
 
-/// Asks for an image whose servers no node takes, of which nothing can be known before.
-async fn homeless() -> Cluster {
+/// Asks for an image whose servers no node takes, which nothing shows beforehand.
+async fn unplaceable() -> Cluster {
     let mut cluster = installed(json!({ "settings": { "logging": { "level": "warn" } } })).await;
-    cluster.world.homeless_images.push("registry/progressdb:0.3.1".into());
+    cluster.world.unplaceable_images.push("registry/progressdb:0.3.1".into());
     cluster.change("db", |spec| {
         spec["image"] = json!("registry/progressdb:0.3.1");
         spec["settings"] = json!({ "logging": { "level": "debug" } });
@@ -109,7 +109,7 @@ fn image(cluster: &Cluster) -> Value {
 
 #[tokio::test]
 async fn a_successor_that_is_not_placed_within_a_minute_gives_way_to_what_ran_before() {
-    let mut cluster = homeless().await;
+    let mut cluster = unplaceable().await;
     let settings = cluster.get("ConfigMap", "db-config").unwrap()["data"].clone();
     cluster.settle().await;
     assert_eq!(image(&cluster), "registry/progressdb:0.3.0");
@@ -129,16 +129,16 @@ async fn a_successor_that_is_not_placed_within_a_minute_gives_way_to_what_ran_be
 }
 
 #[tokio::test]
-async fn another_wish_after_a_way_back_is_tried_and_leaves_nothing_behind() {
-    let mut cluster = homeless().await;
+async fn another_change_after_a_rollback_is_tried_and_leaves_nothing_behind() {
+    let mut cluster = unplaceable().await;
     cluster.settle().await;
     cluster.change("db", |spec| spec["image"] = json!("registry/progressdb:0.3.2"));
     cluster.settle().await;
     assert_eq!(image(&cluster), "registry/progressdb:0.3.2");
     assert_eq!(cluster.condition("db", "Ready").1, "Serving");
     assert_eq!(cluster.get("ConfigMap", "db-former"), None);
-    // And what failed once may be wished for again.
-    cluster.world.homeless_images.clear();
+    // And what failed once may be asked for again.
+    cluster.world.unplaceable_images.clear();
     cluster.change("db", |spec| spec["image"] = json!("registry/progressdb:0.3.1"));
     cluster.settle().await;
     assert_eq!(
@@ -148,11 +148,11 @@ async fn another_wish_after_a_way_back_is_tried_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn another_wish_before_the_minute_is_over_does_not_forget_what_ran() {
-    let mut cluster = homeless().await;
+async fn another_change_before_the_minute_is_over_does_not_forget_what_ran() {
+    let mut cluster = unplaceable().await;
     let waits = |cluster: &Cluster| image(cluster) == "registry/progressdb:0.3.1";
     cluster.until("the wait for a place", waits).await;
-    cluster.world.homeless_images.push("registry/progressdb:0.3.2".into());
+    cluster.world.unplaceable_images.push("registry/progressdb:0.3.2".into());
     cluster.change("db", |spec| spec["image"] = json!("registry/progressdb:0.3.2"));
     cluster.settle().await;
     assert_eq!(image(&cluster), "registry/progressdb:0.3.0");
@@ -160,15 +160,15 @@ async fn another_wish_before_the_minute_is_over_does_not_forget_what_ran() {
 }
 
 #[tokio::test]
-async fn the_way_back_is_found_wherever_the_operator_dies() {
+async fn the_rollback_happens_wherever_the_operator_dies() {
     use crate::api::faults::{Death, Faults};
-    let before = homeless().await;
+    let before = unplaceable().await;
     let mut calm = before.fork();
     calm.settle().await;
     let calls = calm.server.take_calls().len();
     for call in (0..calls).step_by(2) {
         let mut cluster = before.fork();
-        cluster.world.homeless_images = before.world.homeless_images.clone();
+        cluster.world.unplaceable_images = before.world.unplaceable_images.clone();
         cluster.server.set_faults(Faults::death(if call % 4 == 0 { Death::After(call) } else { Death::Before(call) }));
         cluster.settle().await;
         assert_eq!(image(&cluster), "registry/progressdb:0.3.0", "call {call}");

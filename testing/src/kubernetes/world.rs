@@ -19,12 +19,12 @@ pub struct World {
     pub missing_images: Vec<String>,
     /// Jobs with this in their name fail with this message.
     pub failing_jobs: BTreeMap<String, String>,
-    /// Images whose servers no node takes, though nothing that a pod says is against it.
-    pub homeless_images: Vec<String>,
+    /// Images whose servers no node takes, though nothing in their pods is against it.
+    pub unplaceable_images: Vec<String>,
     /// Something puts a container that never ends into every pod of a Job, before its own.
     pub injects: bool,
-    /// What Jobs whose names hold this say when they end well.
-    pub words: BTreeMap<String, String>,
+    /// The termination message of Jobs with this in their name that end well.
+    pub job_messages: BTreeMap<String, String>,
     /// Storage classes whose driver makes nothing.
     pub broken_classes: Vec<String>,
     /// The kubelet of the node is gone: nothing starts or ends any more.
@@ -57,10 +57,10 @@ impl World {
             server: server.clone(),
             missing_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
-            homeless_images: Vec::new(),
+            unplaceable_images: Vec::new(),
             injects: false,
             broken_classes: Vec::new(),
-            words: BTreeMap::new(),
+            job_messages: BTreeMap::new(),
             is_node_lost: false,
             volumes_grow: true,
             server_status: None,
@@ -75,10 +75,10 @@ impl World {
             server: server.clone(),
             missing_images: self.missing_images.clone(),
             failing_jobs: self.failing_jobs.clone(),
-            homeless_images: self.homeless_images.clone(),
+            unplaceable_images: self.unplaceable_images.clone(),
             injects: self.injects,
             broken_classes: self.broken_classes.clone(),
-            words: self.words.clone(),
+            job_messages: self.job_messages.clone(),
             is_node_lost: self.is_node_lost,
             volumes_grow: self.volumes_grow,
             server_status: self.server_status.clone(),
@@ -185,7 +185,9 @@ impl World {
             return None;
         }
         let is_server = text(pod, "/metadata/ownerReferences/0/kind") == "StatefulSet";
-        if is_server && self.homeless_images.iter().any(|image| pod["spec"]["containers"][0]["image"] == json!(image)) {
+        if is_server
+            && self.unplaceable_images.iter().any(|image| pod["spec"]["containers"][0]["image"] == json!(image))
+        {
             return Some("1 node(s) have no place for it".into());
         }
         if pod["spec"]["nodeSelector"].as_object().is_some_and(|selector| !selector.is_empty()) {
@@ -232,8 +234,9 @@ impl World {
                 state("Failed", json!({ "terminated": { "exitCode": 78, "message": message } }), false)
             }
             None => {
-                let words = self.words.iter().find(|(part, _)| name.contains(part.as_str())).map(|(_, words)| words);
-                state("Succeeded", json!({ "terminated": { "exitCode": 0, "message": words } }), false)
+                let message =
+                    self.job_messages.iter().find(|(part, _)| name.contains(part.as_str())).map(|(_, message)| message);
+                state("Succeeded", json!({ "terminated": { "exitCode": 0, "message": message } }), false)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What only Events say is told on the resource, and checks are judged whatever else runs beside them.
+//! What only Events say is in the conditions of the resource, and checks are assessed by their own container.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +92,7 @@ async fn what_the_image_warns_of_is_told_once() {
     let mut cluster = Cluster::new();
     let warning = "logging.levl is not known: did you mean logging.level?";
     let report = json!({ "valid": true, "errors": [], "warnings": [{ "message": warning }] });
-    cluster.world.words.insert("config-check".into(), report.to_string());
+    cluster.world.job_messages.insert("config-check".into(), report.to_string());
     cluster.create("db", json!({ "settings": { "logging": { "levl": "debug" } } }));
     cluster.settle().await;
     let (status, reason, message) = cluster.condition("db", "ConfigurationValid");

@@ -1,4 +1,4 @@
-//! Whose objects are: what is ours stays ours when its labels are edited, and what is somebody else's is said to be so.
+//! Ownership of objects: what is ours stays ours when its labels are edited, and what is somebody else's is said to be so.
 
 use std::collections::BTreeMap;
 
@@ -155,7 +155,7 @@ async fn a_name_that_somebody_has_is_said_to_be_theirs_and_nobody_is_told_to_del
 }
 
 #[tokio::test]
-async fn a_pod_of_the_server_s_name_that_somebody_made_while_it_was_stopped_is_not_silence() {
+async fn a_pod_of_the_server_s_name_that_somebody_made_while_it_was_stopped_is_told() {
     let mut cluster = installed().await;
     cluster.change("db", |spec| spec["suspend"] = json!(true));
     cluster.settle().await;
