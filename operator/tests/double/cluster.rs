@@ -105,7 +105,7 @@ impl Process {
         };
         for change in store.changes_since(seen).iter().take_while(|change| change.version <= version) {
             if let Some(kind) = kind_of(&change.key) {
-                match change.for_one_who_follows(is_ours) {
+                match change.event(is_ours) {
                     Some(("DELETED", object)) => self.cache.take(kind, &Event::Delete(object)),
                     Some((_, object)) => self.cache.take(kind, &Event::Apply(object)),
                     None => {}

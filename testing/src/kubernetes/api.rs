@@ -1,12 +1,13 @@
-//! An API server in this process, as far as an operator can tell: resource versions and conflicts, server-side apply
-//! with managers, finalizers, garbage collection, preconditions, watches, and faults at any call.
+//! A double of the API server, in this process, as far as an operator meets it: resource versions and conflicts,
+//! server-side apply with managers, finalizers, garbage collection, preconditions, watches, and faults at any call.
 //!
-//! Requests come in through a client of kube, so that what the operator sends is what is judged.
+//! Requests come through a client of kube, so that what is tested is what the operator sends.
 
 mod admission;
 pub mod faults;
 pub mod fields;
 pub mod kinds;
+pub mod object;
 pub mod pods;
 pub mod policy;
 mod routes;
@@ -27,11 +28,12 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch as channel};
 
-pub use self::store::Key;
+pub use self::object::Key;
 use self::{
     faults::{Effect, Faults},
+    object::{Refusal, refuse},
     routes::{Call, Target},
-    store::{Refusal, Store, refuse},
+    store::Store,
 };
 
 /// The double; clones are the same server.
@@ -60,7 +62,7 @@ impl Server {
         Self::with_store(Store::default())
     }
 
-    /// A server that knows this.
+    /// A server with these objects.
     pub fn with_store(store: Store) -> Self {
         let changed = channel::Sender::new(store.version());
         Self { state: Arc::new(Mutex::new(State { store, ..State::default() })), changed }
@@ -70,7 +72,7 @@ impl Server {
         self.state.lock().expect("no test panics while it holds the server")
     }
 
-    /// Works on the store as Kubernetes itself would, past requests and faults.
+    /// Works on the store directly, without requests and faults, as Kubernetes itself does.
     pub fn with<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
         let (result, version) = {
             let mut state = self.state();
@@ -80,7 +82,7 @@ impl Server {
         result
     }
 
-    /// What goes wrong from now on.
+    /// Sets the plan of faults.
     pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
@@ -90,7 +92,7 @@ impl Server {
         self.state().faults.has_crashed()
     }
 
-    /// The calls so far, watches apart, oldest first, and forgets them.
+    /// Takes the calls so far, oldest first; watches are not among them.
     pub fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.state().calls)
     }
@@ -143,7 +145,7 @@ impl Server {
             Effect::IsRefused(code) => Ok(respond(Err(injected(code)))),
             Effect::NeverArrives => Err(lost()),
             Effect::LosesItsReply => {
-                // The effect stays; whether it was refused nobody learns.
+                // The effect stays; the caller does not learn whether it was refused.
                 let _ = self.with(|store| routes::answer(store, &call));
                 Err(lost())
             }
@@ -230,5 +232,5 @@ fn status_of(code: u16, reason: &str, message: &str) -> Value {
     })
 }
 
-/// What a watch sends: one line an event, and it never fails by itself.
+/// One event of a watch.
 type Line = Result<String, Infallible>;

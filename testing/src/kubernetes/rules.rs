@@ -39,7 +39,7 @@ macro_rules! test_rules {
 /// Where the rules are tried: a namespace without ConfigMaps of these names.
 pub struct Place {
     pub objects: Api<ConfigMap>,
-    /// Has the server do what it does by itself in time.
+    /// Has the server do its background work, such as garbage collection.
     pub settle: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -98,7 +98,7 @@ pub async fn a_value_of_another_manager_is_a_conflict_until_force(place: Place) 
     place.apply("a", json!({ "x": "1" }), false).await.unwrap();
     assert_eq!(place.apply("b", json!({ "x": "2" }), false).await, Err(409));
     assert_eq!(place.apply("b", json!({ "x": "2" }), true).await, Ok(json!({ "x": "2" })));
-    // It was b's from then on.
+    // The field has belonged to b since.
     assert_eq!(place.apply("a", json!({}), false).await, Ok(json!({ "x": "2" })));
 }
 

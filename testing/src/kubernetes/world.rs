@@ -1,41 +1,45 @@
-//! The rest of Kubernetes: what binds claims, makes pods of StatefulSets and Jobs, runs them and collects garbage. It
-//! moves one small step at a time, and looks after each whether a rule was broken that must never be.
+//! A cluster of one node around the API server: controllers, storage, scheduler and kubelet. [`World::step`] lets one
+//! second pass and then checks that no two server pods use one claim.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod storage;
+mod workloads;
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::api::{
     Key, Server,
     kinds::named,
+    object::{bytes, is_deleted},
     pods::memory,
-    store::{Store, bytes, is_deleted},
+    store::Store,
 };
 
-/// What the world does with what it is given.
+/// A cluster; its fields say what goes wrong in it.
 pub struct World {
     server: Server,
     /// Images that no registry has.
     pub missing_images: Vec<String>,
-    /// Jobs with this in their name fail with this message.
+    /// Jobs that fail, by a part of their names, with their termination messages.
     pub failing_jobs: BTreeMap<String, String>,
-    /// Images whose servers no node takes, though nothing in their pods is against it.
+    /// Images whose server pods the scheduler places on no node.
     pub unplaceable_images: Vec<String>,
-    /// Something puts a container that never ends into every pod of a Job, before its own.
+    /// Whether a container that never ends is injected into the pod of every Job, before the Job's own.
     pub injects: bool,
-    /// The termination message of Jobs with this in their name that end well.
+    /// Termination messages of Jobs that succeed, by a part of their names.
     pub job_messages: BTreeMap<String, String>,
-    /// Storage classes whose driver makes nothing.
+    /// Storage classes whose driver makes no volume.
     pub broken_classes: Vec<String>,
-    /// The kubelet of the node is gone: nothing starts or ends any more.
+    /// Whether the kubelet is gone, so that no pod starts or ends.
     pub is_node_lost: bool,
     /// Whether a file system grows while its pod runs.
     pub volumes_grow: bool,
-    /// What the node says of every pod of a server, instead of that it runs.
+    /// The status of every server pod, instead of that it runs.
     pub server_status: Option<Value>,
     /// The address of every pod.
     pub pod_address: String,
-    /// Rules that were broken.
+    /// The violations that were found.
     pub broken: Vec<String>,
 }
 
@@ -93,50 +97,14 @@ impl World {
         server.with(|store| {
             store.advance(1);
             store.collect_garbage();
-            bind_claims(store, self.volumes_grow, &self.broken_classes);
-            reclaim_volumes(store);
-            snapshot_volumes(store);
-            run_stateful_sets(store);
-            self.run_jobs(store);
+            storage::bind_claims(store, self.volumes_grow, &self.broken_classes);
+            storage::reclaim_volumes(store);
+            storage::snapshot_volumes(store);
+            workloads::run_stateful_sets(store);
+            workloads::run_jobs(store);
             self.run_pods(store);
             self.look_for_two_writers(store);
         });
-    }
-
-    fn run_jobs(&self, store: &mut Store) {
-        for job in store.all("Job") {
-            let name = text(&job, "/metadata/name");
-            let pod = key_of("Pod", &job, &format!("{name}-pod"));
-            if is_deleted(&job) || !job["status"]["conditions"].is_null() {
-                continue;
-            }
-            if job["spec"]["suspend"] == true {
-                store.edit(&key_of("Job", &job, &name), |job| {
-                    job["status"] = json!({ "conditions": [{ "type": "Suspended", "status": "True" }] });
-                });
-                if store.get(&pod).is_some() {
-                    store.delete(&pod, &Value::Null).expect("it is there");
-                }
-                continue;
-            }
-            match store.get(&pod).cloned() {
-                None => make_pod(store, &pod, &job),
-                Some(made) => {
-                    let (kind, counted) = match made["status"]["phase"].as_str() {
-                        Some("Succeeded") => ("Complete", "succeeded"),
-                        Some("Failed") => ("Failed", "failed"),
-                        _ => continue,
-                    };
-                    let now = store.now().to_string();
-                    store.edit(&key_of("Job", &job, &name), |job| {
-                        job["status"] = json!({
-                            counted: 1, "completionTime": now,
-                            "conditions": [{ "type": kind, "status": "True", "lastTransitionTime": now }],
-                        });
-                    });
-                }
-            }
-        }
     }
 
     fn run_pods(&self, store: &mut Store) {
@@ -179,7 +147,7 @@ impl World {
         }
     }
 
-    /// Why the scheduler finds no node for a pod that has none, while others use so much memory.
+    /// Why the scheduler cannot place a pod while others use so much memory; `None` if it can, or has.
     fn unschedulable(&self, store: &Store, pod: &Value, used: u64) -> Option<String> {
         if !pod["spec"]["nodeName"].is_null() {
             return None;
@@ -197,7 +165,7 @@ impl World {
         (used + memory(pod) > bytes(&node["status"]["allocatable"]["memory"])).then(|| "1 Insufficient memory".into())
     }
 
-    /// What the kubelet makes of a pod in a second: nothing, if it misses something; else it runs, or has run.
+    /// The status of a pod after a second: waiting for what is missing, else running, or ended if it is a Job's.
     fn next_status(&self, store: &Store, pod: &Value) -> Value {
         let container = &pod["spec"]["containers"][0];
         let state = |phase: &str, state: Value, ready: bool| {
@@ -291,135 +259,4 @@ fn missing_volume(store: &Store, pod: &Value) -> Option<String> {
         })?;
         Some(format!("{kind} {name}"))
     })
-}
-
-/// Binds what a pod asks for if its class exists, and lets volumes grow.
-fn bind_claims(store: &mut Store, grows: bool, broken: &[String]) {
-    let pods = store.list(named("Pod"), None);
-    let used: BTreeSet<(String, String)> = pods
-        .into_iter()
-        .flat_map(|pod| claims_of(pod).into_iter().map(|claim| (text(pod, "/metadata/namespace"), claim)))
-        .collect();
-    for claim in store.all("PersistentVolumeClaim") {
-        let name = text(&claim, "/metadata/name");
-        let key = key_of("PersistentVolumeClaim", &claim, &name);
-        let class = Key::new("StorageClass", "", &text(&claim, "/spec/storageClassName"));
-        let asked = claim["spec"]["resources"]["requests"]["storage"].clone();
-        let is_used = used.contains(&(key.namespace.clone(), name.clone()));
-        if claim["status"]["phase"] == "Bound" {
-            if grows && bytes(&asked) > bytes(&claim["status"]["capacity"]["storage"]) {
-                store.edit(&key, |claim| claim["status"]["capacity"] = json!({ "storage": asked }));
-            }
-        } else if is_used && store.get(&class).is_some() && !broken.contains(&class.name) {
-            let volume = json!({ "spec": {
-                "csi": { "driver": "csi" }, "persistentVolumeReclaimPolicy": "Delete",
-                "claimRef": { "name": name, "uid": claim["metadata"]["uid"] },
-            } });
-            store
-                .create(&Key::new("PersistentVolume", "", &format!("pv-{name}")), volume, BTreeMap::new())
-                .expect("a new volume");
-            store.edit(&key, |claim| {
-                claim["spec"]["volumeName"] = json!(format!("pv-{name}"));
-                claim["status"] = json!({ "phase": "Bound", "capacity": { "storage": asked } });
-            });
-        }
-    }
-}
-
-/// Deletes volumes whose claim is gone, or releases those that are to be kept.
-fn reclaim_volumes(store: &mut Store) {
-    let claims = store.all("PersistentVolumeClaim");
-    for volume in store.all("PersistentVolume") {
-        let uid = &volume["spec"]["claimRef"]["uid"];
-        if claims.iter().any(|claim| claim["metadata"]["uid"] == *uid) {
-            continue;
-        }
-        let key = Key::new("PersistentVolume", "", &text(&volume, "/metadata/name"));
-        match volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain" {
-            true => store.edit(&key, |volume| volume["status"] = json!({ "phase": "Released" })),
-            false => drop(store.delete(&key, &Value::Null).expect("it is there")),
-        }
-    }
-}
-
-/// Cuts snapshots of claims that exist and are not being deleted, at once.
-fn snapshot_volumes(store: &mut Store) {
-    for snapshot in store.all("VolumeSnapshot") {
-        let claim =
-            key_of("PersistentVolumeClaim", &snapshot, &text(&snapshot, "/spec/source/persistentVolumeClaimName"));
-        if !snapshot["status"].is_null() || store.get(&claim).is_none_or(is_deleted) {
-            continue;
-        }
-        let name = text(&snapshot, "/metadata/name");
-        let reference = json!({ "name": name, "namespace": claim.namespace, "uid": snapshot["metadata"]["uid"] });
-        let content = json!({
-            "spec": { "volumeSnapshotRef": reference, "deletionPolicy": "Delete", "driver": "csi" },
-            "status": { "readyToUse": true, "snapshotHandle": name },
-        });
-        let content_name = format!("content-{name}");
-        let content_key = Key::new("VolumeSnapshotContent", "", &content_name);
-        store.create(&content_key, content, BTreeMap::new()).expect("one content for each snapshot");
-        store.edit(&key_of("VolumeSnapshot", &snapshot, &name), |snapshot| {
-            snapshot["status"] = json!({ "readyToUse": true, "boundVolumeSnapshotContentName": content_name });
-        });
-    }
-}
-
-fn run_stateful_sets(store: &mut Store) {
-    for set in store.all("StatefulSet") {
-        let name = text(&set, "/metadata/name");
-        let pod = key_of("Pod", &set, &format!("{name}-0"));
-        let wanted = set["spec"]["replicas"].as_i64().unwrap_or(1);
-        let made = store.get(&pod).cloned();
-        if is_deleted(&set) {
-            continue;
-        }
-        match &made {
-            None if wanted > 0 => make_pod(store, &pod, &set),
-            Some(made) if wanted == 0 && !is_deleted(made) => {
-                store.delete(&pod, &Value::Null).expect("it is there");
-            }
-            _ => {}
-        }
-        let ready =
-            made.as_ref().is_some_and(|pod| pod["status"]["conditions"][0]["status"] == "True" && !is_deleted(pod));
-        let status = json!({
-            "replicas": i64::from(store.get(&pod).is_some()), "readyReplicas": i64::from(ready),
-            "observedGeneration": set["metadata"]["generation"],
-        });
-        store.edit(&key_of("StatefulSet", &set, &name), |set| set["status"] = status);
-    }
-}
-
-fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
-    let template = &owner["spec"]["template"];
-    let mut metadata = template["metadata"].clone();
-    metadata["ownerReferences"] = json!([{
-        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "controller": true,
-        "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
-    }]);
-    if owner["kind"] == "Job" {
-        metadata["labels"]["batch.kubernetes.io/job-name"] = owner["metadata"]["name"].clone();
-    }
-    let mut pod = json!({ "metadata": metadata, "spec": template["spec"], "status": { "phase": "Pending" } });
-    pod["spec"]["hostname"] = json!(key.name);
-    // A namespace that is being deleted takes no new pod.
-    if let Err(refusal) = store.create(key, pod, BTreeMap::new()) {
-        let message = format!("Error creating: {}", refusal.message);
-        tell(store, owner, "FailedCreate", &message);
-    }
-}
-
-/// Makes an Event about an object, once for each reason.
-fn tell(store: &mut Store, about: &Value, reason: &str, message: &str) {
-    let (kind, name) = (text(about, "/kind"), text(about, "/metadata/name"));
-    let uid = &about["metadata"]["uid"];
-    let key = key_of("Event", about, &format!("{}.{reason}", uid.as_str().unwrap_or_default()));
-    let event = json!({
-        "type": "Warning", "reason": reason, "message": message,
-        "involvedObject": { "kind": kind, "name": name, "uid": uid, "namespace": key.namespace },
-        "firstTimestamp": store.now().to_string(), "lastTimestamp": store.now().to_string(),
-    });
-    // It may be there already.
-    let _ = store.create(&key, event, BTreeMap::new());
 }

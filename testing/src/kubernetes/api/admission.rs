@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use super::store::{Key, Refusal, bytes, refuse};
+use super::object::{Key, Refusal, bytes, refuse};
 
 /// What the API server fills in, as far as our objects meet it.
 pub(super) fn default(key: &Key, object: &mut Value) {

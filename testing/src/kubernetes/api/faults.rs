@@ -1,6 +1,6 @@
-//! What goes wrong, and when. Calls are counted from 0; watches are not counted.
+//! Faults of calls, by plan. Calls are counted from 0; watches are not counted.
 
-/// What becomes of one call.
+/// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// It is answered.

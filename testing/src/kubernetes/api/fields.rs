@@ -1,4 +1,4 @@
-//! Who owns which field: server-side apply as the API server does it, for the lists and maps that our objects have.
+//! Ownership of fields: server-side apply as the API server does it, for the lists and maps that our objects have.
 //!
 //! A field is a path of steps. Maps are merged key by key, lists by their merge keys or as sets, and everything else is
 //! replaced as a whole.
@@ -201,7 +201,7 @@ pub fn apply(
     }
     let before = managers.insert(manager.to_owned(), wanted.clone()).unwrap_or_default();
     let mut result = live.clone();
-    // The longest first: what an item holds goes before the item.
+    // The longest paths first: the fields of an item are removed before the item.
     for path in before.difference(&wanted).collect::<Vec<_>>().into_iter().rev() {
         if !managers.values().any(|fields| fields.iter().any(|field| field.starts_with(path))) {
             remove(&mut result, path);

@@ -1,4 +1,4 @@
-//! The kinds that the double serves, and what sets them apart.
+//! The kinds that the double serves, and how they differ.
 
 /// One kind of object.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,7 +87,7 @@ pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
 }
 
-/// The kind of this name outside the group of newer events.
+/// The kind of this name; of the two kinds `Event`, that of the core group.
 ///
 /// # Panics
 /// If the double does not know it.

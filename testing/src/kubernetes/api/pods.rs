@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::named,
-    store::{Key, Refusal, Store, bytes, is_deleted, refuse},
+    object::{Key, Refusal, bytes, is_deleted, refuse},
+    store::Store,
 };
 
 /// The template of an object that makes pods, or the pod itself.
@@ -56,7 +57,7 @@ pub fn validate(key: &Key, object: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a pod sets aside of a node's memory.
+/// The memory that a pod requests.
 pub fn memory(pod: &Value) -> u64 {
     let of = |container: &Value| {
         let (request, limit) =

@@ -1,12 +1,15 @@
 //! From a request to its answer, as the API server gives it.
 
+mod write;
+
 use axum::http::{Method, Uri};
 use serde_json::{Value, json};
 
 use super::{
     fields,
     kinds::{self, Kind},
-    store::{Key, Refusal, Store, metadata, not_found, refuse},
+    object::{Key, Refusal, not_found, refuse},
+    store::Store,
 };
 
 /// A request, parsed.
@@ -45,7 +48,7 @@ impl Call {
     }
 }
 
-/// What a path names.
+/// What the path of a request addresses.
 pub(super) struct Target {
     pub kind: &'static Kind,
     pub namespace: Option<String>,
@@ -53,7 +56,7 @@ pub(super) struct Target {
     pub subresource: Option<String>,
 }
 
-/// What a path names, if the double serves that.
+/// What a path addresses, if the double serves that.
 pub(super) fn parse_path(uri: &Uri) -> Option<Target> {
     let mut parts = uri.path().split('/').filter(|part| !part.is_empty()).peekable();
     let group = match parts.next()? {
@@ -92,10 +95,10 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
         return Ok(list(store, call));
     }
     if call.parameter("dryRun") == Some("All") {
-        // Judged as ever, in a world that is then forgotten.
-        let mut world = store.clone();
-        let object = answer_about_one(&mut world, call)?;
-        return Ok(shaped(&world, call, &object));
+        // Done to a copy of everything, which is then dropped.
+        let mut copy = store.clone();
+        let object = answer_about_one(&mut copy, call)?;
+        return Ok(shaped(&copy, call, &object));
     }
     let object = answer_about_one(store, call)?;
     Ok(shaped(store, call, &object))
@@ -107,10 +110,10 @@ fn answer_about_one(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
             let key = call.key();
             store.get(&key).cloned().ok_or_else(|| not_found(&key))
         }
-        ("POST", None) => create(store, call),
-        ("PUT", Some(_)) => replace(store, call),
-        ("PATCH", Some(_)) if call.content_type.starts_with("application/apply-patch") => apply(store, call),
-        ("PATCH", Some(_)) if call.content_type.starts_with("application/merge-patch") => merge(store, call),
+        ("POST", None) => write::create(store, call),
+        ("PUT", Some(_)) => write::replace(store, call),
+        ("PATCH", Some(_)) if call.content_type.starts_with("application/apply-patch") => write::apply(store, call),
+        ("PATCH", Some(_)) if call.content_type.starts_with("application/merge-patch") => write::merge(store, call),
         ("DELETE", Some(_)) => store.delete(&call.key(), &call.body["preconditions"]),
         _ => Err(refuse(405, "MethodNotAllowed", format!("the double does not know {}", call.summary()))),
     }
@@ -153,8 +156,8 @@ pub(super) fn is_selected(call: &Call, object: &Value) -> bool {
     by_label && by_field && in_namespace
 }
 
-/// A list, or as much of it as is asked for at a time. Its version is that of the first part, so that a watch from there
-/// tells again what has changed since.
+/// A list, or a page of it. Every page has the resource version of the first one, so that a watch from there repeats
+/// what changed in between.
 fn list(store: &Store, call: &Call) -> Value {
     let continued = call.parameter("continue").and_then(|token| token.split_once('/'));
     let of = |object: &Value| format!("{}/{}", object["metadata"]["namespace"], object["metadata"]["name"]);
@@ -170,7 +173,7 @@ fn list(store: &Store, call: &Call) -> Value {
     }
     let items = objects.into_iter().map(|object| {
         let mut item = shaped(store, call, object);
-        // Items of kinds that are built in do not say what they are.
+        // As from the API server, items of built-in kinds have no `apiVersion` and no `kind`.
         if call.kind.is_built_in() && !call.metadata_only {
             item.as_object_mut().expect("objects are maps").retain(|name, _| name != "apiVersion" && name != "kind");
         }
@@ -185,174 +188,4 @@ fn list(store: &Store, call: &Call) -> Value {
     json!({
         "apiVersion": api_version, "kind": kind, "items": items, "metadata": list_metadata,
     })
-}
-
-fn manager(call: &Call, operation: &str) -> String {
-    let suffix = if call.is_status() { "/status" } else { "" };
-    format!("{}/{operation}{suffix}", call.parameter("fieldManager").unwrap_or("unknown"))
-}
-
-fn create(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
-    let mut object = call.body.clone();
-    if call.kind.status {
-        object.as_object_mut().map(|object| object.remove("status"));
-    }
-    let mut managers = fields::Managers::new();
-    fields::record_update(&mut managers, &manager(call, "Update"), &json!({}), &owned_part(call, &object));
-    let object = store.admit(&call.key(), object)?;
-    store.create(&call.key(), object, managers)
-}
-
-fn check_version(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
-    if wanted.is_null() || *wanted == live["metadata"]["resourceVersion"] {
-        return Ok(());
-    }
-    let message = format!(
-        "Operation cannot be fulfilled on {} \"{}\": the object has been modified; please apply your changes to the \
-         latest version and try again",
-        key.kind.plural, key.name
-    );
-    Err(refuse(409, "Conflict", message))
-}
-
-/// An update is refused by its precondition.
-fn check_uid(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
-    if wanted.is_null() || *wanted == live["metadata"]["uid"] {
-        return Ok(());
-    }
-    let found = &live["metadata"]["uid"];
-    let message =
-        format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found} ({})", key.name);
-    Err(refuse(409, "Conflict", message))
-}
-
-/// A patch is applied first, and what comes out is found invalid.
-fn check_patched_uid(key: &Key, live: &Value, wanted: &Value) -> Result<(), Refusal> {
-    check_uid(key, live, wanted).map_err(|_| {
-        let message = format!("{} is invalid: metadata.uid: Invalid value: {wanted}: field is immutable", key.name);
-        Refusal { field: Some("metadata.uid"), ..refuse(422, "Invalid", message) }
-    })
-}
-
-/// Takes from `new` what this endpoint may write, and the rest from `live`.
-fn through_endpoint(call: &Call, live: &Value, new: Value) -> Value {
-    if !call.kind.status {
-        return new;
-    }
-    let (mut result, status) = if call.is_status() { (live.clone(), &new) } else { (new.clone(), live) };
-    let status = status["status"].clone();
-    let object = result.as_object_mut().expect("objects are maps");
-    if status.is_null() {
-        object.remove("status")
-    } else {
-        object.insert("status".into(), status)
-    };
-    result
-}
-
-fn replace(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
-    let key = call.key();
-    let live = store.get(&key).cloned().ok_or_else(|| not_found(&key))?;
-    check_uid(&key, &live, &call.body["metadata"]["uid"])?;
-    check_version(&key, &live, &call.body["metadata"]["resourceVersion"])?;
-    write_update(store, call, &key, &live, call.body.clone())
-}
-
-fn merge(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
-    let key = call.key();
-    let live = store.get(&key).cloned().ok_or_else(|| not_found(&key))?;
-    check_patched_uid(&key, &live, &call.body["metadata"]["uid"])?;
-    check_version(&key, &live, &call.body["metadata"]["resourceVersion"])?;
-    let mut new = live.clone();
-    merge_into(&mut new, &call.body);
-    write_update(store, call, &key, &live, new)
-}
-
-fn write_update(store: &mut Store, call: &Call, key: &Key, live: &Value, new: Value) -> Result<Value, Refusal> {
-    let mut new = through_endpoint(call, live, new);
-    metadata(&mut new).remove("managedFields");
-    let mut managers = store.managers(key).cloned().unwrap_or_default();
-    fields::record_update(&mut managers, &manager(call, "Update"), &owned_part(call, live), &owned_part(call, &new));
-    let new = store.admit(key, new)?;
-    store.update(key, new, managers)
-}
-
-fn merge_into(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in patch {
-        let map = target.as_object_mut().expect("it was just made");
-        if value.is_null() {
-            map.remove(name);
-        } else {
-            merge_into(map.entry(name.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
-
-/// What can be owned through this endpoint: nothing that identifies the object, nothing that the server sets.
-fn owned_part(call: &Call, object: &Value) -> Value {
-    let mut object = object.clone();
-    let map = object.as_object_mut().expect("objects are maps");
-    map.remove("apiVersion");
-    map.remove("kind");
-    if call.is_status() {
-        map.retain(|name, _| name == "status");
-        return object;
-    }
-    if call.kind.status {
-        map.remove("status");
-    }
-    let metadata = metadata(&mut object);
-    metadata.retain(|name, _| ["labels", "annotations", "finalizers", "ownerReferences"].contains(&name.as_str()));
-    if metadata.is_empty() {
-        object.as_object_mut().expect("objects are maps").remove("metadata");
-    }
-    object
-}
-
-fn apply(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
-    let key = call.key();
-    let wanted = &call.body["metadata"];
-    if call.parameter("fieldManager").is_none() {
-        return Err(refuse(
-            422,
-            "Invalid",
-            "PatchOptions.meta.k8s.io is invalid: fieldManager: is required for apply patch",
-        ));
-    }
-    if !wanted["managedFields"].is_null() {
-        return Err(refuse(400, "BadRequest", "metadata.managedFields must be nil"));
-    }
-    let applied = owned_part(call, &call.body);
-    let Some(live) = store.get(&key).cloned() else {
-        if call.is_status() {
-            return Err(not_found(&key));
-        }
-        if !wanted["uid"].is_null() {
-            let message = format!(
-                "uid mismatch: the provided object specified uid {}, and no existing object was found",
-                wanted["uid"]
-            );
-            return Err(refuse(409, "Conflict", message));
-        }
-        let managers = [(manager(call, "Apply"), fields::leaves(&applied))].into();
-        let admitted = store.admit(&key, applied)?;
-        return store.create(&key, admitted, managers);
-    };
-    check_patched_uid(&key, &live, &wanted["uid"])?;
-    check_version(&key, &live, &wanted["resourceVersion"])?;
-    let managers = store.managers(&key).cloned().unwrap_or_default();
-    let force = call.parameter("force") == Some("true");
-    let (new, managers) =
-        fields::apply(&live, &applied, &managers, &manager(call, "Apply"), force).map_err(|conflicts| {
-            refuse(409, "Conflict", format!("Apply failed with {} conflicts: {conflicts:?}", conflicts.len()))
-        })?;
-    let new = store.admit(&key, through_endpoint(call, &live, new))?;
-    store.update(&key, new, managers)
 }

@@ -6,100 +6,30 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     admission::{default, validate},
     fields::{self, Managers},
     kinds::{self, Kind},
+    object::{Change, Key, Refusal, finalizers, is_deleted, metadata, not_found, refuse},
     pods,
     policy::Policy,
 };
 
-/// Which object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Of which kind.
-    pub kind: &'static Kind,
-    /// Empty for kinds without namespaces.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Key {
-    /// The object of this name; the kind as `kind` names it.
-    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
-        Self { kind: kinds::named(kind), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-/// What happened to an object, and how it looked afterwards, or last.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The resource version that it made.
-    pub version: u64,
-    /// `ADDED`, `MODIFIED` or `DELETED`.
-    pub what: &'static str,
-    /// Of which object.
-    pub key: Key,
-    /// How it looked afterwards, or last.
-    pub object: Arc<Value>,
-    /// How it looked before, if it was there.
-    pub before: Option<Arc<Value>>,
-}
-
-impl Change {
-    /// What one hears who follows only some objects: one that comes to be one of them was added, one that no longer is
-    /// was deleted, and is shown as it was.
-    pub fn for_one_who_follows(&self, is_followed: impl Fn(&Value) -> bool) -> Option<(&'static str, Value)> {
-        let version = self.object["metadata"]["resourceVersion"].clone();
-        let before = self.before.as_ref().filter(|before| is_followed(before));
-        match (before, is_followed(&self.object), self.what) {
-            (_, true, "DELETED") => Some(("DELETED", Value::clone(&self.object))),
-            (None, true, _) => Some(("ADDED", Value::clone(&self.object))),
-            (Some(_), true, _) => Some(("MODIFIED", Value::clone(&self.object))),
-            (Some(before), false, _) => {
-                let mut last = Value::clone(before);
-                last["metadata"]["resourceVersion"] = version;
-                Some(("DELETED", last))
-            }
-            (None, false, _) => None,
-        }
-    }
-}
-
-/// Why a request is refused.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// The HTTP status.
-    pub code: u16,
-    /// The reason, in Kubernetes' words.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-    /// Which field is to blame.
-    pub field: Option<&'static str>,
-}
-
-/// A refusal for which no field is to blame.
-pub fn refuse(code: u16, reason: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal { code, reason, message: message.into(), field: None }
-}
-
-/// Everything that the double knows. A clone is another world with the same past.
+/// All objects, with their history. A clone is independent of the original.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     objects: BTreeMap<Key, (Arc<Value>, Arc<Managers>)>,
     history: Vec<Change>,
     pub(super) version: u64,
     uids: u64,
-    /// Watches that begin before this version are told that it is gone.
+    /// Watches from before this version are answered with 410 Gone.
     pub compacted: u64,
     seconds: i64,
-    /// What an admission policy makes of what is written through requests, or why it is denied.
+    /// The admission policy that requests pass: it may change an object, or deny the request.
     pub policy: Option<Policy>,
-    /// Kinds that discovery names, beside those that nobody asks it about.
+    /// Kinds that discovery lists; built-in kinds are served without.
     pub discovered: BTreeSet<&'static str>,
     /// Kinds whose definition is gone.
     pub unserved: BTreeSet<&'static str>,
@@ -111,7 +41,7 @@ impl Store {
         "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(self.seconds)
     }
 
-    /// So many seconds pass.
+    /// Moves the clock forward.
     pub fn advance(&mut self, seconds: i64) {
         self.seconds += seconds;
     }
@@ -166,7 +96,7 @@ impl Store {
         objects
     }
 
-    /// Forgets all but the last changes; watches that want older ones are told so.
+    /// Drops all but the last changes; watches from older versions are answered with 410 Gone.
     pub fn compact(&mut self, keep: usize) {
         let surplus = self.history.len().saturating_sub(keep);
         if let Some(last) = self.history.drain(..surplus).next_back() {
@@ -211,7 +141,7 @@ impl Store {
         self.get(&key).is_some_and(|namespace| !namespace["metadata"]["deletionTimestamp"].is_null())
     }
 
-    /// Replaces an object by what a PUT or a PATCH made of it; nothing happens when it is the same.
+    /// Replaces an object, as a PUT or a PATCH does; an equal one makes no new version.
     pub fn update(&mut self, key: &Key, mut object: Value, managers: Managers) -> Result<Value, Refusal> {
         let (old, _) = self.objects.get(key).ok_or_else(|| not_found(key))?;
         let old = Arc::clone(old);
@@ -269,7 +199,7 @@ impl Store {
         Ok(self.drop(key, object))
     }
 
-    /// Forgets an object whatever holds it, as the kubelet does with a pod that has ended.
+    /// Removes an object at once, also one with finalizers, as the kubelet does with a pod that has ended.
     pub fn end(&mut self, key: &Key) {
         if let Some(object) = self.get(key).cloned() {
             self.drop(key, object);
@@ -314,7 +244,7 @@ impl Store {
         object
     }
 
-    /// Changes an object as a controller of Kubernetes would, without a request.
+    /// Changes an object without a request, as a controller of Kubernetes does.
     pub fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
         let (old, managers) = self.objects.get(key).cloned().unwrap_or_else(|| panic!("{key:?} is there"));
         let mut object = Value::clone(&old);
@@ -326,40 +256,4 @@ impl Store {
         fields::record_update(&mut managers, "kubernetes/Update", &old, &object);
         self.update(key, object, managers).unwrap_or_else(|refusal| panic!("{key:?}: {refusal:?}"));
     }
-}
-
-/// The refusal of a request for an object that is not there.
-pub fn not_found(key: &Key) -> Refusal {
-    refuse(404, "NotFound", format!("{} \"{}\" not found", key.kind.plural, key.name))
-}
-
-/// The metadata of an object, made if it has none.
-pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    object["metadata"].as_object_mut().expect("it was just made")
-}
-
-/// Whether its deletion was asked for.
-pub fn is_deleted(object: &Value) -> bool {
-    !object["metadata"]["deletionTimestamp"].is_null()
-}
-
-fn finalizers(object: &Value) -> Vec<Value> {
-    object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default()
-}
-
-/// A quantity of storage in bytes; good for whole numbers of binary units.
-pub fn bytes(quantity: &Value) -> u64 {
-    let text = quantity.as_str().unwrap_or("0");
-    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let unit = match &text[digits.len()..] {
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1u64 << 40,
-        _ => 1,
-    };
-    digits.parse::<u64>().unwrap_or(0) * unit
 }

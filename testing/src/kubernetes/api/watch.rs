@@ -32,7 +32,7 @@ impl Server {
         Response::new(Body::from_stream(lines))
     }
 
-    /// What a watch that has seen `version` hears next, and the version that it has then.
+    /// The next lines of a watch that has seen `version`, and the version that they bring it to.
     fn next_lines(&self, call: &Call, version: u64) -> (String, u64) {
         let state = self.state();
         if version < state.store.compacted {
@@ -43,7 +43,7 @@ impl Server {
         let lines = changes
             .iter()
             .filter(|change| std::ptr::eq(change.key.kind, call.kind))
-            .filter_map(|change| change.for_one_who_follows(|object| is_selected(call, object)))
+            .filter_map(|change| change.event(|object| is_selected(call, object)))
             .map(|(what, object)| line(what, shaped(&state.store, call, &object)));
         (lines.collect(), changes.last().map_or(version, |last| last.version))
     }
