@@ -1,4 +1,4 @@
-//! A file system of the test's own, in a file: to fill it, break it, or copy it. Takes root and a loop device.
+//! A file system of a test's own, in a file: to fill it, break it, or copy it. It needs root and a loop device.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A new file system of this size, made by `mkfs` with its words. `None`, said by name, where it cannot be had.
+    /// A new file system of this size, made by the command `mkfs`. `None` where it cannot be made: `test` is skipped.
     pub fn make(test: &str, directory: &Path, size: u64, mkfs: &[&str], options: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip(test, "not root, so no file system can be mounted");
@@ -39,7 +39,7 @@ impl Disk {
         }
     }
 
-    /// Mounts an image that holds a file system. The error says what the system has against it.
+    /// Mounts an image that holds a file system. The error is what `mount` printed.
     pub fn mount(image: &Path, at: &Path, options: &str) -> Result<Self, String> {
         fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");

@@ -6,13 +6,13 @@
 //! |---|---|
 //! | [`setup`] | a data directory and a configuration: [`Setup`] |
 //! | [`server`] | one running process on it: [`Server`] |
-//! | [`user`] | one person who calls it: [`User`] |
+//! | [`user`] | one user who calls it: [`User`] |
 //! | [`http`] | the client below all of them, which may also send what no HTTP library would |
 //! | [`command`] | programs that are run to their end |
-//! | [`servers`] | the servers that stand for key management services |
+//! | [`servers`] | servers that stand for key management services |
 //! | `kubernetes` | an API server and a cluster in this process, with the feature of that name: the server's tests need no `kube` |
 //! | [`disk`] | a file system of a test's own, to fill or to break |
-//! | [`machine`] | what a test needs of the machine, and what becomes of one that does not find it |
+//! | [`machine`] | what a test needs of the machine, and how it is skipped without |
 //! | [`waiting`] | conditions that are waited for |
 //!
 //! A server is killed when it is dropped; a panic line in its log fails the test that owned it. A helper panics where it

@@ -1,4 +1,4 @@
-//! What a test needs of the machine, and what becomes of one that does not find it.
+//! What a test needs of the machine, and how a test is skipped that does not find it.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,12 +9,12 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Says by name that a test could not run here. Not captured by the test runner, so that a log shows and counts it.
+/// Reports that a test is skipped. The test runner does not capture the line, so that a log shows and counts it.
 pub fn skip(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
-/// The same of what `make test` sets up, which CI may not go without.
+/// Reports that a test is skipped for want of something that `make test` sets up; in CI the test fails.
 #[track_caller]
 pub fn missing(test: &str, what: &str) {
     let reason = format!("{what}; type: make test");

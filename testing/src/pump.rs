@@ -1,4 +1,4 @@
-//! What a process writes, kept while it runs.
+//! Collects what a process writes while it runs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
@@ -16,7 +16,7 @@ pub(crate) struct Pump {
 enum Gate {
     Open,
     Held,
-    /// The reader goes away, as soon as there is one more line.
+    /// The pipe is closed after one more line.
     Gone,
 }
 
@@ -26,7 +26,7 @@ impl Pump {
         self.text.lock().unwrap().clone()
     }
 
-    /// Reads nothing until released, but for what is on its way.
+    /// Stops reading until [`Self::release`]; a line that was begun is still read.
     pub(crate) fn hold(&self) {
         self.set(Gate::Held);
     }
@@ -35,7 +35,7 @@ impl Pump {
         self.set(Gate::Open);
     }
 
-    /// Closes the pipe.
+    /// Closes the pipe after one more line.
     pub(crate) fn go_away(&self) {
         self.set(Gate::Gone);
     }

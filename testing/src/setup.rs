@@ -33,7 +33,7 @@ impl Setup {
         Self::at(root, db)
     }
 
-    /// The same with the data directory somewhere else.
+    /// The same with this data directory.
     pub fn with_db(db: &Path) -> Self {
         Self::at(temporary_directory(), db.to_owned())
     }

@@ -1,4 +1,4 @@
-//! A person who calls the server, and the paths of what he calls.
+//! A user of the server, and the paths of the API.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::BACKEND_KEY;
 use crate::http::{self, Answer, Connection, Request};
 
-/// A person who calls the server with the backend key.
+/// A user who calls the server with the backend key.
 #[derive(Clone)]
 pub struct User {
     addr: SocketAddr,

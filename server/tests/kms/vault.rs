@@ -128,10 +128,10 @@ fn a_vault_that_hangs_and_goes_on_is_an_outage_in_between() {
     let Some(mut provider) = Provider::vault(test) else { return };
     let client = Client::new(&provider.base().set("timeout", "1s"));
     let kept = client.wrapped();
-    provider.real_vault().hang();
+    provider.hang();
     client.check_refuses(&kept, "unavailable", &["1s"]);
     assert!(client.probe(None).is_err());
-    provider.real_vault().go_on();
+    provider.go_on();
     wait_until("it answers again", || client.probe(None).is_ok());
     client.check_opens(&kept);
 }
@@ -142,7 +142,7 @@ fn a_vault_that_was_killed_is_unavailable() {
     let addr = provider.real_vault().addr;
     let client = Client::new(&provider.base().set("endpoint", format!("http://{addr}")));
     let kept = client.wrapped();
-    provider.real_vault().kill();
+    provider.kill();
     client.check_refuses(&kept, "unavailable", &[]);
     client.check_wraps_nothing("unavailable", &[]);
 }

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use testing::servers::Provider;
-use testing::servers::listen::Reply;
 use testing::{Setup, wait_until};
 
 use crate::conversation::Conversation;
@@ -29,22 +28,18 @@ impl Outage {
     }
 
     fn begin(self, provider: &mut Provider) {
-        match (self, provider.name) {
-            (Self::Gone, _) => provider.go_away(),
-            (Self::Sealed, _) => provider.real_vault().seal(),
-            (Self::Hung, "aws") => provider.moto().hang(),
-            (Self::Hung, "vault") => provider.real_vault().hang(),
-            (Self::Hung, _) => provider.proxy().always(Reply::Stall),
+        match self {
+            Self::Gone => provider.go_away(),
+            Self::Sealed => provider.real_vault().seal(),
+            Self::Hung => provider.hang(),
         }
     }
 
     fn end(self, provider: &mut Provider) {
-        match (self, provider.name) {
-            (Self::Gone, _) => provider.come_back(),
-            (Self::Sealed, _) => provider.real_vault().unseal(),
-            (Self::Hung, "aws") => provider.moto().go_on(),
-            (Self::Hung, "vault") => provider.real_vault().go_on(),
-            (Self::Hung, _) => provider.proxy().clear(),
+        match self {
+            Self::Gone => provider.come_back(),
+            Self::Sealed => provider.real_vault().unseal(),
+            Self::Hung => provider.go_on(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A forward proxy, as companies have them between their networks and the rest.
+//! A forward proxy, as companies have between their networks and the internet.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use super::listen::{Call, Listener, Reply};
 use super::proxy::pass;
 
-/// Whom the proxy passes requests to, whatever host they name: such a host exists nowhere else.
+/// The only host that the proxy passes requests to; the name exists nowhere else.
 pub const HOST: &str = "elsewhere.test";
 
-/// Passes plain requests to one server and refuses tunnels; keeps what it saw.
+/// Passes plain requests to one server, refuses tunnels, and records requests.
 pub struct Forward {
     calls: Arc<Mutex<Vec<Call>>>,
     listener: Listener,

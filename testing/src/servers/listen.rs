@@ -1,7 +1,7 @@
 //! A small HTTP server for servers of the tests' own: one request a connection, with TLS if asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Call {
     }
 }
 
-/// What becomes of a request.
+/// How a request is answered.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// This is sent.
@@ -97,9 +97,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens, with TLS if given, and answers each request on a thread of its own.
+    /// Listens on loopback, with TLS if given, and answers each request on a thread of its own.
     pub fn start(tls: Option<Arc<ServerConfig>>, answer: impl Fn(Call) -> Reply + Send + Sync + 'static) -> Self {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), tls, answer)
+    }
+
+    /// The same at another address of this machine.
+    pub fn start_at(
+        address: IpAddr,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(Call) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let socket = TcpListener::bind((address, 0)).unwrap();
         let addr = socket.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let listener = Self { addr, stopped: Arc::clone(&stopped) };
@@ -110,7 +119,7 @@ impl Listener {
                     return;
                 }
                 let (tls, stopped, answer) = (tls.clone(), Arc::clone(&stopped), Arc::clone(&answer));
-                // A client that goes away in the middle is its own affair.
+                // It fails when the client disconnects early, which is no fault of the server.
                 std::thread::spawn(move || stream.and_then(|stream| converse(stream, tls, &stopped, &*answer)));
             }
         });

@@ -18,7 +18,7 @@ pub const REGION: &str = "eu-central-1";
 pub struct Moto {
     /// Where it listens.
     pub addr: SocketAddr,
-    process: Process,
+    pub(super) process: Process,
 }
 
 impl Moto {
@@ -31,7 +31,7 @@ impl Moto {
         Some(Self { addr: words[1].parse().unwrap(), process })
     }
 
-    /// Calls `TrentService.ACTION`, as anybody.
+    /// Calls `TrentService.ACTION` with made-up credentials.
     #[track_caller]
     pub fn call(&self, action: &str, body: &Value) -> Value {
         let credential = format!("test/20200101/{REGION}/kms/aws4_request");
@@ -69,21 +69,6 @@ impl Moto {
     /// Gives a name to another key.
     pub fn move_alias(&self, name: &str, key: &str) {
         self.call("UpdateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
-    }
-
-    /// Neither answers nor refuses, until [`Self::go_on`].
-    pub fn hang(&self) {
-        self.process.hang();
-    }
-
-    /// Ends [`Self::hang`].
-    pub fn go_on(&self) {
-        self.process.go_on();
-    }
-
-    /// Ends it; its keys are lost.
-    pub fn kill(&mut self) {
-        self.process.kill();
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` and returns the words of its line `listening ...`; `None` when it ends without.
     pub(crate) fn start(mut command: Command) -> Option<(Self, Vec<String>)> {
-        // Standard input stays open for as long as the process may live: one of them ends with it.
+        // Standard input stays open for as long as the process may live: `serve_aws.py` ends when it is closed.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -34,7 +34,7 @@ impl Process {
         Some((process, words))
     }
 
-    /// Neither answers nor refuses, until [`Self::go_on`].
+    /// Stops it, so that it takes requests and does not answer, until [`Self::go_on`].
     pub(crate) fn hang(&self) {
         self.signal(Signal::STOP);
     }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::listen::Reply;
 use super::moto::{self, Moto};
+use super::process::Process;
 use super::proxy::Proxy;
 use super::service::{self, Service};
 use super::vault::{self, Vault};
@@ -16,7 +17,7 @@ use crate::machine::temporary_directory;
 /// A token of the `http` provider; must never be seen in any output.
 const SERVICE_TOKEN: &str = "service-token-of-the-tests";
 
-/// A key management service that works, behind a proxy where it is a server.
+/// A key management service that works; a server is behind a proxy.
 pub struct Provider {
     /// As the server's configuration names it.
     pub name: &'static str,
@@ -25,7 +26,7 @@ pub struct Provider {
     pub proxy: Option<Proxy>,
     /// For its files.
     pub directory: TempDir,
-    /// What must not appear in any output.
+    /// Texts that must not appear in any output.
     pub secrets: Vec<String>,
     server: Server,
 }
@@ -37,7 +38,7 @@ enum Server {
     Service(Service),
 }
 
-/// All four, those left out that this machine cannot have.
+/// All four, without those that this machine cannot have.
 pub fn providers(test: &str) -> Vec<Provider> {
     [Some(Provider::local()), Provider::aws(test), Provider::vault(test), Some(Provider::http())]
         .into_iter()
@@ -69,7 +70,7 @@ impl Provider {
         Some(Self { name: "aws", settings, proxy: Some(proxy), directory, secrets, server: Server::Moto(server) })
     }
 
-    /// With a token that has no more than it needs: it may not even look at itself.
+    /// With a token of the least privilege: it may not even look itself up.
     pub fn vault(test: &str) -> Option<Self> {
         let server = Vault::start(test)?;
         let proxy = Proxy::before(server.addr);
@@ -125,6 +126,37 @@ impl Provider {
     pub fn service(&self) -> &Service {
         let Server::Service(server) = &self.server else { panic!("{} is not the service", self.name) };
         server
+    }
+
+    /// The process of the server, where it has one of its own.
+    fn process(&mut self) -> Option<&mut Process> {
+        match &mut self.server {
+            Server::Moto(server) => Some(&mut server.process),
+            Server::Vault(server) => Some(&mut server.process),
+            Server::Local(_) | Server::Service(_) => None,
+        }
+    }
+
+    /// Requests are taken and not answered, until [`Self::go_on`].
+    pub fn hang(&mut self) {
+        match self.process() {
+            Some(process) => process.hang(),
+            None => self.proxy().always(Reply::Stall),
+        }
+    }
+
+    /// Ends [`Self::hang`].
+    pub fn go_on(&mut self) {
+        match self.process() {
+            Some(process) => process.go_on(),
+            None => self.proxy().clear(),
+        }
+    }
+
+    /// Ends the process of the server; everything in it is lost.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.process().expect("the server is a process").kill();
     }
 
     /// Nothing of it can be reached from now on: connections are cut, the key file is gone.

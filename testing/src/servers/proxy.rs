@@ -1,6 +1,6 @@
-//! A proxy that passes requests through, keeps what it saw, and commits the faults that a server cannot be made to.
+//! A proxy that passes requests through, records them, and injects faults that the server cannot be made to show.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -28,6 +28,7 @@ struct State {
 pub struct Proxy {
     /// Where it listens.
     pub addr: SocketAddr,
+    server: SocketAddr,
     state: Arc<Mutex<State>>,
     _listener: Listener,
 }
@@ -45,13 +46,13 @@ impl Proxy {
 
     fn start(server: SocketAddr, authority: Option<&Authority>) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
-        let mine = Arc::clone(&state);
-        let tls = authority.map(|authority| Arc::clone(&authority.server));
-        let listener = Listener::start(tls, move |call| {
-            let fault = notice(&mut mine.lock().unwrap(), &call);
-            fault.unwrap_or_else(|| pass(server, &call))
-        });
-        Self { addr: listener.addr, state, _listener: listener }
+        let listener = listen(Ipv4Addr::LOCALHOST.into(), server, authority, &state);
+        Self { addr: listener.addr, server, state, _listener: listener }
+    }
+
+    /// Listens at another address of this machine as well, without TLS, until the listener is dropped.
+    pub fn listen_at(&self, address: IpAddr) -> Listener {
+        listen(address, self.server, None, &self.state)
     }
 
     /// Its address as a URL without TLS.
@@ -83,7 +84,7 @@ impl Proxy {
         self.state.lock().unwrap().rules.clear();
     }
 
-    /// What arrived so far, also what was answered with a fault.
+    /// The requests so far, including those answered with a fault.
     pub fn calls(&self) -> Vec<Call> {
         self.state.lock().unwrap().calls.clone()
     }
@@ -99,7 +100,16 @@ impl Proxy {
     }
 }
 
-/// Keeps the call; the fault for it, if any.
+fn listen(address: IpAddr, server: SocketAddr, authority: Option<&Authority>, state: &Arc<Mutex<State>>) -> Listener {
+    let tls = authority.map(|authority| Arc::clone(&authority.server));
+    let state = Arc::clone(state);
+    Listener::start_at(address, tls, move |call| {
+        let fault = notice(&mut state.lock().unwrap(), &call);
+        fault.unwrap_or_else(|| pass(server, &call))
+    })
+}
+
+/// Records a call and returns the fault for it, if any.
 fn notice(state: &mut State, call: &Call) -> Option<Reply> {
     state.calls.push(call.clone());
     let rule = state.rules.iter_mut().rev().find(|rule| rule.left != Some(0) && (rule.applies)(call))?;
@@ -107,7 +117,7 @@ fn notice(state: &mut State, call: &Call) -> Option<Reply> {
     Some(rule.reply.clone())
 }
 
-/// Asks the server. One that cannot be reached cuts the connection here too.
+/// Passes a request on; when the server cannot be reached, the connection is cut.
 pub fn pass(server: SocketAddr, call: &Call) -> Reply {
     let answer = Connection::open(server).and_then(|mut connection| {
         connection.write(&call.bytes())?;

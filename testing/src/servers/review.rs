@@ -1,4 +1,4 @@
-//! The part of a Kubernetes API server that Vault asks whose a service account token is.
+//! The part of a Kubernetes API server that tells Vault to which service account a token belongs.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

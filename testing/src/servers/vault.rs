@@ -13,7 +13,7 @@ use crate::machine::{missing, variable};
 /// The transit key that exists from the start.
 pub const KEY: &str = "progressdb";
 
-/// What ProgressDB needs and no more: not `create`, under which Vault makes a key of any name that is asked for.
+/// The least that ProgressDB needs: not `create`, under which Vault makes a key of any name that is asked for.
 pub const POLICY: &str = r#"
 path "transit/encrypt/progressdb" { capabilities = ["update"] }
 path "transit/decrypt/progressdb" { capabilities = ["update"] }
@@ -27,7 +27,7 @@ pub struct Vault {
     /// The root token.
     pub root: String,
     unseal: String,
-    process: Process,
+    pub(super) process: Process,
 }
 
 impl Vault {
@@ -131,7 +131,7 @@ impl Vault {
         self.write(&format!("sys/leases/revoke-prefix/auth/{mount}/login"), &json!({}));
     }
 
-    /// Nothing can be asked of it until [`Self::unseal`].
+    /// Makes it refuse every request until [`Self::unseal`].
     pub fn seal(&self) {
         self.write("sys/seal", &json!({}));
     }
@@ -139,21 +139,6 @@ impl Vault {
     /// Ends [`Self::seal`].
     pub fn unseal(&self) {
         self.write("sys/unseal", &json!({ "key": self.unseal }));
-    }
-
-    /// Neither answers nor refuses, until [`Self::go_on`].
-    pub fn hang(&self) {
-        self.process.hang();
-    }
-
-    /// Ends [`Self::hang`].
-    pub fn go_on(&self) {
-        self.process.go_on();
-    }
-
-    /// Ends it; everything in it is lost.
-    pub fn kill(&mut self) {
-        self.process.kill();
     }
 }
 
