@@ -16,7 +16,7 @@ prepare() {
   install_operator
 }
 
-# This machine's builds, and the server once more, with another identity, as the image that an upgrade brings.
+# Images of this machine's builds. An upgrade goes to dev-next: the same server under another image id.
 load_images() {
   local work container
   scripts/image server "$bin/progressdb"

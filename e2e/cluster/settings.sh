@@ -58,7 +58,7 @@ lock() {
   }
 }
 
-# began PID: when the process started, in ticks since the machine did; with the pid it names a process for good.
+# began PID: when the process started, in ticks since boot; together with the pid it identifies a process uniquely.
 began() {
   local line
   read -r line 2>/dev/null <"/proc/$1/stat" || return 1

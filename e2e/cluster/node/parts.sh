@@ -18,7 +18,7 @@ command_of() {
       command=(etcd --name="$node" --data-dir="$state/etcd" --log-level=warn
         --listen-client-urls="$client" --advertise-client-urls="$client"
         --listen-peer-urls="$peer" --initial-advertise-peer-urls="$peer" --initial-cluster="$node=$peer"
-        # The machine's power is not part of any test; a killed etcd loses nothing without it.
+        # Without fsync: no test cuts the machine's power, and a killed etcd loses nothing.
         --unsafe-no-fsync)
       ;;
     apiserver)
@@ -69,7 +69,7 @@ command_of() {
         --extra-create-metadata)
       ;;
     csi-snapshotter | csi-resizer)
-      # A call that hangs is given up, and seen, before a test is.
+      # A call that hangs times out, and is seen, before a test does.
       command=("$1" --kubeconfig="$kube/admin.conf" --csi-address="$csi_socket" --timeout=10s)
       ;;
     *)
