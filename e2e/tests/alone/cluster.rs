@@ -1,93 +1,67 @@
 //! Parts of Kubernetes that end, while clients write.
 
-use progressdb_e2e::{Namespace, Writers, cluster_script, is_own_cluster, kubectl, try_kubectl, wait_until};
-use serde_json::json;
+use progressdb_e2e::{
+    CLUSTER, Database, Namespace, Writers, cluster_script, database::is_ready, is_own_cluster, kubectl, try_kubectl,
+    wait_until,
+};
+use serde_json::{Value, json};
 use testing::skip;
 
-/// Says so, and that it is not, where the cluster is somebody's.
-fn may_stop_parts(test: &str) -> bool {
+/// Runs a test of a database that serves and has writers, unless the cluster is somebody's.
+fn while_clients_write(test: &str, disturb: impl FnOnce(&Database<'_>, &Writers)) {
     if !is_own_cluster() {
-        skip(test, "it stops parts of the cluster, and this one is yours; unset KUBECONFIG to have one made");
+        return skip(test, "it stops parts of the cluster, and this one is yours; unset KUBECONFIG to have one made");
     }
-    is_own_cluster()
+    let namespace = Namespace::new("cluster");
+    let database = namespace.database("chat", json!({}));
+    let writers = Writers::start(database.ready(), 4);
+    disturb(&database, &writers);
+    writers.check();
 }
 
 #[test]
 fn a_kubelet_that_starts_anew_restarts_no_database() {
-    if !may_stop_parts("a_kubelet_that_starts_anew_restarts_no_database") {
-        return;
-    }
-    let namespace = Namespace::new("kubelet");
-    let database = namespace.database("chat", json!({}));
-    let writers = Writers::start(database.ready(), 4);
-    let uid = database.pod_uid();
-    cluster_script("part", &["kill", "kubelet"]);
-    writers.wait_for_more(200);
-    cluster_script("part", &["start", "kubelet"]);
-    writers.wait_for_more(200);
-    wait_until("the node is ready again", node_is_ready);
-    database.ready();
-    assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
-    println!("acknowledged and found: {}", writers.check());
+    while_clients_write("a_kubelet_that_starts_anew_restarts_no_database", |database, writers| {
+        let uid = database.pod_uid();
+        cluster_script("part", &["kill", "kubelet"]);
+        writers.wait_for_more(200);
+        cluster_script("part", &["start", "kubelet"]);
+        writers.wait_for_more(200);
+        wait_until("the node is ready again", node, is_ready);
+        database.ready().check_still_runs(&uid);
+    });
 }
 
 #[test]
 fn an_api_server_that_starts_anew_restarts_no_database() {
-    if !may_stop_parts("an_api_server_that_starts_anew_restarts_no_database") {
-        return;
-    }
-    let namespace = Namespace::new("apiserver");
-    let database = namespace.database("chat", json!({}));
-    let writers = Writers::start(database.ready(), 4);
-    let uid = database.pod_uid();
-    cluster_script("part", &["kill", "apiserver"]);
-    writers.wait_for_more(200);
-    cluster_script("part", &["start", "apiserver"]);
-    wait_until("the API server answers", || try_kubectl(&["get", "--raw", "/readyz"]).is_ok());
-    // The operator goes on by itself.
-    database.change(json!({ "service": { "annotations": { "example.com/after": "restart" } } }));
-    wait_until("the operator acts again", || {
-        let service = namespace.try_kubectl(&["get", "service", "chat", "-o", "jsonpath={.metadata.annotations}"]);
-        service.is_ok_and(|annotations| annotations.contains("example.com/after"))
+    while_clients_write("an_api_server_that_starts_anew_restarts_no_database", |database, writers| {
+        let uid = database.pod_uid();
+        cluster_script("part", &["kill", "apiserver"]);
+        writers.wait_for_more(200);
+        cluster_script("part", &["start", "apiserver"]);
+        wait_until("the API server is ready", || try_kubectl(&["get", "--raw", "/readyz"], ""), Result::is_ok).unwrap();
+        // The operator goes on by itself.
+        database.change(json!({ "service": { "annotations": { "example.com/after": "restart" } } }));
+        let annotations = || database.namespace.get("Service", "chat")["metadata"]["annotations"].clone();
+        wait_until("the operator acts again", annotations, |now| now["example.com/after"] == "restart");
+        database.check_still_runs(&uid);
     });
-    assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
-    println!("acknowledged and found: {}", writers.check());
 }
 
 #[test]
 fn a_node_that_is_drained_gives_its_database_back_when_it_returns() {
-    if !may_stop_parts("a_node_that_is_drained_gives_its_database_back_when_it_returns") {
-        return;
-    }
-    let namespace = Namespace::new("drain");
-    let database = namespace.database("chat", json!({}));
-    let writers = Writers::start(database.ready(), 4);
-    let (uid, node) = (database.pod_uid(), node());
-    kubectl(&["cordon", &node]);
-    let mine = "app.kubernetes.io/instance=chat,app.kubernetes.io/name=progressdb";
-    kubectl(&[
-        "drain",
-        &node,
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--pod-selector",
-        mine,
-        "--timeout=180s",
-    ]);
-    let message = database.wait_for("Stalled", "True", "Unschedulable");
-    assert!(message.contains("unschedulable"), "{message}");
-    kubectl(&["uncordon", &node]);
-    database.wait_for_other_pod(&uid);
-    database.ready();
-    writers.wait_for_more(100);
-    println!("acknowledged and found: {}", writers.check());
+    while_clients_write("a_node_that_is_drained_gives_its_database_back_when_it_returns", |database, writers| {
+        let (uid, node) = (database.pod_uid(), node()["metadata"]["name"].as_str().unwrap().to_owned());
+        kubectl(&["cordon", &node]);
+        let mine = "--pod-selector=app.kubernetes.io/instance=chat,app.kubernetes.io/name=progressdb";
+        kubectl(&["drain", &node, mine, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"]);
+        database.wait_for("Stalled", "True", "Unschedulable", &["unschedulable"]);
+        kubectl(&["uncordon", &node]);
+        database.wait_for_other_pod(&uid).ready();
+        writers.wait_for_more(100);
+    });
 }
 
-fn node() -> String {
-    kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])
-}
-
-fn node_is_ready() -> bool {
-    let ready = r#"jsonpath={.items[0].status.conditions[?(@.type=="Ready")].status}"#;
-    try_kubectl(&["get", "nodes", "-o", ready]).is_ok_and(|status| status == "True")
+fn node() -> Value {
+    CLUSTER.list("Node", "")[0].clone()
 }

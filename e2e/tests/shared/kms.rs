@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use self::player::{Identity, Player, SECRET, Way};
 use progressdb_e2e::{Client, Database, Namespace, is_own_cluster, wait_until};
-use testing::http::Answer;
 use testing::skip;
 
 /// Runs `check` with every one of these at once, each in a namespace of its own.
@@ -37,20 +36,16 @@ fn database<'a>(player: &Player, namespace: &'a Namespace) -> Database<'a> {
     namespace.database("chat", json!({ "kms": player.spec(), "settings": { "encryption": { "kms": often } } }))
 }
 
-fn get(client: &Client, target: &str) -> Answer {
-    client.send(&client.request("GET", target))
-}
-
 /// The state of encryption, as the server tells it.
 #[track_caller]
-fn status(client: &Client) -> Value {
-    get(client, "/admin/encryption/status").check_status(200).json()
+fn status(administrator: &Client) -> Value {
+    administrator.get("/admin/encryption/status").json()
 }
 
-/// How often this process asked its KMS for an operation and was answered well.
+/// How often the server's KMS has done an operation since the server started.
 #[track_caller]
-fn successes(client: &Client, operation: &str) -> f64 {
-    let text = get(client, "/metrics").check_status(200).text();
+fn successes(administrator: &Client, operation: &str) -> f64 {
+    let text = administrator.get("/metrics").text();
     let labels = [format!("operation=\"{operation}\""), "outcome=\"ok\"".to_owned()];
     let lines = text.lines().filter(|line| line.starts_with("progressdb_kms_calls_total{"));
     let lines = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
@@ -59,39 +54,36 @@ fn successes(client: &Client, operation: &str) -> f64 {
 
 /// Waits until the server has asked its KMS again, with success.
 #[track_caller]
-fn wait_for_probes(client: &Client) {
-    let before = successes(client, "probe");
-    wait_until("two more probes succeed", || successes(client, "probe") >= before + 2.0);
+fn wait_for_probes(administrator: &Client) {
+    let before = successes(administrator, "probe");
+    wait_until("two more probes succeed", || successes(administrator, "probe"), |now| *now >= before + 2.0);
 }
 
 /// The canary Jobs that are there.
 fn canaries(namespace: &Namespace) -> Vec<Value> {
-    let jobs = namespace.names("job").into_iter().filter(|name| name.starts_with("chat-kms-check-"));
-    jobs.map(|name| namespace.get("job", &name)).collect()
+    let jobs = namespace.names("Job").into_iter().filter(|name| name.starts_with("chat-kms-check-"));
+    jobs.map(|name| namespace.get("Job", &name)).collect()
 }
 
-/// What the resource says of its KMS.
+/// The resource says that its KMS works.
 #[track_caller]
 fn check_keys_are_well(database: &Database<'_>, way: Way) {
-    assert_eq!(database.wait_for("KeyManagementReady", "True", "Answered"), "the KMS wrapped and unwrapped a key");
+    let message = database.wait_for("KeyManagementReady", "True", "Answered", &[]);
+    assert_eq!(message, "the KMS wrapped and unwrapped a key");
     database.ready();
-    wait_until("the status names the key", || {
-        let said = database.get()["status"]["kms"].clone();
-        let has_key = said["keyId"].as_str().is_some_and(|key| !key.is_empty());
-        has_key && said["provider"] == way.provider() && said["ok"] == true
+    let kms = || database.get()["status"]["kms"].clone();
+    wait_until("the status names the key", kms, |kms| {
+        let has_key = kms["keyId"].as_str().is_some_and(|key| !key.is_empty());
+        has_key && kms["provider"] == way.provider() && kms["ok"] == true
     });
-    assert_eq!(database.condition("Stalled").unwrap().0, "False");
+    assert_eq!(database.status_of("Stalled"), "False");
 }
 
-/// Waits until the resource says what is wrong with its KMS, and that somebody has to mend it.
+/// Waits until the resource says what is wrong with its KMS, and is stalled by it.
 #[track_caller]
-fn wait_for_keys_failure(database: &Database<'_>, (reason, words): (&str, &str)) {
-    wait_until(&format!("KeyManagementReady=False because {reason}: {words}"), || {
-        let found = database.condition("KeyManagementReady");
-        found.is_some_and(|(status, why, message)| status == "False" && why == reason && message.contains(words))
-    });
-    let message = database.wait_for("Stalled", "True", reason);
-    assert!(message.contains(words), "{message}");
+fn wait_for_keys_failure(database: &Database<'_>, reason: &str, words: &str) {
+    database.wait_for("KeyManagementReady", "False", reason, &[words]);
+    database.wait_for("Stalled", "True", reason, &[words]);
     assert_eq!(database.get()["status"]["kms"]["ok"], json!(false));
 }
 
@@ -111,7 +103,7 @@ fn every_provider_seals_what_is_written_and_opens_it_for_the_next_pod() {
         let administrator = database.administrator();
         check_is_sealed_by(&administrator, player.way);
         let uid = database.pod_uid();
-        namespace.kubectl(&["delete", "pod", &database.pod(), "--grace-period=0", "--force"]);
+        namespace.kill(&database.pod());
         database.wait_for_other_pod(&uid);
         assert_eq!(client.bodies(&thread), [json!("hello")]);
         assert_eq!(successes(&administrator, "unwrap"), 1.0, "the KMS is asked for what opens the rest");
@@ -123,13 +115,14 @@ fn every_provider_seals_what_is_written_and_opens_it_for_the_next_pod() {
 fn check_canary_came_first(namespace: &Namespace) {
     let jobs = canaries(namespace);
     let ended: Vec<&Value> = jobs.iter().map(|job| &job["status"]["completionTime"]).collect();
-    let made = &namespace.get("statefulset", "chat")["metadata"]["creationTimestamp"];
+    let made = &namespace.get("StatefulSet", "chat")["metadata"]["creationTimestamp"];
     let [Value::String(ended)] = ended[..] else { panic!("one canary should have ended: {jobs:?}") };
     // Both are RFC 3339 to the second in UTC.
     assert!(ended.as_str() <= made.as_str().unwrap(), "the canary ended at {ended}, the StatefulSet is from {made}");
     assert_eq!(jobs[0]["spec"]["template"]["spec"]["serviceAccountName"], "chat", "it is who the server is");
 }
 
+#[track_caller]
 fn check_is_sealed_by(administrator: &Client, way: Way) {
     let status = status(administrator);
     assert_eq!((&status["enabled"], &status["all_sealed"]), (&json!(true), &json!(true)), "{status}");
@@ -143,25 +136,25 @@ fn missing_and_wrong_credentials_start_nothing_and_heal_by_themselves() {
     let test = "missing_and_wrong_credentials_start_nothing_and_heal_by_themselves";
     for_every(test, &Way::ALL, |player, namespace| {
         let database = database(player, namespace);
-        wait_for_keys_failure(&database, player.way.said_without());
+        let (reason, words) = player.way.said_without();
+        wait_for_keys_failure(&database, reason, words);
         check_nothing_started(namespace);
         player.give(Identity::Wrong, namespace);
-        wait_for_keys_failure(&database, ("KmsFailed", player.way.said_to_wrong()));
+        wait_for_keys_failure(&database, "KmsFailed", player.way.said_to_wrong());
         check_nothing_started(namespace);
         assert!(canaries(namespace).len() <= 1, "it is asked again, and not by more and more Jobs");
         player.give(Identity::First, namespace);
         check_keys_are_well(&database, player.way);
         let client = database.client("ann");
         client.append(&client.create_thread("late"), json!("hello"));
-        assert_eq!(database.restarts(), 0);
+        database.check_still_runs(&database.pod_uid());
     });
 }
 
 /// There is no server, and no pod that is started over and over.
 fn check_nothing_started(namespace: &Namespace) {
-    assert_eq!(namespace.find("statefulset", "chat"), None);
-    let pods: Value = serde_json::from_str(&namespace.kubectl(&["get", "pods", "-o", "json"])).unwrap();
-    for pod in pods["items"].as_array().unwrap() {
+    assert_eq!(namespace.find("StatefulSet", "chat"), None);
+    for pod in namespace.list("Pod", "") {
         assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/component"], "job", "{pod}");
         let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
         assert!(restarts.is_null() || *restarts == 0, "{pod}");
@@ -178,17 +171,17 @@ fn wrong_credentials_stop_no_server_that_runs() {
         let thread = client.create_thread("runs");
         let uid = database.pod_uid();
         player.give(Identity::Wrong, namespace);
-        wait_for_keys_failure(&database, ("KmsFailed", player.way.said_to_wrong()));
-        assert_eq!(database.condition("Available").unwrap().0, "True");
+        wait_for_keys_failure(&database, "KmsFailed", player.way.said_to_wrong());
+        assert_eq!(database.status_of("Available"), "True");
         client.append(&thread, json!("meanwhile"));
-        namespace.kubectl(&["delete", "secret", SECRET]);
-        wait_for_keys_failure(&database, ("SecretMissing", SECRET));
+        namespace.delete("Secret", SECRET);
+        wait_for_keys_failure(&database, "SecretMissing", SECRET);
         client.append(&thread, json!("without"));
         player.give(Identity::First, namespace);
         check_keys_are_well(&database, player.way);
         client.append(&thread, json!("afterwards"));
         assert_eq!(client.bodies(&thread), ["meanwhile", "without", "afterwards"].map(Value::from));
-        assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
+        database.check_still_runs(&uid);
     });
 }
 
@@ -207,13 +200,13 @@ fn credentials_that_are_replaced_in_their_secret_are_used_without_a_restart() {
         assert_eq!(player.proofs(0)[1], 0, "nobody is the second one yet");
 
         player.give(Identity::Second, namespace);
-        wait_until("the server is the second one", || {
+        let proofs = || {
             let calls = player.calls();
             player.end_sessions();
             wait_for_probes(&administrator);
-            let [first, second] = player.proofs(calls);
-            first == 0 && second > 0
-        });
+            player.proofs(calls)
+        };
+        wait_until("the server is the second one", proofs, |[first, second]| *first == 0 && *second > 0);
         player.revoke_first();
         let calls = player.calls();
         wait_for_probes(&administrator);
@@ -222,8 +215,8 @@ fn credentials_that_are_replaced_in_their_secret_are_used_without_a_restart() {
         assert_eq!(client.bodies(&thread), [json!("before"), json!("after")]);
         assert_eq!(player.proofs(calls)[0], 0, "the first one is not used any more");
         check_keys_are_well(&database, player.way);
-        assert_eq!((database.pod_uid(), database.restarts()), (uid, 0));
-        let log = namespace.kubectl(&["logs", &database.pod()]);
+        database.check_still_runs(&uid);
+        let log = namespace.log(&database.pod()).unwrap();
         let denied = |line: &str| line.contains("kms.failing") && line.contains("denies access");
         assert!(log.contains("kms.wrapped") && !log.lines().any(denied), "{log}");
     });
@@ -232,15 +225,11 @@ fn credentials_that_are_replaced_in_their_secret_are_used_without_a_restart() {
 /// Has the KMS wrap a new key, and waits until nothing needs the old one.
 #[track_caller]
 fn rotate(administrator: &Client) {
-    let request = administrator.request("POST", "/admin/encryption/rotate");
-    // 503 when the KMS was too slow; nothing has begun then.
-    wait_until("a rotation begins", || {
-        let answer = administrator.send(&request);
-        assert!([202, 503].contains(&answer.status), "{answer}");
-        answer.status == 202
-    });
-    wait_until("everything is at the new epoch", || {
-        let status = status(administrator);
-        status["epochs"].as_array().unwrap().iter().all(|epoch| epoch["epoch"] == 2)
-    });
+    // It is answered with 503, and tried again, when the KMS was too slow; nothing has begun then.
+    administrator.send(&administrator.request("POST", "/admin/encryption/rotate")).check_status(202);
+    wait_until(
+        "everything is at the new epoch",
+        || status(administrator),
+        |status| status["epochs"].as_array().unwrap().iter().all(|epoch| epoch["epoch"] == 2),
+    );
 }

@@ -10,11 +10,11 @@ fn a_pod_that_is_killed_loses_nothing_that_was_acknowledged() {
     let writers = Writers::start(database.ready(), 8);
     for _ in 0..2 {
         let uid = database.pod_uid();
-        namespace.kubectl(&["delete", "pod", &database.pod(), "--grace-period=0", "--force"]);
+        namespace.kill(&database.pod());
         database.wait_for_other_pod(&uid);
         writers.wait_for_more(50);
     }
-    println!("acknowledged and found: {}", writers.check());
+    writers.check();
 }
 
 #[test]
@@ -24,20 +24,17 @@ fn a_change_of_settings_restarts_once_and_loses_nothing() {
     let writers = Writers::start(database.ready(), 4);
     let uid = database.pod_uid();
     database.change(json!({ "settings": { "logging": { "level": "debug" } } }));
-    database.wait_for_other_pod(&uid);
-    database.ready();
-    let second = database.pod_uid();
-    let settings = namespace.get("configmap", "chat-config")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let second = database.wait_for_other_pod(&uid).ready().pod_uid();
+    let settings = namespace.get("ConfigMap", "chat-config")["data"]["config.yaml"].as_str().unwrap().to_owned();
     assert!(settings.contains("debug"), "{settings}");
     // What is the operator's alone restarts nothing.
     database.change(json!({ "service": { "annotations": { "example.com/a": "b" } } }));
-    wait_until("the Service has the annotation", || {
-        namespace.get("service", "chat")["metadata"]["annotations"]["example.com/a"] == "b"
-    });
+    let annotations = || namespace.get("Service", "chat")["metadata"]["annotations"].clone();
+    wait_until("the Service has the annotation", annotations, |now| now["example.com/a"] == "b");
     database.ready();
     assert_eq!(database.pod_uid(), second);
     writers.wait_for_more(50);
-    println!("acknowledged and found: {}", writers.check());
+    writers.check();
 }
 
 #[test]
@@ -45,14 +42,14 @@ fn another_image_stops_the_server_and_starts_on_the_same_data() {
     let namespace = Namespace::new("image");
     let database = namespace.database("chat", json!({}));
     let writers = Writers::start(database.ready(), 4);
-    let (uid, claim) = (database.pod_uid(), namespace.get("persistentvolumeclaim", &database.claim()));
+    let claim = || namespace.get("PersistentVolumeClaim", &database.claim())["metadata"]["uid"].clone();
+    let (uid, claim_uid) = (database.pod_uid(), claim());
     database.change(json!({ "image": image("progressdb:dev-next") }));
-    database.wait_for_other_pod(&uid);
-    database.ready();
+    database.wait_for_other_pod(&uid).ready();
     assert_eq!(database.get()["status"]["image"], image("progressdb:dev-next"));
-    assert_eq!(namespace.get("persistentvolumeclaim", &database.claim())["metadata"]["uid"], claim["metadata"]["uid"]);
+    assert_eq!(claim(), claim_uid);
     writers.wait_for_more(50);
-    println!("acknowledged and found: {}", writers.check());
+    writers.check();
 }
 
 #[test]
@@ -60,14 +57,12 @@ fn a_volume_grows_while_the_server_serves() {
     let namespace = Namespace::new("grows");
     let database = namespace.database("chat", json!({}));
     let writers = Writers::start(database.ready(), 2);
-    let uid = database.pod_uid();
+    let (uid, volume) = (database.pod_uid(), database.volume());
     database.change(json!({ "storage": { "embedded": { "size": "2Gi" } } }));
-    wait_until("the volume has grown", || {
-        database.volume().find().is_some_and(|volume| volume["spec"]["capacity"]["storage"] == "2Gi")
-    });
+    wait_until("the volume has grown", || volume.find().unwrap(), |now| now["spec"]["capacity"]["storage"] == "2Gi");
     writers.wait_for_more(50);
     assert_eq!(database.pod_uid(), uid);
-    println!("acknowledged and found: {}", writers.check());
+    writers.check();
 }
 
 #[test]
@@ -78,9 +73,9 @@ fn a_database_that_is_suspended_keeps_its_data_and_comes_back() {
     let thread = client.create_thread("kept");
     client.append(&thread, json!("kept"));
     database.change(json!({ "suspend": true }));
-    database.wait_for("Suspended", "True", "Requested");
-    wait_until("the pod has gone", || namespace.find("pod", &database.pod()).is_none());
-    database.wait_for("Ready", "False", "Suspended");
+    database.wait_for("Suspended", "True", "Requested", &[]);
+    wait_until("the pod has gone", || namespace.find("Pod", &database.pod()), Option::is_none);
+    database.wait_for("Ready", "False", "Suspended", &[]);
     database.change(json!({ "suspend": false }));
     database.ready();
     assert_eq!(client.bodies(&thread), [json!("kept")]);

@@ -1,6 +1,7 @@
 //! `kubectl progressdb`.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use progressdb_e2e::{Namespace, plugin};
@@ -12,18 +13,17 @@ fn it_tells_the_status_the_keys_and_everything_and_connects() {
     let namespace = Namespace::new("plugin");
     let database = namespace.database("chat", json!({}));
     database.ready();
-    let plugin =
-        |command: &str| plugin(&[command, "chat", "-n", &namespace.name]).unwrap_or_else(|said| panic!("{said}"));
-    let status = plugin("status");
+    let about = |command: &str, name: &str| plugin(&[command, name, "-n", &namespace.name]);
+    let status = about("status", "chat").unwrap();
     assert!(status.starts_with("chat: Running\n") && status.contains("chat-data-0"), "{status}");
-    let keys = plugin("keys");
+    let keys = about("keys", "chat").unwrap();
     assert!(keys.contains(&database.key("backend")), "{keys}");
-    let report = plugin("report");
+    let report = about("report", "chat").unwrap();
     assert!(report.contains("StatefulSet") && report.contains("server.ready"), "{report}");
     for role in ["admin", "backend", "frontend", "signing"] {
         assert!(!report.contains(&database.key(role)), "the report has the {role} key");
     }
-    let missing = progressdb_e2e::plugin(&["status", "nobody", "-n", &namespace.name]).unwrap_err();
+    let missing = about("status", "nobody").unwrap_err();
     assert!(missing.contains("there is no ProgressDB nobody"), "{missing}");
     connects(&namespace.name);
 }
@@ -34,8 +34,7 @@ fn connects(namespace: &str) {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let words = line.split(|letter: char| letter.is_whitespace() || letter == '/');
-    let address = words.filter_map(|word| word.trim_end_matches(['.', ',']).parse().ok()).next();
+    let address = line.strip_prefix("http://").and_then(|rest| rest.split(' ').next()?.parse::<SocketAddr>().ok());
     let answer = Connection::open(address.unwrap_or_else(|| panic!("{line}"))).unwrap().send(&Request::get("/readyz"));
     let _ = child.kill();
     let _ = child.wait();

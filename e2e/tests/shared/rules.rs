@@ -1,6 +1,6 @@
 //! Every rule of the CRD, with a valid and an invalid example, judged by the real API server.
 
-use progressdb_e2e::{Database, Namespace, kubectl_with, root};
+use progressdb_e2e::{Database, Namespace, root};
 use serde_json::{Value, json};
 
 #[test]
@@ -11,10 +11,12 @@ fn the_api_server_holds_every_rule() {
     for (number, case) in cases.iter().enumerate() {
         let name = format!("case{number}");
         if let Some(was) = case.get("was") {
-            // Suspended, because it is not to run, and only its change is judged.
-            namespace.database(&name, with(was, json!({ "suspend": true })));
+            // Suspended when it is made, because it is not to run, and only its change is judged.
+            let mut suspended = was.clone();
+            suspended["suspend"] = json!(true);
+            let database = namespace.database(&name, suspended);
             if was.get("suspend").is_none() {
-                Database::new(&namespace, &name).change(json!({ "suspend": false }));
+                database.change(json!({ "suspend": false }));
             }
         }
         let valid = judge(&namespace, &name, &case["valid"]);
@@ -26,31 +28,26 @@ fn the_api_server_holds_every_rule() {
 
 /// What the API server says of an example, without keeping it.
 fn judge(namespace: &Namespace, name: &str, example: &Value) -> Result<String, String> {
-    let mut more = example.clone();
-    let named = more.as_object_mut().unwrap().remove("name");
+    let mut spec = example.clone();
+    let named = spec.as_object_mut().unwrap().remove("name");
     let name = named.as_ref().and_then(Value::as_str).unwrap_or(name);
-    if namespace.find("progressdb", name).is_some() {
-        let patch = json!({ "spec": more }).to_string();
-        return namespace.try_kubectl(&["patch", "progressdb", name, "--type=merge", "--dry-run=server", "-p", &patch]);
+    if namespace.find("ProgressDB", name).is_none() {
+        return create(namespace, name, spec);
     }
-    let resource = Database::new(namespace, name).resource(more);
-    kubectl_with(&["-n", &namespace.name, "create", "--dry-run=server", "-f", "-"], &resource.to_string())
+    let patch = json!({ "spec": spec }).to_string();
+    namespace.try_kubectl(&["patch", "progressdb", name, "--type=merge", "--dry-run=server", "-p", &patch], "")
 }
 
-fn with(base: &Value, more: Value) -> Value {
-    let mut base = base.clone();
-    base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    base
+/// What the API server says of a new resource, without keeping it.
+fn create(namespace: &Namespace, name: &str, spec: Value) -> Result<String, String> {
+    let resource = Database::new(namespace, name).resource(spec);
+    namespace.try_kubectl(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &resource.to_string())
 }
 
 #[test]
 fn what_is_hostile_or_unknown_is_refused_by_name() {
     let namespace = Namespace::new("hostile");
-    let refused = |name: &str, more: Value| {
-        let resource = Database::new(&namespace, name).resource(more);
-        let arguments = ["-n", &namespace.name, "create", "--dry-run=server", "--validate=strict", "-f", "-"];
-        kubectl_with(&arguments, &resource.to_string()).expect_err("it is accepted")
-    };
+    let refused = |name: &str, spec: Value| create(&namespace, name, spec).expect_err("it is accepted");
     let label = refused("chat", json!({ "podLabels": { "team": "$(reboot)" } }));
     assert!(label.contains("spec.podLabels.team"), "{label}");
     assert!(refused("../chat", json!({})).contains("../chat"));

@@ -1,20 +1,24 @@
-//! What plays a KMS, reached from pods, and who the server is to it: in a Secret, or as its service account.
+//! A KMS that pods reach, and the identity that the server has there: from a Secret, or its service account.
+
+use std::net::Ipv4Addr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use progressdb_e2e::{Namespace, Relay, kubectl, try_kubectl};
+use progressdb_e2e::{CLUSTER, Namespace, kubectl};
 use serde_json::{Value, json};
 use testing::servers::Provider;
-use testing::servers::listen::Call;
+use testing::servers::listen::{Call, Listener};
 use testing::servers::moto::{REGION, credentials};
 use testing::servers::proxy::aws_error;
 use testing::servers::vault::Vault;
 
+/// Where pods of a cluster of our own reach this machine.
+const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The Secret with the server's identity.
 pub(super) const SECRET: &str = "identity";
 /// A role of Vault.
 const ROLE: &str = "server";
-/// What AWS says to somebody whom it does not know.
+/// What AWS answers to unknown credentials.
 const UNKNOWN_TO_AWS: &str = "The security token included in the request is invalid.";
 
 /// A provider, and how the server proves to it who it is.
@@ -42,7 +46,7 @@ impl Way {
         }
     }
 
-    /// What is told, and why, while there are no credentials.
+    /// Reason and words of the condition while there are no credentials.
     pub(super) fn said_without(self) -> (&'static str, &'static str) {
         match self {
             Self::VaultKubernetes => ("KmsFailed", "invalid role name"),
@@ -63,7 +67,7 @@ impl Way {
     }
 }
 
-/// Who the server is: two identities that the KMS accepts, and one that it does not.
+/// Whom the server is to the KMS: two identities that the KMS accepts, and one that it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     First,
@@ -75,8 +79,9 @@ pub(super) enum Identity {
 pub(super) struct Player {
     pub(super) way: Way,
     provider: Provider,
-    relay: Option<Relay>,
-    /// What tells the first identity from the second in what the server sends.
+    /// The provider where pods reach it; the embedded one is reached by nobody.
+    reachable: Option<Listener>,
+    /// Texts by which the first identity and the second are known in the server's requests.
     marks: [String; 2],
     role_id: String,
     _reviewer: Option<Reviewer>,
@@ -103,7 +108,7 @@ impl Player {
             }
             Way::VaultAppRole => {
                 let (role, first) = provider.real_vault().approle("approle", json!({ "token_ttl": "1h" }));
-                // Else Vault refuses the role for a quarter of an hour after five wrong logins.
+                // Otherwise Vault refuses the role for a quarter of an hour after five wrong logins.
                 let lockout = json!({ "user_lockout_config": { "lockout_disable": true } });
                 provider.real_vault().write("sys/auth/approle/tune", &lockout);
                 role_id = role;
@@ -120,13 +125,13 @@ impl Player {
             }
             Way::Embedded => ["5f".repeat(32), String::new()],
         };
-        let relay = provider.proxy.as_ref().map(|proxy| Relay::before(proxy.addr));
-        Some(Self { way, provider, relay, marks, role_id, _reviewer: reviewer })
+        let reachable = provider.proxy.as_ref().map(|proxy| proxy.listen_at(MACHINE.into()));
+        Some(Self { way, provider, reachable, marks, role_id, _reviewer: reviewer })
     }
 
     /// `spec.kms`.
     pub(super) fn spec(&self) -> Value {
-        let url = self.relay.as_ref().map(Relay::url).unwrap_or_default();
+        let url = self.reachable.as_ref().map(|listener| format!("http://{}", listener.addr)).unwrap_or_default();
         let vault = |auth: Value| json!({ "vault": { "address": url, "auth": auth } });
         match self.way {
             Way::Aws => json!({ "aws": {
@@ -141,7 +146,7 @@ impl Player {
         }
     }
 
-    /// Makes the server be this one, from the next time on that it looks.
+    /// Gives the server this identity; it takes effect when the server next reads its credentials.
     pub(super) fn give(&mut self, identity: Identity, namespace: &Namespace) {
         let entry = match identity {
             Identity::First => self.marks[0].clone(),
@@ -192,7 +197,7 @@ impl Player {
     pub(super) fn revoke_first(&mut self) {
         let first = self.marks[0].clone();
         match self.way {
-            // moto believes everybody, so the proxy does not.
+            // moto accepts all credentials, so the proxy refuses these.
             Way::Aws => refuse(&self.provider, &first),
             Way::VaultToken => {
                 self.provider.real_vault().write("auth/token/revoke", &json!({ "token": first }));
@@ -214,17 +219,24 @@ fn refuse(provider: &Provider, access_key: &str) {
     provider.proxy().when(is_theirs, aws_error(400, "UnrecognizedClientException", UNKNOWN_TO_AWS));
 }
 
-/// The account by which Vault asks the cluster's API server whose a token is; gone when dropped.
+/// The account with which Vault asks the cluster's API server to whom a token belongs; deleted when dropped.
 struct Reviewer {
     binding: String,
 }
 
 impl Reviewer {
     fn new(namespace: &Namespace, vault: &Vault) -> Self {
+        const RBAC: &str = "rbac.authorization.k8s.io";
         let (name, binding) = (&namespace.name, format!("{}-reviewer", namespace.name));
-        namespace.kubectl(&["create", "serviceaccount", "reviewer"]);
-        let account = format!("--serviceaccount={name}:reviewer");
-        kubectl(&["create", "clusterrolebinding", &binding, "--clusterrole=system:auth-delegator", &account]);
+        namespace.apply("ServiceAccount", "reviewer", json!({}));
+        CLUSTER.apply(
+            "ClusterRoleBinding",
+            &binding,
+            json!({
+                "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": "system:auth-delegator" },
+                "subjects": [{ "kind": "ServiceAccount", "namespace": name, "name": "reviewer" }],
+            }),
+        );
         let reviewer = Self { binding };
         let token = namespace.kubectl(&["create", "token", "reviewer", "--duration=1h"]);
         let cluster = |field: &str| {
@@ -246,6 +258,6 @@ impl Reviewer {
 
 impl Drop for Reviewer {
     fn drop(&mut self) {
-        let _ = try_kubectl(&["delete", "clusterrolebinding", &self.binding]);
+        CLUSTER.give_up("ClusterRoleBinding", &self.binding);
     }
 }
