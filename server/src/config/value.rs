@@ -1,7 +1,9 @@
 //! The syntax of values: sizes, durations, lists and so on, from text or from YAML, and back to text.
 //!
-//! Sizes: `100KB` is 1000 bytes each, `100KiB` 1024, a plain number is bytes. Durations as Go writes them: `5ms`,
-//! `250µs`, `1h30m`; a plain number is seconds. Numbers may hold underscores. Lists from text are comma separated.
+//! Sizes: `100KB` is 1000 bytes each, `100KiB` 1024, a plain number is bytes. Numbers may hold underscores. Lists from
+//! text are comma separated. Durations: see [`duration`].
+
+mod duration;
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -12,6 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value as Json;
 
 use crate::crypt::kms::is_url;
+
+use duration::{parse_duration, show_duration};
 
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "********";
@@ -204,18 +208,6 @@ pub(crate) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The largest unit that shows the duration exactly.
-pub(crate) fn show_duration(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    let units =
-        [("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1000)];
-    match units.iter().find(|(_, size)| nanos != 0 && nanos.is_multiple_of(*size)) {
-        Some((unit, size)) => format!("{}{unit}", nanos / size),
-        None if nanos == 0 => "0s".to_owned(),
-        None => format!("{nanos}ns"),
-    }
-}
-
 fn text(raw: &Json) -> Option<&str> {
     raw.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
@@ -293,35 +285,6 @@ fn parse_size(raw: &Json) -> Option<u64> {
         // Rounding up to the next byte cannot matter; bounds far below 2^53 follow.
         Err(_) => Some((decimal(number)? * scale as f64).ceil() as u64),
     }
-}
-
-fn parse_duration(raw: &Json) -> Option<Duration> {
-    let seconds = |number| Duration::try_from_secs_f64(number).ok();
-    if let Json::Number(number) = raw {
-        return seconds(number.as_f64()?);
-    }
-    let mut rest = text(raw)?;
-    if let Some(number) = decimal(rest) {
-        return seconds(number);
-    }
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let (number, tail) = rest.split_at(rest.find(|c: char| c.is_alphabetic())?);
-        let (unit, tail) = tail.split_at(tail.find(|c: char| !c.is_alphabetic()).unwrap_or(tail.len()));
-        let scale = match unit {
-            "ns" => 1e-9,
-            // Micro sign and Greek mu look the same.
-            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        total = total.checked_add(seconds(decimal(number)? * scale)?)?;
-        rest = tail;
-    }
-    Some(total)
 }
 
 /// A decimal number, not negative, with underscores between digits; no exponent, no `inf`, no `nan`.

@@ -56,6 +56,7 @@ fn urls() {
     }
 }
 
+/// As earlier releases took and refused them.
 #[test]
 fn durations() {
     let all = Kind::Duration(Duration::ZERO, Duration::MAX);
@@ -65,31 +66,91 @@ fn durations() {
         (json!("250μs"), Duration::from_micros(250)),
         (json!("250us"), Duration::from_micros(250)),
         (json!("9ns"), Duration::from_nanos(9)),
+        (json!("1500.0ns"), Duration::from_nanos(1500)),
         (json!("720h"), Duration::from_hours(720)),
-        (json!("1h30m"), Duration::from_secs(5400)),
+        (json!("876000h"), Duration::from_hours(876_000)),
+        (json!("1h30m"), Duration::from_mins(90)),
+        (json!("30m1h"), Duration::from_mins(90)),
+        (json!("30m30m"), Duration::from_hours(1)),
+        (json!("1h0m0.25s"), Duration::from_millis(3_600_250)),
         (json!("1.5s"), Duration::from_millis(1500)),
+        (json!("1.5h"), Duration::from_mins(90)),
+        (json!("1.5h30m"), Duration::from_hours(2)),
+        (json!(".5s"), Duration::from_millis(500)),
+        (json!("5.s"), Duration::from_secs(5)),
+        (json!("0.3333333333333333h"), Duration::from_mins(20)),
+        (json!(" 1m "), Duration::from_mins(1)),
+        (json!("0s"), Duration::ZERO),
+        (json!("0"), Duration::ZERO),
         (json!("30"), Duration::from_secs(30)),
         (json!(30), Duration::from_secs(30)),
         (json!("0.5"), Duration::from_millis(500)),
         (json!(0.5), Duration::from_millis(500)),
+        (json!("1_000"), Duration::from_secs(1000)),
         (json!("1_000s"), Duration::from_secs(1000)),
+        (json!("1_0.2_5s"), Duration::from_millis(10_250)),
     ];
     for (raw, duration) in good {
         check(all, raw, Some(Value::Duration(duration)));
     }
     for raw in [
         json!("1d"),
+        json!("1w"),
+        json!("1y"),
+        json!("1M"),
+        json!("1H"),
         json!("ms"),
+        json!("h1"),
         json!(""),
+        json!("+1s"),
         json!("-1s"),
+        json!("2h-1h"),
         json!(-1),
         json!("1s2"),
-        json!("1 s x"),
+        json!("1 s"),
+        json!("1h 30m"),
+        json!("1s ago"),
+        json!("1:30"),
+        json!("PT1H"),
+        json!("1e3"),
+        json!("1e3s"),
+        json!("1.2.3s"),
+        json!("_1s"),
+        json!("1_s"),
+        json!("1__0s"),
         json!("inf"),
         json!("nan"),
+        json!("99999999999999999999h"),
+        json!(1e30),
         json!([]),
+        json!(null),
+        json!(true),
     ] {
         check(all, raw, None);
+    }
+    // Bounds hold whatever the unit, and are named in units.
+    let bounded = Kind::Duration(Duration::from_millis(100), Duration::from_hours(1));
+    for (raw, duration) in [("100ms", 100), ("0.1", 100), ("60m", 3_600_000), ("3600", 3_600_000)] {
+        check(bounded, json!(raw), Some(Value::Duration(Duration::from_millis(duration))));
+    }
+    for raw in ["99ms", "0", "61m", "3601"] {
+        check(bounded, json!(raw), None);
+    }
+    assert_eq!(bounded.allowed(), "a duration from 100ms to 1h");
+}
+
+/// Words that jiff takes for units.
+#[test]
+fn units_may_be_written_out() {
+    for (raw, duration) in [("90min", 5400), ("1hour30minutes", 5400), ("2hrs", 7200), ("45secs", 45)] {
+        check(
+            Kind::Duration(Duration::ZERO, Duration::MAX),
+            json!(raw),
+            Some(Value::Duration(Duration::from_secs(duration))),
+        );
+    }
+    for raw in ["1day", "2weeks", "1month", "1year"] {
+        check(Kind::Duration(Duration::ZERO, Duration::MAX), json!(raw), None);
     }
 }
 
