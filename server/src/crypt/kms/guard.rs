@@ -1,7 +1,6 @@
 //! What every call passes: a rate limit, a breaker, a timeout, and few tries for what may pass by itself.
 
 mod breaker;
-mod bucket;
 
 use std::{
     future::Future,
@@ -12,9 +11,9 @@ use std::{
 use aws_lc_rs::rand;
 use tracing::Instrument as _;
 
-use self::{breaker::Breaker, bucket::Bucket};
+use self::breaker::Breaker;
 use super::{Error, ProviderKind};
-use crate::clock::monotonic;
+use crate::{clock::monotonic, token_bucket::TokenBucket};
 
 /// What is asked of a KMS, by the names that metrics and spans have.
 const OPERATIONS: [&str; 4] = ["describe", "probe", "unwrap", "wrap"];
@@ -49,13 +48,13 @@ impl Policy {
 pub(crate) struct Guard {
     provider: ProviderKind,
     policy: Policy,
-    bucket: Mutex<Bucket>,
+    bucket: Mutex<TokenBucket>,
     breaker: Mutex<Breaker>,
 }
 
 impl Guard {
     pub(crate) fn new(provider: ProviderKind, policy: Policy) -> Self {
-        let bucket = Mutex::new(Bucket::new(policy.rate, monotonic()));
+        let bucket = Mutex::new(TokenBucket::new(f64::from(policy.rate), policy.rate, monotonic()));
         let breaker = Mutex::new(Breaker::new(policy.failures, policy.open_for));
         let guard = Self { provider, policy, bucket, breaker };
         guard.show_breaker(false);
@@ -103,9 +102,9 @@ impl Guard {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner).admit(now)?;
         let wait = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now, self.policy.timeout);
         match wait {
-            Some(Duration::ZERO) => {}
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(_) => {
                 let message = format!("more than {} calls a second are waiting here", self.policy.rate);
                 return Err(Error::throttled(message, None));
             }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::http::error::Error;
 use crate::http::settings::RateLimit;
+use crate::token_bucket::TokenBucket;
 
 const MAX_BUCKETS: u64 = 100_000;
 const BUCKET_IDLE: Duration = Duration::from_secs(600);
@@ -23,12 +24,7 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// Token buckets, one for each API key and user.
 pub(in crate::http) struct RateLimiter {
     rate: RateLimit,
-    buckets: Cache<(u32, Box<str>), Arc<Mutex<Bucket>>>,
-}
-
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
+    buckets: Cache<(u32, Box<str>), Arc<Mutex<TokenBucket>>>,
 }
 
 /// What the bucket holds after a request; goes into the reply's headers.
@@ -54,29 +50,23 @@ impl RateLimiter {
 
     /// Takes a token for `user` of `key` at `now`.
     pub(in crate::http) fn take(&self, key: u32, user: &str, now: Instant) -> Allowance {
-        let RateLimit { rps, burst } = self.rate;
-        let full = f64::from(burst);
-        let new = || Arc::new(Mutex::new(Bucket { tokens: full, filled: now }));
+        let (RateLimit { rps, burst }, now) = (self.rate, now.into_std());
+        let new = || Arc::new(Mutex::new(TokenBucket::new(rps, burst, now)));
         let bucket = self.buckets.get_with((key, user.into()), new);
         let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.tokens = (bucket.tokens + passed * rps).min(full);
-        bucket.filled = now.max(bucket.filled);
-        let allowed = bucket.tokens >= 1.0;
-        if allowed {
-            bucket.tokens -= 1.0;
-        }
+        let taken = bucket.take(now, Duration::ZERO);
         Allowance {
             limit: burst,
-            remaining: bucket.tokens as u32,
-            reset_s: seconds((full - bucket.tokens) / rps),
-            retry_after_s: (!allowed).then(|| seconds((1.0 - bucket.tokens) / rps).max(1)),
+            remaining: bucket.tokens(now),
+            reset_s: whole_seconds(bucket.full_in(now)),
+            retry_after_s: taken.err().map(whole_seconds),
         }
     }
 }
 
-fn seconds(value: f64) -> u64 {
-    value.ceil() as u64
+/// Seconds, the last one begun counting as whole.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 impl Allowance {
