@@ -36,7 +36,7 @@ fn check_kms(loaded: Loaded, wrapped_keys: Option<&Path>, as_json: bool) -> Resu
         return checked.map(|_| ());
     }
     if let Err(Failure::Check(error)) = &checked {
-        error.to_lines().iter().try_for_each(|line| print(line))?;
+        error.unopened().iter().try_for_each(|key| print(&key.to_string()))?;
     }
     print(&checked?.to_text())
 }

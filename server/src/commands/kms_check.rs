@@ -48,12 +48,21 @@ pub(super) enum CheckError {
         provider: ProviderKind,
         /// How many were tried.
         total: usize,
-        /// Which did not open, and why; not empty.
-        failed: Vec<(u32, EpochError)>,
+        /// Which did not open; not empty.
+        failed: Vec<Unopened>,
     },
     /// Threads could not be started.
     #[error(transparent)]
     Runtime(#[from] StartupError),
+}
+
+/// An epoch key that the KMS does not open.
+#[derive(Debug, thiserror::Error)]
+#[error("epoch {epoch}: {message}")]
+pub(super) struct Unopened {
+    epoch: u32,
+    code: &'static str,
+    message: String,
 }
 
 /// Has the KMS wrap and unwrap a random key, and open the wrapped keys of a store if there are some.
@@ -66,6 +75,7 @@ pub(super) fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) 
         if let Some(wrapped) = wrapped {
             let (total, failed) = (wrapped.epochs.len(), wrapped.open_with(&kms).await);
             if !failed.is_empty() {
+                let failed = failed.iter().map(|(epoch, error)| Unopened::new(*epoch, error)).collect();
                 return Err(CheckError::Unopened { provider, total, failed });
             }
         }
@@ -73,7 +83,7 @@ pub(super) fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) 
     })
 }
 
-/// Reads a file that holds what `GET /admin/encryption/wrapped-keys` answered.
+/// Reads a file that holds the response of `GET /admin/encryption/wrapped-keys`.
 pub(super) fn read_wrapped_keys(path: &Path) -> Result<WrappedKeys, kms::Error> {
     let unusable = |why: String| {
         let from = "want the answer of GET /admin/encryption/wrapped-keys";
@@ -107,55 +117,45 @@ impl Checked {
 impl CheckError {
     /// For machines.
     pub(super) fn to_report(&self) -> Value {
-        let (provider, code) = match self {
-            Self::Kms { provider, source } => (Some(*provider), source.code()),
+        match self {
+            Self::Kms { provider, source } => report_of_failure(Some(*provider), source.code(), &source.to_string()),
+            Self::Runtime(_) => report_of_failure(None, "settings", &with_causes(self)),
             Self::Unopened { provider, failed, .. } => {
-                (Some(*provider), failed.first().map_or("invalid", |(_, error)| code(error)))
+                let first = failed.first().map(|first| format!("; {first}")).unwrap_or_default();
+                let code = failed.first().map_or("invalid", |first| first.code);
+                let mut report = report_of_failure(Some(*provider), code, &format!("{self}{first}"));
+                report["failed"] = failed.iter().map(Unopened::to_report).collect();
+                report
             }
-            Self::Runtime(_) => (None, "settings"),
-        };
-        let message = match self {
-            Self::Kms { source, .. } => source.to_string(),
-            Self::Unopened { failed: keys, .. } => {
-                let first = keys.first().map(|(epoch, error)| format!("; epoch {epoch}: {}", message_of(error)));
-                format!("{self}{}", first.unwrap_or_default())
-            }
-            Self::Runtime(_) => with_causes(self),
-        };
-        let mut report = report_of_failure(provider, code, &message);
-        if let Self::Unopened { failed, .. } = self {
-            let failed = failed.iter();
-            let failed =
-                failed.map(|(epoch, error)| json!({ "epoch": epoch.to_string(), "message": message_of(error) }));
-            report["failed"] = failed.collect();
         }
-        report
     }
 
-    /// Each key that did not open, for people.
-    pub(super) fn to_lines(&self) -> Vec<String> {
-        let Self::Unopened { failed, .. } = self else { return Vec::new() };
-        failed.iter().map(|(epoch, error)| format!("epoch {epoch}: {}", message_of(error))).collect()
+    /// Each key that did not open.
+    pub(super) fn unopened(&self) -> &[Unopened] {
+        match self {
+            Self::Unopened { failed, .. } => failed,
+            Self::Kms { .. } | Self::Runtime(_) => &[],
+        }
     }
 }
 
-/// What is reported if the settings did not even name a KMS, too.
+impl Unopened {
+    fn new(epoch: u32, error: &EpochError) -> Self {
+        let (code, message) = match error {
+            EpochError::Kms { error, .. } => (error.code(), error.to_string()),
+            EpochError::OtherProvider { .. } => ("wrong_key", with_causes(error)),
+            EpochError::NotCommitted { .. } | EpochError::Store(_) => ("invalid", with_causes(error)),
+        };
+        Self { epoch, code, message }
+    }
+
+    fn to_report(&self) -> Value {
+        json!({ "epoch": self.epoch.to_string(), "message": self.message })
+    }
+}
+
+/// The report of a check that failed, also for settings that do not name a KMS.
 pub(super) fn report_of_failure(provider: Option<ProviderKind>, code: &str, message: &str) -> Value {
     let provider = provider.map(ProviderKind::as_str);
     json!({ "ok": false, "provider": provider, "error": { "code": code, "message": message } })
-}
-
-fn code(error: &EpochError) -> &'static str {
-    match error {
-        EpochError::Kms { error, .. } => error.code(),
-        EpochError::OtherProvider { .. } => "wrong_key",
-        EpochError::NotCommitted { .. } | EpochError::Store(_) => "invalid",
-    }
-}
-
-fn message_of(error: &EpochError) -> String {
-    match error {
-        EpochError::Kms { error, .. } => error.to_string(),
-        other => with_causes(other),
-    }
 }
