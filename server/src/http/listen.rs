@@ -8,9 +8,11 @@
 //!
 //! Errors of the HTTP framing itself (400, 414, 431) are answered by hyper and have no body.
 
+mod bind;
+
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -22,14 +24,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::{Counter, Gauge};
-use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::Service as _;
 
 use super::activity::{Activity, Phase, Watched};
+
+pub use bind::bind;
 
 /// The most bytes that request line and headers may have.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
@@ -84,31 +87,6 @@ impl Metrics {
             replies_late: metrics::counter!("progressdb_http_reply_timeouts_total", "listener" => listener),
         }
     }
-}
-
-/// Listens on `address`. All interfaces of IPv6 are those of IPv4 too, and on a kernel without IPv6 those of IPv4 alone.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match bind_queue(address) {
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&error) => {
-            bind_queue((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        bound => bound,
-    }
-}
-
-/// With the longest queue of connections not yet accepted that the system allows (`somaxconn`): a burst of clients, or
-/// all of them after a restart, waits there for its turn.
-fn bind_queue(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // What a former process left in TIME_WAIT must not keep the next one from its port.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    // The system lowers it to what it allows.
-    socket.listen(i32::MAX.unsigned_abs())
-}
-
-fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 /// Serves `router` on `listener` until `stop` becomes true or its sender is gone.
