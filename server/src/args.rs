@@ -22,18 +22,18 @@ pub struct Args {
     /// Accept tmpfs, NFS and other file systems that may lose acknowledged writes
     #[arg(long, global = true)]
     pub allow_volatile_fs: bool,
-    /// Believe the machine's clock at this start, however far ahead it is
+    /// Trust the machine's clock at this start, however far ahead it is
     #[arg(long, global = true)]
     pub accept_clock: bool,
-    /// What to do; serving if nothing is named.
+    /// The command; `serve` if there is none.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Run the server; also without this word
+    /// Run the server; this is the default
     Serve {
         /// Try this version on a copy of the data: no retention, sealing, compaction or new keys
         #[arg(long)]
@@ -53,7 +53,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Deal with the KMS that wraps the keys
+    /// Check the KMS, open every wrapped key, or move the keys to another KMS
     Kms {
         /// What to do with it.
         #[command(subcommand)]
@@ -69,19 +69,19 @@ pub enum Command {
         /// As JSON on one line
         #[arg(long)]
         json: bool,
-        /// Write it to this file as well, as JSON: a new one is made whole or not at all, one that is there is overwritten
+        /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
         /// Write the digest of each thread to this file, one line a thread
         #[arg(long, value_name = "FILE")]
         threads: Option<PathBuf>,
     },
-    /// Say what a stopped store holds
+    /// Report what a stopped store holds
     Inspect {
         /// As JSON on one line
         #[arg(long)]
         json: bool,
-        /// Write it to this file as well, as JSON: a new one is made whole or not at all, one that is there is overwritten
+        /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -90,12 +90,12 @@ pub enum Command {
 /// What to do with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
-    /// Judge the configuration without starting anything: exit code 0 or 78
+    /// Check the configuration without starting anything: exit code 0 or 78
     Check {
         /// As JSON
         #[arg(long)]
         json: bool,
-        /// The file to judge in place of the one that would be found
+        /// The file to check instead of the one that would be found
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
@@ -118,7 +118,7 @@ pub enum KmsCommand {
     },
     /// Wrap a random key and unwrap it again, without touching a store: exit code 0, 1 or 78
     Check {
-        /// Also open every key in this file: the answer of `GET /admin/encryption/wrapped-keys`
+        /// Also open every key in this file: the response of `GET /admin/encryption/wrapped-keys`
         #[arg(long, value_name = "FILE")]
         wrapped_keys: Option<PathBuf>,
         /// As JSON on one line
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_to_judge_goes_before_the_configured_one() {
+    fn the_file_to_check_goes_before_the_configured_one() {
         let flags = parse("progressdb --config a.yaml config check --file b.yaml").flags();
         assert_eq!(flags.config, Some("b.yaml".into()));
         let flags = parse("progressdb config check --config a.yaml").flags();

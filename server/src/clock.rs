@@ -1,9 +1,9 @@
-//! Where time enters: Unix nanoseconds that never repeat and never go back within a process, behind a guard.
+//! The clock: Unix nanoseconds that never repeat and never go back within a process, behind a guard.
 //!
-//! One timestamp from a wild clock would stand above all later ones for ever, and one look at it could remove what is to
-//! be kept. So a step of the machine's clock is judged before anything follows it: [`guard`] says how. While a step is
+//! One timestamp far in the future would stay above all later ones for ever, and by such a clock retention would remove
+//! what must be kept. So a step of the machine's clock is checked before it is followed: see [`guard`]. While a step is
 //! held, [`Clock::next`] refuses, [`Clock::now`] goes on with the time since the machine started, and nothing is
-//! removed. Whatever dates asks [`Clock::next`] or [`Clock::now`], whatever expires or removes [`Clock::is_over`].
+//! removed. Timestamps come from [`Clock::next`] or [`Clock::now`]; expiry and removal use [`Clock::is_over`].
 
 mod guard;
 #[cfg(test)]
@@ -22,7 +22,7 @@ pub use guard::{Held, Why};
 /// When this program was built, in Unix nanoseconds: no clock that is right shows an earlier time.
 pub const BUILT: u64 = seconds(env!("PROGRESSDB_BUILT")) * 1_000_000_000;
 
-/// A source of unique, growing timestamps, and the judge of age.
+/// A source of unique, growing timestamps; decides what is old enough to expire.
 #[derive(Debug)]
 pub struct Clock {
     source: Source,
@@ -37,10 +37,10 @@ enum Source {
     Manual(std::sync::Arc<Manual>),
 }
 
-/// How the clock stands.
+/// The state of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The time that is believed, in Unix nanoseconds.
+    /// The trusted time, in Unix nanoseconds.
     pub now: u64,
     /// The time that removals go by.
     pub removals: u64,
@@ -48,17 +48,17 @@ pub struct State {
     pub machine: u64,
     /// The step that is not followed, if there is one.
     pub held: Option<Held>,
-    /// The machine shows a time that cannot be, so time goes on without it.
+    /// The machine shows an impossible time, so time goes on without it.
     pub impossible: bool,
-    /// How long until removals follow a step that dates follow already.
+    /// How long until removals follow a step that timestamps follow already.
     pub settling: Option<Duration>,
-    /// Whoever keeps the machine's clock right says that it is.
+    /// The machine's time service says that its clock is synchronised.
     pub synchronised: bool,
 }
 
 impl Clock {
-    /// The machine's clock. `highest` is the highest timestamp ever used in the store, 0 if there is none; `max_jump` how
-    /// far a step may lead ahead that nobody confirmed.
+    /// The machine's clock. `highest` is the highest timestamp ever used in the store, 0 if there is none; `max_jump`
+    /// how far ahead an unconfirmed step may lead.
     pub fn system(highest: u64, max_jump: Duration) -> Self {
         Self::new(Source::Machine, highest, max_jump, BUILT)
     }
@@ -103,19 +103,19 @@ impl Clock {
         Ok(now.max(previous + 1))
     }
 
-    /// Whether what is dated `dated` is older than `kept`: the one question of all that expires or is removed.
+    /// Whether something of the time `dated` is older than `kept`. Everything that expires or is removed uses this.
     pub fn is_over(&self, dated: u64, kept: Duration) -> bool {
         let (guard, reading) = self.observe();
         guard.is_over(dated, kept, reading.boot)
     }
 
-    /// The time that removals go by: it follows a step later than dates do.
+    /// The time that removals go by: it follows a step later than timestamps do.
     pub fn settled(&self) -> u64 {
         let (guard, reading) = self.observe();
         guard.settled_time(reading.boot)
     }
 
-    /// How the clock stands.
+    /// The state of the clock.
     pub fn state(&self) -> State {
         let (guard, reading) = self.observe();
         State {
@@ -129,7 +129,7 @@ impl Clock {
         }
     }
 
-    /// Believes what the machine shows. False if that is nothing that a clock can show.
+    /// Trusts what the machine shows. False if that is an impossible time.
     pub fn accept(&self) -> bool {
         let (mut guard, reading) = self.observe();
         let event = guard.accept(reading);
@@ -141,7 +141,7 @@ impl Clock {
         self.highest.load(Ordering::Relaxed)
     }
 
-    /// Shows the guard what both clocks show now.
+    /// Gives the guard a reading of both clocks.
     fn observe(&self) -> (MutexGuard<'_, Guard>, Reading) {
         // The guard is consistent between any two statements, so a panic elsewhere does not spoil it.
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,7 +153,7 @@ impl Clock {
     }
 }
 
-/// Logs and counts what became of a step.
+/// Logs and counts the outcome of a step.
 fn report(event: Event) {
     let seconds = |by: i128| i64::try_from(by / 1_000_000_000).unwrap_or(i64::MAX);
     let outcome = match event {
@@ -180,7 +180,7 @@ fn report(event: Event) {
         Event::Impossible => {
             tracing::error!(
                 event = "clock.impossible",
-                "the machine's clock shows a time that cannot be: time goes on without it until it is set"
+                "the machine's clock shows an impossible time: time goes on without it until it is set"
             );
             "impossible"
         }
@@ -197,7 +197,7 @@ impl Source {
         }
     }
 
-    /// Whether this very wall clock was compared with others.
+    /// Whether this wall clock was compared with a time server.
     fn is_synchronised(&self, reading: Reading) -> bool {
         match self {
             Self::Machine => was_synchronised(SYNCHRONISED, reading.wall),
@@ -229,12 +229,12 @@ fn boot_ns() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// What systemd-timesyncd renews each time that it has compared the clock with a server's. The kernel's own flag is
-/// behind a system call that no library makes safely.
+/// systemd-timesyncd renews this file each time that it has compared the clock with a server's. The kernel's own flag
+/// is behind a system call that no library makes safely.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
-/// Whether the file was renewed within the longest time between two comparisons, by this clock: one that was set since
-/// by somebody else is as far from its date.
+/// Whether the file was renewed within the longest time between two comparisons, by this clock: if the clock was set
+/// since, its distance from the file's date shows it.
 fn was_synchronised(file: &str, wall: u64) -> bool {
     const LONGEST_NS: u64 = 3_600_000_000_000;
     let renewed = std::fs::metadata(file).and_then(|file| file.modified());

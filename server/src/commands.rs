@@ -1,8 +1,8 @@
 //! The commands: one file each, parsed arguments in, text on standard output and an exit code out.
 //!
-//! [`main`] is the whole program but for the allocator and the formats that it knows. A command loads the configuration
-//! with the source of each value, prints its warnings, does its work, and prints its result; what it was refused is a
-//! [`Failure`], which is one line of the log and lines on standard error.
+//! [`main`] is the whole program, except for the allocator and the store formats, which the binary chooses. A command
+//! loads the configuration, prints its warnings, does its work and prints the result. A [`Failure`] is logged as one
+//! line and printed to standard error, one line for each problem.
 
 mod config;
 mod decrypt;
@@ -29,10 +29,10 @@ use crate::{http, telemetry};
 
 use self::failure::Failure;
 
-/// How long the last lines of the log wait for their reader at the end.
+/// How long the exit waits until the last log lines are written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the command that the command line names, as a binary that knows these formats.
+/// Runs the command of the command line, for a binary that knows these formats.
 pub fn main(formats: &Formats) -> ExitCode {
     let _flush = telemetry::FlushAtEnd(FLUSH_TIMEOUT);
     let args = Args::parse();
@@ -64,13 +64,13 @@ fn sources(args: &Args) -> Sources {
     Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() }
 }
 
-/// What every command on a database that nobody serves begins with: a log, and the warnings of the configuration.
+/// Begins a command on a stopped database: sets up the log and prints the configuration's warnings.
 fn begin_offline(loaded: &Loaded) {
     telemetry::install_logs(&loaded.log);
     print_warnings(&loaded.warnings);
 }
 
-/// A reader that has seen enough and left, such as `head`, is no failure.
+/// A reader that closes the pipe early, such as `head`, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! What the server was told to do: one checked [`Config`] from defaults, a YAML file, the environment and flags.
+//! The configuration: one checked [`Config`] from defaults, a YAML file, the environment and flags.
 //!
 //! Later sources win: defaults < YAML < environment (`.env` below the real one) < flags. `settings.rs` is the one table
 //! of what exists; loading, checking, `progressdb config` and `docs/configuration.md` all follow from it.
@@ -49,17 +49,17 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served without a key, if anywhere.
     pub management: Option<SocketAddr>,
-    /// No keys are configured, and the address is a loopback one or was given by a flag: `serve` makes keys of its own.
+    /// No keys are configured, and the address is a loopback one or was given by a flag: `serve` generates keys.
     pub development: bool,
-    /// A version is tried on a copy of the data: no job runs and no key is made. A flag of `serve` sets it.
+    /// Rehearsal on a copy of the data: no background job runs and no key is made. Set by a flag of `serve`.
     pub rehearsal: bool,
     /// The largest request body.
     pub max_payload_bytes: usize,
     /// Connections beyond this wait until others close; the limit of open files may allow fewer.
     pub max_connections: usize,
-    /// Request bodies that are held in memory at one time, all together.
+    /// Request bodies in memory at one time, all together.
     pub max_body_memory_bytes: usize,
-    /// Replies that clients have not taken yet, all together.
+    /// Responses that clients have not received yet, all together.
     pub max_reply_memory_bytes: usize,
     /// Origins that browsers may call from; `*` allows all, none means no CORS.
     pub cors_allowed_origins: Vec<String>,
@@ -69,7 +69,7 @@ pub struct Config {
     pub ip_whitelist: Vec<IpAddr>,
     /// API keys by role, and signing keys.
     pub keys: ApiKeys,
-    /// Where those of files come from, to be read again.
+    /// The key files, which are read again when they change.
     pub key_files: KeyFiles,
     /// How a stop proceeds.
     pub drain: Drain,
@@ -88,7 +88,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the API needs of it.
+    /// The part that the API needs.
     pub fn http(&self) -> http::Settings {
         http::Settings {
             keys: self.keys.clone(),
@@ -103,7 +103,7 @@ impl Config {
         }
     }
 
-    /// What the listener called `name` needs of it, which takes this many connections at one time.
+    /// The settings of the listener `name`, which serves at most this many connections at one time.
     pub fn listener(&self, name: &'static str, max_connections: usize) -> listen::Settings {
         listen::Settings {
             name,
@@ -132,7 +132,7 @@ pub struct Timeouts {
     pub header: Duration,
     /// For the whole body.
     pub body: Duration,
-    /// For the whole reply.
+    /// For the whole response.
     pub reply: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
@@ -149,7 +149,7 @@ pub struct Storage {
     pub allow_volatile_fs: bool,
     /// How far the clock may step ahead before somebody has to confirm it.
     pub max_clock_jump: Duration,
-    /// Believe the clock at the start, whatever it shows; the command line alone says so.
+    /// Trust the clock at the start, whatever it shows; set by the command line only.
     pub accept_clock: bool,
 }
 
@@ -171,19 +171,19 @@ pub struct Retention {
 pub struct Encryption {
     /// What is written is sealed; only with a KMS.
     pub enabled: bool,
-    /// The KMS, if the settings say all that its provider needs.
+    /// The KMS, if its settings are complete.
     pub kms: Option<kms::Settings>,
-    /// What they do not say otherwise.
+    /// What is missing, if they are not.
     pub missing: Vec<Problem>,
     /// The age at which an epoch key is followed by a new one.
     pub epoch_age: Duration,
-    /// Keys of threads that memory holds.
+    /// Data keys kept in memory.
     pub key_cache: usize,
     /// Keys a second that are wrapped anew in the background.
     pub rewrap_rate: u32,
     /// How long logs and backups may still hold a key that was erased.
     pub erasure_horizon: Duration,
-    /// How often the KMS is probed while it answers.
+    /// How often the KMS is probed while it works.
     pub probe_interval: Duration,
     /// How often while it does not.
     pub probe_interval_failing: Duration,
@@ -216,21 +216,21 @@ impl Problem {
     }
 }
 
-/// Something that is odd but does not stop the server.
+/// A problem that does not stop the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// The full name of the setting or variable.
     pub key: String,
     /// The file, variable or flag that it came from.
     pub source: String,
-    /// What is odd about it, naming the key.
+    /// The text, naming the key.
     pub message: String,
-    /// A setting of an earlier release that means nothing here: worth a line, not an alarm.
+    /// A setting of an earlier release that has no effect: logged as information.
     #[serde(skip)]
     pub no_effect: bool,
 }
 
-/// Logs what is odd. Settings without effect share one line, if there are any: a file of Go 0.2 has dozens.
+/// Logs the warnings. Settings without effect share one line, because a file of Go 0.2 has dozens.
 pub fn log_warnings(warnings: &[Warning]) {
     let (odd, no_effect) = sort_warnings(warnings);
     for warning in odd {
@@ -241,7 +241,7 @@ pub fn log_warnings(warnings: &[Warning]) {
     }
 }
 
-/// What is odd, and the names of the settings without effect, if there are any.
+/// The other warnings, and the names of the settings without effect, if there are any.
 pub fn sort_warnings(warnings: &[Warning]) -> (Vec<&Warning>, Option<String>) {
     let (no_effect, odd): (Vec<_>, Vec<_>) = warnings.iter().partition(|warning| warning.no_effect);
     let keys: Vec<_> = no_effect.iter().map(|warning| warning.key.as_str()).collect();
@@ -253,12 +253,12 @@ pub fn sort_warnings(warnings: &[Warning]) -> (Vec<&Warning>, Option<String>) {
 #[error("{}", .0.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n"))]
 pub struct Error(pub Vec<Problem>);
 
-/// What became of the sources: the configuration or why there is none, and what was odd on the way.
+/// What loading gave: the configuration or why it is refused, and the warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration, if nothing is wrong with it.
     pub config: Result<Config, Error>,
-    /// What was odd; also present when the configuration is refused.
+    /// Also present when the configuration is refused.
     pub warnings: Vec<Warning>,
     /// How to log, known even when the rest is refused.
     pub log: Log,
@@ -266,7 +266,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The configuration, and what reads the same `sources` again while a server runs with it.
+    /// The configuration, and the handle by which a running server reads the same `sources` again.
     pub fn into_running(self, sources: Sources) -> Result<(Config, Running), Error> {
         let config = self.config?;
         let running = Running::new(sources, self.effective, &config);
@@ -290,8 +290,8 @@ pub fn load(sources: &Sources) -> Loaded {
     check::check(sources::merge(sources), &sources.environment)
 }
 
-/// The configuration by which a KMS is checked. If `--config` names a file that names a KMS, that one is meant, whatever
-/// the environment says of the present one; a warning names what is not applied.
+/// Loads the configuration for a check of the KMS. If `--config` names a file that names a KMS, that KMS is checked and
+/// the KMS settings of the environment are not applied; a warning names each of them.
 pub fn load_for_kms_check(sources: &Sources) -> Loaded {
     let all = load(sources);
     let Some(file) = &sources.flags.config else { return all };
@@ -314,7 +314,7 @@ pub fn load_for_kms_check(sources: &Sources) -> Loaded {
     of_file
 }
 
-/// Settings of how a KMS is asked, not of which one.
+/// Settings of how a KMS is called, not of which one it is.
 const KMS_PACE: [&str; 5] = [
     "encryption.kms.timeout",
     "encryption.kms.grace",

@@ -7,7 +7,7 @@
 //!        └ value   AES-256-GCM, random nonce, bound to its place        seal
 //! ```
 //!
-//! This module knows no storage: it never sees a key of the store but as bytes that a value is bound to.
+//! This module knows no storage: the key of a row is nothing to it but bytes that a value is bound to.
 
 pub mod keyring;
 pub mod kms;
@@ -18,17 +18,17 @@ use zeroize::Zeroizing;
 /// The bytes of a key; wiped when dropped.
 pub type KeyBytes = Zeroizing<[u8; 32]>;
 
-/// What a database needs to encrypt: who wraps its epoch keys, and the keys in memory.
+/// What a database encrypts with: the KMS that wraps its epoch keys, and the keys in memory.
 #[derive(Debug)]
 pub struct Crypt {
-    /// Who wraps epoch keys.
+    /// The KMS that wraps epoch keys.
     pub kms: kms::Kms,
     /// The keys in memory.
     pub keyring: keyring::Keyring,
 }
 
 impl Crypt {
-    /// Without keys yet; it will hold this many data keys.
+    /// Without keys yet; it will hold at most this many data keys.
     pub fn new(kms: kms::Kms, data_keys: usize) -> Self {
         Self { kms, keyring: keyring::Keyring::new(data_keys) }
     }

@@ -1,9 +1,9 @@
-//! Store formats: what a binary reads, writes, and can bring from one to the next; and whose store it is.
+//! Store formats: which ones a binary reads and writes, and how it migrates; and the identity of a store.
 //!
-//! A store states its format in a row that every version reads. A binary states in a [`Formats`] which of them it knows;
-//! that is one value, made in `main` and passed down, so that a test can build the next version from this library.
-//! Rows are written in the format of the store that they go to, never in the newest that the binary knows: an older
-//! binary can then go back to a store that a newer one has served, until somebody raises the store's format.
+//! The format of a store is in a row that every version reads. Which formats a binary knows is one value, [`Formats`],
+//! made in `main` and passed down, so that a test can build the next version from this library. Rows are written in the
+//! format of the store that they go to, never in the newest that the binary knows: an older binary can then go back to
+//! a store that a newer one has served, until the store's format is raised by command.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ pub struct Formats {
     pub reads: [u32; 2],
     /// The format of a store that it creates.
     pub writes: u32,
-    /// How it brings a store from one format to the next.
+    /// How it migrates a store from one format to the next.
     pub migrations: &'static [Migration],
 }
 
@@ -37,7 +37,7 @@ pub struct Migration {
 pub enum MigrationTime {
     /// When a server starts: an older binary reads the store after it.
     Start,
-    /// When somebody asks for it: an older binary does not read the store any more.
+    /// On command: an older binary does not read the store any more.
     Finalize,
 }
 

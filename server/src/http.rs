@@ -56,7 +56,7 @@ pub use wrapped_keys::parse_wrapped_keys;
 
 /// What all requests share; a cheap clone.
 ///
-/// Starts without a database, so that health can be asked while it opens. Install the metrics recorder first.
+/// Starts without a database, so that health can be probed while it opens. Install the metrics recorder first.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
@@ -101,7 +101,7 @@ impl App {
         let _ = self.0.open.set(Open { db, engine });
     }
 
-    /// The store is there, but the KMS does not give its keys.
+    /// The store is open, but the KMS does not open its keys.
     pub fn await_kms(&self) {
         self.0.awaits_kms.store(true, Ordering::Relaxed);
     }
@@ -120,12 +120,12 @@ impl App {
         self.0.open.get().map(|open| open.engine)
     }
 
-    /// What is not done yet while there is no database.
+    /// Why there is no database yet.
     fn opening(&self) -> &'static str {
         if self.0.awaits_kms.load(Ordering::Relaxed) { "waiting for the KMS" } else { "opening" }
     }
 
-    /// A version is tried on a copy.
+    /// The server is a rehearsal on a copy of the data.
     fn is_rehearsal(&self) -> bool {
         self.0.rehearsal
     }
@@ -134,7 +134,7 @@ impl App {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// The keys, to be replaced by whoever has others. It knows no database, so it may outlive one.
+    /// The handle by which the keys are replaced. It holds no database, so it may outlive one.
     pub fn keys_in_force(&self) -> KeysInForce {
         self.0.auth.clone()
     }

@@ -1,11 +1,11 @@
-//! The catalogue of keys: which rows there are, in which partition, and how their names become bytes.
+//! The catalogue of keys: which rows there are, in which partition, and how their keys become bytes.
 //!
 //! A key is a partition followed by a clustering; both are drawn here and nowhere else. Numbers are big-endian and of
 //! fixed width, so byte order is the order of the numbers. A kind byte never changes its meaning, and one that is
 //! retired or reserved is never given to something else.
 //!
 //! ```text
-//! T thread_ts   00                          head: what every commit to the thread expects
+//! T thread_ts   00                          head: the precondition of every commit to the thread
 //!               01 user                     participant
 //!               02 user                     (reserved) read marker
 //!               03 hash                     idempotency record of a write to the thread
@@ -21,7 +21,7 @@
 //!               01 thread_ts                membership, in order of creation
 //!               02 updated_ts thread_ts     membership, in order of activity
 //!               03 hash                     idempotency record of a thread creation
-//!               04 thread_ts                ever wrote here
+//!               04 thread_ts                has written to this thread
 //!               05 generation               wrapped data key
 //!               06                          profile: the user's id as text
 //!               07                          counter: values sealed with the user's keys
@@ -32,7 +32,7 @@
 //!               01 counter shard            counters of the whole store
 //!               02                          highest time ever used
 //!               03                          store secret
-//!               04                          how far the sealing job has come
+//!               04                          progress of the sealing job
 //!               05                          erasures that wait for a compaction
 //! A D                                       (reserved) archive, activity still to be moved
 //! ```
@@ -116,7 +116,7 @@ pub enum ThreadRow {
     Participant(Hash16),
     /// Reserved: how far a user has read.
     ReadMarker(Hash16),
-    /// The answer to a write that carried an idempotency key.
+    /// The result of a write that carried an idempotency key.
     Idempotency(Hash16),
     /// Title, slug, metadata, author.
     Object,
@@ -128,7 +128,7 @@ pub enum ThreadRow {
     Version(MessageId, u64),
     /// Reserved: a reaction of a user to a message.
     Reaction(MessageId, Hash16, Hash16),
-    /// Reserved: a message and one that answers it.
+    /// Reserved: a message and a reply to it.
     Reply(MessageId, MessageId),
     /// A deleted message.
     Deleted(MessageId),
@@ -150,9 +150,9 @@ pub enum UserRow {
         /// The thread.
         thread: ThreadId,
     },
-    /// The answer to a thread creation that carried an idempotency key.
+    /// The result of a thread creation that carried an idempotency key.
     Idempotency(Hash16),
-    /// The user wrote to this thread, if only once.
+    /// The user has written to this thread.
     Wrote(ThreadId),
     /// A wrapped data key of this generation.
     DataKey(u32),
@@ -192,7 +192,7 @@ pub enum StoreRow {
     HighestTime,
     /// The secret under which ids are hashed.
     Secret,
-    /// How far the sealing job has come.
+    /// Progress of the sealing job.
     Sealing,
     /// Erasures that wait for a compaction.
     Erasures,
@@ -256,7 +256,7 @@ impl Key {
                 ThreadRow::Participant(_) | ThreadRow::Idempotency(_) | ThreadRow::Object => true,
                 ThreadRow::Message(_) | ThreadRow::Version(..) | ThreadRow::Deleted(_) => true,
                 ThreadRow::Head | ThreadRow::DataKey(_) => false,
-                // Only the version that writes them knows; see `is_reserved`.
+                // Only the version that writes them knows whether they are; see `is_reserved`.
                 ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
                     false
                 }

@@ -18,7 +18,7 @@ pub use keys::{Commitment, ProviderKind, UnknownProvider, Wrapped, WrappedKey};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Box<str>);
 
-/// Why a text is no user id.
+/// Why a text is not a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUserId {
     /// Nothing but white space, or nothing at all.
@@ -126,7 +126,7 @@ impl fmt::Display for MessageKey {
     }
 }
 
-/// Why a text is no key. `Display` is the error text that clients see.
+/// Why a text is not a key. `Display` is the error text that clients see.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// Not a thread key.
@@ -206,14 +206,14 @@ impl FromStr for MessageKey {
     }
 }
 
-/// What a client may say about a thread: everything else is the server's.
+/// What a client sets in a thread; the server sets everything else.
 #[derive(Clone, Debug)]
 pub struct ThreadContent {
     /// Never empty.
     pub title: String,
     /// A short name for addresses, as the client sent it.
     pub slug: Option<String>,
-    /// Any JSON, kept to the letter.
+    /// Any JSON, kept verbatim.
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -236,16 +236,16 @@ pub struct Thread {
     pub revision: u64,
 }
 
-/// What a client may say in a message.
+/// What a client sets in a message.
 #[derive(Clone, Debug)]
 pub struct MessageContent {
-    /// Any JSON but `null`, kept to the letter.
+    /// Any JSON but `null`, kept verbatim.
     pub body: Box<RawValue>,
     /// The speaker's role, such as `user` or `assistant`.
     pub role: Option<String>,
-    /// The message of the same thread that this one answers.
+    /// The message of the same thread that this one replies to.
     pub reply_to: Option<MessageId>,
-    /// Any JSON, kept to the letter.
+    /// Any JSON, kept verbatim.
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -262,7 +262,7 @@ pub struct Message {
     pub author: UserId,
     /// Unix nanoseconds of the last edit; the creation time before the first.
     pub updated_ts: u64,
-    /// 1 when created, one more with every edit: the `ETag`.
+    /// 1 when created, grows by one with every edit: the `ETag`.
     pub revision: u64,
 }
 
@@ -294,9 +294,9 @@ pub enum ThreadOrder {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// There is something in front of the first item.
+    /// There are items before the first one.
     pub has_before: bool,
-    /// There is something behind the last item.
+    /// There are items after the last one.
     pub has_after: bool,
     /// Live items on all pages together.
     pub total: u64,

@@ -1,8 +1,8 @@
-//! Connections that the server opens itself: to a KMS, to AWS, to a collector of traces. All take the same proxies, and a
-//! request that is made for a traced one names its trace.
+//! Connections that the server opens itself: to a KMS, to AWS, to a collector of traces. All use the same proxies, and
+//! a request that belongs to a trace carries the trace's headers.
 //!
-//! Which proxies there are, the configuration reads from the usual variables. Loopback and the addresses at which a
-//! cloud gives a machine its identity are always reached directly: what answers there is meant for this machine alone.
+//! The configuration reads the proxies from the usual variables. Loopback and the metadata addresses of clouds are
+//! always reached directly: they are about this machine alone.
 
 use std::fmt;
 
@@ -30,14 +30,14 @@ impl Proxies {
     /// Proxies for `http` and `https` addresses, each an http(s) URL that may hold a name and a password, and what is
     /// reached directly: hosts and their subdomains, IP addresses, networks as `10.0.0.0/8`, or `*`, comma separated.
     pub fn new(http: Option<String>, https: Option<String>, direct: &str) -> Self {
-        // `*.example.com` is how many write what others write as `.example.com`.
+        // `*.example.com` is a common spelling of `.example.com`.
         let direct = direct.split(',').map(str::trim).filter(|host| !host.is_empty());
         let direct = direct.map(|host| host.strip_prefix('*').filter(|rest| !rest.is_empty()).unwrap_or(host));
         let direct = direct.chain([ALWAYS_DIRECT]).collect::<Vec<_>>().join(",");
         Self { http, https, direct }
     }
 
-    /// For a client of `reqwest`, which else would read the environment by itself.
+    /// For a client of `reqwest`, which would otherwise read the environment itself.
     pub(crate) fn to_reqwest(&self) -> reqwest::Result<Vec<reqwest::Proxy>> {
         let direct = || NoProxy::from_string(&self.direct);
         let http = self.http.iter().map(|url| Ok(reqwest::Proxy::http(url)?.no_proxy(direct())));
@@ -45,7 +45,7 @@ impl Proxies {
         http.chain(https).collect()
     }
 
-    /// For the clients of AWS. They take one proxy: where there are two, that of the scheme of their own address.
+    /// For the clients of AWS. They take one proxy: of two, the one for the scheme of their own address.
     pub(crate) fn to_aws(&self, is_plain: bool) -> ProxyConfig {
         let (url, config): (_, fn(&str) -> _) = match (&self.http, &self.https) {
             (Some(http), Some(https)) if http == https => (Some(http), |url| ProxyConfig::all(url)),

@@ -1,10 +1,10 @@
-//! What lies behind each key: values as bytes.
+//! The value of each kind of row, and its encoding as bytes.
 //!
 //! Every value starts with a version byte: the store format that it was written in, which is that of the store at that
 //! time and not the newest that the binary knows. All layouts of formats that a release ever wrote are read; a store of
-//! another format is refused as a whole when it is opened. Counters and numbers, which engines
-//! change by themselves, and the rows that are read before anything else (format, secret, epoch keys) are the same in
-//! all formats. Numbers are big-endian; texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
+//! another format is refused as a whole when it is opened. Counters and numbers, which engines change, and the rows
+//! that are read before anything else (format, secret, epoch keys) are the same in all formats. Numbers are big-endian;
+//! texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
 //!
 //! ```text
 //! head          1 revision commit_id owner:16 updated last_message next_seq live deleted      0 stands for never
@@ -43,7 +43,7 @@ pub const EVERY_FORMAT: u32 = 1;
 #[error("damaged value")]
 pub struct Damaged;
 
-/// A value that lies behind a key.
+/// The value of a row.
 pub trait Row: Sized {
     /// As bytes, for a store of this format; see [`crate::format`].
     fn encode(&self, format: u32) -> Vec<u8>;
@@ -51,10 +51,10 @@ pub trait Row: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, Damaged>;
 }
 
-/// A thread's small, hot row: what every commit to the thread expects and replaces.
+/// A thread's small, often used row: every commit to the thread has it as its precondition and replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// One more with every commit to the thread.
+    /// Grows by one with every commit to the thread.
     pub revision: u64,
     /// Distinguishes two commits that claim the same revision.
     pub commit_id: u64,
@@ -81,7 +81,7 @@ pub struct Head {
 /// What a user wrote about a thread.
 #[derive(Clone, Debug)]
 pub struct ThreadObject {
-    /// One more with every change: the thread's `ETag`.
+    /// Grows by one with every change: the thread's `ETag`.
     pub revision: u64,
     /// The creator.
     pub author: UserId,
@@ -110,7 +110,7 @@ pub struct Participant {
 /// A message, live or in an earlier version.
 #[derive(Clone, Debug)]
 pub struct MessageRow {
-    /// 1 when created, one more with every edit: the message's `ETag`.
+    /// 1 when created, grows by one with every edit: the message's `ETag`.
     pub revision: u64,
     /// Unix nanoseconds when this revision was written.
     pub updated: u64,
@@ -129,7 +129,7 @@ pub struct DeletedMessage {
     pub message: MessageRow,
 }
 
-/// The answer to a write that carried an idempotency key.
+/// The result of a write that carried an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// SHA-256 of the request.
@@ -140,7 +140,7 @@ pub struct Idempotency {
     pub thread: ThreadId,
     /// The message written to, if it was one.
     pub message: Option<MessageId>,
-    /// The revision answered; 0 in the record of a creation if the thread was erased since.
+    /// The revision in the response; 0 in the record of a creation if the thread was erased since.
     pub revision: u64,
 }
 
@@ -181,7 +181,7 @@ pub struct Format {
     pub incarnation: Incarnation,
     /// Unix nanoseconds of the creation.
     pub created: u64,
-    /// Random, for good.
+    /// Random; never changes.
     pub database_id: [u8; 16],
 }
 
@@ -198,7 +198,7 @@ pub struct Number(pub u64);
 pub struct Secret {
     /// What ids are hashed under.
     pub bytes: [u8; 32],
-    /// Every private row is sealed: one that is plain was put there by somebody else.
+    /// Every private row is sealed, so a plain one was not written by this server.
     pub strict: bool,
 }
 
@@ -224,7 +224,7 @@ pub struct Erasures {
     pub plain: bool,
 }
 
-/// How far a job over the whole store has come.
+/// The progress of a job over the whole store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobProgress {
     /// The epoch that it works for.
@@ -255,7 +255,7 @@ pub struct Names(pub Vec<Hash16>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageName(pub MessageId);
 
-/// A row that says all by being there.
+/// A row without content: that it exists is all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present;
 

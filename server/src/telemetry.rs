@@ -1,8 +1,8 @@
 //! Logs, traces and metrics: what is installed once for the process, and how metrics become text.
 //!
-//! Logs go to stderr, one line an event, as text or JSON, those of a server through the buffers of `lines`. Traces go to a
-//! collector, if there is one. Metrics are kept in memory and rendered when somebody asks. The modules that do the work
-//! measure; `catalogue` says what there is.
+//! Logs go to stderr, one line an event, as text or JSON, those of a server through the buffers of `lines`. Traces go
+//! to a collector, if there is one. Metrics are kept in memory and rendered on request. The modules that do the work
+//! measure it; `catalogue` lists all metrics.
 
 mod catalogue;
 mod filter;
@@ -24,7 +24,7 @@ pub use self::{
 };
 use self::{lines::Destination, traces::Traces};
 
-/// What is logged.
+/// The settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least important level that is logged.
@@ -89,7 +89,8 @@ fn install(log: &Log, destination: Destination, traces: Option<&Traces>) {
     }
 }
 
-/// One line like every event: texts are escaped, a backtrace too, which is there if `RUST_BACKTRACE` asks for it.
+/// A panic is one line like every event: texts are escaped, also the backtrace, which is there if `RUST_BACKTRACE` is
+/// set.
 fn log_panic(info: &panic::PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let reason = info.payload_as_str().unwrap_or("unknown");
@@ -106,7 +107,7 @@ pub fn install_metrics() {
             .expect("the buckets are not empty")
             .build_recorder();
         let handle = recorder.handle();
-        // Another recorder is there only if a test brought one; then this one stays empty.
+        // Only a test installs another recorder before; then this one stays empty.
         let _ = metrics::set_global_recorder(recorder);
         catalogue::register();
         handle
@@ -122,8 +123,8 @@ pub fn render_metrics() -> String {
     })
 }
 
-/// Folds what histograms collected into their buckets, which bounds their memory when nobody scrapes. Call it every few
-/// seconds.
+/// Folds the samples of histograms into their buckets, which bounds their memory when nothing scrapes. Call it every
+/// few seconds.
 pub fn upkeep_metrics() {
     if let Some(metrics) = METRICS.get() {
         metrics.run_upkeep();

@@ -1,4 +1,4 @@
-//! The termination message of a container: how a command tells whoever made its pod what it found.
+//! The termination message of a container: how a command reports to whoever made its pod.
 //!
 //! Kubernetes puts a file of this name into every container and shows its last 4 096 bytes in the pod's status. Elsewhere
 //! there is no such file, and none is made.
@@ -9,19 +9,19 @@ use serde_json::Value;
 
 /// Where Kubernetes puts the file, unless a pod says otherwise.
 pub const FILE: &str = "/dev/termination-log";
-/// What Kubernetes shows of it.
+/// The most that Kubernetes shows of it.
 const LONGEST: usize = 4_096;
 
-/// Leaves a report of [`crate::config::Loaded::to_report`] there, as one line of JSON. What cannot be written is told to
-/// nobody: the report was printed as well.
+/// Writes a report of [`crate::config::Loaded::to_report`] there, as one line of JSON. A failure is ignored, because
+/// the report is printed as well.
 pub fn leave(file: &Path, report: &Value) {
     if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(file) {
-        // Nobody reads it here.
+        // See above: a failure is ignored.
         let _ = file.write_all(shortened(report.clone()).as_bytes());
     }
 }
 
-/// Without the last warnings and then errors, so that it stays JSON; `more` counts them.
+/// Drops the last warnings and then errors until the report fits, so that it stays JSON; `more` counts them.
 fn shortened(mut report: Value) -> String {
     let mut more = 0;
     loop {

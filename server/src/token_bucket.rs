@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What it holds follows from the time at which it will be full again, so that is all it keeps.
+/// Its state is the time at which it will be full again; the tokens that it holds follow from it.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     interval: Duration,
@@ -71,9 +71,11 @@ mod tests {
     fn a_bucket_refills_to_full_and_no_further() {
         let now = monotonic();
         let mut bucket = TokenBucket::new(10.0, 10, now);
-        while bucket.take(now, Duration::ZERO).is_ok() {}
+        for _ in 0..10 {
+            bucket.take(now, Duration::ZERO).expect("a token");
+        }
         let mut count =
-            |later: Duration| (0..).take_while(|_| bucket.take(now + later, Duration::ZERO).is_ok()).count();
+            |later: Duration| (0..100).take_while(|_| bucket.take(now + later, Duration::ZERO).is_ok()).count();
         assert_eq!([count(TENTH * 3), count(Duration::from_mins(9)), count(Duration::from_mins(9))], [3, 10, 0]);
     }
 

@@ -1,40 +1,40 @@
-//! What to make of the machine's clock: decisions only, without reading one.
+//! Whether to follow the machine's clock: decisions only, without reading a clock.
 //!
-//! The guard keeps a line of time: the wall clock when it was last believed, carried on by the time since the machine
-//! started, which nobody sets. A wall clock that leaves the line takes one of these ways:
+//! The guard keeps a timeline: the wall clock when it was last trusted, continued by the time since the machine
+//! started, which cannot be set. When the wall clock leaves the timeline:
 //!
-//! | It | Dates | Removals |
+//! | The wall clock | Timestamps | Removals |
 //! |---|---|---|
-//! | steps ahead by no more than the limit, or back | follow at once | follow when it has stood for a minute |
+//! | steps ahead by no more than the limit, or back | follow at once | follow when that has lasted a minute |
 //! | steps further, and was synchronised | follow at once | follow at once |
-//! | steps further, and stands for a minute, less than 400 days past the newest row | follow then | follow then |
-//! | was impossible since the start, and is possible now | follow at once | follow when it has stood for a minute |
+//! | steps further, for a minute, to less than 400 days past the newest row | follow then | follow then |
+//! | was impossible since the start, and is possible now | follow at once | follow when that has lasted a minute |
 //! | steps further | refused: the step is *held* | refused |
-//! | shows an impossible time | go on along the line | go on along the line |
+//! | shows an impossible time | go on along the timeline | go on along the timeline |
 //!
-//! Impossible is before the program was built, and after the year 2262. A start has no line yet: it believes a clock
-//! less than 400 days past the newest row or, in a store without rows, less than ten years past the build.
+//! Impossible is before the program was built, and after the year 2262. At a start there is no timeline yet: a clock is
+//! trusted less than 400 days past the newest row or, in a store without rows, less than ten years past the build.
 
 use std::time::Duration;
 
-/// A difference between the two clocks that changes by less than this is the same one, kept right by small steps.
+/// A change of less than this in the difference between the clocks is a small correction, not a step.
 const SLEW_NS: i128 = 2_000_000_000;
-/// How long a step has to stand.
+/// How long a step has to last.
 const STANDS_NS: u64 = 60_000_000_000;
 const DAY_NS: i128 = 86_400_000_000_000;
-/// How far past the newest row a step may lead that nobody confirmed.
+/// How far past the newest row an unconfirmed step may lead.
 const PLAUSIBLE_NS: i128 = 400 * DAY_NS;
-/// For how long after it was built a program runs on machines that do not know the time.
-const SHELF_LIFE_NS: i128 = 3_652 * DAY_NS;
+/// How far past the build a clock is trusted where there are no rows to compare it with.
+const PLAUSIBLE_PAST_BUILD_NS: i128 = 3_652 * DAY_NS;
 /// The last time that fits into signed 64 bits of nanoseconds.
 const LAST: u64 = i64::MAX as u64;
 
 /// What both clocks show at one moment, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    /// Since 1970, as somebody set it.
+    /// Since 1970; can be set.
     pub(super) wall: u64,
-    /// Since the machine started.
+    /// Since the machine started; cannot be set.
     pub(super) boot: u64,
 }
 
@@ -47,11 +47,11 @@ impl Reading {
 /// Why a step is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Whoever keeps the clock right says that it is.
+    /// The time service says that the clock is synchronised.
     Synchronised,
     /// It leads from an impossible time to a possible one.
     Possible,
-    /// It stands for a minute.
+    /// It has lasted a minute.
     Stands,
     /// An administrator accepted it.
     Accepted,
@@ -78,22 +78,22 @@ pub(super) enum Event {
     Taken(i128, Why),
     /// A step beyond the limit that is not.
     Held(i128),
-    /// The clock came back before its step was followed.
+    /// The clock went back before its step was followed.
     Returned,
-    /// The clock shows a time that cannot be.
+    /// The clock shows an impossible time.
     Impossible,
 }
 
 /// A step that is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// How far it is ahead of the time that is believed.
+    /// How far it is ahead of the trusted time.
     pub ahead: Duration,
-    /// When it makes sense to ask again.
+    /// When to try again.
     pub retry_after: Duration,
 }
 
-/// A difference between the clocks, and since when it stands, by the boot clock.
+/// A difference between the clocks, and since when it has lasted, by the boot clock.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     offset: i128,
@@ -110,7 +110,7 @@ impl Mark {
     }
 }
 
-/// Times that were given out while the clock was impossible, and how far they were behind what turned out to be true.
+/// Times that were given out while the clock was impossible, and how far they were behind the true time.
 #[derive(Clone, Copy, Debug)]
 struct Guessed {
     from: i128,
@@ -118,32 +118,32 @@ struct Guessed {
     behind: i128,
 }
 
-/// The line of time.
+/// The timeline.
 #[derive(Debug)]
 pub(super) struct Guard {
     max_jump: i128,
     /// The first possible time.
     built: u64,
-    /// Wall clock minus boot clock, as believed: what dates.
+    /// Wall clock minus boot clock, as trusted: for timestamps.
     offset: i128,
     /// The highest that it was.
     top: i128,
     /// The same for removals, never ahead of it.
     settled: i128,
-    /// What removals do not follow yet.
+    /// A step that removals do not follow yet.
     settling: Option<Mark>,
-    /// What nothing follows.
+    /// A step that nothing follows.
     held: Option<Mark>,
-    /// A wall clock was believed since the start.
+    /// A wall clock was trusted since the start.
     believed: bool,
     impossible: bool,
-    /// Since when times are guessed, as they are given out.
+    /// The first time that was given out while the clock was impossible.
     guessing: Option<i128>,
     guessed: Option<Guessed>,
 }
 
 impl Guard {
-    /// A line that begins at the newest row, or at the build, and has not seen a clock.
+    /// A timeline that begins at the newest row, or at the build, without a reading.
     pub(super) fn new(max_jump: Duration, built: u64, newest: u64, boot: u64) -> Self {
         let line = i128::from(newest.max(built)) - i128::from(boot);
         let settled = if newest == 0 { line } else { i128::from(newest) - i128::from(boot) };
@@ -162,8 +162,8 @@ impl Guard {
         }
     }
 
-    /// Takes in a reading. `newest` is the highest time ever given out, 0 if there is none; `synchronised` says
-    /// whether this reading was compared with others, where that matters.
+    /// Adds a reading. `newest` is the highest time ever given out, 0 if there is none; `synchronised` says whether
+    /// this reading was compared with others, where that matters.
     pub(super) fn observe(
         &mut self,
         reading: Reading,
@@ -175,7 +175,7 @@ impl Guard {
         }
         let ahead = i128::from(reading.wall) - self.reference(reading.boot, newest);
         let (was_impossible, first) = (self.impossible, !self.believed);
-        let verdict = self.judge(reading, newest, ahead, synchronised);
+        let verdict = self.evaluate(reading, newest, ahead, synchronised);
         if verdict != Verdict::Hold {
             self.impossible = false;
         }
@@ -208,7 +208,7 @@ impl Guard {
         }
     }
 
-    /// Believes the clock because somebody who knows says so. None if it shows what no clock can.
+    /// Trusts the clock because an administrator says so. None if it shows an impossible time.
     pub(super) fn accept(&mut self, reading: Reading) -> Option<Event> {
         if reading.wall > LAST || reading.wall == 0 {
             return None;
@@ -220,7 +220,7 @@ impl Guard {
         Some(Event::Taken(by, Why::Accepted))
     }
 
-    /// The time that dates, whatever the wall clock shows.
+    /// The time for timestamps, whatever the wall clock shows.
     pub(super) fn time(&self, boot: u64) -> u64 {
         to_time(i128::from(boot) + self.offset)
     }
@@ -252,24 +252,24 @@ impl Guard {
         self.settling.map(|mark| Duration::from_nanos(left_of_minute(mark, boot)))
     }
 
-    /// The clock shows a time that cannot be, and is not looked at.
+    /// The clock shows an impossible time and is not used.
     pub(super) fn is_impossible(&self) -> bool {
         self.impossible
     }
 
-    /// What a step is measured from: a clock may come back to where it was, and to the newest row.
+    /// What a step is measured from: a clock may go back to where it was, and to the newest row.
     fn reference(&self, boot: u64, newest: u64) -> i128 {
         (i128::from(boot) + self.top.max(self.offset)).max(i128::from(newest))
     }
 
-    fn judge(&self, reading: Reading, newest: u64, ahead: i128, synchronised: &dyn Fn(Reading) -> bool) -> Verdict {
+    fn evaluate(&self, reading: Reading, newest: u64, ahead: i128, synchronised: &dyn Fn(Reading) -> bool) -> Verdict {
         let wall = i128::from(reading.wall);
         let follows = if self.believed {
             ahead <= self.max_jump
         } else if self.impossible {
-            wall < i128::from(newest.max(self.built)) + SHELF_LIFE_NS
+            wall < i128::from(newest.max(self.built)) + PLAUSIBLE_PAST_BUILD_NS
         } else if newest == 0 {
-            wall < i128::from(self.built) + SHELF_LIFE_NS
+            wall < i128::from(self.built) + PLAUSIBLE_PAST_BUILD_NS
         } else {
             wall < i128::from(newest) + PLAUSIBLE_NS
         };
@@ -285,12 +285,12 @@ impl Guard {
         }
     }
 
-    /// Dates follow the clock; removals when it has stood for a minute.
+    /// Timestamps follow the clock; removals when that has lasted a minute.
     fn follow(&mut self, reading: Reading, newest: u64, synchronised: &dyn Fn(Reading) -> bool) {
         let offset = reading.offset();
         self.believe(reading);
         let mark = self.settling.filter(|mark| mark.is_at(offset)).unwrap_or(Mark { offset, since: reading.boot });
-        // Nothing was dated yet, so there is nothing to remove.
+        // There are no timestamps yet, so there is nothing to remove.
         let is_first = newest == 0;
         if offset <= self.settled + SLEW_NS || is_first || mark.stands(reading.boot) || synchronised(reading) {
             (self.settled, self.settling) = (offset, None);
@@ -315,7 +315,7 @@ impl Guard {
         (self.held, self.believed) = (None, true);
     }
 
-    /// The clock is of no use; time goes on along the line.
+    /// The clock cannot be used; time goes on along the timeline.
     fn go_on(&mut self, reading: Reading, newest: u64) -> Option<Event> {
         self.held = None;
         if !self.believed && self.guessing.is_none() {

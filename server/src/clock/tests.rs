@@ -1,4 +1,4 @@
-//! What becomes of a clock that is set, on clocks that the tests set.
+//! How steps of the clock are handled, on clocks that the tests set.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl World {
         self.clock.next().is_err()
     }
 
-    /// A minute in which somebody looks now and then, as a server does.
+    /// A minute with readings now and then, as in a server.
     fn pass_a_minute(&self) {
         for _ in 0..60 {
             self.time.pass(SECOND);

@@ -1,4 +1,4 @@
-//! `progressdb config`: prints the effective configuration, or judges it.
+//! `progressdb config`: prints the effective configuration, or checks it.
 
 use std::path::Path;
 

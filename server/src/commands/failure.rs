@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// Says it in the log, on one line, and on standard error, on one line each problem.
+    /// Logs it as one line, and prints it to standard error, one line for each problem.
     pub(super) fn report(&self) {
         let reasons = with_causes(self);
         tracing::error!(event = self.event(), exit_code = self.exit_code(), "{}", reasons.replace('\n', "; "));

@@ -1,4 +1,4 @@
-//! `progressdb inspect`: what a database that nobody serves says of itself.
+//! `progressdb inspect`: reports what a stopped database holds.
 
 use std::path::Path;
 

@@ -22,7 +22,7 @@ pub(super) fn run(sources: &Sources, command: &KmsCommand, formats: &Formats) ->
     }
 }
 
-/// Tries the KMS whether or not encryption is enabled: one checks before one enables it.
+/// Checks the KMS even if encryption is not enabled, because the check comes before enabling it.
 fn check_kms(loaded: Loaded, wrapped_keys: Option<&Path>, as_json: bool) -> Result<(), Failure> {
     print_warnings(&loaded.warnings);
     let checked = probe_kms(loaded, wrapped_keys);
@@ -54,7 +54,7 @@ fn kms_settings(loaded: Loaded) -> Result<kms::Settings, Failure> {
     encryption.kms.ok_or(Failure::Config(config::Error(encryption.missing)))
 }
 
-/// The report goes to the output whether or not a key failed.
+/// Prints the report whether or not a key failed.
 fn verify_keys(loaded: Loaded, as_json: bool, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
     let report = offline::verify_keys(&loaded.config?, formats)?;
@@ -74,7 +74,7 @@ fn verify_keys(loaded: Loaded, as_json: bool, formats: &Formats) -> Result<(), F
 
 fn migrate_keys(loaded: Loaded, to: &Path, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
-    // Variables and `.env` speak of the KMS that is in use.
+    // The environment and `.env` name the KMS in use, not the new one.
     let flags = Flags { config: Some(to.to_owned()), ..Flags::default() };
     let environment = Environment::of_process();
     let target = config::load(&Sources { environment, flags, only_file: true, ..Sources::default() });

@@ -1,4 +1,4 @@
-//! `progressdb kms check`: whether the configured KMS does what a server needs of it, without touching a store.
+//! `progressdb kms check`: checks that the configured KMS does what a server needs, without touching a store.
 
 use std::fs;
 use std::path::Path;
@@ -14,20 +14,20 @@ use crate::http::parse_wrapped_keys;
 use crate::serve::StartupError;
 use crate::serve::offline::runtime;
 
-/// A KMS that works.
+/// The result of a check that passed.
 #[derive(Debug)]
 pub(super) struct Checked {
     /// Which provider.
     pub(super) provider: ProviderKind,
-    /// The key that it wraps by.
+    /// The key that wrapped.
     pub key_id: String,
-    /// Epoch keys that it opened, if there were some to try.
+    /// How many epoch keys it opened; none if no file was given.
     pub opened: Option<usize>,
-    /// How long all of it took.
+    /// How long the check took.
     pub took: Duration,
 }
 
-/// Why a KMS is not the right one, or does not work.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CheckError {
     /// It does not wrap and unwrap.
@@ -35,10 +35,10 @@ pub(super) enum CheckError {
     Kms {
         /// Which provider.
         provider: ProviderKind,
-        /// What it said.
+        /// Its error.
         source: kms::Error,
     },
-    /// It works, but keys that it should open stay closed.
+    /// It works, but does not open the store's keys.
     #[error(
         "the KMS provider {provider} works, but does not open {} of {total} epoch keys: a server could not start with it",
         failed.len()
@@ -86,7 +86,7 @@ pub(super) fn check_kms(settings: kms::Settings, wrapped: Option<&WrappedKeys>) 
 /// Reads a file that holds the response of `GET /admin/encryption/wrapped-keys`.
 pub(super) fn read_wrapped_keys(path: &Path) -> Result<WrappedKeys, kms::Error> {
     let unusable = |why: String| {
-        let from = "want the answer of GET /admin/encryption/wrapped-keys";
+        let from = "want the response of GET /admin/encryption/wrapped-keys";
         kms::Error::Settings(format!("the file of wrapped keys {}: {why}: {from}", path.display()))
     };
     let json = fs::read(path).map_err(|error| unusable(format!("cannot be read ({error})")))?;

@@ -1,4 +1,4 @@
-//! A report of a command: printed, and as a file for whoever started it and reads it later.
+//! The report of a command: printed, and written to a file if one is named.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::print;
 use crate::files;
 
-/// Prints the report, on one line if it is wanted as JSON, and writes it to a file as well if one is named.
+/// Prints the report, on one line if `as_json`, and writes it to the file if one is named.
 pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<(), Failure> {
     if let Some(file) = out {
         write(file, report)?;
@@ -22,8 +22,8 @@ pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<
 
 /// Writes the report as one line of JSON.
 ///
-/// A file that is not there appears whole or not at all, for its owner only. One that is there is overwritten in place and
-/// keeps its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
+/// A new file is created atomically and only its owner can read it. An existing one is overwritten in place and keeps
+/// its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
 fn write(file: &Path, report: &Value) -> Result<(), Failure> {
     let line = format!("{report}\n");
     let written = match OpenOptions::new().write(true).truncate(true).open(file) {
@@ -39,7 +39,7 @@ fn create(file: &Path, line: &[u8]) -> io::Result<()> {
     name.push(format!(".tmp-{}", process::id()));
     let tmp = Path::new(&name);
     files::replace(file, tmp, line).inspect_err(|_| {
-        // What cannot be removed either was not made.
+        // Fails only if the temporary file was not created.
         let _ = std::fs::remove_file(tmp);
     })
 }

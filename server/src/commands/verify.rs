@@ -1,4 +1,4 @@
-//! `progressdb verify`: reads a database that nobody serves from end to end.
+//! `progressdb verify`: reads a stopped database completely and prints its digest.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -35,7 +35,7 @@ pub(super) fn run(
     report::tell(&found, as_json, out)
 }
 
-/// The file with the digest of each thread. The first failure to write it is told at the end.
+/// The file with the digest of each thread. The first failure to write it is reported at the end.
 struct List<'a> {
     path: &'a Path,
     file: BufWriter<File>,

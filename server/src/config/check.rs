@@ -96,8 +96,8 @@ impl Checker {
                 None => default(),
                 Some((raw, source)) => match setting.kind.parse(&raw) {
                     Some(value) => {
-                        if let Some(odd) = hints::oddity(setting.kind, &raw, &source) {
-                            checker.warn(setting.key, &source, format!("{} from {source} {odd}", setting.key));
+                        if let Some(mistake) = hints::likely_mistake(setting.kind, &raw, &source) {
+                            checker.warn(setting.key, &source, format!("{} from {source} {mistake}", setting.key));
                         }
                         (value, source)
                     }
@@ -109,7 +109,7 @@ impl Checker {
             };
             checker.values.0.insert(setting.key, value);
         }
-        // What nobody uses stops nobody.
+        // Settings of a feature that is off do not stop the server.
         let unused: Vec<_> = ["retention", "encryption"]
             .into_iter()
             .filter(|section| !checker.values.flag(&format!("{section}.enabled")))
@@ -164,7 +164,8 @@ impl Checker {
         }
     }
 
-    /// Without API keys only this machine may connect, unless told otherwise, which [`Checker::check_keys`] judges.
+    /// Without API keys only this machine may connect, unless configured otherwise, which [`Checker::check_keys`]
+    /// checks.
     fn listen(&mut self, keys: &ApiKeys) -> SocketAddr {
         let host = match self.values.get("server.address") {
             (Value::Text(text), _) => parse_host(text).expect("read as a host before"),
@@ -176,14 +177,14 @@ impl Checker {
         SocketAddr::new(host, self.values.integer("server.port") as u16)
     }
 
-    /// On this machine, or where somebody typed another address in so many words. A file or the environment may be a
-    /// container's, where nobody reads what the start says.
+    /// Keys may be generated on a loopback address, or on one that was given by flag. An address from a file or the
+    /// environment may be a container's, where nobody reads what is printed at the start.
     fn may_make_keys(&self, listen: SocketAddr) -> bool {
         listen.ip().is_loopback() || matches!(self.values.get("server.address").1, Source::Flag(_))
     }
 
     fn check_keys(&mut self, config: &Config) {
-        // Keys that were refused are not missing.
+        // Keys that were refused are reported already.
         if self.problems.iter().any(|problem| problem.key.starts_with("server.api_keys")) {
             return;
         }
@@ -217,7 +218,7 @@ impl Checker {
         }
     }
 
-    /// What no browser ever sends would look like a working rule.
+    /// Refuses origins that no browser sends: such a rule would look as if it worked.
     fn check_origins(&mut self, config: &Config) {
         let key = "server.cors.allowed_origins";
         let source = self.values.get(key).1.clone();
@@ -230,7 +231,7 @@ impl Checker {
         }
     }
 
-    /// Refuses a value that is allowed by itself; none that is secret.
+    /// Refuses a value that is allowed by itself, but not with the other settings. Not for secrets.
     fn refuse(&mut self, key: &'static str, why: &str, allowed: &str) {
         let (value, source) = self.values.get(key);
         let shown = value.to_yaml();

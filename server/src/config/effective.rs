@@ -18,7 +18,8 @@ use crate::telemetry::{Log, LogFormat};
 #[derive(Debug)]
 pub(crate) struct Effective(pub(crate) BTreeMap<&'static str, (Value, Source)>);
 
-/// Reads by key. The kind of each is fixed by the table, so another kind is a slip in this file, found by any test.
+/// Reads by key. The table fixes the kind of each setting, so another kind is a mistake in this file, which any test
+/// finds.
 impl Effective {
     pub(crate) fn get(&self, key: &str) -> &(Value, Source) {
         self.0.get(key).unwrap_or_else(|| unreachable!("{key} is not in the table"))

@@ -1,4 +1,4 @@
-//! Whether values are sealed, and by which KMS; what each provider needs and what it has no use for.
+//! Whether values are sealed, and by which KMS; which settings each provider needs and which it ignores.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -18,13 +18,13 @@ use crate::outgoing::Proxies;
 /// Builds the settings of the provider, and collects what is wrong with them.
 struct Reader<'a> {
     values: &'a Effective,
-    /// How something that is not set is spoken of, and who asks for it.
+    /// What a message says of a setting that is missing, and what demands it.
     unset: (String, Source),
     problems: Vec<Problem>,
 }
 
 impl Checker {
-    /// What is wrong stops nobody who does not encrypt.
+    /// The settings of encryption. Problems in them do not stop a server that does not encrypt.
     pub(super) fn encryption(&mut self) -> Encryption {
         let enabled = self.values.flag("encryption.enabled");
         let unset = match self.values.get("encryption.enabled").1.clone() {
@@ -36,7 +36,7 @@ impl Checker {
         let kms = reader.settings(provider);
         let missing = reader.problems;
         if enabled {
-            // What was refused is not also missing.
+            // A value that was refused is not reported as missing too.
             let refused = self.problems.iter().any(|problem| problem.key.starts_with("encryption.kms."));
             self.problems.extend(missing.iter().filter(|problem| !refused || problem.value.is_some()).cloned());
             self.warn_of_unused(provider);
@@ -67,7 +67,7 @@ impl Checker {
     }
 }
 
-/// Which providers use a setting; none if all do, or if it is none of a KMS.
+/// Which providers use a setting; none if all do, or if it is not about the KMS.
 fn users(key: &str) -> Option<&'static [ProviderKind]> {
     use ProviderKind::{Aws, Http, Local, Vault};
     let key = key.strip_prefix("encryption.kms.")?;
@@ -221,7 +221,7 @@ impl Reader<'_> {
         self.problems.push(Problem::new(key, None, source, what, allowed));
     }
 
-    /// Two secrets where one is meant are one too many: nobody could say which is in use.
+    /// Refuses a secret that is set inline and as a file: it would not be clear which one is in use.
     fn secret(&mut self, inline: &'static str, file: &'static str) -> Option<Secret> {
         let (secret, path) = (self.values.optional_secret(inline), self.values.optional_path(file));
         if secret.is_some() && path.is_some() {

@@ -1,8 +1,8 @@
 //! The `.env` file: `NAME=value` lines in the syntax of the crate `dotenvy`.
 //!
-//! Values may stand in single or double quotes, over several lines too; `export` may stand in front of a name, a comment
-//! behind a value, a byte order mark before all. Outside of single quotes `$NAME` is replaced. Lines of other programs
-//! are none of our business, unless they swallow one of ours.
+//! Values may stand in single or double quotes, over several lines too; `export` may stand in front of a name, a
+//! comment behind a value, a byte order mark before all. Outside of single quotes `$NAME` is replaced. Lines of other
+//! programs are ignored, unless one has a quote that is not closed and so takes in a line of ours.
 
 use std::{fs, io, path::Path};
 
@@ -54,7 +54,7 @@ impl Merged {
         }
     }
 
-    /// A key with a `$` loses what follows it without a word.
+    /// Warns of a `$NAME` that is not set: nothing takes its place, which would cut short a key that has a `$` in it.
     fn warn_of_replaced(&mut self, name: &str, text: &str, environment: &Environment, before: &Environment) {
         let mut lines = text.lines().filter(|line| name_of(line) == name);
         let Some(value) = lines.next_back().and_then(|line| line.split_once('=')).map(|(_, value)| value) else {
@@ -71,7 +71,7 @@ impl Merged {
     }
 }
 
-/// The name on a line, and nothing of what stands behind it.
+/// The name on a line, without the value, which may be secret.
 fn name_of(line: &str) -> &str {
     let line = line.trim_start_matches('\u{feff}').trim();
     let line = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])).unwrap_or(line).trim_start();

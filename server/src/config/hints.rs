@@ -1,10 +1,10 @@
-//! What is said beyond "is not allowed": what to write in place of a value, and which allowed values are odd.
+//! How to correct a value that is refused, and which allowed values are likely mistakes.
 
 use serde_json::Value as Json;
 
 use super::{Source, value::Kind};
 
-/// What to do about a refused value, to follow what is allowed; nothing if that says it all.
+/// How to correct a refused value, to follow what is allowed; empty if there is nothing to add.
 pub(crate) fn hint(kind: Kind, raw: &Json) -> String {
     let said = match (kind, raw) {
         (Kind::HostPort, Json::Number(_)) => Some("write it in quotes and with a colon, as in \":9090\""),
@@ -20,8 +20,8 @@ pub(crate) fn hint(kind: Kind, raw: &Json) -> String {
     said.map(|said| format!("; {said}")).unwrap_or_default()
 }
 
-/// What a value that is allowed may not have been meant to be. Never quotes it.
-pub(crate) fn oddity(kind: Kind, raw: &Json, source: &Source) -> Option<String> {
+/// Why an allowed value is likely a mistake. Never quotes it.
+pub(crate) fn likely_mistake(kind: Kind, raw: &Json, source: &Source) -> Option<String> {
     let items: Vec<&str> = match (kind, raw) {
         (Kind::Texts | Kind::Secrets, Json::String(text)) => text.split(',').map(str::trim).collect(),
         (Kind::Texts | Kind::Secrets, Json::Array(items)) => items.iter().filter_map(Json::as_str).collect(),
@@ -53,7 +53,7 @@ pub(crate) fn oddity(kind: Kind, raw: &Json, source: &Source) -> Option<String> 
     None
 }
 
-/// Text that YAML took for something else.
+/// Text that YAML read as another type.
 fn unquoted(raw: &Json) -> Option<&'static str> {
     match raw {
         Json::Number(_) => Some("quote it, because without quotes it is a number"),

@@ -1,9 +1,9 @@
 //! API keys and signing keys: those of the configuration itself, and those of key files, which are read again.
 //!
 //! A key file holds one key a line; blank lines and `#` comments are skipped. [`KeyFiles::look`] reads each again and
-//! takes what it holds once two looks in a row have read the same: a file that is written in place shows its halves.
-//! A file that is gone, empty or not to be read keeps its former keys in force, because a slip in one would otherwise
-//! shut everybody out. A key that is missing from a good file is out of force. No key appears in what is reported.
+//! applies its keys once two reads in a row agree, because a file that is being written may be seen half done. While a
+//! file is missing, empty or unreadable its former keys stay in force, so that a mistake in one does not lock everybody
+//! out. A key that is taken out of a valid file is no longer accepted. No key appears in what is reported.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{hints::is_quoted, value::is_secret};
 use crate::http::ApiKeys;
 
-/// No key file is larger.
+/// The largest key file.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The names of the lists, in the order of [`KeyFiles`].
@@ -53,19 +53,19 @@ pub(super) struct KeyFile {
 /// The keys of a file, or why there are none. The reason never quotes a line.
 type Content = Result<Vec<SecretString>, String>;
 
-/// What a look at the files found.
+/// What reading the files again found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Other keys, which are in force from now on.
+    /// The keys have changed and are in force.
     Changed {
         /// The list: `backend`, `frontend`, `admin` or `signing`.
         list: &'static str,
         /// Keys that were not there before.
         added: usize,
-        /// Keys that are out of force.
+        /// Keys that are no longer accepted.
         removed: usize,
     },
-    /// Nothing that could be used: the former keys stay in force.
+    /// The file cannot be used: its former keys stay in force.
     Refused {
         /// The list.
         list: &'static str,
@@ -74,7 +74,7 @@ pub enum Found {
         /// What is wrong with it.
         why: String,
     },
-    /// The keys that are in force, after the file was refused.
+    /// The file can be used again, and holds the keys in force.
     Mended {
         /// The list.
         list: &'static str,
@@ -97,12 +97,12 @@ impl KeyFiles {
         ApiKeys { backend, frontend, admin, signing }
     }
 
-    /// Files whose present content is not in force.
+    /// How many files cannot be used.
     pub fn refused(&self) -> usize {
         self.lists().iter().filter(|keys| keys.file.as_ref().is_some_and(|file| file.refused.is_some())).count()
     }
 
-    /// The lists in which `others` has other keys, and how many keys come and go with it.
+    /// The lists whose keys differ in `others`, and how many keys are added and removed.
     pub fn compare(&self, others: &KeyFiles) -> (Vec<&'static str>, usize, usize) {
         let (mut lists, mut added, mut removed) = (Vec::new(), 0, 0);
         for (list, (before, now)) in NAMES.into_iter().zip(self.lists().into_iter().zip(others.lists())) {
@@ -141,7 +141,7 @@ impl KeyFile {
     }
 
     fn look(&mut self, list: &'static str) -> Option<Found> {
-        // What a pipe held is gone, and the next read might wait for ever.
+        // A pipe can be read only once: another read might wait for ever.
         if fs::metadata(&self.path).is_ok_and(|file| !file.is_file() && !file.is_dir()) {
             return None;
         }

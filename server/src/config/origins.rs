@@ -1,9 +1,9 @@
-//! Origins as browsers send them: `SCHEME://HOST` or `SCHEME://HOST:PORT`, and nothing behind. What is written in another
-//! way matches no request ever, so it is refused with what to write.
+//! Origins as browsers send them: `SCHEME://HOST` or `SCHEME://HOST:PORT`, and nothing more. One that is written
+//! differently never matches, so it is refused with a correction.
 
 use reqwest::Url;
 
-/// Nothing if a browser can send it; else what to write.
+/// None if a browser can send it; else the correction.
 pub(crate) fn correct(origin: &str) -> Option<String> {
     let generic = || Some("SCHEME://HOST or SCHEME://HOST:PORT, as in https://app.example.com".to_owned());
     if ["*", "null"].contains(&origin) {
@@ -17,7 +17,7 @@ pub(crate) fn correct(origin: &str) -> Option<String> {
         return url.filter(Url::has_host).map_or_else(generic, |url| Some(url.origin().ascii_serialization()));
     };
     let wanted = match Url::parse(origin) {
-        // The scheme is one of those for which browsers name host and port alone.
+        // For these schemes browsers send scheme, host and port only.
         Ok(url) if url.origin().is_tuple() => url.origin().ascii_serialization(),
         Ok(url) if url.has_host() => format!("{scheme}://{}", rest.split(['/', '?', '#']).next().unwrap_or(rest)),
         Ok(_) => "null, which is what browsers send for such pages".to_owned(),

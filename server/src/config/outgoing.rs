@@ -1,4 +1,4 @@
-//! What is said about connections that the server opens itself: proxies, and the collector of traces.
+//! Settings of connections that the server opens itself: proxies, and the collector of traces.
 //!
 //! Proxies come from the variables that most programs read, and the collector also from those of OpenTelemetry, with the
 //! meaning that its specification gives them: <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
@@ -14,12 +14,12 @@ use crate::telemetry::Collector;
 
 const ENDPOINT: &str = "telemetry.otlp_endpoint";
 const TRACES_ENDPOINT: &str = "telemetry.otlp_traces_endpoint";
-/// Where a collector listens if nobody says where.
+/// The default address of a collector.
 const USUAL_ENDPOINT: &str = "http://localhost:4318";
 
 impl Checker {
-    /// The collector, and the proxies in it and in the settings of the KMS. A proxy that cannot be used stops nobody who
-    /// connects to no one.
+    /// The collector, and the proxies in it and in the settings of the KMS. A proxy that cannot be used is a problem
+    /// only if there is something to connect to.
     pub(super) fn outgoing(&mut self, environment: &Environment, encryption: &mut Encryption) -> Option<Collector> {
         let collector = self.collector(environment);
         let kms = encryption.kms.as_mut().filter(|kms| kms.kind() != ProviderKind::Local);
@@ -45,7 +45,7 @@ impl Checker {
         for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
             if let Some(protocol) = environment.get(name) {
                 if protocol != "http/protobuf" {
-                    let message = format!("{name} is {protocol}: spans are sent by http/protobuf all the same");
+                    let message = format!("{name} is {protocol}: spans are still sent as http/protobuf");
                     self.warn(name, &Source::Variable(name.to_owned()), message);
                 }
                 break;
@@ -72,7 +72,7 @@ impl Checker {
         })
     }
 
-    /// None if traces are turned off; true if they are asked for by name.
+    /// None if traces are turned off; true if `otlp` is named as the exporter.
     fn exporter(&mut self, environment: &Environment) -> Option<bool> {
         if environment.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return None;
@@ -84,14 +84,14 @@ impl Checker {
             return Some(true);
         }
         if exporters.any(|exporter| exporter != "none") {
-            let message = format!("{name} is {value}: no traces are sent, because only otlp is spoken here");
+            let message = format!("{name} is {value}: no traces are sent, because only otlp is supported");
             self.warn(name, &Source::Variable(name.to_owned()), message);
         }
         None
     }
 
-    /// The address for traces alone is used as it is, to the other the path is added; but what is set for this program
-    /// wins over what is set for all.
+    /// The endpoint for traces is used as it is; the path is added to the general one. A variable of this program wins
+    /// over one of OpenTelemetry's.
     fn traces_url(&self) -> Option<String> {
         let shared = |key: &str| self.values.get(key).1.to_string().starts_with("OTEL_");
         let (all, traces) = (self.values.optional_text(ENDPOINT), self.values.optional_text(TRACES_ENDPOINT));
@@ -121,12 +121,12 @@ fn proxies(environment: &Environment) -> (Proxies, Vec<Problem>) {
         let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
         let good = Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !good && problems.iter().all(|problem| problem.key != name) {
-            let allowed = "the http or https URL of a proxy, as in http://proxy.example:3128; SOCKS is not spoken";
+            let allowed = "the http or https URL of a proxy, as in http://proxy.example:3128; SOCKS is not supported";
             problems.push(Problem::new(
                 &name,
                 None,
                 &Source::Variable(name.clone()),
-                "what it says is not allowed",
+                "its value is not allowed",
                 allowed,
             ));
         }

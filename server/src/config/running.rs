@@ -1,10 +1,10 @@
-//! The configuration of a server that runs, read again: what of it is taken, and what needs a restart.
+//! The configuration of a running server, read again: what of it is applied, and what needs a restart.
 
 use super::{Config, Error, KeyFiles, Problem, Source, Sources, Warning, effective::Effective, load};
 use crate::http::ApiKeys;
 use crate::telemetry::Log;
 
-/// Settings that are taken without a restart, beside the lists of keys.
+/// Settings that are applied without a restart, beside the lists of keys.
 const LEVEL: &str = "logging.level";
 const KEYS: &str = "server.api_keys.";
 
@@ -15,7 +15,7 @@ pub struct Running {
     development: bool,
 }
 
-/// What a configuration that was read again brings.
+/// What reading the configuration again gave.
 #[derive(Debug)]
 pub struct Reread {
     /// All keys, and where those of files come from; none if the server runs with keys of its own.
@@ -26,7 +26,7 @@ pub struct Reread {
     pub taken: Vec<&'static str>,
     /// Settings that changed and stay as they were until the next start.
     pub needs_restart: Vec<&'static str>,
-    /// What is odd about it.
+    /// Its warnings.
     pub warnings: Vec<Warning>,
 }
 
@@ -35,8 +35,8 @@ impl Running {
         Self { sources, effective, development: config.development }
     }
 
-    /// Reads all sources again; the flags and the environment are those of the start. Where anything is wrong with
-    /// them, everything stays as it is.
+    /// Reads all sources again; the flags and the environment are those of the start. If anything is wrong with them,
+    /// nothing changes.
     pub fn reread(&mut self) -> Result<Reread, Error> {
         let loaded = load(&self.sources);
         let config = loaded.config?;
@@ -62,7 +62,7 @@ impl Running {
         })
     }
 
-    /// Settings whose value is another now, wherever it comes from.
+    /// Settings whose value has changed, whatever its source.
     fn changed(&self, other: &Effective) -> Vec<&'static str> {
         let is_other = |key: &str, (value, _): &(super::value::Value, Source)| other.get(key).0 != *value;
         self.effective.0.iter().filter(|(key, value)| is_other(key, value)).map(|(key, _)| *key).collect()

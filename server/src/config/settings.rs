@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::value::Kind;
 
-/// Before every variable's name.
+/// The prefix of every variable.
 pub(crate) const PREFIX: &str = "PROGRESSDB_";
 
 /// One setting.
@@ -18,27 +18,27 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
     /// Names of variables, after the prefix, beside the one that follows from the key and wins.
     pub(crate) aliases: &'static [&'static str],
-    /// Variables that other programs use as well, without the prefix; the weakest.
+    /// Variables that other programs use as well, without the prefix; of the lowest precedence.
     pub(crate) shared: &'static [&'static str],
     /// The flag that sets it.
     pub(crate) flag: Option<&'static str>,
-    /// What becomes of it.
+    /// Whether it is used.
     pub(crate) effect: Effect,
     /// One line for the operator; for settings without effect, what they were.
     pub(crate) doc: &'static str,
 }
 
-/// What becomes of a setting.
+/// Whether a setting is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// It is used.
     Active,
-    /// Accepted because Go 0.2 had it; means nothing here.
+    /// Accepted because Go 0.2 had it, and has no effect.
     None,
 }
 
 impl Setting {
-    /// Full names of the variables that set it, the strongest first.
+    /// Full names of the variables that set it, the highest precedence first.
     pub(crate) fn variables(&self) -> Vec<String> {
         let derived = self.key.replace('.', "_").to_uppercase();
         std::iter::once(derived.as_str())
@@ -128,7 +128,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.max_reply_memory",
         Kind::Size(MIB, TIB),
         "64MiB",
-        "Replies that clients have not taken yet, all together; above it reads are refused with 503.",
+        "Responses that clients have not received yet, all together; above it reads are refused with 503.",
     ),
     Setting::new(
         "server.timeouts.header",
@@ -141,13 +141,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.timeouts.reply",
         ms(100, HOUR),
         "60s",
-        "For a whole reply of more than 4 KiB; a client that takes longer is cut off.",
+        "For a whole response of more than 4 KiB; a client that takes longer is disconnected.",
     ),
     Setting::new(
         "server.timeouts.idle",
         ms(100, HOUR),
         "75s",
-        "Between two requests of a connection, and between two pieces of a reply.",
+        "Between two requests of a connection, and between two pieces of a response.",
     ),
     Setting::new(
         "server.cors.allowed_origins",
@@ -238,7 +238,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "storage.max_clock_jump",
         ms(1000, CENTURY),
         "24h",
-        "A step of the clock further ahead than this is followed only when systemd-timesyncd vouches for it, when it stands for a minute less than 400 days past the newest row, or when an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
+        "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
     ),
     Setting::new("retention.enabled", Kind::Bool, "false", "Remove deleted threads and messages for good."),
     Setting::new(
@@ -309,7 +309,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "2160h",
         "A new epoch key is made when the newest one is this old.",
     ),
-    Setting::new("encryption.key_cache", Kind::Integer(1, 100_000_000), "20000", "Keys of threads that memory holds."),
+    Setting::new("encryption.key_cache", Kind::Integer(1, 100_000_000), "20000", "Data keys kept in memory."),
     Setting::new(
         "encryption.rewrap_rate",
         Kind::Integer(1, 1_000_000),
@@ -339,7 +339,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "encryption.kms.endpoint",
         Kind::Text,
         "",
-        "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS another one than the region's.",
+        "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS, one to use instead of the region's.",
     )
     .aliases(&["KMS_ENDPOINT"]),
     Setting::new(

@@ -102,7 +102,7 @@ pub struct Sources {
     pub only_file: bool,
 }
 
-/// The strongest value of each setting that has one, not yet read.
+/// The value of highest precedence of each setting that has one, not yet parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Merged {
     pub(crate) values: BTreeMap<&'static str, (Json, Source)>,
@@ -110,7 +110,7 @@ pub(crate) struct Merged {
     pub(crate) warnings: Vec<Warning>,
 }
 
-/// Collects the values of all sources, the weakest first.
+/// Collects the values of all sources, the lowest precedence first.
 pub(crate) fn merge(sources: &Sources) -> Merged {
     let mut merged = Merged::default();
     let (environment, env_file) = match sources.only_file {
@@ -155,7 +155,8 @@ impl Merged {
         }
     }
 
-    /// `--addr` and its variable give two settings at once. What does not parse is kept whole, to be refused by name.
+    /// `--addr` and its variable set two settings, host and port. What does not parse is kept, so that the check
+    /// refuses it by name.
     fn set_addr(&mut self, addr: &str, source: Source) {
         let (host, port) = addr.rsplit_once(':').unwrap_or((addr, ""));
         let host = if host.is_empty() { ANY_HOST.to_string() } else { host.to_owned() };
@@ -177,7 +178,7 @@ impl Merged {
         }
     }
 
-    /// Moves the default, so it comes before the file.
+    /// Changes a default, so it comes before the file.
     fn add_artifact_root(&mut self, environment: &Environment, source: fn(String) -> Source) {
         let name = format!("{PREFIX}ARTIFACT_ROOT");
         if let Some(root) = environment.get(&name) {
@@ -239,7 +240,7 @@ impl Merged {
 
     fn add_section(&mut self, prefix: &str, section: serde_json::Map<String, Json>, path: &Path) {
         let source = Source::File(path.to_owned());
-        // In one order, whatever order the parser keeps.
+        // Sorted, so that messages come in the same order every time.
         for (name, value) in section.into_iter().collect::<BTreeMap<_, _>>() {
             let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
             let is_section = SETTINGS.iter().any(|setting| is_below(setting.key, &key));
@@ -250,7 +251,7 @@ impl Merged {
                 (None, Json::Null) if is_section => {}
                 (None, Json::Object(inner)) if is_section || !inner.is_empty() => self.add_section(&key, inner, path),
                 (None, _) if is_section => {
-                    let what = format!("what stands in {source} is not allowed");
+                    let what = format!("the value in {source} is not allowed");
                     self.problems.push(Problem::new(&key, None, &source, &what, "a section of settings"));
                 }
                 (None, _) => {
@@ -267,7 +268,7 @@ impl Merged {
         self.warnings.push(Warning {
             key: key.to_owned(),
             source: source.to_string(),
-            // Escaped, so that a character that nobody sees is seen.
+            // Escaped, so that invisible characters show.
             message: format!("unknown {what} {}{place} is ignored{hint}", key.escape_debug()),
             no_effect: false,
         });

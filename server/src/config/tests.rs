@@ -249,8 +249,8 @@ fn files_that_are_no_settings_are_refused_with_the_place() {
     check("server:\n  port: 1\n  port: 2", "repeats a key at line 3, column 3", "valid YAML");
     check("- 1", "is not a mapping", "YAML with a mapping of sections at the top");
     Given::yaml("server: 5\nlogging: [info]").refused(&[
-        "logging: what stands in DIR/config.yaml is not allowed: want a section of settings",
-        "server: what stands in DIR/config.yaml is not allowed: want a section of settings",
+        "logging: the value in DIR/config.yaml is not allowed: want a section of settings",
+        "server: the value in DIR/config.yaml is not allowed: want a section of settings",
     ]);
     for empty in ["", "# only a comment\n", "---\n", "server:\n", "server:\n  port:\n"] {
         assert_eq!(Given::yaml(empty).config().listen.port(), 8080, "{empty}");
@@ -267,7 +267,7 @@ fn rate_limits_of_zero_are_none_and_a_burst_follows_from_the_rate() {
 }
 
 #[test]
-fn retention_is_judged_only_if_enabled() {
+fn retention_is_checked_only_if_enabled() {
     let bad = "retention: {enabled: true, cron: sometimes, mttl: 0s, tttl: 1d}";
     let messages = [
         "retention.cron: sometimes from DIR/config.yaml is not allowed: want a cron expression of 5 to 7 fields, or an alias such as @daily",

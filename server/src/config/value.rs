@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Size(u64, u64),
     /// A duration between two bounds, both allowed.
     Duration(Duration, Duration),
-    /// One of these words, in any case.
+    /// One of these words, in upper or lower case.
     Choice(&'static [&'static str]),
     /// A list of texts.
     Texts,
@@ -53,7 +53,7 @@ pub(crate) enum Kind {
     Secret,
     /// A schedule.
     Cron,
-    /// Whatever an earlier release took here.
+    /// Any value; for settings without effect.
     Anything,
 }
 

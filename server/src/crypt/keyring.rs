@@ -1,9 +1,9 @@
 //! The keys in memory: every live epoch key, and the data keys that are in use.
 //!
 //! Epoch keys stay for the life of the process: unwrapping one is a call to the KMS. Data keys come and go within a
-//! limit; unwrapping one is a microsecond. Whatever leaves is wiped. A data key that is wanted by many at once is
-//! fetched once. A new epoch begins when no new data key is on its way to the store, so that whoever looks for keys of
-//! older epochs afterwards finds all of them.
+//! limit; unwrapping one is a microsecond. Keys that leave memory are wiped. A data key that many need at once is
+//! fetched once. A new epoch begins when no new data key is on its way to the store, so that a search for keys of older
+//! epochs finds all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::seal::{Commitment, NotSealedHere, Sealer, random_key};
 use crate::keys::Key;
 pub use crate::model::WrappedKey;
 
-/// A key at work, and its number among the keys of its owner.
+/// A key that is ready for use, and its number among the keys of its owner.
 #[derive(Clone)]
 pub struct NumberedKey {
     /// The generation of a data key, or the epoch of an epoch key.
@@ -36,13 +36,13 @@ pub struct NewKey {
     _same_epoch: OwnedRwLockReadGuard<()>,
 }
 
-/// Why a data key is not to be had.
+/// Why a data key is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// It was wrapped in an epoch whose key is not here.
+    /// It was wrapped in an epoch whose key is not in memory.
     #[error("the key of epoch {0} is not in the store")]
     Epoch(u32),
-    /// It does not open in its place.
+    /// It was not sealed in this place, or is damaged.
     #[error("the wrapped key is damaged")]
     Damaged,
 }
@@ -56,7 +56,7 @@ impl From<NotSealedHere> for Missing {
 /// All keys of one store.
 pub struct Keyring {
     epochs: RwLock<BTreeMap<u32, Arc<Sealer>>>,
-    /// Read by whoever brings a new data key to the store, written by whoever begins an epoch.
+    /// Read-locked while a new data key is on its way to the store, write-locked to begin an epoch.
     turn: Arc<AsyncRwLock<()>>,
     data_keys: Cache<Key, NumberedKey>,
 }
@@ -68,7 +68,7 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// A keyring without keys that will hold this many data keys.
+    /// A keyring without keys that will hold at most this many data keys.
     pub fn new(capacity: usize) -> Self {
         Self { epochs: RwLock::default(), turn: Arc::default(), data_keys: Cache::new(capacity as u64) }
     }
@@ -79,7 +79,7 @@ impl Keyring {
         self.add_epoch(epoch, key);
     }
 
-    /// Takes in the key of an epoch that began before.
+    /// Adds the key of an epoch that began before.
     pub fn add_epoch(&self, epoch: u32, key: &KeyBytes) {
         self.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(epoch, Arc::new(Sealer::new(key)));
     }
@@ -90,7 +90,7 @@ impl Keyring {
         *epochs = epochs.split_off(&epoch);
     }
 
-    /// The epochs whose keys are here.
+    /// The epochs whose keys are in memory.
     pub fn epochs(&self) -> Vec<u32> {
         self.epochs.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
@@ -122,7 +122,7 @@ impl Keyring {
         Ok(wrap(&epoch, place, &self.unwrap(place, wrapped)?))
     }
 
-    /// The key as its row says it; nothing is kept.
+    /// Unwraps the key of a row; nothing is kept.
     pub fn open_data_key(&self, place: Key, generation: u32, wrapped: &WrappedKey) -> Result<NumberedKey, Missing> {
         let key = self.unwrap(place, wrapped)?;
         Ok(NumberedKey { number: generation, sealer: Arc::new(Sealer::new(&key)) })
@@ -134,7 +134,7 @@ impl Keyring {
         Ok(sealer.open_key(&place.encode(), &wrapped.sealed, &wrapped.commitment)?)
     }
 
-    /// The data key of the row `place`, fetched if it is not here: one fetch for all who ask meanwhile. True if this
+    /// The data key of the row `place`, fetched if it is not in memory; concurrent calls share one fetch. True if this
     /// call fetched it.
     pub async fn data_key<E: Clone + Send + Sync + 'static>(
         &self,
@@ -161,12 +161,12 @@ impl Keyring {
         self.data_keys.invalidate(&place).await;
     }
 
-    /// How many data keys are here.
+    /// How many data keys are in memory.
     pub fn len(&self) -> u64 {
         self.data_keys.entry_count()
     }
 
-    /// No data key is here.
+    /// No data key is in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -2,11 +2,11 @@
 //!
 //! One handle, [`Kms`], over four providers: master keys in files, AWS KMS, Vault's transit engine, and services that
 //! speak the protocol of `prgkms`. A wrapped key is bound to the database and the epoch it was made for and opens in no
-//! other. Every call but a probe passes one guard: a timeout, few tries, a rate limit and a breaker, so that a failing
-//! KMS costs little and a slow one holds nobody for long. What a KMS says, [`Error`] passes on as its message.
+//! other. Every call but a probe passes one guard: a timeout, few tries, a rate limit and a circuit breaker, so that a
+//! KMS that fails or is slow costs little. An [`Error`] has the KMS's own message.
 //!
-//! Keys are never logged and are wiped from memory. When to wrap, what to cache and where wrapped keys lie is the
-//! keyring's.
+//! Keys are never logged and are wiped from memory. When to wrap, what to cache and where wrapped keys lie is decided
+//! above.
 
 mod aws;
 mod context;
@@ -38,7 +38,7 @@ use super::KeyBytes;
 use crate::clock::monotonic;
 pub use crate::model::{ProviderKind, UnknownProvider, Wrapped};
 
-/// A KMS; clones are one.
+/// A KMS; clones share it.
 #[derive(Clone)]
 pub struct Kms(Arc<Shared>);
 
@@ -58,7 +58,7 @@ enum Provider {
 }
 
 impl Kms {
-    /// Reads what the settings name (key files, certificates), and calls nobody.
+    /// Reads what the settings name (key files, certificates), and makes no call.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let kind = settings.kind();
         let guard = Guard::new(kind, Policy::new(settings.timeout));
@@ -99,8 +99,8 @@ impl Kms {
         self.0.guard.call("describe", || Box::pin(self.0.provider.describe())).await
     }
 
-    /// Unwraps what must open or, without it, wraps and unwraps a random key; health is judged by it. Tried once,
-    /// whatever the breaker says.
+    /// Checks health: unwraps a key that must open or, without one, wraps and unwraps a random key. One try, even while
+    /// the breaker is open.
     pub async fn probe(&self, canary: Option<(&Wrapped, Context)>) -> Result<(), Error> {
         let result = self.0.guard.probe(Box::pin(self.0.probe(canary))).await;
         self.0.monitor.note(&result, monotonic());
@@ -115,7 +115,7 @@ impl Kms {
         Ok(wrapped.key_id)
     }
 
-    /// What the last calls say. Cheap enough for every request.
+    /// The health that the last calls showed. Cheap enough for every request.
     pub fn health(&self) -> Health {
         self.0.monitor.health(monotonic())
     }
@@ -191,7 +191,7 @@ impl Provider {
     }
 }
 
-/// A key and a context of which nobody else knows.
+/// A random key in a random context, for a check.
 fn random() -> Result<(KeyBytes, Context), Error> {
     let (mut key, mut database_id) = (KeyBytes::default(), [0; 16]);
     rand::fill(key.as_mut_slice())

@@ -1,4 +1,4 @@
-//! One value, sealed: unreadable without its key, and worth nothing in another place.
+//! One sealed value: unreadable without its key, and refused in any other place.
 //!
 //! ```text
 //! sealed value   E1  generation:4  nonce:12  ciphertext  tag:16
@@ -47,7 +47,7 @@ impl Commitment {
     }
 }
 
-/// A key that seals and opens. The library keeps it on its own heap and wipes it there.
+/// A key that seals and opens. The library keeps it on the heap and wipes it.
 pub struct Sealer(LessSafeKey);
 
 impl Sealer {
@@ -167,7 +167,7 @@ mod tests {
         assert!(outer.open_key(b"place", &short, &Commitment::of(&inner)).is_err());
     }
 
-    /// What an independent implementation made; see `tests/vectors/sealed.py`.
+    /// Made by an independent implementation; see `tests/vectors/sealed.py`.
     #[derive(Deserialize)]
     struct Vector {
         #[serde(with = "hex")]
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    /// The other way: what stands in the file was sealed here, and the independent implementation opens it.
+    /// The other direction: the values in this file were sealed here, and the independent implementation opens them.
     #[test]
     fn vectors_made_here_still_open() {
         const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/sealed-by-rust.json");

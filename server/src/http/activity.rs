@@ -1,7 +1,7 @@
-//! What a connection is doing and since when: the ground for its timeouts.
+//! What a connection is doing and since when: its timeouts follow from it.
 //!
-//! A reply has a deadline of its own, whatever the connection does beside sending it: a client that takes a byte now and
-//! then is not idle, and yet holds memory. No timer is touched per request; a connection's one timer asks [`Activity::deadline`] when it fires.
+//! A response has a deadline of its own: a client that reads a byte now and then is not idle, and yet holds memory.
+//! Requests touch no timer; the connection's one timer reads [`Activity::deadline`] when it fires.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::listen::Settings;
 
-/// How long a connection may rest that others wait for.
+/// How long a connection may be idle while others wait for it.
 const WANTED: Duration = Duration::from_secs(5);
 /// The same of one that has never been used.
 const WANTED_UNUSED: Duration = Duration::from_secs(1);
@@ -24,11 +24,11 @@ const WANTED_UNUSED: Duration = Duration::from_secs(1);
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Between requests, or sending a reply.
+    /// Between requests, or sending a response.
     Idle,
     /// In the middle of a request's headers.
     Headers,
-    /// A handler is at work; it has its own timeouts.
+    /// A handler is running; it has its own timeouts.
     Busy,
 }
 
@@ -38,15 +38,15 @@ pub(super) struct Activity {
     opened: Instant,
     phase: AtomicU8,
     since_us: AtomicU64,
-    /// When the oldest reply under way began, and 0 if there is none.
+    /// When the oldest unfinished response began, and 0 if there is none.
     sending_since_us: AtomicU64,
 }
 
-/// A reply under way; over when this is dropped.
+/// A response that is being sent; finished when this is dropped.
 pub(super) struct Sending(Arc<Activity>);
 
 impl Sending {
-    /// A connection sends one reply at a time.
+    /// A connection sends one response at a time.
     pub(super) fn begin(activity: &Arc<Activity>) -> Self {
         activity.sending_since_us.store(activity.now_us().max(1), Ordering::Relaxed);
         Self(activity.clone())
@@ -100,15 +100,15 @@ impl Activity {
             Phase::Headers => since + self.settings.header_timeout,
             Phase::Busy => Instant::now() + self.settings.idle_timeout.max(Duration::from_secs(1)),
         };
-        self.reply_deadline().map_or(of_phase, |of_reply| of_reply.min(of_phase))
+        self.response_deadline().map_or(of_phase, |of_response| of_response.min(of_phase))
     }
 
-    /// Whether a reply was under way for too long.
-    pub(super) fn reply_is_late(&self) -> bool {
-        self.reply_deadline().is_some_and(|deadline| deadline <= Instant::now())
+    /// Whether a response took too long to send.
+    pub(super) fn response_is_late(&self) -> bool {
+        self.response_deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    fn reply_deadline(&self) -> Option<Instant> {
+    fn response_deadline(&self) -> Option<Instant> {
         let since = self.sending_since_us.load(Ordering::Relaxed);
         (since != 0).then(|| self.opened + Duration::from_micros(since) + self.settings.reply_timeout)
     }

@@ -1,6 +1,6 @@
 //! For operators: counts, rows in readable form, users and their keys, retention, metrics.
 //!
-//! The middleware lets admin keys alone through to here. Lists hold keys, not objects, and are always limited.
+//! The middleware lets only admin keys through. Lists hold keys, not objects, and are always limited.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -21,14 +21,14 @@ use super::request::{Query, Request};
 use crate::db::{Db, NamedRow, Purged, RowRequest, RowStore};
 use crate::model::{MessageId, MessageKey, Page, ThreadId, UserId};
 
-/// Where ids stand in `/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}`.
+/// Positions of the ids in `/admin/users/{user_id}/threads/{thread_key}/messages/{message_key}`.
 const USER: usize = 2;
 const THREAD: usize = 4;
 const MESSAGE: usize = 6;
-/// Where the key stands in `/admin/keys/{key}`.
+/// Position of the key in `/admin/keys/{key}`.
 const KEY: usize = 2;
 
-/// The process answers.
+/// The process is alive.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AdminHealth {
     #[schema(example = "ok")]
@@ -39,7 +39,7 @@ pub(super) struct AdminHealth {
 
 /// Counts of the whole store.
 #[derive(Serialize, ToSchema)]
-pub(super) struct StatsReply {
+pub(super) struct StatsResponse {
     /// Threads that are not deleted.
     threads: u64,
     /// Messages ever created.
@@ -84,7 +84,7 @@ pub(super) struct PurgeRequest {
 
 /// What a purge removed, or would remove.
 #[derive(Serialize, ToSchema)]
-pub(super) struct PurgeReply {
+pub(super) struct PurgeResponse {
     #[schema(example = "ok")]
     status: &'static str,
     #[schema(example = "retention run triggered")]
@@ -95,17 +95,17 @@ pub(super) struct PurgeReply {
     idempotency_records: u64,
 }
 
-/// Says that the process answers.
+/// Says that the process is alive.
 #[utoipa::path(get, path = "/admin/health", tag = "admin", responses((status = 200, description = "Alive", body = AdminHealth)))]
 pub(super) async fn get_admin_health() -> Response {
     output::json(StatusCode::OK, &AdminHealth { status: "ok", service: "progressdb" })
 }
 
 /// Counts threads and messages.
-#[utoipa::path(get, path = "/admin/stats", tag = "admin", responses((status = 200, description = "Counts", body = StatsReply)))]
+#[utoipa::path(get, path = "/admin/stats", tag = "admin", responses((status = 200, description = "Counts", body = StatsResponse)))]
 pub(super) async fn get_stats(request: Request) -> Result<Response, Error> {
     let stats = request.db()?.stats().await?;
-    Ok(output::json(StatusCode::OK, &StatsReply { threads: stats.threads, messages: stats.messages }))
+    Ok(output::json(StatusCode::OK, &StatsResponse { threads: stats.threads, messages: stats.messages }))
 }
 
 /// Lists names of rows in key order.
@@ -174,7 +174,7 @@ pub(super) async fn list_users(request: Request) -> Result<Response, Error> {
     let next = page.next.map(|user| user.as_str().to_owned());
     let page = Page { items: users, has_before: after.is_some(), has_after: next.is_some(), total: page.total };
     let mut pagination = Pagination::of(&page, String::clone);
-    // Pages are sorted each for itself; what follows is behind this one, which need not be the last on the page.
+    // Each page is sorted by itself: the next page follows this id, which need not be the last on the page.
     pagination.after_anchor = next.unwrap_or(pagination.after_anchor);
     request.show_page(&UserIdPage { users: page.items, pagination })
 }
@@ -240,13 +240,13 @@ pub(super) async fn get_message_row(request: Request) -> Result<Response, Error>
     path = "/admin/jobs/purge",
     tag = "admin",
     request_body(content = Option<PurgeRequest>),
-    responses((status = 200, description = "Done", body = PurgeReply)),
+    responses((status = 200, description = "Done", body = PurgeResponse)),
 )]
 pub(super) async fn purge(request: Request, body: Body) -> Result<Response, Error> {
     let PurgeRequest { dry_run } = request.options(body).await?;
     let db = request.db()?;
     let purged = if dry_run { purge_now(db, true).await? } else { audited(purge_now(db, false)).await? };
-    let reply = PurgeReply {
+    let response = PurgeResponse {
         status: "ok",
         message: "retention run triggered",
         dry_run,
@@ -254,7 +254,7 @@ pub(super) async fn purge(request: Request, body: Body) -> Result<Response, Erro
         messages: purged.messages,
         idempotency_records: purged.idempotency_records,
     };
-    Ok(output::json(StatusCode::OK, &reply))
+    Ok(output::json(StatusCode::OK, &response))
 }
 
 /// All metrics as Prometheus text.

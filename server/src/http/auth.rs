@@ -1,4 +1,4 @@
-//! Who asks: API keys and roles, user ids and their signatures.
+//! Authentication: API keys and roles, user ids and their signatures.
 //!
 //! A signature is the lowercase hex HMAC-SHA256 of the user id under a signing key, taken as the bytes it is written
 //! with. Keys are compared by SHA-256 digest and signatures in constant time, so neither leaks through timing; plain
@@ -33,7 +33,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// Whether this role has any business at `path`, existing or not.
+    /// Whether this role may use `path`, whether or not that exists.
     pub(super) fn may_reach(self, path: &str) -> bool {
         match self {
             Self::Frontend => path.starts_with("/frontend"),
@@ -43,7 +43,7 @@ impl Role {
     }
 }
 
-/// One configured API key: its number, for counting what it does, which no other key ever has, and its role.
+/// One configured API key: its role, and its number for the rate limit, which no other key gets while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) number: u32,
@@ -57,11 +57,11 @@ pub(super) enum Access {
     Signed(UserId),
     /// A backend key: the handler finds out for whom.
     Backend,
-    /// An admin key, or a path that asks for none.
+    /// An admin key, or a path that needs none.
     Unbound,
 }
 
-/// The keys that are in force now; clones are one.
+/// The keys in force; clones share them.
 #[derive(Clone)]
 pub struct KeysInForce(Arc<RwLock<Arc<Auth>>>);
 
@@ -74,7 +74,7 @@ impl KeysInForce {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Other keys from now on. A request under way goes on with the key that it came with.
+    /// Replaces the keys. A request that has begun keeps the key that it came with.
     pub fn replace(&self, keys: &ApiKeys) {
         let mut auth = self.0.write().unwrap_or_else(PoisonError::into_inner);
         *auth = Arc::new(auth.renewed(keys));

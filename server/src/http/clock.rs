@@ -1,4 +1,4 @@
-//! For operators: what the server makes of the machine's clock, and their word that it is right.
+//! For operators: the state of the clock, and a way to accept what it shows.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -11,21 +11,21 @@ use super::output;
 use super::request::Request;
 use crate::clock::State;
 
-/// What the server makes of the machine's clock.
+/// The state of the clock.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ClockStatus {
-    /// `followed`; `settling` while removals wait for a step to stand for a minute; `held` while writes are refused
-    /// because the machine is too far ahead; `impossible` while the machine shows a time before the server was built, and
-    /// time goes on without it.
+    /// `followed`; `settling` while removals wait for a step to last a minute; `held` while writes are refused because
+    /// the machine is too far ahead; `impossible` while the machine shows a time before the server was built, and time
+    /// goes on without it.
     #[schema(example = "followed")]
     state: &'static str,
-    /// Unix nanoseconds of what is written now.
+    /// Unix nanoseconds that are written into new rows.
     now_ts: u64,
     /// Unix nanoseconds by which things expire and are removed.
     removals_ts: u64,
     /// Unix nanoseconds that the machine shows.
     machine_ts: u64,
-    /// How far the machine is ahead of what is believed, while that is too far.
+    /// How far the machine is ahead of the trusted time, while that is too far.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     ahead_seconds: Option<u64>,
@@ -52,7 +52,7 @@ impl From<State> for ClockStatus {
     }
 }
 
-/// Says what the server makes of the machine's clock.
+/// Reports the state of the clock.
 #[utoipa::path(
     get,
     path = "/admin/clock",

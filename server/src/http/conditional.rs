@@ -1,8 +1,8 @@
 //! Conditions of a request, as RFC 9110 (section 13) has them: entity tags, how they compare, and what follows.
 //!
-//! `If-Match` compares strongly, so a weak tag never matches; `If-None-Match` compares weakly. Both may hold `*` or a list
-//! of tags, on one line or on several. `If-Match` is judged first. A header that is there and is neither is refused:
-//! a condition that was not understood must not be dropped.
+//! `If-Match` compares strongly, so a weak tag never matches; `If-None-Match` compares weakly. Both may hold `*` or a
+//! list of tags, on one line or on several. `If-Match` is evaluated first. A header with anything else is refused,
+//! because a condition that was not understood must not be ignored.
 //!
 //! The server's own tags are strong. An object has its revision, a page a digest of its bytes. There are no dates to
 //! compare with: `If-Modified-Since` and `If-Unmodified-Since` are not looked at, as the RFC has it for resources
@@ -21,10 +21,10 @@ pub(super) struct Conditions {
     if_none_match: Option<Tags>,
 }
 
-/// What follows for a read.
+/// The outcome for a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing: the answer goes out.
+    /// The conditions hold: the full response.
     Fresh,
     /// 304: the client has it.
     NotModified,
@@ -56,8 +56,8 @@ impl Conditions {
         })
     }
 
-    /// Judges a read of what has the strong tag `current`, quotes included.
-    pub(super) fn judge(&self, current: &HeaderValue) -> Verdict {
+    /// Evaluates a read of what has the strong tag `current`, quotes included.
+    pub(super) fn evaluate(&self, current: &HeaderValue) -> Verdict {
         let opaque = current.as_bytes().trim_ascii();
         let opaque = opaque.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(opaque);
         if self.if_match.as_ref().is_some_and(|tags| !tags.match_strongly(opaque)) {
@@ -74,7 +74,7 @@ impl Conditions {
         (self.if_match.map(|tags| tags.revisions(true)), self.if_none_match.map(|tags| tags.revisions(false)))
     }
 
-    /// Refuses what cannot be held for a create: it changes no object that the client has seen.
+    /// Refuses conditions on a create, because there is no earlier object that they could be about.
     pub(super) fn check_create(&self) -> Result<(), Error> {
         match (&self.if_match, &self.if_none_match) {
             (None | Some(Tags::Any), None) => Ok(()),
@@ -132,7 +132,7 @@ fn tags(headers: &HeaderMap, name: &HeaderName, shown: &'static str) -> Result<O
     for line in lines {
         read_line(line, &mut listed).ok_or(Error::InvalidCondition(shown))?;
     }
-    // Most likely a variable that was empty, and a client that believes itself protected.
+    // Most likely an empty variable in a client that relies on the condition.
     if listed.is_empty() { Err(Error::InvalidCondition(shown)) } else { Ok(Some(Tags::Listed(listed))) }
 }
 
@@ -189,7 +189,7 @@ mod tests {
     #[track_caller]
     fn check(name: &HeaderName, lines: &[&[u8]], verdict: Verdict) {
         let conditions = Conditions::of(&headers(name, lines)).unwrap();
-        assert_eq!(conditions.judge(&tag_of_revision(7)), verdict, "{name}: {lines:?}");
+        assert_eq!(conditions.evaluate(&tag_of_revision(7)), verdict, "{name}: {lines:?}");
     }
 
     #[test]
@@ -213,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn if_match_is_judged_first() {
+    fn if_match_is_evaluated_first() {
         let mut both = headers(&header::IF_MATCH, &[b"\"6\""]);
         both.extend(headers(&header::IF_NONE_MATCH, &[b"\"7\""]));
-        assert_eq!(Conditions::of(&both).unwrap().judge(&tag_of_revision(7)), Verdict::Failed);
+        assert_eq!(Conditions::of(&both).unwrap().evaluate(&tag_of_revision(7)), Verdict::Failed);
     }
 
     #[test]

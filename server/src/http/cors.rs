@@ -1,6 +1,6 @@
-//! Cross-origin rules for browsers: which origins may read the replies.
+//! Cross-origin rules for browsers: which origins may read the responses.
 //!
-//! A preflight is answered 204 even for a foreign origin, only without the headers that would allow anything.
+//! A preflight gets 204 even for a foreign origin, but without the headers that would allow anything.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -10,7 +10,7 @@ const HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization,Content-Encoding,Content-Type,Idempotency-Key,If-Match,If-None-Match,Prefer,X-API-Key,X-Request-Id,\
      X-User-ID,X-User-Signature,traceparent,tracestate",
 );
-/// Every header that a reply may have and that scripts do not see unasked.
+/// Every response header that scripts can read only if it is exposed.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Accept-Encoding,Allow,Content-Encoding,Date,ETag,Idempotency-Replayed,Location,Preference-Applied,Retry-After,Vary,\
      WWW-Authenticate,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,X-Request-Id",
@@ -23,7 +23,7 @@ pub(super) struct Cors {
     origins: Vec<String>,
 }
 
-/// What a reply must say about its origin.
+/// What a response says about its origin.
 pub(super) enum Verdict {
     /// Nothing: CORS is off.
     Off,
@@ -38,7 +38,7 @@ impl Cors {
         Self { origins: origins.to_vec() }
     }
 
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Verdict {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Verdict {
         if self.origins.is_empty() {
             return Verdict::Off;
         }
@@ -77,10 +77,10 @@ mod tests {
     fn check(origins: &[&str], origin: &'static str, allowed: Option<&str>, vary: bool) {
         let cors = Cors::new(&origins.iter().map(ToString::to_string).collect::<Vec<_>>());
         let request = HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(origin))]);
-        let mut reply = HeaderMap::new();
-        cors.judge(&request).write(&mut reply);
-        let got = reply.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap());
-        assert_eq!((got, reply.contains_key(header::VARY)), (allowed, vary));
+        let mut response = HeaderMap::new();
+        cors.check(&request).write(&mut response);
+        let got = response.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap());
+        assert_eq!((got, response.contains_key(header::VARY)), (allowed, vary));
     }
 
     #[test]

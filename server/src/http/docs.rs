@@ -1,7 +1,7 @@
 //! The OpenAPI document around the routes, and the pages that show it.
 //!
 //! Handlers document their parameters and success; what every route of a kind shares (security, errors, headers of
-//! replies) is added here by rule, so that no route can forget it.
+//! responses) is added here by rule, so that no route can lack it.
 
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -26,8 +26,8 @@ use super::metrics::Documented;
 use super::middleware::is_public;
 use super::output;
 
-const DESCRIPTION: &str = "A database for chat threads. A write is answered when it is on disk, and every read after \
-    that answer shows it. Keys are percent-encoded in paths. Send the API key as `Authorization: Bearer` or \
+const DESCRIPTION: &str = "A database for chat threads. A write is acknowledged when it is on disk, and every read \
+    after that shows it. Keys are percent-encoded in paths. Send the API key as `Authorization: Bearer` or \
     `X-API-Key`: a frontend key needs `X-User-ID` with its `X-User-Signature`, a backend key names any user in \
     `X-User-ID` or `?author=`, an admin key opens `/admin` only.";
 
@@ -58,8 +58,8 @@ pub(super) fn introduction() -> OpenApi {
                 .build(),
         ))
         .tags(Some([
-            tag("threads", "Conversations. Their owner alone sees and changes them."),
-            tag("messages", "What is said in a thread, in one order that never changes."),
+            tag("threads", "Threads. Only their owner sees and changes them."),
+            tag("messages", "The messages of a thread, in one order that never changes."),
             tag("backend", "For the application's servers."),
             tag("admin", "For operators."),
             tag("encryption", "Keys, rotation and erasure."),
@@ -84,7 +84,7 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
-/// Every operation of the document with what it can answer.
+/// Every operation of the document with its statuses.
 pub(super) fn operations(api: &OpenApi) -> Vec<Documented> {
     let mut documented = Vec::new();
     for (route, item) in &api.paths.paths {
@@ -112,7 +112,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Operation) {
         operation.responses.responses.entry(status.to_string()).or_insert_with(reference);
     }
     if conditional {
-        add_conditional_replies(method, operation);
+        add_conditional_responses(method, operation);
     }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
@@ -126,8 +126,8 @@ fn has_header(operation: &Operation, name: &str) -> bool {
     operation.parameters.iter().flatten().any(is_it)
 }
 
-/// What an operation with conditions answers beside its content: the tag of what it shows or left behind, and 304.
-fn add_conditional_replies(method: &str, operation: &mut Operation) {
+/// What an operation with conditions adds to its responses: the entity tag, and 304.
+fn add_conditional_responses(method: &str, operation: &mut Operation) {
     let tag = || Header::builder().description(Some("The entity tag, strong.")).build();
     for (status, response) in &mut operation.responses.responses {
         if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
@@ -135,12 +135,15 @@ fn add_conditional_replies(method: &str, operation: &mut Operation) {
         }
     }
     if method == "get" {
-        let unchanged = ResponseBuilder::new().description("As `If-None-Match` has it").header("ETag", tag()).build();
+        let unchanged = ResponseBuilder::new()
+            .description("The client has it already: see `If-None-Match`")
+            .header("ETag", tag())
+            .build();
         operation.responses.responses.insert("304".into(), RefOr::T(unchanged));
     }
 }
 
-/// The errors that an operation can answer.
+/// The errors of an operation.
 fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
     let mut statuses = vec![403];
     if !is_public(path) {
@@ -192,10 +195,10 @@ fn error_response(status: u16) -> Response {
         403 => ("Not for this caller", "access_denied", "access denied: not thread owner or participant"),
         404 => ("Deleted, or never there", "thread_not_found", "thread not found"),
         408 => ("The body did not arrive in time", "body_timeout", "request body did not arrive in time"),
-        409 => ("What it works on is disabled", "retention_disabled", "retention is disabled"),
+        409 => ("The feature is disabled", "retention_disabled", "retention is disabled"),
         412 => ("Changed since it was read: see `ETag`", "precondition_failed", "precondition failed"),
         415 => (
-            "The body is compressed: no coding is spoken",
+            "The body is compressed: no coding is supported",
             "unsupported_content_coding",
             "no content coding is supported",
         ),

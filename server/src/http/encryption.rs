@@ -1,4 +1,4 @@
-//! For operators: the state of encryption, and what can be done about it.
+//! For operators: the state of encryption, and its jobs.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -18,7 +18,7 @@ use crate::model::ThreadId;
 #[derive(Serialize, ToSchema)]
 pub(super) struct EncryptionStatus {
     enabled: bool,
-    /// Every value is sealed; none that is plain is accepted any more.
+    /// Every value is sealed, and a plain one is damage.
     all_sealed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -45,11 +45,11 @@ struct KmsStatus {
     may_seal: bool,
     /// `false` if reads are refused too.
     may_open: bool,
-    /// Seconds since it last did what it was asked to.
+    /// Seconds since its last successful call.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     seconds_since_success: Option<u64>,
-    /// What it said when it last failed.
+    /// Its last error, if it has not succeeded since.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure: Option<String>,
@@ -66,7 +66,7 @@ struct EpochStatus {
     wrapped_by: String,
 }
 
-/// How far the sealing job has come.
+/// Progress of the sealing job.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SealingStatus {
     #[schema(example = "running")]
@@ -83,7 +83,7 @@ pub(super) struct SealingStatus {
     values: u64,
     /// Data keys wrapped anew.
     keys: u64,
-    /// Threads and users that could not be done; the log names them.
+    /// Threads and users that failed; the log names them.
     failed: u64,
 }
 
@@ -140,9 +140,9 @@ pub(super) struct RotateRequest {
     dry_run: bool,
 }
 
-/// What a rotation began, or would begin.
+/// What a rotation started, or would start.
 #[derive(Serialize, ToSchema)]
-pub(super) struct RotateReply {
+pub(super) struct RotateResponse {
     dry_run: bool,
     /// The newest epoch.
     epoch: u32,
@@ -158,21 +158,21 @@ pub(super) struct RotateReply {
     path = "/admin/encryption/rotate",
     tag = "encryption",
     request_body(content = Option<RotateRequest>),
-    responses((status = 202, description = "Begun", body = RotateReply)),
+    responses((status = 202, description = "Begun", body = RotateResponse)),
 )]
 pub(super) async fn rotate(request: Request, body: Body) -> Result<Response, Error> {
     let RotateRequest { dry_run } = request.options(body).await?;
     let db = request.db()?;
-    let reply = if dry_run {
+    let response = if dry_run {
         let counted = db.count_unsealed().await?;
         let would_change = SealingStatus { state: "counted", ..SealingStatus::of(&counted, counted.epoch) };
-        RotateReply { dry_run, epoch: counted.epoch, would_change: Some(would_change) }
+        RotateResponse { dry_run, epoch: counted.epoch, would_change: Some(would_change) }
     } else {
         let epoch = audited(async { Ok(db.begin_epoch().await?) }).await?;
         db.want_sealing();
-        RotateReply { dry_run, epoch, would_change: None }
+        RotateResponse { dry_run, epoch, would_change: None }
     };
-    Ok(output::json(StatusCode::ACCEPTED, &reply))
+    Ok(output::json(StatusCode::ACCEPTED, &response))
 }
 
 /// The thread to encrypt anew.
@@ -184,7 +184,7 @@ pub(super) struct ReencryptRequest {
 
 /// What was encrypted anew.
 #[derive(Serialize, ToSchema)]
-pub(super) struct ReencryptReply {
+pub(super) struct ReencryptResponse {
     #[serde(serialize_with = "display")]
     #[schema(value_type = String, example = "t:1763700000000000000")]
     thread: ThreadId,
@@ -192,25 +192,25 @@ pub(super) struct ReencryptReply {
     values: u64,
 }
 
-/// Encrypts one thread anew, with a key of its own that nobody had before.
+/// Encrypts one thread again, with a new key of its own.
 #[utoipa::path(
     post,
     path = "/admin/encryption/reencrypt",
     tag = "encryption",
     request_body(content = ReencryptRequest),
-    responses((status = 200, description = "Done", body = ReencryptReply)),
+    responses((status = 200, description = "Done", body = ReencryptResponse)),
 )]
 pub(super) async fn reencrypt(request: Request, body: Body) -> Result<Response, Error> {
     let input: ReencryptRequest = input::parse(&request.read(body).await?, "invalid request")?;
     let thread = input.thread.parse().map_err(Error::InvalidKey)?;
     let db = request.db()?;
     let visit = audited(async { Ok(db.reencrypt_thread(thread).await?) }).await?;
-    Ok(output::json(StatusCode::OK, &ReencryptReply { thread, values: visit.values }))
+    Ok(output::json(StatusCode::OK, &ReencryptResponse { thread, values: visit.values }))
 }
 
-/// What became of the threads.
+/// The results of encrypting threads.
 #[derive(Serialize, ToSchema)]
-pub(super) struct EncryptReply {
+pub(super) struct EncryptResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     message: Option<&'static str>,
@@ -251,7 +251,7 @@ struct EncryptResult {
     path = "/admin/encryption/encrypt-threads",
     tag = "encryption",
     request_body(content = Object),
-    responses((status = 200, description = "Done", body = EncryptReply)),
+    responses((status = 200, description = "Done", body = EncryptResponse)),
 )]
 pub(super) async fn encrypt_threads(request: Request, body: Body) -> Result<Response, Error> {
     let _: serde_json::Map<String, serde_json::Value> = input::parse(&request.read(body).await?, "invalid request")?;
@@ -269,12 +269,12 @@ pub(super) async fn encrypt_threads(request: Request, body: Body) -> Result<Resp
         results.push(EncryptResult { thread_key: thread, status, error, dek_key_id });
     }
     let message = (summary.total == 0).then_some("no threads found");
-    Ok(output::json(StatusCode::OK, &EncryptReply { message, summary, results }))
+    Ok(output::json(StatusCode::OK, &EncryptResponse { message, summary, results }))
 }
 
 /// What a compaction did.
 #[derive(Serialize, ToSchema)]
-pub(super) struct CompactReply {
+pub(super) struct CompactResponse {
     #[schema(example = "ok")]
     status: &'static str,
     /// Checkpoints that were deleted: a rollback to what they held is no longer possible.
@@ -287,12 +287,12 @@ pub(super) struct CompactReply {
     post,
     path = "/admin/encryption/compact",
     tag = "encryption",
-    responses((status = 200, description = "Done", body = CompactReply)),
+    responses((status = 200, description = "Done", body = CompactResponse)),
 )]
 pub(super) async fn compact(request: Request) -> Result<Response, Error> {
     let db = request.db()?;
     let checkpoints_deleted = audited(compact_everything(db)).await?;
-    Ok(output::json(StatusCode::OK, &CompactReply { status: "ok", checkpoints_deleted }))
+    Ok(output::json(StatusCode::OK, &CompactResponse { status: "ok", checkpoints_deleted }))
 }
 
 async fn compact_everything(db: &Db) -> Result<Vec<String>, Error> {

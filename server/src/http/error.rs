@@ -1,8 +1,8 @@
-//! Every answer that is not a success: one table from what went wrong to status, code and text.
+//! Every response that is not a success: one table from the error to status, code and text.
 //!
 //! Clients see `{"error": "<text>", "code": "<snake_case>"}` and never a `message` field, because the Python client
-//! would append it to the text. Inside details of a 5xx ride along as a response extension, [`Internal`], for the
-//! middleware to log once; they never reach the client.
+//! would append it to the text. Internal details of a 5xx are a response extension, [`Internal`], which the middleware
+//! logs once; they never reach the client.
 
 use std::borrow::Cow;
 
@@ -18,13 +18,13 @@ use crate::db;
 use crate::error_chain::with_causes;
 use crate::model::{InvalidKey, InvalidUserId};
 
-/// How to prove who one is, for every 401. `X-API-Key` belongs to no scheme that has a name.
+/// The challenge of every 401. `X-API-Key` has no registered scheme to name.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"progressdb\"");
 
 /// Why a request is refused.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// The database said so.
+    /// An error of the database.
     Db(db::Error),
     /// No API key, or one that is not configured.
     Unauthorized,
@@ -42,9 +42,9 @@ pub(super) enum Error {
     AuthorRequired,
     /// More bytes than a user id may have.
     AuthorTooLong,
-    /// An author that is no user id for another reason.
+    /// An author that is not a valid user id for another reason.
     InvalidAuthor(InvalidUserId),
-    /// `?author=` names somebody else than the signed user.
+    /// `?author=` names another user than the signed one.
     AuthorMismatch,
     /// No such path.
     NotFound,
@@ -58,19 +58,19 @@ pub(super) enum Error {
     InvalidUserId(InvalidUserId),
     /// A user id in a path or cursor of the administrator's that does not parse.
     InvalidUserIdFormat,
-    /// A page that cannot be.
+    /// Parameters of a page that contradict each other or are out of range.
     InvalidPagination(Cow<'static, str>),
     /// A header that does not parse.
     InvalidHeader(&'static str),
-    /// Two lines of a header that names one thing.
+    /// Several lines of a header that must occur once.
     RepeatedHeader(&'static str),
     /// A condition that is neither `*` nor a list of entity tags.
     InvalidCondition(&'static str),
-    /// A condition that comes with a create, for which it cannot be held.
+    /// A condition on a create, where there is nothing to check it against.
     ConditionOnCreate(&'static str),
     /// `If-Match` names another representation than this one.
     PreconditionFailed { current: HeaderValue },
-    /// No `Host`, more than one, or one that is none.
+    /// No `Host`, more than one, or one that is invalid.
     InvalidHost,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
@@ -78,7 +78,7 @@ pub(super) enum Error {
     UnsupportedTransferCoding,
     /// A body that is compressed.
     UnsupportedContentCoding,
-    /// A body that is not the JSON that this route takes; the text is the whole answer.
+    /// A body that is not the JSON that this route takes; the text is the whole message.
     InvalidInput(&'static str),
     /// Fields of the right type with wrong content, joined with `; `.
     Validation(String),
@@ -86,23 +86,23 @@ pub(super) enum Error {
     BodyTooLarge { limit: usize },
     /// The body did not arrive in time.
     BodyTimeout,
-    /// The client stopped in the middle of its body, or broke its framing.
+    /// The client ended in the middle of its body, or its framing is invalid.
     BodyBroken,
     /// All bodies together are at their limit.
     BodiesFull,
-    /// All replies under way together are at their limit.
-    RepliesFull,
+    /// All responses that are being sent are at their limit together.
+    ResponsesFull,
     /// No signing key is configured.
     SigningKeysMissing,
     /// The store has no row of that name.
     RowNotFound,
-    /// The machine's clock shows what no clock can.
+    /// The machine's clock shows an impossible time.
     ClockImpossible,
     /// Not opened yet, or about to stop.
     NotReady { reason: &'static str },
-    /// What is audited is not done while the log takes no line.
+    /// An audited action is refused because the log cannot be written.
     AuditUnwritable,
-    /// A reply that could not be written as JSON.
+    /// A response that could not be written as JSON.
     Encoding(serde_json::Error),
 }
 
@@ -118,7 +118,7 @@ impl From<InvalidKey> for Error {
     }
 }
 
-/// What the log may know and the client may not.
+/// Internal details, for the log only.
 #[derive(Clone)]
 pub(super) struct Internal(pub(super) String);
 
@@ -183,7 +183,7 @@ impl Error {
                 S::BAD_REQUEST,
                 "condition_on_create",
                 format!(
-                    "{name} cannot be held for a create: leave it out; Idempotency-Key keeps a create from happening twice"
+                    "{name} cannot be checked on a create: leave it out; Idempotency-Key keeps a create from happening twice"
                 ),
             ),
             Self::PreconditionFailed { .. } => row(S::PRECONDITION_FAILED, "precondition_failed", PRECONDITION_FAILED),
@@ -211,35 +211,31 @@ impl Error {
             Self::BodyTimeout => row(S::REQUEST_TIMEOUT, "body_timeout", "request body did not arrive in time"),
             Self::BodyBroken => row(S::BAD_REQUEST, "body_broken", "request body could not be read"),
             Self::BodiesFull => row(S::SERVICE_UNAVAILABLE, "bodies_full", "server busy; try again"),
-            Self::RepliesFull => {
+            Self::ResponsesFull => {
                 row(S::SERVICE_UNAVAILABLE, "replies_full", "server busy sending; try again, or ask for less")
             }
             Self::SigningKeysMissing => {
                 row(S::INTERNAL_SERVER_ERROR, "signing_keys_missing", "signing keys not configured")
             }
             Self::RowNotFound => row(S::NOT_FOUND, "key_not_found", "key not found"),
-            Self::ClockImpossible => row(
-                S::CONFLICT,
-                "clock_impossible",
-                "the server's clock shows a time that no clock can show: set it right first",
-            ),
+            Self::ClockImpossible => {
+                row(S::CONFLICT, "clock_impossible", "the server's clock shows an impossible time: set it right first")
+            }
             Self::NotReady { .. } => row(S::SERVICE_UNAVAILABLE, "not_ready", "not ready"),
-            Self::AuditUnwritable => row(
-                S::SERVICE_UNAVAILABLE,
-                "audit_unavailable",
-                "not done: the server's log, which would tell of it, cannot be written",
-            ),
+            Self::AuditUnwritable => {
+                row(S::SERVICE_UNAVAILABLE, "audit_unavailable", "not done: the server's audit log cannot be written")
+            }
             Self::Encoding(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
     }
 
-    /// The limit that was met.
+    /// The limit that was reached, for metrics.
     fn limit(&self) -> Option<&'static str> {
         match self {
             Self::RateLimited { .. } => Some("rate"),
             Self::BodyTooLarge { .. } => Some("body_bytes"),
             Self::BodiesFull => Some("body_memory"),
-            Self::RepliesFull => Some("reply_memory"),
+            Self::ResponsesFull => Some("reply_memory"),
             Self::BodyTimeout => Some("body_time"),
             Self::Db(db::Error::Busy) => Some("writes"),
             Self::AuditUnwritable => Some("audit"),
@@ -259,7 +255,7 @@ impl Error {
         }
     }
 
-    /// What the status of the answer demands beside its body.
+    /// Headers that the status demands.
     fn write_headers(&self, status: StatusCode, headers: &mut HeaderMap) {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
@@ -277,7 +273,7 @@ impl Error {
             Self::UnsupportedContentCoding => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
-            // What follows on the connection is not to be trusted, or not to be waited for.
+            // The rest of what the client sends on this connection cannot be trusted, or is not worth waiting for.
             Self::BodyTimeout | Self::InvalidHost | Self::UnsupportedTransferCoding => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -285,7 +281,7 @@ impl Error {
         }
     }
 
-    /// What only the log is told.
+    /// Details for the log only.
     fn internal(&self) -> Option<String> {
         let error: &(dyn std::error::Error + 'static) = match self {
             Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_) | db::Error::KmsUnavailable { .. })) => {
@@ -392,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn inside_details_are_for_the_log_only() {
+    fn internal_details_are_for_the_log_only() {
         let error = Error::Db(db::Error::Corrupt { key: "secret-row".into() });
         assert_eq!(error.row().2, "internal error");
         let response = error.into_response();
@@ -406,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_held_says_when_to_ask_again() {
+    fn a_clock_that_is_held_says_when_to_try_again() {
         let held = Held { ahead: Duration::from_hours(70), retry_after: Duration::from_millis(41_500) };
         for (error, seconds) in
             [(db::Error::ClockHeld(held), "41"), (db::Error::ClockSettling { left: Duration::from_millis(200) }, "1")]

@@ -1,7 +1,7 @@
-//! What HTTP itself asks of the head of a request, whatever its route (RFC 9110 and 9112).
+//! What HTTP requires of the head of a request, whatever its route (RFC 9110 and 9112).
 //!
-//! hyper reads the framing; it leaves to the server to see that there is one valid `Host`, that headers which name one
-//! thing stand once, that nothing is expected and no transfer coding used that is not spoken. Bodies with a content coding are refused where bodies are read.
+//! hyper reads the framing. Checked here: one valid `Host`, no repetition of a header that must occur once, no unknown
+//! expectation and no unknown transfer coding. Bodies with a content coding are refused where bodies are read.
 
 use std::net::Ipv6Addr;
 
@@ -12,7 +12,7 @@ use super::auth::{API_KEY, USER_ID, USER_SIGNATURE};
 use super::error::Error;
 use super::request::IDEMPOTENCY_KEY;
 
-/// Refuses a request that HTTP forbids to answer otherwise.
+/// Refuses a request that HTTP says must be refused.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Error> {
     check_host(request.headers(), request.version())?;
     check_single(request.headers())?;
@@ -64,7 +64,7 @@ fn is_registered_name(name: &str) -> bool {
     !name.is_empty() && first.bytes().all(plain) && pieces.all(escaped)
 }
 
-/// Who asks, and for which request, is said once: of two lines a proxy might have judged the other.
+/// Credentials and the idempotency key must occur once: a proxy may have checked the other line.
 fn check_single(headers: &HeaderMap) -> Result<(), Error> {
     let single = [
         (header::AUTHORIZATION, "Authorization"),
@@ -77,20 +77,20 @@ fn check_single(headers: &HeaderMap) -> Result<(), Error> {
     repeated.map_or(Ok(()), |(_, shown)| Err(Error::RepeatedHeader(shown)))
 }
 
-/// `100-continue` is the one expectation that there is.
+/// `100-continue` is the only expectation that HTTP defines.
 fn check_expectations(headers: &HeaderMap) -> Result<(), Error> {
     let known = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     if elements(headers.get_all(header::EXPECT)).all(known) { Ok(()) } else { Err(Error::ExpectationFailed) }
 }
 
-/// hyper reads `chunked` where it stands last, and would hand over what other codings made of the body.
+/// hyper decodes `chunked` if it stands last, and would pass on a body that other codings have encoded.
 fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Error> {
     let known = |value: &[u8]| value.eq_ignore_ascii_case(b"chunked");
     let mut codings = elements(headers.get_all(header::TRANSFER_ENCODING));
     if codings.all(known) { Ok(()) } else { Err(Error::UnsupportedTransferCoding) }
 }
 
-/// Refuses a body whose content coding is not spoken: none is.
+/// Refuses a body with a content coding: none is supported.
 pub(super) fn check_content_coding(headers: &HeaderMap) -> Result<(), Error> {
     let known = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
     let mut codings = elements(headers.get_all(header::CONTENT_ENCODING));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_spoken_passes() {
+    fn only_supported_codings_and_expectations_pass() {
         let with = |name, value| HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
         for (value, fine) in
             [("", true), ("100-continue", true), ("100-Continue, ", true), ("x", false), ("100-continue, x", false)]

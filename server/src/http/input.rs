@@ -28,7 +28,7 @@ pub(super) struct ThreadInput<'a> {
     /// A short name for addresses; at most 256 characters.
     #[schema(max_length = 256)]
     slug: Option<String>,
-    /// Any JSON object; kept to the letter.
+    /// Any JSON object; kept verbatim.
     #[serde(borrow)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<&'a RawValue>,
@@ -38,17 +38,17 @@ pub(super) struct ThreadInput<'a> {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = MessageCreate, example = json!({"body": {"text": "hello"}, "role": "user"}))]
 pub(super) struct MessageInput<'a> {
-    /// Any JSON but `null`; kept to the letter.
+    /// Any JSON but `null`; kept verbatim.
     #[serde(borrow)]
     #[schema(value_type = AnyButNull, required)]
     body: Option<&'a RawValue>,
-    /// Who speaks, such as `user` or `assistant`; at most 64 characters.
+    /// The role of the speaker, such as `user` or `assistant`; at most 64 characters.
     #[schema(max_length = 64)]
     role: Option<String>,
-    /// The key of the message of the same thread that this one answers.
+    /// The key of the message of the same thread that this one responses to.
     #[schema(pattern = "^t:[1-9][0-9]{0,18}:m:[1-9][0-9]{0,18}(:[0-9]{9})?$")]
     reply_to: Option<String>,
-    /// Any JSON object; kept to the letter.
+    /// Any JSON object; kept verbatim.
     #[serde(borrow)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<&'a RawValue>,
@@ -58,11 +58,11 @@ pub(super) struct MessageInput<'a> {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = MessageUpdate, example = json!({"body": {"text": "hello again"}}))]
 pub(super) struct MessageUpdateInput<'a> {
-    /// Any JSON but `null`; kept to the letter.
+    /// Any JSON but `null`; kept verbatim.
     #[serde(borrow)]
     #[schema(value_type = AnyButNull, required)]
     body: Option<&'a RawValue>,
-    /// Any JSON object, kept to the letter; stays what it was if absent.
+    /// Any JSON object, kept verbatim; unchanged if absent.
     #[serde(borrow)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<&'a RawValue>,
@@ -93,7 +93,7 @@ fn first_byte(json: &[u8]) -> Option<u8> {
     json.iter().copied().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
 }
 
-/// A scan, so that no parser meets what it would have to recurse into.
+/// Refuses deep nesting by a scan before parsing, because the parser recurses.
 fn nested_deeper_than(json: &[u8], limit: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json {
@@ -115,7 +115,7 @@ fn nested_deeper_than(json: &[u8], limit: usize) -> bool {
     false
 }
 
-/// What is wrong with the fields of one payload.
+/// What is wrong with the fields of one input.
 #[derive(Default)]
 struct Findings(Vec<&'static str>);
 
@@ -145,7 +145,7 @@ pub(super) fn thread_content(bytes: &[u8]) -> Result<ThreadContent, Error> {
     thread(bytes, "invalid thread payload")
 }
 
-/// The change of a thread. It must name the title, as clients of older servers always did.
+/// The change of a thread. It must have a title, as with older servers.
 pub(super) fn thread_update(bytes: &[u8]) -> Result<ThreadUpdate, Error> {
     let ThreadContent { title, slug, metadata } = thread(bytes, "invalid thread update payload")?;
     Ok(ThreadUpdate { title: Some(title), slug, metadata })

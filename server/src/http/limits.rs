@@ -1,10 +1,10 @@
-//! What clients may take: requests a second, bytes and seconds for a body, memory for bodies and replies.
+//! Limits on clients: requests a second, bytes and seconds for a body, memory for bodies and responses.
 //!
-//! Each limit is bounded itself, however many clients there are. Connections are limited in `listen`.
+//! What is kept to hold a limit is bounded too, however many clients there are. Connections are limited in `listen`.
 
 mod bodies;
 mod rate;
-mod replies;
+mod responses;
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use super::middleware::is_public;
 
 pub(super) use bodies::{BodyMemory, ReceivedBody, read};
 pub(super) use rate::{Allowance, RateLimiter};
-pub(super) use replies::{Brief, ReplyMemory, Taker};
+pub(super) use responses::{Brief, Recipient, ResponseMemory};
 
-/// What one client may take.
+/// The limits of one API.
 pub(super) struct Limits {
     pub(super) max_body_bytes: usize,
     pub(super) body_timeout: Duration,
     pub(super) body_memory: BodyMemory,
-    pub(super) replies: ReplyMemory,
-    /// Replies that tell how the server is, which is asked when the others are many.
-    pub(super) scrapes: ReplyMemory,
+    pub(super) responses: ResponseMemory,
+    /// Responses with metrics: a budget of their own, so that they can be read under load.
+    pub(super) scrapes: ResponseMemory,
     pub(super) rate: Option<RateLimiter>,
 }
 
-/// Memory for replies with metrics.
+/// Memory for responses with metrics.
 const SCRAPES_BYTES: usize = 16 << 20;
 
 impl Limits {
@@ -36,18 +36,18 @@ impl Limits {
             max_body_bytes: settings.max_body_bytes,
             body_timeout: settings.body_timeout,
             body_memory: BodyMemory::new(settings.max_body_memory_bytes),
-            replies: ReplyMemory::new(settings.max_reply_memory_bytes, "main"),
-            scrapes: ReplyMemory::new(SCRAPES_BYTES, "metrics"),
+            responses: ResponseMemory::new(settings.max_reply_memory_bytes, "main"),
+            scrapes: ResponseMemory::new(SCRAPES_BYTES, "metrics"),
             rate: settings.rate_limit.map(RateLimiter::new),
         }
     }
 
-    /// The memory that replies to `path` are counted in; what is served from constants costs none.
-    pub(super) fn replies_to(&self, path: &str) -> Option<&ReplyMemory> {
+    /// The budget of responses to `path`; none for those that are served from constants.
+    pub(super) fn responses_to(&self, path: &str) -> Option<&ResponseMemory> {
         match path {
             "/metrics" | "/admin/debug/prometheus" => Some(&self.scrapes),
             path if is_public(path) => None,
-            _ => Some(&self.replies),
+            _ => Some(&self.responses),
         }
     }
 }

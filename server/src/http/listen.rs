@@ -1,12 +1,12 @@
 //! Connections: accept, serve HTTP/1.1, time out, drain.
 //!
-//! A connection at rest closes after the idle timeout, one in the middle of its headers after the header timeout, one
-//! that has not taken its reply after the reply timeout; bodies are timed where they are read. Beyond the connection
-//! limit nothing is served until a connection closes, and those at rest close within seconds while somebody waits, so
-//! that idle clients cannot keep others out. A stop ends the accepting, lets every request in flight finish within the
+//! An idle connection closes after the idle timeout, one in the middle of its headers after the header timeout, one
+//! whose client has not received its response after the response timeout; bodies are timed where they are read. Beyond the
+//! connection limit nothing is served until a connection closes, and idle ones close within seconds while others wait,
+//! so that idle clients cannot keep others out. A stop ends accepting, lets every request in flight finish within the
 //! drain timeout, and aborts the rest.
 //!
-//! Errors of the HTTP framing itself (400, 414, 431) are answered by hyper and have no body.
+//! hyper responds to errors of the HTTP framing itself (400, 414, 431), without a body.
 
 mod bind;
 
@@ -52,9 +52,9 @@ pub struct Settings {
     pub max_connections: usize,
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
-    /// Before a request, and between two pieces of a reply that the client is slow to take.
+    /// Before a request, and between two pieces of a response that the client is slow to read.
     pub idle_timeout: Duration,
-    /// From the end of the handler to the last byte of a reply that counts.
+    /// From the end of the handler to the last byte of a response that counts.
     pub reply_timeout: Duration,
     /// From the stop to the abort of what is still in flight.
     pub drain_timeout: Duration,
@@ -73,7 +73,7 @@ struct Metrics {
     accepted: Counter,
     limited: Counter,
     headers_late: Counter,
-    replies_late: Counter,
+    responses_late: Counter,
 }
 
 impl Metrics {
@@ -84,7 +84,7 @@ impl Metrics {
             accepted: metrics::counter!("progressdb_http_connections_accepted_total", "listener" => listener),
             limited: metrics::counter!("progressdb_http_connections_limited_total", "listener" => listener),
             headers_late: metrics::counter!("progressdb_http_header_timeouts_total", "listener" => listener),
-            replies_late: metrics::counter!("progressdb_http_reply_timeouts_total", "listener" => listener),
+            responses_late: metrics::counter!("progressdb_http_reply_timeouts_total", "listener" => listener),
         }
     }
 }
@@ -112,7 +112,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, st
             match serve_connection(stream, peer, router, settings, stop, crowded).await {
                 End::Closed => {}
                 End::HeadersLate => metrics.headers_late.increment(1),
-                End::ReplyLate => metrics.replies_late.increment(1),
+                End::ResponseLate => metrics.responses_late.increment(1),
             }
         });
     }
@@ -156,9 +156,9 @@ async fn accept(
     (slot, stream, peer)
 }
 
-/// Until somebody waits for a slot.
+/// Waits until a connection waits for a slot.
 async fn wanted(mut crowded: watch::Receiver<bool>) {
-    // Nobody accepts any more: nobody waits.
+    // The listener has ended, so no connection waits.
     if crowded.wait_for(|crowded| *crowded).await.is_err() {
         pending::<()>().await;
     }
@@ -190,12 +190,12 @@ impl Drop for Open<'_> {
 
 #[derive(PartialEq, Eq)]
 enum End {
-    /// By the peer, by a stop, or after rest.
+    /// By the peer, by a stop, or by the idle timeout.
     Closed,
     /// In the middle of a request's headers.
     HeadersLate,
-    /// In the middle of a reply.
-    ReplyLate,
+    /// In the middle of a response.
+    ResponseLate,
 }
 
 async fn serve_connection(
@@ -206,7 +206,7 @@ async fn serve_connection(
     stop: watch::Receiver<bool>,
     crowded: watch::Receiver<bool>,
 ) -> End {
-    // Replies are written whole; waiting to fill a packet only adds latency. Failing means that the peer is gone.
+    // Responses are written whole; waiting to fill a packet only adds latency. Failing means that the peer is gone.
     let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new(settings));
     let of_service = activity.clone();
@@ -214,16 +214,16 @@ async fn serve_connection(
         of_service.enter(Phase::Busy);
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(of_service.clone());
-        let answer = router.clone().call(request);
+        let response = router.clone().call(request);
         let activity = of_service.clone();
         async move {
-            let answer = answer.await;
+            let response = response.await;
             activity.enter(Phase::Idle);
-            answer
+            response
         }
     });
     let connection = http1::Builder::new()
-        // A client may close its sending side and still wait for replies.
+        // A client may close its sending side and still wait for responses.
         .half_close(true)
         .header_read_timeout(None)
         .max_header_size(MAX_HEADER_BYTES)
@@ -247,7 +247,7 @@ async fn serve_connection(
             }
         }
         is_wanted = is_wanted || wanting.as_mut().poll(context).is_ready();
-        // Deadlines mostly move away, request by request; the timer follows only when it fires or must fire sooner.
+        // Requests mostly move the deadline back, so the timer is reset only when it fires or must fire sooner.
         let deadline = activity.deadline(is_wanted);
         if deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
@@ -260,7 +260,7 @@ async fn serve_connection(
             let deadline = activity.deadline(is_wanted);
             if deadline <= Instant::now() {
                 return Poll::Ready(match activity.phase() {
-                    _ if activity.reply_is_late() => End::ReplyLate,
+                    _ if activity.response_is_late() => End::ResponseLate,
                     Phase::Headers => End::HeadersLate,
                     Phase::Idle | Phase::Busy => End::Closed,
                 });

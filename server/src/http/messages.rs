@@ -6,7 +6,7 @@ use axum::response::Response;
 use super::error::Error;
 use super::input::{self, MessageInput, MessageUpdateInput};
 use super::output;
-use super::output::{MessageAck, MessageObject, MessagePage, MessageReply};
+use super::output::{MessageAck, MessageObject, MessagePage, MessageResponse};
 use super::page::{self, FRONTEND_LIMIT, PageRequest, Pagination};
 use super::parameters::{
     AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, MessageCursorQuery, MessagePath, OrderQuery, ThreadPath,
@@ -17,7 +17,7 @@ use super::threads::THREAD;
 use crate::db::{self, Caller, Written};
 use crate::model::{MessageKey, ThreadId};
 
-/// Where the message key stands in `/frontend/v1/threads/{thread_key}/messages/{message_key}`.
+/// Position of the message key in `/frontend/v1/threads/{thread_key}/messages/{message_key}`.
 const MESSAGE: usize = 5;
 
 /// Appends a message.
@@ -53,7 +53,7 @@ pub(super) async fn list_messages(request: Request) -> Result<Response, Error> {
     let page_request = match PageRequest::<MessageKey>::parse(request.query(), FRONTEND_LIMIT) {
         Ok(page_request) => page_request,
         Err(error) => {
-            // Who may not see the thread learns that first.
+            // Access to the thread is checked first.
             request.db()?.get_thread(&caller, thread).await?;
             return Err(error);
         }
@@ -81,13 +81,13 @@ fn foreign_cursor(error: db::Error) -> Error {
     path = "/frontend/v1/threads/{thread_key}/messages/{message_key}",
     tag = "messages",
     params(ThreadPath, MessagePath, CallerHeaders, ConditionHeaders, AuthorQuery),
-    responses((status = 200, description = "The message", body = MessageReply)),
+    responses((status = 200, description = "The message", body = MessageResponse)),
 )]
 pub(super) async fn get_message(request: Request) -> Result<Response, Error> {
     let caller = request.caller()?;
     let (thread, message) = (request.thread(THREAD)?, request.message(MESSAGE)?);
     let message = request.db()?.get_message(&caller, thread, message).await?;
-    request.show_object(&MessageReply { message: (&message).into() }, message.revision, Storing::Revalidate)
+    request.show_object(&MessageResponse { message: (&message).into() }, message.revision, Storing::Revalidate)
 }
 
 /// Replaces a message's body, and its metadata if given.

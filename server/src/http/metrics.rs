@@ -1,8 +1,8 @@
 //! Metrics of the HTTP layer. Labels are route templates, methods and statuses, never ids.
 //!
-//! Handles are registered once, so that a request costs a hash of its route and no lock. What the document says that an
-//! operation can answer is registered at the start, and counts from 0.
-//! `listen` measures the connections; rejections are counted in `error`, where it is known which limit was met.
+//! Handles are registered once, so that a request costs a hash of its route and no lock. Statuses that the OpenAPI
+//! document lists are registered at the start, so that they count from 0. `listen` measures the connections; rejections
+//! are counted in `error`, which knows the limit that was reached.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use axum::http::{Method, StatusCode};
 use metrics::{Counter, Gauge, Histogram};
 use tokio::time::Instant;
 
-/// Statuses that the server can answer; anything else would be counted as 0.
+/// Statuses of the server; any other would be counted as 0.
 const STATUSES: [u16; 24] = [
     200, 202, 204, 303, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 417, 422, 429, 500, 501, 503, 507,
     0,
@@ -22,7 +22,7 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OTHER"];
 /// The route of a request that no route matches.
 const UNMATCHED: &str = "unmatched";
 
-/// What it gets.
+/// The label for it.
 const UNMATCHED_STATUSES: [u16; 4] = [401, 403, 404, 405];
 
 /// An operation of the document.
@@ -31,7 +31,7 @@ pub(super) struct Documented {
     pub(super) route: String,
     /// In capitals.
     pub(super) method: &'static str,
-    /// What it can answer.
+    /// The statuses of its responses.
     pub(super) statuses: Vec<u16>,
 }
 
@@ -68,7 +68,7 @@ impl Operation {
     }
 }
 
-/// A request being answered; leaves the in-flight gauge when dropped, however that happens.
+/// A request in flight; leaves the gauge when dropped, however that happens.
 pub(super) struct InFlight<'a> {
     in_flight: &'a Gauge,
     route: Option<(&'a str, &'a [Operation; METHODS.len()])>,
@@ -116,8 +116,8 @@ impl InFlight<'_> {
         self.route.map_or(UNMATCHED, |(name, _)| name)
     }
 
-    /// Counts the answer.
-    pub(super) fn answered(&self, status: StatusCode) {
+    /// Counts the response.
+    pub(super) fn finish(&self, status: StatusCode) {
         let Some((route, operations)) = self.route else { return };
         let operation = &operations[self.method];
         let method = METHODS[self.method];

@@ -1,7 +1,8 @@
-//! The one middleware: what happens to every request before its handler and to every reply after it.
+//! The one middleware: what happens to every request before its handler and to every response after it.
 //!
-//! Order: request id → CORS → head → preflight → peer address → public paths → API key → rate limit → role → signature → router.
-//! It runs around the routes and both fallbacks, so unknown paths and methods are seen only by who may look.
+//! Order: request id → CORS → head → preflight → peer address → public paths → API key → rate limit → role → signature
+//! → router. It runs around the routes and both fallbacks, so only those who are allowed to learn that a path or method
+//! does not exist.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,14 +22,14 @@ use super::auth::{Access, Role};
 use super::error::{Error, Internal};
 use super::head;
 use super::limits::Allowance;
-use super::limits::{ReplyMemory, Taker};
+use super::limits::{Recipient, ResponseMemory};
 use super::listen::Peer;
 use super::request::{Query, named_user};
 use crate::model::UserId;
 use crate::telemetry::traces;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Unless a reply says otherwise, nobody keeps it: a 404 too would be kept by some.
+/// The default of every response: without it some caches keep even a 404.
 const NOT_STORED: HeaderValue = HeaderValue::from_static("no-store");
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -39,20 +40,20 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     let in_flight = app.metrics().begin(matched.as_ref().map(MatchedPath::as_str), &method);
     let id = app.request_ids().of(request.headers());
     let span = trace(&request, in_flight.route(), &id);
-    let cors = app.cors().judge(request.headers());
+    let cors = app.cors().check(request.headers());
     let may_be_stored = is_documentation(request.uri().path());
     let mut allowance = None;
     let mut response = match admit(&app, &request, in_flight.started(), &mut allowance) {
         Ok(Some(access)) => {
             request.extensions_mut().insert(access);
-            let replies = app.limits().replies_to(request.uri().path());
-            respond(request, next, replies).instrument(span.clone()).await
+            let responses = app.limits().responses_to(request.uri().path());
+            respond(request, next, responses).instrument(span.clone()).await
         }
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => error.into_response(),
     };
     let status = response.status();
-    in_flight.answered(status);
+    in_flight.finish(status);
     span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
         span.record("error.type", status.as_str()).record("otel.status_code", "ERROR");
@@ -81,16 +82,16 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
     response
 }
 
-/// Lets the request through to its handler and counts what it answers, where that is counted.
-async fn respond(request: Request, next: Next, replies: Option<&ReplyMemory>) -> Response {
+/// Lets the request through to its handler and counts the memory of its response, where that is limited.
+async fn respond(request: Request, next: Next, responses: Option<&ResponseMemory>) -> Response {
     let (is_read, has_body) = (request.method().is_safe(), request.method() != Method::HEAD);
-    let taker = Taker {
+    let recipient = Recipient {
         user: request.extensions().get::<Access>().and_then(|access| user_of(access, &request)),
         activity: request.extensions().get::<Arc<Activity>>().cloned(),
     };
     let response = next.run(request).await;
-    match replies.filter(|_| has_body) {
-        Some(replies) => replies.hold(response, is_read, taker).await,
+    match responses.filter(|_| has_body) {
+        Some(responses) => responses.hold(response, is_read, recipient).await,
         None => response,
     }
 }
@@ -117,7 +118,7 @@ fn trace(request: &Request, route: &str, id: &HeaderValue) -> Span {
     span
 }
 
-/// Gives replies of the management listener their request id; it knows no keys.
+/// Gives responses of the management listener, which needs no keys, their request id.
 pub(super) async fn label(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = app.request_ids().of(request.headers());
     let mut response = match head::check(&request) {
@@ -166,7 +167,8 @@ fn admit(
     access.map(Some)
 }
 
-/// For whom the request is made, as far as that is proven: unproven names would be fresh limits for the asking.
+/// The user whose limit the request counts against, if proven: with invented names a client could get any number of
+/// limits.
 fn user_of(access: &Access, request: &Request) -> Option<UserId> {
     match access {
         Access::Signed(user) => Some(user.clone()),
@@ -175,12 +177,12 @@ fn user_of(access: &Access, request: &Request) -> Option<UserId> {
     }
 }
 
-/// Paths that ask for no key.
+/// Paths that need no key.
 pub(super) fn is_public(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz") || is_documentation(path)
 }
 
-/// What is the same for everybody, as long as the version is.
+/// Paths whose responses depend on the version only.
 fn is_documentation(path: &str) -> bool {
     matches!(path, "/openapi.json" | "/docs") || path.starts_with("/docs/")
 }
@@ -189,7 +191,7 @@ fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical())
 }
 
-/// Hands out request ids: the client's own if it is a sane one, else one that is unique across restarts.
+/// Hands out request ids: the client's own if it is valid, else one that is unique across restarts.
 pub(super) struct RequestIds {
     prefix: u64,
     next: AtomicU64,
@@ -198,7 +200,7 @@ pub(super) struct RequestIds {
 impl RequestIds {
     pub(super) fn new() -> Self {
         let mut prefix = [0; 8];
-        // Without randomness, ids of two runs may be alike; that is no reason not to start.
+        // Without random bytes two runs may use the same ids, which is better than not to start.
         let _ = aws_lc_rs::rand::fill(&mut prefix);
         Self { prefix: u64::from_be_bytes(prefix), next: AtomicU64::new(0) }
     }
@@ -224,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sane_request_ids_are_kept_and_others_replaced() {
+    fn valid_request_ids_are_kept_and_others_replaced() {
         let ids = RequestIds::new();
         let of = |value: &[u8]| {
             ids.of(&HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(value).unwrap())])).as_bytes().to_vec()

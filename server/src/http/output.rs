@@ -81,7 +81,7 @@ pub(super) struct MessageObject<'a> {
     created_ts: u64,
     /// Unix nanoseconds of the last edit.
     updated_ts: u64,
-    /// What was sent, to the letter.
+    /// What was sent, verbatim.
     #[schema(value_type = AnyButNull)]
     body: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,15 +113,15 @@ impl<'a> From<&'a Message> for MessageObject<'a> {
 
 /// `{"thread": ...}`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = ThreadReply)]
-pub(super) struct ThreadReply<'a> {
+#[schema(as = ThreadResponse)]
+pub(super) struct ThreadResponse<'a> {
     pub(super) thread: ThreadObject<'a>,
 }
 
 /// `{"message": ...}`.
 #[derive(Serialize, ToSchema)]
-#[schema(as = MessageReply)]
-pub(super) struct MessageReply<'a> {
+#[schema(as = MessageResponse)]
+pub(super) struct MessageResponse<'a> {
     pub(super) message: MessageObject<'a>,
 }
 
@@ -199,7 +199,7 @@ pub(super) struct MessagePage<'a> {
     pub(super) pagination: Pagination,
 }
 
-/// A reply of `status` with `value` as its JSON body.
+/// A response of `status` with `value` as its JSON body.
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => json_text(status, bytes),
@@ -207,16 +207,16 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     }
 }
 
-/// A reply of `status` with JSON that is written already.
+/// A response of `status` with JSON that is already written.
 pub(super) fn json_text(status: StatusCode, mut bytes: Vec<u8>) -> Response {
-    // A buffer that grew by doubling would hold up to twice what is counted.
+    // A buffer that grew by doubling holds up to twice the bytes that are counted.
     if bytes.capacity() > bytes.len() + bytes.len() / 8 {
         bytes.shrink_to_fit();
     }
     text(status, "application/json", bytes)
 }
 
-/// A reply of `status` with a body of another type.
+/// A response of `status` with a body of another type.
 pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -285,11 +285,11 @@ mod tests {
             updated_ts: 7,
             revision: 2,
         };
-        let reply = serde_json::to_string(&MessageReply { message: (&message).into() }).unwrap();
+        let response = serde_json::to_string(&MessageResponse { message: (&message).into() }).unwrap();
         let expected = format!(
             r#"{{"message":{{"key":"t:5:m:6:000000001","thread":"t:5","author":"u","created_ts":6,"updated_ts":7,"body":{body},"role":"user","reply_to":"t:5:m:4:000000000"}}}}"#
         );
-        assert_eq!(reply, expected);
+        assert_eq!(response, expected);
     }
 
     #[test]

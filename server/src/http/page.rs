@@ -29,7 +29,7 @@ pub(super) struct PageRequest<K> {
 }
 
 impl<K: FromStr<Err = InvalidKey>> PageRequest<K> {
-    /// Reads `before`, `after`, `anchor`, `sort_by` and `limit`, judged in this order.
+    /// Reads `before`, `after`, `anchor`, `sort_by` and `limit`, checked in this order.
     pub(super) fn parse(query: Query<'_>, default_limit: usize) -> Result<Self, Error> {
         let before = parameter(query, "before")?;
         let after = parameter(query, "after")?;

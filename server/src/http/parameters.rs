@@ -23,7 +23,7 @@ pub(super) struct WriteHeaders {
     /// Makes the request safe to repeat for 24 hours.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$")]
     idempotency_key: Option<String>,
-    /// `return=representation` asks for the object in the reply.
+    /// `return=representation` asks for the object in the response.
     #[param(rename = "Prefer", example = "return=representation")]
     prefer: Option<String>,
 }

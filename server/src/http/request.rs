@@ -1,7 +1,7 @@
 //! One request as handlers see it: path segments, caller, options and body, each parsed on demand into a checked type.
 //!
 //! Segments are matched raw and decoded here, so `%2F` stays inside its segment and `.`, `..` and `//` mean nothing.
-//! Handlers ask in the order in which the contract judges: on writes keys, author, body; on reads author first.
+//! Handlers parse in the order in which the contract checks: on writes keys, author, body; on reads the author first.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -129,7 +129,7 @@ impl Request {
         storing: Storing,
     ) -> Result<Response, Error> {
         let tag = tag_of_revision(revision);
-        match Conditions::of(&self.headers)?.judge(&tag) {
+        match Conditions::of(&self.headers)?.evaluate(&tag) {
             Verdict::Fresh => Ok(tagged(output::json(StatusCode::OK, value), tag, storing)),
             verdict => unchanged_or_refused(verdict, tag, storing),
         }
@@ -139,7 +139,7 @@ impl Request {
     pub(super) fn show_page<T: Serialize>(&self, value: &T) -> Result<Response, Error> {
         let bytes = serde_json::to_vec(value).map_err(Error::Encoding)?;
         let (tag, storing) = (tag_of_bytes(&bytes), Storing::Revalidate);
-        match Conditions::of(&self.headers)?.judge(&tag) {
+        match Conditions::of(&self.headers)?.evaluate(&tag) {
             Verdict::Fresh => Ok(tagged(output::json_text(StatusCode::OK, bytes), tag, storing)),
             verdict => unchanged_or_refused(verdict, tag, storing),
         }
@@ -152,9 +152,9 @@ impl Request {
         if !fine {
             return Err(Error::InvalidHeader("Idempotency-Key"));
         }
-        // Of all queries this one alone makes another request of it.
+        // Only this parameter makes the same path another request.
         let erases = self.method == Method::DELETE && self.query().get("purge")?.as_deref() == Some("true");
-        // Neither methods nor keys have line feeds, so the parts cannot run into each other.
+        // Neither methods nor keys have line feeds, so the parts are separate.
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(self.method.as_str().as_bytes());
         hash.update(b"\n");
@@ -202,7 +202,7 @@ fn author(query: Query<'_>) -> Result<Option<Cow<'_, str>>, Error> {
     Ok(query.get("author")?.filter(|text| !text.trim().is_empty()))
 }
 
-/// Whether a browser may keep a reply.
+/// Whether a browser may keep a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storing {
     /// It may, and asks with its `ETag` before it shows it again.
@@ -211,7 +211,7 @@ pub(super) enum Storing {
     Never,
 }
 
-/// What the conditions make of a read that is not answered in full.
+/// The response to a read whose conditions do not hold.
 fn unchanged_or_refused(verdict: Verdict, tag: HeaderValue, storing: Storing) -> Result<Response, Error> {
     if verdict == Verdict::Failed {
         return Err(Error::PreconditionFailed { current: tag });

@@ -1,4 +1,4 @@
-//! What the API is told to do; the configuration makes it.
+//! The settings of the API, which the configuration makes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -20,11 +20,11 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// For a whole body.
     pub body_timeout: Duration,
-    /// Request bodies that are held in memory at one time, all together.
+    /// Request bodies in memory at one time, all together.
     pub max_body_memory_bytes: usize,
-    /// Replies that clients have not taken yet, all together.
+    /// Responses that clients have not received yet, all together.
     pub max_reply_memory_bytes: usize,
-    /// The server tries itself on a copy of a store, and says so.
+    /// The server is a rehearsal on a copy of a store; `/readyz` says so.
     pub rehearsal: bool,
 }
 

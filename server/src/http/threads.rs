@@ -7,7 +7,7 @@ use super::audited::audited;
 use super::error::Error;
 use super::input::{self, ThreadInput};
 use super::output;
-use super::output::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadReply};
+use super::output::{ErasureReceipt, ThreadAck, ThreadObject, ThreadPage, ThreadResponse};
 use super::page::{FRONTEND_LIMIT, PageRequest, Pagination, parameter};
 use super::parameters::{
     AuthorQuery, CallerHeaders, ConditionHeaders, LimitQuery, OrderQuery, PurgeQuery, ThreadCursorQuery, ThreadPath,
@@ -17,7 +17,7 @@ use super::request::{Request, Storing};
 use crate::db::{Caller, Written};
 use crate::model::{ThreadId, ThreadOrder};
 
-/// Where the thread key stands in `/frontend/v1/threads/{thread_key}`.
+/// Position of the thread key in `/frontend/v1/threads/{thread_key}`.
 pub(super) const THREAD: usize = 3;
 
 /// Creates a thread.
@@ -62,13 +62,14 @@ pub(super) async fn list_threads(request: Request) -> Result<Response, Error> {
     path = "/frontend/v1/threads/{thread_key}",
     tag = "threads",
     params(ThreadPath, CallerHeaders, ConditionHeaders, AuthorQuery),
-    responses((status = 200, description = "The thread", body = ThreadReply)),
+    responses((status = 200, description = "The thread", body = ThreadResponse)),
 )]
 pub(super) async fn get_thread(request: Request) -> Result<Response, Error> {
     let caller = request.caller()?;
     let thread = request.db()?.get_thread(&caller, request.thread(THREAD)?).await?;
-    // The tag stands for what can be edited. Counts and times in the same object move without it, so no cache may keep it.
-    request.show_object(&ThreadReply { thread: (&thread).into() }, thread.revision, Storing::Never)
+    // The tag covers what can be edited. Counts and times in the same object change without it, so no cache may keep
+    // it.
+    request.show_object(&ThreadResponse { thread: (&thread).into() }, thread.revision, Storing::Never)
 }
 
 /// Changes the title, and slug and metadata if given.
@@ -91,9 +92,9 @@ pub(super) async fn update_thread(request: Request, body: Body) -> Result<Respon
 }
 
 /// Deletes a thread with all its messages: hidden until retention removes it or, with `purge=true`, erased at once. An
-/// erasure destroys the keys of the thread and answers with a receipt; it also erases what was deleted before. Repeated
-/// with its `Idempotency-Key` it answers the first receipt again, for 24 hours; without one the thread is no longer there
-/// (403). `If-Match` is compared with the `ETag` that the thread has or had when it was deleted.
+/// erasure destroys the keys of the thread and responds with a receipt; it also erases what was deleted before.
+/// Repeated with its `Idempotency-Key` it gives the first receipt again, for 24 hours; without one the thread is no
+/// longer there (403). `If-Match` is compared with the `ETag` that the thread has or had when it was deleted.
 #[utoipa::path(
     delete,
     path = "/frontend/v1/threads/{thread_key}",

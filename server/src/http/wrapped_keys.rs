@@ -37,14 +37,14 @@ struct WrappedKeyDocument {
     /// By which key, with its version where the KMS has versions.
     #[schema(example = "progressdb:v3")]
     key_id: String,
-    /// What the KMS gave, in base64.
+    /// The bytes of the wrapped key, in base64.
     #[schema(content_encoding = "base64")]
     wrapped: String,
     /// What the unwrapped key must match, 64 hexadecimal digits. The key does not follow from it.
     commitment: String,
 }
 
-/// Lists the wrapped epoch keys, so that a KMS can be tried on them. Plain keys are never shown. Audited.
+/// Lists the wrapped epoch keys, so that a KMS can be tried with them. Plain keys are never shown. Audited.
 #[utoipa::path(
     get,
     path = "/admin/encryption/wrapped-keys",
@@ -79,7 +79,7 @@ impl WrappedKeysDocument {
     }
 }
 
-/// Reads what `GET /admin/encryption/wrapped-keys` answered; else the reason why it is something else.
+/// Reads the response of `GET /admin/encryption/wrapped-keys`; the error says where it is invalid.
 pub fn parse_wrapped_keys(json: &[u8]) -> Result<WrappedKeys, String> {
     let document: WrappedKeysDocument = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let mut database_id = [0; 16];

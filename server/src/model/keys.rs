@@ -1,11 +1,11 @@
-//! Keys as they are kept: wrapped, with what they commit to. Nothing here opens anything; that is for `crypt` to do.
+//! Keys as they are stored: wrapped, with a commitment. Nothing here opens anything; that is done by `crypt`.
 //!
-//! Three layers share these types: `crypt` makes them, `rows` writes them down, and `http` shows administrators those
-//! of epochs, which open nothing without the KMS.
+//! Three layers share these types: `crypt` makes them, `rows` encodes them, and `http` shows administrators those of
+//! epochs, which open nothing without the KMS.
 
 use std::{fmt, str::FromStr};
 
-/// What a key says of itself without giving itself away.
+/// A commitment to a key: identifies the key without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Commitment(pub [u8; 32]);
 

@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         if self.flag()? { read(self).map(Some) } else { Ok(None) }
     }
 
-    /// Nothing is left.
+    /// All bytes are read.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

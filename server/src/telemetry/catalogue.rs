@@ -1,9 +1,9 @@
-//! Every family of metrics: name, kind, labels and what it says. `docs/metrics.md` is made from it, and a test holds it
-//! to the code and to what is scraped.
+//! Every family of metrics: name, kind, labels and help text. `docs/metrics.md` is made from it, and a test compares it
+//! with the code and with what is scraped.
 //!
-//! The modules that do the work count. What is described here once has its HELP from the start, and a counter whose
-//! labels are known here stands at 0 before its first event, so that `increase()` sees that event too. Labels that only a
-//! module knows, such as routes or the provider of the KMS, it registers itself.
+//! The modules that do the work count it. What is described here has its HELP from the start, and a counter whose
+//! labels are known here is 0 before its first event, so that `increase()` sees that event too. A module registers the
+//! labels that only it knows, such as routes or the provider of the KMS.
 
 use metrics::{Key, Label, Level, Metadata};
 
@@ -46,19 +46,19 @@ impl Family {
 
 /// All families, in the order in which they are documented.
 pub(super) static FAMILIES: &[Family] = &[
-    counter("progressdb_http_requests_total", "Requests answered.").by(&[
+    counter("progressdb_http_requests_total", "Requests that got a response.").by(&[
         ("route", &[]),
         ("method", &[]),
         ("status", &[]),
     ]),
-    histogram("progressdb_http_request_duration_seconds", "Time to answer a request, without sending the reply.")
+    histogram("progressdb_http_request_duration_seconds", "Time to handle a request, without sending the response.")
         .by(&[("route", &[]), ("method", &[])]),
-    gauge("progressdb_http_requests_in_flight", "Requests being answered."),
+    gauge("progressdb_http_requests_in_flight", "Requests in flight."),
     counter("progressdb_http_rejections_total", "Requests refused because a limit was reached.")
         .by(&[("limit", &["rate", "body_bytes", "body_memory", "body_time", "reply_memory", "writes", "audit"])]),
     gauge(
         "progressdb_http_reply_bytes",
-        "Replies that clients have not taken yet: main is bounded by server.max_reply_memory.",
+        "Responses that clients have not received yet: main is bounded by server.max_reply_memory.",
     )
     .by(&[("kind", &["main", "metrics"])]),
     gauge("progressdb_http_connections", "Open connections.").by(LISTENER),
@@ -72,21 +72,21 @@ pub(super) static FAMILIES: &[Family] = &[
         .by(LISTENER),
     counter("progressdb_http_header_timeouts_total", "Connections closed because headers came too slowly.")
         .by(LISTENER),
-    counter("progressdb_http_reply_timeouts_total", "Connections closed because a reply was not taken in time.")
+    counter("progressdb_http_reply_timeouts_total", "Connections closed because a response was not received in time.")
         .by(LISTENER),
-    histogram("progressdb_commit_queue_seconds", "How long the oldest commit of a group waited for its turn."),
-    histogram("progressdb_commit_build_seconds", "Time to check and gather a group of commits."),
+    histogram("progressdb_commit_queue_seconds", "How long the oldest commit of a group waited in the queue."),
+    histogram("progressdb_commit_build_seconds", "Time to check a group of commits and build its batch."),
     histogram("progressdb_commit_sync_seconds", "Time until a group of commits was on disk."),
     histogram("progressdb_commit_group_size", "Commits that went to disk together."),
     counter("progressdb_commit_queue_full_total", "Commits refused because too many were waiting."),
     counter("progressdb_write_queue_full_total", "Writes refused because too many were waiting for one thread."),
-    counter("progressdb_edit_conflicts_total", "Writes drafted again because another had changed what they rest on."),
-    counter("progressdb_edits_given_up_total", "Writes refused because others were first too often."),
-    counter("progressdb_commits_refused_total", "Commits refused by the state of the store.")
+    counter("progressdb_edit_conflicts_total", "Writes drafted again because another write came first."),
+    counter("progressdb_edits_given_up_total", "Writes refused because other writes came first too often."),
+    counter("progressdb_commits_refused_total", "Commits refused because of the state of the store.")
         .by(&[("reason", &["disk_full"])]),
     gauge("progressdb_rocksdb_memtable_bytes", "Memory that memtables take."),
     gauge("progressdb_rocksdb_sst_bytes", "Size of the store's table files."),
-    gauge("progressdb_rocksdb_live_data_bytes", "Bytes of the table files that are not outdated, estimated."),
+    gauge("progressdb_rocksdb_live_data_bytes", "Live bytes of the table files, estimated."),
     gauge("progressdb_rocksdb_table_reader_bytes", "Memory of indexes and filters outside the block cache, estimated."),
     gauge("progressdb_rocksdb_pending_compaction_bytes", "Bytes that compaction has yet to rewrite, estimated."),
     gauge("progressdb_rocksdb_rows", "Rows in the store, estimated."),
@@ -102,16 +102,16 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_rocksdb_block_cache_bytes", "Memory that the block cache takes."),
     gauge("progressdb_clock_held", "1 while writes are refused because the machine's clock is too far ahead."),
     gauge("progressdb_clock_ahead_seconds", "How far the machine's clock is ahead while writes are refused for it."),
-    counter("progressdb_clock_steps_total", "Steps of the machine's clock, by what became of them.")
+    counter("progressdb_clock_steps_total", "Steps of the machine's clock, by outcome.")
         .by(&[("outcome", &["stepped", "held", "taken", "returned", "impossible"])]),
-    gauge("progressdb_kms_seconds_since_success", "Seconds since the KMS last did what it was asked to."),
+    gauge("progressdb_kms_seconds_since_success", "Seconds since the last successful call to the KMS."),
     counter("progressdb_kms_calls_total", "Calls to the KMS, each try.").by(&[
         ("provider", &[]),
         ("operation", &[]),
         ("outcome", &[]),
     ]),
     histogram("progressdb_kms_call_seconds", "Time of a call to the KMS.").by(&[("provider", &[]), ("operation", &[])]),
-    counter("progressdb_kms_throttled_total", "Calls that the KMS refused as too many.").by(&[("provider", &[])]),
+    counter("progressdb_kms_throttled_total", "Calls that the KMS throttled.").by(&[("provider", &[])]),
     gauge("progressdb_kms_breaker_open", "1 while the KMS is not called because it kept failing.")
         .by(&[("provider", &[])]),
     gauge("progressdb_data_keys_cached", "Data keys in memory."),
@@ -126,8 +126,8 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_log_lines_waiting", "Log lines that wait to be written to standard error.")
         .by(&[("buffer", &["events", "audit"])]),
     gauge("progressdb_api_keys", "Keys in force.").by(&[("list", &["backend", "frontend", "admin", "signing"])]),
-    gauge("progressdb_key_files_refused", "Key files whose former keys are in force for want of good ones."),
-    counter("progressdb_config_reloads_total", "Times that SIGHUP had the configuration read again.")
+    gauge("progressdb_key_files_refused", "Key files that cannot be used; their former keys stay in force."),
+    counter("progressdb_config_reloads_total", "Reloads of the configuration by SIGHUP.")
         .by(&[("outcome", &["taken", "refused"])]),
     gauge("progressdb_instance_info", "1, with what identifies the database that this process serves.").by(&[
         ("database_id", &[]),

@@ -1,9 +1,9 @@
-//! The way of a log line to standard error: through a buffer, so that a reader who stands still holds up nobody.
+//! Log lines on their way to standard error: through a buffer, so that a stalled reader delays nothing.
 //!
-//! There are two buffers, each with a thread that writes. The one for ordinary lines drops what finds no room. The
-//! other is for audit lines and, while it is not half full, for errors and for what tells of start and stop. Whoever is
-//! about to do something that is audited waits for [`audit_is_written`] first, so it has room. Its thread tries a line that cannot be written again
-//! until it can. What is dropped is counted, and said as soon as lines are written again.
+//! There are two buffers, each with a thread that writes. The one for ordinary lines drops a line that finds no room.
+//! The other is for audit lines and, while it is less than half full, for errors and for start and stop. An audited
+//! action waits for [`audit_is_written`] first, so its line finds room; a line that cannot be written is tried again
+//! until it can. Dropped lines are counted, and their number is logged as soon as lines are written again.
 //!
 //! | Metric | Kind | Labels |
 //! |---|---|---|
@@ -28,22 +28,22 @@ use crate::clock::monotonic;
 
 const EVENT_LINES: usize = 8_192;
 const AUDIT_LINES: usize = 4_096;
-/// Until a line that failed is tried again, and until a pipe that would block is.
+/// The pause before a line that failed, or a pipe that would block, is tried again.
 const RETRY_FAILED: Duration = Duration::from_millis(500);
 const RETRY_FULL: Duration = Duration::from_millis(10);
-/// How often it is said that lines were dropped while they still are.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often dropped lines are reported while lines are still being dropped.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 const DROPPED: &str = "progressdb_log_lines_dropped_total";
 const WAITING: &str = "progressdb_log_lines_waiting";
 
-/// Those of this process, once a server has started them.
+/// The buffers of this process, once a server has started them.
 static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Where the lines of events go.
 #[derive(Clone)]
 pub(super) enum Destination {
-    /// Straight to standard error: a command has nobody else to serve.
+    /// Straight to standard error: in a command nothing else has to go on.
     Direct,
     /// Through the buffers.
     Buffered(Lines),
@@ -57,7 +57,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Waits until no audit line waits and, where events do, one of them was written: somebody reads.
+    /// Waits until no audit line waits and, if other lines do, one of them was written: that shows that the reader
+    /// reads.
     async fn flow(&self) {
         self.audit.flow.wait_async(|_, waiting| waiting == 0).await;
         let before = self.events.flow.done();
@@ -86,7 +87,7 @@ impl<'a> MakeWriter<'a> for Destination {
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> LineWriter<'a> {
         match self {
             Self::Buffered(lines) if is_audit(event) => LineWriter(Some(&lines.audit)),
-            // A flood of them must leave audit lines their room.
+            // Many errors must leave room for audit lines.
             Self::Buffered(lines) if is_weighty(event) && lines.audit.flow.waiting() < AUDIT_LINES as u64 / 2 => {
                 LineWriter(Some(&lines.audit))
             }
@@ -95,21 +96,20 @@ impl<'a> MakeWriter<'a> for Destination {
     }
 }
 
-/// Whether it must not be dropped among a thousand requests: an error, the start and stop of the server, which may be
-/// the last that it says, and what tells of dropped lines.
+/// Whether a line must not be dropped among many: errors, start and stop of the server, and reports of dropped lines.
 fn is_weighty(event: &Metadata<'_>) -> bool {
     let module = event.module_path().unwrap_or_default();
     *event.level() == Level::ERROR || module.starts_with("progressdb_server::serve") || module == module_path!()
 }
 
-/// Takes one line; never fails, and blocks only where there is no buffer.
+/// Accepts one line; never fails, and blocks only where there is no buffer.
 pub(super) struct LineWriter<'a>(Option<&'a Queue>);
 
 impl Write for LineWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self.0 {
             Some(queue) => queue.offer(line),
-            // Where nobody can be told, there is nobody to tell of it either.
+            // If standard error cannot be written, the failure cannot be reported either.
             None => drop(io::stderr().write_all(line)),
         }
         Ok(line.len())
@@ -120,7 +120,7 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// One buffer; clones are one.
+/// One buffer; clones share it.
 #[derive(Clone)]
 struct Queue {
     lines: NonBlocking,
@@ -135,19 +135,19 @@ impl Queue {
         let (lines, guard) =
             NonBlockingBuilder::default().lossy(true).buffered_lines_limit(capacity).thread_name(name).finish(sink);
         flow.full.get_or_init(|| lines.error_counter());
-        // Dropping it would print, and so wait for the very reader that stands still: `flush` stands in for it.
+        // Never dropped, because its drop would wait for the stalled reader. `flush` does the same within a limit.
         std::mem::forget(guard);
         Self { lines, flow }
     }
 
     fn offer(&self, line: &[u8]) {
         self.flow.offered.fetch_add(1, Ordering::Relaxed);
-        // What finds no room is counted by the buffer.
+        // The buffer counts lines that find no room.
         let _ = self.lines.clone().write_all(line);
     }
 }
 
-/// What became of the lines of one buffer.
+/// Counts of the lines of one buffer.
 #[derive(Default)]
 struct Flow {
     is_audit: bool,
@@ -158,15 +158,15 @@ struct Flow {
     done: Mutex<u64>,
     moved: Condvar,
     moved_async: Notify,
-    told: Mutex<Told>,
+    reported: Mutex<Reported>,
 }
 
-/// What was said about dropped lines.
+/// What was reported about dropped lines.
 #[derive(Default)]
-struct Told {
-    /// How many.
+struct Reported {
+    /// How many were reported.
     lines: u64,
-    /// When lines got through again while there was more to say.
+    /// When lines were first written again while there were dropped lines to report.
     due: Option<Instant>,
 }
 
@@ -194,29 +194,29 @@ impl Flow {
 
     /// A line has left the buffer.
     fn finish_line(&self, is_written: bool) {
-        // Before it counts as done: who waits for the last one waits for what is said now, too.
+        // Before the line counts as done, so that whoever waits for it waits for this report too.
         if is_written {
-            self.tell_dropped();
+            self.report_dropped();
         }
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.moved.notify_all();
         self.moved_async.notify_waiters();
     }
 
-    /// Says how many lines were dropped, once all that wait are written; where that is never so, now and then.
-    fn tell_dropped(&self) {
+    /// Reports how many lines were dropped, once the buffer is empty, and at intervals if it never is.
+    fn report_dropped(&self) {
         let dropped = self.dropped_full() + self.unwritable();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = dropped.saturating_sub(told.lines);
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = dropped.saturating_sub(reported.lines);
         if lines == 0 {
             return;
         }
-        let due = *told.due.get_or_insert_with(monotonic);
-        if self.waiting() > 1 && due.elapsed() < TELL_EVERY {
+        let due = *reported.due.get_or_insert_with(monotonic);
+        if self.waiting() > 1 && due.elapsed() < REPORT_EVERY {
             return;
         }
-        *told = Told { lines: dropped, due: None };
-        drop(told);
+        *reported = Reported { lines: dropped, due: None };
+        drop(reported);
         if self.is_audit {
             tracing::error!(target: "audit", event = "audit.lines_dropped", lines, "nobody read standard error");
         } else {
@@ -230,13 +230,13 @@ impl Flow {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         while self.waiting_beside(*done) > 0 {
             let Some(left) = limit.checked_sub(start.elapsed()) else { return };
-            // A line may be dropped while it is waited for, and nobody says so.
+            // A line that is dropped wakes nobody, so this looks again.
             let slice = left.min(Duration::from_millis(50));
             done = self.moved.wait_timeout(done, slice).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits until `enough` of the lines are done and few enough wait.
+    /// Waits until `enough(done, waiting)` holds.
     async fn wait_async(&self, enough: impl Fn(u64, u64) -> bool) {
         loop {
             let moved = self.moved_async.notified();
@@ -260,7 +260,7 @@ impl Write for Sink {
             match write_some(rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Somebody who shares the pipe has made it non-blocking.
+                // Another process that shares the pipe has made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(RETRY_FULL),
                 Err(_) if self.0.is_audit => thread::park_timeout(RETRY_FAILED),
                 Err(_) => {
@@ -286,13 +286,14 @@ fn write_some(line: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Waits until all lines are written, but no longer than `limit`: a reader who stands still must not keep the process.
+/// Waits until all lines are written, but no longer than `limit`: a stalled reader must not keep the process from
+/// ending.
 pub fn flush(limit: Duration) {
     let Some(lines) = LINES.get() else { return };
     let start = monotonic();
     lines.audit.flow.wait(limit);
     lines.events.flow.wait(limit.saturating_sub(start.elapsed()));
-    // What was dropped may have been said just now.
+    // The report of dropped lines may be a new line.
     lines.audit.flow.wait(limit.saturating_sub(start.elapsed()));
 }
 
@@ -306,14 +307,14 @@ impl Drop for FlushAtEnd {
     }
 }
 
-/// Says something to people on standard error that is not an event.
+/// Prints a line for people to standard error that is not an event.
 pub fn say(text: &str) {
     let line = format!("{text}\n");
     let _ = LineWriter(LINES.get().map(|lines| &lines.audit)).write_all(line.as_bytes());
 }
 
-/// Waits until everything that was audited is written; false if it is not within `limit`. Ask before an action that is
-/// audited, so that none is done whose line nobody may ever see.
+/// Waits until all audit lines are written; false if they are not within `limit`. Call it before an audited action, so
+/// that none is done whose line may never be written.
 pub async fn audit_is_written(limit: Duration) -> bool {
     match LINES.get() {
         Some(lines) => timeout(limit, lines.flow()).await.is_ok(),

@@ -1,4 +1,4 @@
-//! What the system says about this process, read from `/proc` when metrics are rendered. Absent elsewhere.
+//! Metrics of this process, read from `/proc` when metrics are rendered. Absent on other systems.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn resident_bytes() -> Option<f64> {
 }
 
 fn open_files() -> Option<f64> {
-    // The listing itself holds one.
+    // Reading the directory takes one itself.
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
 }
 

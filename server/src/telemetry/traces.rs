@@ -1,8 +1,8 @@
-//! Traces: what a request waited for, sent to an OpenTelemetry collector by OTLP over HTTP if one is configured.
+//! Traces of requests, sent to an OpenTelemetry collector by OTLP over HTTP if one is configured.
 //!
-//! Spans are those that this crate makes with `tracing`; without a collector none is made. Their attributes are those of
-//! the semantic conventions, except paths: neither ids of threads and users nor anything that a user wrote is sent.
-//! Sampling, batches, headers and the name of the service are what the `OTEL_*` variables say, which the libraries read.
+//! Spans are those that this crate makes with `tracing`; without a collector none is made. Their attributes are those
+//! of the semantic conventions, except paths: neither ids of threads and users nor anything that a user wrote is sent.
+//! Sampling, batches, headers and the name of the service are set by the `OTEL_*` variables, which the libraries read.
 //!
 //! | Span | Kind | Attributes beside those of HTTP |
 //! |---|---|---|
@@ -35,7 +35,7 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::outgoing::Proxies;
 
-/// A collector that is gone does not hold up the end of the process for longer.
+/// The longest that the exit waits for a collector.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Where traces are sent, by OTLP over HTTP.
@@ -45,9 +45,9 @@ pub struct Collector {
     pub url: String,
     /// Certificates to trust in place of the system's, as PEM.
     pub ca_file: Option<PathBuf>,
-    /// Who we are to the collector, as PEM, with the key beside it.
+    /// The client certificate, as PEM.
     pub client_certificate_file: Option<PathBuf>,
-    /// The key of that certificate.
+    /// The key of that certificate, as PEM.
     pub client_key_file: Option<PathBuf>,
     /// For one batch.
     pub timeout: Duration,
@@ -55,10 +55,10 @@ pub struct Collector {
     pub proxies: Proxies,
 }
 
-/// Why no traces can be sent.
+/// Why traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// What the variables say is not possible.
+    /// The `OTEL_*` variables are invalid.
     #[error(transparent)]
     Exporter(#[from] ExporterBuildError),
     /// A certificate or a key.
@@ -79,7 +79,7 @@ pub enum StartError {
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends to this collector, from a thread of its own.
+    /// Starts sending to this collector, on a thread of its own.
     pub(super) fn start(collector: &Collector) -> Result<Self, StartError> {
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_http();
         let exporter = exporter.with_http_client(client(collector)?).with_protocol(Protocol::HttpBinary);
@@ -88,7 +88,7 @@ impl Traces {
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
     }
 
-    /// What turns this crate's spans, and nobody else's, into those that are sent.
+    /// The layer that exports this crate's spans, and no others.
     pub(super) fn layer(&self) -> Box<dyn Layer<Registry> + Send + Sync> {
         let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("progressdb_server"));
         tracing_opentelemetry::layer()
@@ -110,7 +110,7 @@ impl Drop for Traces {
     }
 }
 
-/// With the certificates and proxies of the configuration; the exporter's own would read other ones.
+/// A client with the certificates and proxies of the configuration; the exporter's own would read others.
 fn client(collector: &Collector) -> Result<Client, StartError> {
     let unusable = |path: &Path| {
         let path = path.to_owned();
@@ -137,7 +137,7 @@ fn client(collector: &Collector) -> Result<Client, StartError> {
     Ok(builder.build()?)
 }
 
-/// Who sends: `progressdb`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name it.
+/// The service's name: `progressdb`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
 fn resource() -> Resource {
     let said = Resource::builder().build();
     let name = said.get(&Key::new("service.name")).map(|name| name.to_string());
@@ -149,12 +149,12 @@ fn resource() -> Resource {
 /// Makes a span part of the trace that the headers of a request name, if they name one.
 pub fn join(span: &Span, headers: &HeaderMap) {
     if !span.is_disabled() {
-        // It fails only for a span that nobody sends.
+        // Fails only for a span that is not exported.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(headers)));
     }
 }
 
-/// Says once that the collector takes no spans, and once that it does again.
+/// Logs once that the collector takes no spans, and once that it does again.
 #[derive(Debug)]
 struct Outspoken<E> {
     exporter: E,

@@ -325,7 +325,7 @@ fn a_create_with_a_condition_is_refused_not_done_without_it() {
             user.send(&user.request("POST", &target).header(name, value).json(&json!({ "title": "x", "body": "x" })))
         };
         for (name, value) in [("If-Match", "\"1\""), ("If-None-Match", "*"), ("If-None-Match", "\"1\"")] {
-            create(name, value).check_error_begins(400, &format!("{name} cannot be held for a create"));
+            create(name, value).check_error_begins(400, &format!("{name} cannot be checked on a create"));
         }
         create("If-Match", "nonsense").check_refusal(400);
         assert_eq!((user.thread_keys("").len(), user.message_keys(&t, "").len()), (1, 0));

@@ -93,7 +93,7 @@ fn check_no_one_waits(server: &Server) {
 
 #[track_caller]
 fn check_unavailable(answer: &Answer) {
-    answer.check_error(503, "not done: the server's log, which would tell of it, cannot be written");
+    answer.check_error(503, "not done: the server's audit log cannot be written");
     assert_eq!(answer.json()["code"], json!("audit_unavailable"));
     assert_eq!(answer.header("retry-after"), Some("10"));
 }

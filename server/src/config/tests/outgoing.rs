@@ -52,7 +52,7 @@ fn traces_can_be_turned_off_as_everywhere() {
         assert_eq!(url([(ALL, "http://c"), (name, value)]).is_some(), on, "{name}={value}");
     }
     let given = Given::nothing().environment([(ALL, "http://c"), ("OTEL_TRACES_EXPORTER", "zipkin")]);
-    given.warned(&["OTEL_TRACES_EXPORTER is zipkin: no traces are sent, because only otlp is spoken here"]);
+    given.warned(&["OTEL_TRACES_EXPORTER is zipkin: no traces are sent, because only otlp is supported"]);
     assert_eq!(given.config().collector, None);
     assert_eq!(url([("OTEL_TRACES_EXPORTER", "otlp")]).as_deref(), Some("http://localhost:4318/v1/traces"));
 }
@@ -70,7 +70,7 @@ fn the_rest_of_the_exporter_follows_its_variables() {
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
     ]);
     given.warned(&[
-        "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: spans are sent by http/protobuf all the same",
+        "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: spans are still sent as http/protobuf",
         "OTEL_EXPORTER_OTLP_COMPRESSION is gzip: spans are sent uncompressed",
     ]);
     let collector = given.config().collector.unwrap();
@@ -103,7 +103,7 @@ fn proxies_are_those_of_the_usual_variables() {
 
 #[test]
 fn a_proxy_that_cannot_be_used_stops_who_needs_one_and_is_not_quoted() {
-    let message = "HTTPS_PROXY: what it says is not allowed: want the http or https URL of a proxy, as in http://proxy.example:3128; SOCKS is not spoken";
+    let message = "HTTPS_PROXY: its value is not allowed: want the http or https URL of a proxy, as in http://proxy.example:3128; SOCKS is not supported";
     for value in ["socks5://u:hush@proxy:1080", "http://", "http://two words"] {
         let pairs = [("HTTPS_PROXY", value)];
         Given::yaml("telemetry: {otlp_endpoint: 'http://c'}").environment(pairs).refused(&[message]);

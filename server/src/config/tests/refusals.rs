@@ -1,4 +1,4 @@
-//! What is refused or warned of, and in which words.
+//! Refusals and warnings, with their messages.
 
 use super::*;
 

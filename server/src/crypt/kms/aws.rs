@@ -1,8 +1,8 @@
 //! AWS KMS: `Encrypt` and `Decrypt` with the context as encryption context.
 //!
 //! Identities come from the default chain of the SDK (variables, shared files, web identity, container and machine
-//! roles) or from one file of shared credentials, which is looked at before each call, so that a Secret that is rotated
-//! is in use at once. The SDK's own retries are off: the guard retries.
+//! roles) or from one file of shared credentials, which is read before each call, so that a rotated Secret is in use at
+//! once. The SDK's own retries are off: the guard retries.
 
 mod classify;
 
@@ -34,7 +34,7 @@ impl Aws {
 
     pub(crate) async fn wrap(&self, key: &KeyBytes, context: Context) -> Result<(String, Vec<u8>), Error> {
         let [database, epoch] = encryption_context(context);
-        let reply = self
+        let response = self
             .client()
             .await?
             .encrypt()
@@ -45,9 +45,9 @@ impl Aws {
             .send()
             .await
             .map_err(classify)?;
-        match (reply.key_id, reply.ciphertext_blob) {
+        match (response.key_id, response.ciphertext_blob) {
             (Some(key_id), Some(blob)) => Ok((key_id, blob.into_inner())),
-            _ => Err(Error::unavailable("the reply holds no ciphertext")),
+            _ => Err(Error::unavailable("the response holds no ciphertext")),
         }
     }
 
@@ -55,7 +55,7 @@ impl Aws {
         let [database, epoch] = encryption_context(context);
         let client = self.client().await?;
         let key_id = replica_in(client.config().region().map_or("", Region::as_ref), &wrapped.key_id);
-        let reply = client
+        let response = client
             .decrypt()
             .key_id(key_id)
             .ciphertext_blob(Blob::new(wrapped.blob.as_slice()))
@@ -64,7 +64,7 @@ impl Aws {
             .send()
             .await
             .map_err(classify)?;
-        let plaintext = reply.plaintext.ok_or_else(|| Error::unavailable("the reply holds no plaintext"))?;
+        let plaintext = response.plaintext.ok_or_else(|| Error::unavailable("the response holds no plaintext"))?;
         to_key(&zeroize::Zeroizing::new(plaintext.into_inner()))
     }
 
@@ -72,7 +72,7 @@ impl Aws {
     pub(crate) async fn describe(&self) -> Result<String, Error> {
         let request = self.client().await?.describe_key().key_id(&self.settings.key_id);
         match request.send().await.map_err(classify) {
-            Ok(reply) => arn_of_usable(reply),
+            Ok(response) => arn_of_usable(response),
             Err(Error::Denied { .. }) => {
                 let nobody = Context { database_id: [0; 16], epoch: 0 };
                 Ok(self.wrap(&KeyBytes::default(), nobody).await?.0)
@@ -125,7 +125,7 @@ impl Aws {
     }
 }
 
-/// The SDK's own client, but with our proxies in place of those that it would read from the environment.
+/// The SDK's own client, with the configured proxies in place of those that it would read from the environment.
 fn http_client(proxies: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default()
@@ -171,8 +171,8 @@ fn replica_in(region: &str, key_id: &str) -> String {
     }
 }
 
-fn arn_of_usable(reply: DescribeKeyOutput) -> Result<String, Error> {
-    let metadata = reply.key_metadata.ok_or_else(|| Error::unavailable("the reply describes no key"))?;
+fn arn_of_usable(response: DescribeKeyOutput) -> Result<String, Error> {
+    let metadata = response.key_metadata.ok_or_else(|| Error::unavailable("the response describes no key"))?;
     let arn = metadata.arn.unwrap_or(metadata.key_id);
     match metadata.key_state {
         None | Some(KeyState::Enabled | KeyState::Updating) => Ok(arn),

@@ -1,43 +1,43 @@
-//! Why a KMS did not do what it was asked to.
+//! Why a call to a KMS failed.
 
 use std::time::Duration;
 
 /// By what the caller can do about it. `message` is the provider's own, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Not reached, not answered in time, failing or sealed: may pass by itself.
+    /// Not reached, no response in time, failing or sealed: may pass by itself.
     #[error("the KMS is not available: {message}")]
     Unavailable {
-        /// What was seen.
+        /// What happened, for people.
         message: String,
     },
-    /// More calls than the KMS, or our own limit, allows: passes by itself.
+    /// More calls than the KMS, or our own limit, allows: may pass by itself.
     #[error("the KMS was asked too often: {message}")]
     Throttled {
-        /// What was seen.
+        /// What happened, for people.
         message: String,
-        /// When to ask again, if the KMS says so.
+        /// When to call again, if the KMS says so.
         retry_after: Option<Duration>,
     },
     /// The identity is refused, expired or lacks the permission.
     #[error("the KMS denies access: {message}")]
     Denied {
-        /// What was seen.
+        /// What happened, for people.
         message: String,
     },
     /// The key is unknown, disabled, deleted or about to be, or its version is no longer allowed.
     #[error("the KMS key cannot be used: {message}")]
     KeyUnusable {
-        /// What was seen.
+        /// What happened, for people.
         message: String,
     },
-    /// Not what this key wrapped in this context: another context, cut short or altered.
+    /// Not wrapped by this key in this context: another context, cut short or altered.
     #[error("the wrapped key does not open: {message}")]
     Invalid {
-        /// What was seen.
+        /// What happened, for people.
         message: String,
     },
-    /// Another key would open it; names of keys, never keys.
+    /// Another key would open it. These are names of keys, never keys.
     #[error(
         "the key was wrapped by {wanted}, but {have} is configured: bring the former back, or restore what matches"
     )]
@@ -86,7 +86,7 @@ impl Error {
         self
     }
 
-    /// All that [`Error::code`] says.
+    /// Every value of [`Error::code`].
     pub(crate) const CODES: [&str; 7] =
         ["unavailable", "throttled", "denied", "key_unusable", "invalid", "wrong_key", "settings"];
 
@@ -103,7 +103,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without anybody doing anything.
+    /// Whether the same call may succeed later by itself.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Throttled { .. })
     }

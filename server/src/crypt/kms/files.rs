@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{super::KeyBytes, Error, settings::Secret};
 
 /// No secret is longer.
-const MAX_REPLY_BYTES: u64 = 1 << 20;
+const MAX_RESPONSE_BYTES: u64 = 1 << 20;
 
 /// Everybody but the owner may do nothing, except that the group may read: so are volumes of Kubernetes Secrets.
 const TOO_OPEN: u32 = 0o027;
@@ -38,7 +38,7 @@ impl Secret {
 /// A file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let read = File::open(path).and_then(|file| file.take(MAX_REPLY_BYTES).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(MAX_RESPONSE_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| Error::Settings(format!("cannot read {}: {error}", path.display())))?;
     Ok(bytes)
 }

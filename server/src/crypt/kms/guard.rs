@@ -1,4 +1,5 @@
-//! What every call passes: a rate limit, a breaker, a timeout, and few tries for what may pass by itself.
+//! The guard of every call: a rate limit, a circuit breaker, a timeout, and few tries where an error may pass by
+//! itself.
 
 mod breaker;
 
@@ -15,7 +16,7 @@ use self::breaker::Breaker;
 use super::{Error, ProviderKind};
 use crate::{clock::monotonic, token_bucket::TokenBucket};
 
-/// What is asked of a KMS, by the names that metrics and spans have.
+/// The operations of a KMS, as metrics and spans name them.
 const OPERATIONS: [&str; 4] = ["describe", "probe", "unwrap", "wrap"];
 
 /// The numbers of a guard.
@@ -36,7 +37,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// What holds for every provider.
+    /// The policy for every provider.
     pub(crate) fn new(timeout: Duration) -> Self {
         let (back_off, open_for) = (Duration::from_millis(200), Duration::from_secs(10));
         Self { timeout, tries: 3, back_off, rate: 20, failures: 5, open_for }
@@ -138,7 +139,7 @@ impl Guard {
         );
         let result = match tokio::time::timeout(self.policy.timeout, attempt).instrument(span.clone()).await {
             Ok(result) => result,
-            Err(_) => Err(Error::unavailable(format!("no answer within {:?}", self.policy.timeout))),
+            Err(_) => Err(Error::unavailable(format!("no response within {:?}", self.policy.timeout))),
         };
         let outcome = result.as_ref().err().map_or("ok", Error::code);
         if result.is_err() {
@@ -155,7 +156,7 @@ impl Guard {
         result
     }
 
-    /// Sets to 0 what counts calls, so that the first failure is seen to grow from something.
+    /// Registers the counters at 0, so that `increase()` sees the first failure too.
     fn register_counters(&self) {
         let provider = self.provider.as_str();
         for operation in OPERATIONS {
@@ -168,7 +169,8 @@ impl Guard {
         metrics::counter!("progressdb_kms_throttled_total", "provider" => provider).increment(0);
     }
 
-    /// Any answer shows that the KMS lives; `failure` is none or one that does not.
+    /// Tells the breaker how a call ended. Any response shows that the KMS is up; a `failure` is an error that may pass
+    /// by itself.
     fn record(&self, failure: Option<&Error>) {
         let open = self.breaker.lock().unwrap_or_else(PoisonError::into_inner).record(failure, monotonic());
         self.show_breaker(open);
@@ -178,7 +180,7 @@ impl Guard {
         metrics::gauge!("progressdb_kms_breaker_open", "provider" => self.provider.as_str()).set(f64::from(open));
     }
 
-    /// None if the KMS wants a longer wait than anybody would wait for.
+    /// None if the KMS wants a longer wait than the timeout.
     fn wait_before(&self, tried: u32, error: &Error) -> Option<Duration> {
         let mut random = [0; 4];
         rand::fill(&mut random).ok()?;

@@ -1,4 +1,4 @@
-//! What the last calls say about a KMS, and what may therefore still be done with keys in memory.
+//! The health of a KMS as its last calls show it, and what may still be done with keys in memory.
 
 use std::{
     sync::{
@@ -10,16 +10,16 @@ use std::{
 
 use super::Error;
 
-/// What may be done with keys in memory while the KMS does not answer.
+/// What may be done with keys in memory while the KMS fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Values may be sealed.
     pub may_seal: bool,
     /// Values may be opened.
     pub may_open: bool,
-    /// Since the KMS last did what it was asked to; none if it never did.
+    /// Time since the last successful call; none if there was none.
     pub since_success: Option<Duration>,
-    /// What the KMS said when it last failed, if it has not succeeded since.
+    /// The last error, if no call has succeeded since.
     pub failure: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Monitor {
         Self { grace, seal_grace, start, success, failing, failure }
     }
 
-    /// A call that says whether the KMS as a whole works.
+    /// Records a call that shows whether the KMS as a whole works.
     pub(crate) fn note<T>(&self, result: &Result<T, Error>, now: Instant) {
         match result {
             Ok(_) => {
@@ -57,7 +57,7 @@ impl Monitor {
         }
     }
 
-    /// A call about one wrapped key: that this one does not open does not say that others would not.
+    /// Records a call about one wrapped key: if this one does not open, others still may.
     pub(crate) fn note_one<T>(&self, result: &Result<T, Error>, now: Instant) {
         let about_the_blob =
             matches!(result, Err(Error::Invalid { .. } | Error::WrongKey { .. } | Error::KeyUnusable { .. }));

@@ -1,7 +1,8 @@
 //! A service that speaks the protocol of `prgkms`: `POST /encrypt` and `POST /decrypt`, keys and bytes as base64.
 //!
 //! The protocol takes no associated data, so the context travels inside the plaintext and is compared afterwards. Keys
-//! are never created here: asked for one that exists, such a service silently replaces it, and with it all it wrapped.
+//! are never created here: to create one that exists silently replaces it in such a service, and whatever it wrapped is
+//! lost.
 
 use reqwest::RequestBuilder;
 use secrecy::ExposeSecret;
@@ -66,16 +67,16 @@ impl Http {
     pub(crate) async fn wrap(&self, key: &KeyBytes, context: Context) -> Result<(String, Vec<u8>), Error> {
         let plaintext = rest::encode(&context.bind(key));
         let request = Encrypt { key_id: &self.settings.key, plaintext: &plaintext };
-        let reply: Encrypted = self.send(self.rest.post("/encrypt", &request), &self.settings.key).await?;
-        let blob = rest::decode(&reply.ciphertext)?.to_vec();
-        Ok((key_id(&self.settings.key, reply.kek_version), blob))
+        let response: Encrypted = self.send(self.rest.post("/encrypt", &request), &self.settings.key).await?;
+        let blob = rest::decode(&response.ciphertext)?.to_vec();
+        Ok((key_id(&self.settings.key, response.kek_version), blob))
     }
 
     pub(crate) async fn unwrap(&self, wrapped: &Wrapped, context: Context) -> Result<KeyBytes, Error> {
         let key_id = key_name(&wrapped.key_id);
         let request = Decrypt { key_id, ciphertext: &rest::encode(&wrapped.blob) };
-        let reply: Decrypted = self.send(self.rest.post("/decrypt", &request), key_id).await?;
-        let plaintext = Zeroizing::new(reply.plaintext);
+        let response: Decrypted = self.send(self.rest.post("/decrypt", &request), key_id).await?;
+        let plaintext = Zeroizing::new(response.plaintext);
         context.unbind(&rest::decode(&plaintext)?)
     }
 
@@ -109,7 +110,7 @@ fn key_name(key_id: &str) -> &str {
     key_id.split_once(':').map_or(key_id, |(name, _)| name)
 }
 
-/// Such a service answers 500 to almost everything, so its message decides.
+/// Such a service responds with 500 to almost everything, so its message decides.
 fn classify(refusal: Refusal, key: &str) -> Error {
     let said = refusal.message.to_lowercase();
     let says = |message: &[&str]| message.iter().any(|message| said.contains(message));
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_classified_by_status_and_message() {
+    fn responses_are_classified_by_status_and_message() {
         for (status, message, wanted) in [
             (400, "illegal base64 data", "invalid"),
             (422, "no", "invalid"),
@@ -168,11 +169,11 @@ mod tests {
 
     #[test]
     fn a_version_becomes_part_of_the_key_id_and_leaves_it_again() {
-        let replies = [r#"{"ciphertext":""}"#, r#"{"ciphertext":"","kek_version":""}"#]
+        let responses = [r#"{"ciphertext":""}"#, r#"{"ciphertext":"","kek_version":""}"#]
             .into_iter()
             .chain([r#"{"ciphertext":"","kek_version":3}"#, r#"{"ciphertext":"","kek_version":"v3"}"#]);
-        let ids: Vec<_> = replies
-            .map(|reply| key_id("chat", serde_json::from_str::<Encrypted>(reply).expect(reply).kek_version))
+        let ids: Vec<_> = responses
+            .map(|response| key_id("chat", serde_json::from_str::<Encrypted>(response).expect(response).kek_version))
             .collect();
         assert_eq!(ids, ["chat", "chat", "chat:3", "chat:v3"]);
         assert!(ids.iter().all(|id| key_name(id) == "chat"));

@@ -72,7 +72,7 @@ impl Local {
         Ok(blob)
     }
 
-    /// Needs no file: what the keys in memory open, they open until the end.
+    /// Reads no file: the keys in memory can be used for the life of the process.
     pub(crate) fn unwrap(&self, blob: &[u8], context: Context) -> Result<KeyBytes, Error> {
         let recipients = recipients(blob)?;
         let mut found = false;

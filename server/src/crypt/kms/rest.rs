@@ -1,4 +1,4 @@
-//! JSON over HTTP, for the providers that speak it: one client, and replies that are read whole or not at all.
+//! JSON over HTTP, for the providers that use it: one client, and responses that are read whole or not at all.
 
 use std::{path::Path, time::Duration};
 
@@ -11,10 +11,10 @@ use super::{Error, files};
 use crate::error_chain::with_causes;
 use crate::outgoing::{Proxies, trace_headers};
 
-/// No reply of a KMS is longer.
-const MAX_REPLY_BYTES: usize = 1 << 20;
+/// The longest response of a KMS.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// Words of a reply that fit a log line.
+/// The longest message that is kept: it has to fit a log line.
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// A service at one address.
@@ -24,21 +24,21 @@ pub(crate) struct Rest {
     base: String,
 }
 
-/// A reply that says no.
+/// A response with an error status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    /// What the reply says, in one line.
+    /// The message of the response, in one line.
     pub(crate) message: String,
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// What a request may end in.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No reply, or none that can be understood.
+    /// No response, or none that can be read.
     Error(Error),
-    /// A reply with a status that is not 2xx, and to which request; what it means, the provider knows.
+    /// A response with a status that is not 2xx, and the request that it is for. The provider classifies it.
     Refused(Refusal, String),
 }
 
@@ -52,7 +52,7 @@ impl Rest {
                 "the KMS endpoint {endpoint} is neither HOST:PORT nor an http(s) URL"
             )));
         }
-        // A redirect would take the token to an address that nobody configured.
+        // A redirect would send the token to an address that is not configured.
         let mut builder = Client::builder().redirect(redirect::Policy::none()).no_proxy().referer(false);
         let proxies = proxies.to_reqwest();
         for proxy in
@@ -84,7 +84,7 @@ impl Rest {
     }
 }
 
-/// Sends and reads the whole reply as JSON. `message_of` finds the message of a refusal in its body.
+/// Sends, and reads the whole response as JSON. `message_of` finds the message of a refusal in its body.
 pub(crate) async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
     message_of: fn(&[u8]) -> Option<String>,
@@ -99,8 +99,8 @@ pub(crate) async fn send<T: DeserializeOwned>(
     let (status, retry_after) = (response.status(), retry_after(&response));
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > MAX_REPLY_BYTES {
-            return Err(Failure::Error(Error::unavailable("the reply is too long for one of a KMS")));
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(Failure::Error(Error::unavailable("the response is too long for one of a KMS")));
         }
         body.extend_from_slice(&chunk);
     }
@@ -109,7 +109,7 @@ pub(crate) async fn send<T: DeserializeOwned>(
         return Err(Failure::Refused(Refusal { status, message: describe(status, &message), retry_after }, asked));
     }
     serde_json::from_slice(&body)
-        .map_err(|_| Failure::Error(Error::unavailable(format!("{status}, but not the reply of such a KMS"))))
+        .map_err(|_| Failure::Error(Error::unavailable(format!("{status}, but not the response of such a KMS"))))
 }
 
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {
@@ -166,7 +166,7 @@ pub(crate) fn encode(bytes: &[u8]) -> Zeroizing<String> {
 /// Bytes of text that a KMS sent.
 pub(crate) fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     let bytes = BASE64_STANDARD.decode(text);
-    bytes.map(Zeroizing::new).map_err(|_| Error::unavailable("the reply holds something else than base64"))
+    bytes.map(Zeroizing::new).map_err(|_| Error::unavailable("the response holds something else than base64"))
 }
 
 /// One segment of a path.
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_a_reply_fits_one_line() {
+    fn a_message_of_a_response_fits_one_line() {
         let message = describe(StatusCode::BAD_REQUEST, " one\n two\u{1b}[0m \r\n");
         assert_eq!(message, "one two[0m (400)");
         assert_eq!(describe(StatusCode::BAD_GATEWAY, ""), "502 Bad Gateway");

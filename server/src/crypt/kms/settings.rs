@@ -1,4 +1,4 @@
-//! What a provider needs to know; filled by the configuration.
+//! The settings of each provider, which the configuration makes.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::ProviderKind;
 use crate::outgoing::Proxies;
 
-/// Which KMS, and for how long one does without.
+/// Which KMS, and for how long keys in memory are used without it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The provider and what it alone needs.
@@ -56,9 +56,9 @@ pub enum MasterKey {
 pub struct Aws {
     /// Id, ARN or alias of the key that wraps.
     pub key_id: String,
-    /// Else from the environment, the profile or the machine.
+    /// If not set: from the environment, the profile or the machine.
     pub region: Option<String>,
-    /// Another address than that of the region.
+    /// The address to use instead of the region's.
     pub endpoint: Option<String>,
     /// A file of shared credentials that is read again when it changes; else the default chain.
     pub credentials_file: Option<PathBuf>,
@@ -79,14 +79,14 @@ pub struct Vault {
     pub namespace: Option<String>,
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Who we are.
+    /// How to log in.
     pub auth: VaultAuth,
 }
 
 /// How to log in to Vault.
 #[derive(Clone, Debug)]
 pub enum VaultAuth {
-    /// With a token that somebody made.
+    /// With a token.
     Token(Secret),
     /// As an AppRole.
     AppRole {
@@ -142,7 +142,7 @@ impl Settings {
     }
 }
 
-/// Names of keys with a slash or a colon would be taken apart elsewhere.
+/// Refuses names with a slash or a colon, at which other code splits them.
 pub(crate) fn check_key_name(name: &str) -> Result<(), super::Error> {
     let good = !name.is_empty() && !name.contains(['/', ':']) && !name.chars().any(char::is_control);
     let message = || format!("the KMS key id {name:?} has characters that do not belong there: want none of / and :");

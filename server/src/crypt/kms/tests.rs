@@ -37,7 +37,7 @@ fn what_another_provider_wrapped_is_refused_by_name() {
 }
 
 #[test]
-fn a_probe_judges_health_and_one_bad_key_does_not() {
+fn a_probe_decides_health_and_one_bad_key_does_not() {
     let (kms, other) = (local(1), local(2));
     let foreign = run(other.wrap(&KeyBytes::new([42; 32]), CONTEXT)).unwrap();
     assert_eq!(run(kms.probe(None)), Ok(()));

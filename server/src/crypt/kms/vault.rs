@@ -29,7 +29,8 @@ pub(crate) struct Vault {
     mount: String,
     server: Server,
     session: Session,
-    /// Our policies do not let us read the key: learnt once, so that no later call logs in again over it.
+    /// Vault's policies do not allow to read the key. Remembered, so that later calls do not log in again because of
+    /// it.
     unreadable: AtomicBool,
 }
 
@@ -40,9 +41,9 @@ struct Server {
     namespace: Option<String>,
 }
 
-/// The shape of every reply with something in it.
+/// The shape of every response that is not empty.
 #[derive(Deserialize)]
-struct Reply<T> {
+struct Response<T> {
     data: T,
 }
 
@@ -81,8 +82,8 @@ impl Vault {
         Ok(Self { key: settings.key, mount, server, session, unreadable: AtomicBool::new(false) })
     }
 
-    /// Asks for the key first, if it may: Vault would make one of that name, and a slip in the configuration would go
-    /// unnoticed.
+    /// Checks first that the key exists, if policies allow: Vault would create it, and a mistake in the configuration
+    /// would go unnoticed.
     pub(crate) async fn wrap(&self, key: &KeyBytes, context: Context) -> Result<(String, Vec<u8>), Error> {
         let readable = self.latest().await?.is_some();
         let wrapped = self.encrypt(key, context).await?;
@@ -95,9 +96,9 @@ impl Vault {
         let ciphertext = ciphertext.ok_or_else(|| Error::invalid("it is nothing that Vault wrapped"))?;
         let name = wrapped.key_id.split_once(':').map_or(wrapped.key_id.as_str(), |(name, _)| name);
         let path = format!("/v1/{}/decrypt/{}", self.mount, rest::segment(name));
-        let reply: Reply<Decrypted> =
+        let response: Response<Decrypted> =
             self.call(|rest| rest.post(&path, &Decrypt { ciphertext }), classify_decrypt).await?;
-        let plaintext = Zeroizing::new(reply.data.plaintext);
+        let plaintext = Zeroizing::new(response.data.plaintext);
         context.unbind(&rest::decode(&plaintext)?)
     }
 
@@ -112,7 +113,7 @@ impl Vault {
         Ok(key_id)
     }
 
-    /// The newest version of the key; none if we may not know.
+    /// The newest version of the key; none if policies do not allow to read it.
     async fn latest(&self) -> Result<Option<u64>, Error> {
         if self.unreadable.load(Ordering::Relaxed) {
             return Ok(None);
@@ -128,8 +129,8 @@ impl Vault {
                 other => other,
             }
         };
-        match self.call::<Reply<Key>>(|rest| rest.get(&path), classify).await {
-            Ok(reply) => Ok(Some(reply.data.latest_version)),
+        match self.call::<Response<Key>>(|rest| rest.get(&path), classify).await {
+            Ok(response) => Ok(Some(response.data.latest_version)),
             Err(Error::Denied { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -139,10 +140,10 @@ impl Vault {
         let path = format!("/v1/{}/encrypt/{}", self.mount, rest::segment(&self.key));
         let plaintext = rest::encode(&context.bind(key));
         let request = Encrypt { plaintext: &plaintext };
-        let reply: Reply<Encrypted> = self.call(|rest| rest.post(&path, &request), classify_encrypt).await?;
-        let ciphertext = reply.data.ciphertext;
-        let version =
-            version(&ciphertext).ok_or_else(|| Error::unavailable("the reply holds something else than vault:vN:"))?;
+        let response: Response<Encrypted> = self.call(|rest| rest.post(&path, &request), classify_encrypt).await?;
+        let ciphertext = response.data.ciphertext;
+        let version = version(&ciphertext)
+            .ok_or_else(|| Error::unavailable("the response holds something else than vault:vN:"))?;
         Ok((self.key_id(version), ciphertext.into_bytes()))
     }
 
@@ -150,7 +151,7 @@ impl Vault {
         format!("{}:v{version}", self.key)
     }
 
-    /// Calls with a token; where that is refused, once more with another one, if there is another one.
+    /// Calls with a token; if that is refused, once more with another one, if there is one.
     async fn call<T: DeserializeOwned>(
         &self,
         request: impl Fn(&Rest) -> RequestBuilder,

@@ -1,6 +1,6 @@
 //! The bytes of a request body, read within the limits of size, time and memory.
 //!
-//! A body holds its share of the memory for all bodies until its request is answered.
+//! A body holds its share of the memory for all bodies until its request has a response.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use tokio::time::{Duration, timeout};
 use super::Limits;
 use crate::http::error::Error;
 
-/// How much of a refused body is still read, so that a client in the middle of sending it sees the answer.
+/// How much of a refused body is still read, so that a client in the middle of sending it sees the response.
 const LINGER_BYTES: usize = 8 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A whole body. Its memory counts until it is dropped, so handlers keep it until they answer.
+/// A whole body. Its memory counts until it is dropped, so handlers keep it until they respond.
 pub(in crate::http) struct ReceivedBody {
     bytes: Bytes,
     _share: BodyShare,
@@ -32,7 +32,7 @@ impl Deref for ReceivedBody {
     }
 }
 
-/// Reads `body`. A client that waits for permission to send is not asked for what would be refused.
+/// Reads `body`. A client that sends `Expect: 100-continue` is refused before it sends a body that is too large.
 pub(in crate::http) async fn read(
     mut body: Body,
     waits_for_permission: bool,
@@ -50,7 +50,7 @@ pub(in crate::http) async fn read(
             .unwrap_or(Err(Error::BodyTimeout))
     };
     if matches!(read, Err(Error::BodyTooLarge { .. } | Error::BodiesFull)) {
-        // Late or not at all is fine: the answer goes out either way.
+        // A failure or timeout is fine: the response is sent either way.
         let _ = timeout(LINGER, discard(&mut body)).await;
     }
     read
@@ -122,9 +122,9 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
-    use crate::http::limits::ReplyMemory;
+    use crate::http::limits::ResponseMemory;
 
-    /// A body of these pieces, whose length nobody announced; after the last one it ends or stalls.
+    /// A body of these pieces, without an announced length; after the last one it ends or stalls.
     struct Pieces {
         left: &'static [&'static [u8]],
         stalls: bool,
@@ -155,8 +155,8 @@ mod tests {
             max_body_bytes: 5,
             body_timeout: Duration::from_millis(5),
             body_memory: BodyMemory::new(8),
-            replies: ReplyMemory::new(8, "test"),
-            scrapes: ReplyMemory::new(8, "test"),
+            responses: ResponseMemory::new(8, "test"),
+            scrapes: ResponseMemory::new(8, "test"),
             rate: None,
         }
     }

@@ -27,7 +27,7 @@ pub(in crate::http) struct RateLimiter {
     buckets: Cache<(u32, Box<str>), Arc<Mutex<TokenBucket>>>,
 }
 
-/// What the bucket holds after a request; goes into the reply's headers.
+/// What the bucket holds after a request, for the headers of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) struct Allowance {
     limit: u32,
@@ -64,7 +64,7 @@ impl RateLimiter {
     }
 }
 
-/// Seconds, the last one begun counting as whole.
+/// Whole seconds, rounded up.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

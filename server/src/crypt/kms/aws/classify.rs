@@ -14,21 +14,21 @@ pub(crate) fn classify<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + 'static,
 {
-    if let SdkError::ServiceError(reply) = &error {
-        let status = reply.raw().status().as_u16();
-        let code = reply.err().code().unwrap_or_default();
-        return classify_reply(status, code, reply.err().message().unwrap_or("no message"));
+    if let SdkError::ServiceError(response) = &error {
+        let status = response.raw().status().as_u16();
+        let code = response.err().code().unwrap_or_default();
+        return classify_response(status, code, response.err().message().unwrap_or("no message"));
     }
     if let Some(refused) = credentials_error(&error) {
         return classify_credentials(refused);
     }
     match error {
-        SdkError::ConstructionFailure(_) => Error::Settings(format!("cannot ask AWS: {}", with_causes(&error))),
+        SdkError::ConstructionFailure(_) => Error::Settings(format!("cannot call AWS: {}", with_causes(&error))),
         _ => Error::unavailable(with_causes(&error)),
     }
 }
 
-fn classify_reply(status: u16, code: &str, text: &str) -> Error {
+fn classify_response(status: u16, code: &str, text: &str) -> Error {
     let message = if code.is_empty() { format!("{text} ({status})") } else { format!("{code}: {text}") };
     // Over JSON the codes of some errors end in Exception, and of others not.
     match code.strip_suffix("Exception").unwrap_or(code) {
@@ -66,7 +66,7 @@ fn classify_reply(status: u16, code: &str, text: &str) -> Error {
     }
 }
 
-/// Who never got an identity was not refused by KMS, but has none all the same.
+/// Without credentials KMS was never called, but to the caller that is a denial too.
 fn classify_credentials(error: &CredentialsError) -> Error {
     let message = format!("no AWS credentials: {}", with_causes(error));
     let refused = ["AccessDenied", "ExpiredToken", "InvalidIdentityToken", "InvalidClientTokenId", "IDPRejectedClaim"];
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_mean_what_their_code_says() {
+    fn responses_are_classified_by_their_code() {
         for (status, code, wanted) in [
             (400, "DisabledException", "key_unusable"),
             (400, "KMSInvalidStateException", "key_unusable"),
@@ -112,7 +112,7 @@ mod tests {
             (403, "", "denied"),
             (429, "", "throttled"),
         ] {
-            assert_eq!(classify_reply(status, code, "message").code(), wanted, "{status} {code}");
+            assert_eq!(classify_response(status, code, "message").code(), wanted, "{status} {code}");
         }
     }
 

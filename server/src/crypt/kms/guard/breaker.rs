@@ -1,4 +1,4 @@
-//! A breaker: after some failures in a row nobody calls for a while, then one call tries.
+//! A circuit breaker: after some failures in a row no call is made for a while, then one is let through as a trial.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ impl Breaker {
             Some(trial) if now < trial => {
                 let left = trial.saturating_duration_since(now).as_secs() + 1;
                 let message =
-                    format!("not asked for the next {left} s, after {} failures: {}", self.failures, self.last);
+                    format!("not called for the next {left} s, after {} failures: {}", self.failures, self.last);
                 Err(Error::unavailable(message))
             }
             Some(_) => {
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_it_says_why() {
         let (mut breaker, now) = opened();
-        let message = "not asked for the next 10 s, after 3 failures: the KMS is not available: connection refused";
+        let message = "not called for the next 10 s, after 3 failures: the KMS is not available: connection refused";
         assert_eq!(breaker.admit(now + Duration::from_millis(1)), Err(Error::unavailable(message)));
     }
 

@@ -15,17 +15,17 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 
-/// Calls through a guard; each attempt is answered with the next of `answers`, the last one for ever. Gives what became
-/// of it and the number of attempts.
-fn check(policy: Policy, answers: &[Result<u8, Error>]) -> (Result<u8, Error>, u32) {
-    check_with(&Guard::new(ProviderKind::Http, policy), answers)
+/// Calls through a guard; each attempt gets the next of `results`, and the last one again from then on. Gives the
+/// result and the number of attempts.
+fn check(policy: Policy, results: &[Result<u8, Error>]) -> (Result<u8, Error>, u32) {
+    check_with(&Guard::new(ProviderKind::Http, policy), results)
 }
 
-fn check_with(guard: &Guard, answers: &[Result<u8, Error>]) -> (Result<u8, Error>, u32) {
+fn check_with(guard: &Guard, results: &[Result<u8, Error>]) -> (Result<u8, Error>, u32) {
     let attempts = AtomicU32::new(0);
     let result = run(guard.call("test", || {
         let attempt = attempts.fetch_add(1, Ordering::Relaxed) as usize;
-        std::future::ready(answers[attempt.min(answers.len() - 1)].clone())
+        std::future::ready(results[attempt.min(results.len() - 1)].clone())
     }));
     (result, attempts.into_inner())
 }
@@ -79,7 +79,7 @@ fn waits_double_and_spread_over_their_whole_range() {
 fn who_does_not_answer_is_unavailable() {
     let guard = Guard::new(ProviderKind::Http, Policy { timeout: Duration::from_millis(1), tries: 1, ..POLICY });
     let result = run(guard.call("test", std::future::pending::<Result<u8, Error>>));
-    assert_eq!(result, Err(Error::unavailable("no answer within 1ms")));
+    assert_eq!(result, Err(Error::unavailable("no response within 1ms")));
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Who we are to Vault: a token, how long it lives, and where the next one comes from.
+//! The session with Vault: a token, how long it lives, and how it is replaced.
 //!
 //! A token is renewed when two thirds of its life are over, and replaced where renewal is not possible. Nothing runs in
-//! the background: each call looks at the token first, and a probe calls every minute.
+//! the background: each call checks the token first, and a probe calls every minute.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::{
         rest::{self, Refusal},
         settings::{Secret, VaultAuth},
     },
-    Reply, Server,
+    Response, Server,
 };
 use crate::clock::monotonic;
 
@@ -31,7 +31,7 @@ pub(crate) struct Session {
 struct Token {
     secret: SecretString,
     renewable: bool,
-    /// When to renew or replace it; none if it does not expire or nobody knows.
+    /// When to renew or replace it; none if it does not expire or that is not known.
     renew_at: Option<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl Session {
         Self { auth, current: Mutex::new(None) }
     }
 
-    /// A token that is good as far as we know.
+    /// A token that is valid as far as known.
     pub(crate) async fn token(&self, server: &Server) -> Result<SecretString, Error> {
         let mut current = self.current.lock().await;
         if let Some(token) = &*current
@@ -78,7 +78,7 @@ impl Session {
         Ok(current.insert(token).secret.clone())
     }
 
-    /// Another token than `refused`, if there is one.
+    /// A token other than `refused`, if there is one.
     pub(crate) async fn token_after(
         &self,
         server: &Server,
@@ -101,7 +101,7 @@ impl Session {
         Ok(Some(current.insert(token).secret.clone()))
     }
 
-    /// Somebody put another token into the file.
+    /// Whether the file holds another token now.
     fn was_replaced(&self, token: &Token) -> Result<bool, Error> {
         match &self.auth {
             VaultAuth::Token(secret @ Secret::File(_)) => Ok(!is_same(&secret.read()?, &token.secret)),
@@ -126,16 +126,16 @@ impl Session {
 
 async fn log_in_at(server: &Server, mount: &str, body: &impl Serialize) -> Result<Token, Error> {
     let path = format!("/v1/auth/{}/login", rest::segments(mount));
-    let reply: Login = server.send(server.rest.post(&path, body), None, classify_login).await?;
-    Ok(Token::of(reply.auth))
+    let response: Login = server.send(server.rest.post(&path, body), None, classify_login).await?;
+    Ok(Token::of(response.auth))
 }
 
-/// Learns how long a token lives; its policies need not allow that.
+/// Reads how long a token lives; its policies need not allow that.
 async fn look_up(server: &Server, secret: SecretString) -> Result<Token, Error> {
     let request = server.rest.get("/v1/auth/token/lookup-self");
-    let known = server.send::<Reply<Lookup>>(request, Some(&secret), classify_login).await;
+    let known = server.send::<Response<Lookup>>(request, Some(&secret), classify_login).await;
     match known {
-        Ok(Reply { data: Lookup { ttl, renewable } }) => {
+        Ok(Response { data: Lookup { ttl, renewable } }) => {
             Ok(Token { secret, renewable, renew_at: renewal(ttl, monotonic()) })
         }
         Err(Error::Denied { .. }) => Ok(Token { secret, renewable: false, renew_at: None }),
@@ -143,14 +143,14 @@ async fn look_up(server: &Server, secret: SecretString) -> Result<Token, Error> 
     }
 }
 
-/// None if this token cannot be renewed, and another one has to be got: whether Vault is down, the login will tell.
+/// None if this token cannot be renewed and a new login is needed; if Vault is down, the login finds that out.
 async fn renew(server: &Server, token: &Token) -> Option<Token> {
     if !token.renewable {
         return None;
     }
     let request = server.rest.post("/v1/auth/token/renew-self", &json!({}));
     match server.send::<Login>(request, Some(&token.secret), classify_login).await {
-        Ok(reply) => Some(Token::of(reply.auth)),
+        Ok(response) => Some(Token::of(response.auth)),
         Err(error) => {
             let reason = error.to_string();
             tracing::warn!(event = "kms.renewal_failed", reason, "a token of Vault could not be renewed");
@@ -171,7 +171,7 @@ fn renewal(ttl: u64, now: Instant) -> Option<Instant> {
     if ttl == 0 { None } else { now.checked_add(Duration::from_secs(ttl) * 2 / 3) }
 }
 
-/// A login that is refused is refused to us, whatever the status; some of Vault's refusals come as 500.
+/// A refused login is a denial, whatever the status: some of Vault's refusals have status 500.
 fn classify_login(refusal: Refusal) -> Error {
     if refusal.status == 500 && ["invalid", "unauthorized"].iter().any(|message| refusal.message.contains(message)) {
         return Error::denied(refusal.message);
