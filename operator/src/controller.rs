@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     crd::{ProgressDB, ProgressDBStatus, Unreadable},
     decide::{self, decide},
-    error::Error,
+    error::{Error, chain},
     lease::Leadership,
     observe::{Ask, Cache, Installation, Observer, watch_config},
     raw::Raw,
@@ -207,7 +207,7 @@ impl Context {
                 (!is_own).then(|| stubs(&event))
             }
             Err(error) => {
-                self.cache.health.failed(kind, error.to_string());
+                self.cache.health.failed(kind, chain(&error));
                 None
             }
         }
@@ -280,24 +280,9 @@ fn retry(resource: Arc<Stub>, error: &Error, context: Arc<Context>) -> Action {
     match error {
         // Normal when somebody else writes at the same time.
         Error::Stale { .. } => tracing::debug!(event = "pass.stale", name, %error, "looking again"),
-        _ => tracing::warn!(event = "pass.failed", name, error = %Chain(error), "trying again"),
+        _ => tracing::warn!(event = "pass.failed", name, error = chain(error), "trying again"),
     }
     Action::requeue(context.failed(resource.uid().unwrap_or_default()))
-}
-
-/// An error with its sources.
-struct Chain<'a>(&'a Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0)?;
-        let mut source = std::error::Error::source(self.0);
-        while let Some(error) = source {
-            write!(formatter, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
 }
 
 /// Looks after every resource in one namespace or in all, until `stop` resolves.

@@ -1,21 +1,23 @@
-//! Why a pass over a resource ended early, by what is to be done about it.
+//! Why a reconcile ended early, by what is to be done about it.
 //!
-//! None of these is a verdict about the database: a pass that ends here is repeated, and what it had done stays done.
+//! None of these says anything about the database: the reconcile is repeated, and what it has written stays written.
+
+use std::iter::successors;
 
 use kube::core::Status;
 
-/// Why a pass ended.
+/// Why a reconcile ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another operator leads, or the lease could not be renewed in time: nothing may be written.
     #[error("this operator does not lead: nothing was written")]
     NotLeading,
-    /// What was seen is no longer so: look again.
+    /// Something changed after it was read: reconcile again.
     #[error("{doing}: the cluster has moved on: {message}")]
     Stale {
         /// What was being done.
         doing: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
     /// The API server will say the same again until somebody changes something.
@@ -23,10 +25,10 @@ pub enum Error {
     Refused {
         /// What was being done.
         doing: String,
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// No answer, or one that means "later".
+    /// No response, or one that means "later".
     #[error("{doing}: no answer from the API server")]
     Unavailable {
         /// What was being done.
@@ -38,7 +40,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What an answer of the API server means for the one who was `doing` something.
+    /// Sorts an error by what is to be done about it; `doing` says what was being done.
     pub fn new(doing: impl Into<String>, error: kube::Error) -> Self {
         let doing = doing.into();
         match error {
@@ -62,13 +64,25 @@ impl Error {
     }
 }
 
+/// An error with its sources, for a log line. A source whose text the error repeats is left out: some libraries do so.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for source in successors(error.source(), |error| error.source()).map(ToString::to_string) {
+        if !text.ends_with(&source) {
+            text.push_str(": ");
+            text.push_str(&source);
+        }
+    }
+    text
+}
+
 /// Whether the cluster no longer serves a kind: its definition is gone, or is going.
 pub fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found() || status.code == 405)
 }
 
-/// It was meant for an object that another has replaced, which a patch is told as a field that cannot change; or what is
-/// to be made goes with its namespace, and whoever deletes that has decided.
+/// The object was replaced by another one of its name, for which a patch gets the answer that the uid cannot change; or the
+/// namespace is being deleted, and nothing can be created in it.
 fn is_about_the_past(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating" || cause.field == "metadata.uid")
@@ -121,6 +135,14 @@ mod tests {
             "failed to create typed patch object (ns/db; apps/v1, Kind=StatefulSet): .spec: duplicate entries for key";
         let status = Status::failure(message, "").with_code(500).boxed();
         assert_eq!(Error::new("trying", kube::Error::Api(status)).kind(), "refused");
+    }
+
+    #[test]
+    fn a_chain_names_every_source_once() {
+        let lost = kube::Error::Service("connection reset".into());
+        let error = Error::new("reading the pod db-0", lost);
+        let expected = "reading the pod db-0: no answer from the API server: ServiceError: connection reset";
+        assert_eq!(chain(&error), expected);
     }
 
     #[test]

@@ -18,7 +18,11 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{MANAGER, clock::Clock, error::Error};
+use crate::{
+    MANAGER,
+    clock::Clock,
+    error::{Error, chain},
+};
 
 /// A Lease that nobody renewed for this long may be taken.
 const DURATION: Duration = Duration::from_secs(15);
@@ -105,7 +109,11 @@ impl Candidate {
         let mut stop = std::pin::pin!(stop);
         loop {
             if let Err(error) = self.step().await {
-                tracing::warn!(event = "lease.failed", %error, "the lease could not be taken or renewed");
+                tracing::warn!(
+                    event = "lease.failed",
+                    error = chain(&error),
+                    "the lease could not be taken or renewed"
+                );
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}

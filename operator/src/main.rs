@@ -12,6 +12,7 @@ use progressdb_operator::{
     clock::Clock,
     controller::{self, Context},
     crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
+    error::chain,
     lease::{Candidate, Leadership},
     observe::{Cache, Installation, over_http},
     plugin, telemetry,
@@ -132,7 +133,7 @@ async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<Strin
                 }
             }
             Ok(None) => format!("the CRD {CRD} is missing: install the chart progressdb-crds"),
-            Err(error) => format!("the CRD {CRD} cannot be read: {error}"),
+            Err(error) => format!("the CRD {CRD} cannot be read: {}", chain(&error)),
         };
         tracing::error!(event = "crd.unusable", problem, "waiting");
         unready.send_replace(Some(problem));

@@ -20,7 +20,14 @@ use kube::{
 use serde_json::Value;
 
 use super::{Cache, owner};
-use crate::{MANAGER, crd::ProgressDB, error::is_gone, kind::Kind, objects::labels, raw::Raw};
+use crate::{
+    MANAGER,
+    crd::ProgressDB,
+    error::{chain, is_gone},
+    kind::Kind,
+    objects::labels,
+    raw::Raw,
+};
 
 /// Objects of one page of a list.
 const PAGE: u32 = 100;
@@ -107,7 +114,7 @@ impl Cache {
                 Vec::new()
             }
             Err(error) => {
-                self.health.failed(kind.name(), error.to_string());
+                self.health.failed(kind.name(), chain(&error));
                 Vec::new()
             }
         }
