@@ -1,6 +1,6 @@
 //! Logs, metrics and the operator's own health, on one port.
 //!
-//! `/healthz` says that the process answers, `/readyz` that it has seen the cluster and may work when it leads, and
+//! `/healthz` says that the process responds, `/readyz` that it can read the cluster and may work when it leads, and
 //! `/metrics` is Prometheus' text format. None of them needs a key and none shows a name of a database.
 
 use std::{
@@ -11,6 +11,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -25,7 +26,7 @@ pub type Readiness = watch::Receiver<Option<String>>;
 pub fn install_logs(level: &str, format: LogFormat) {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let subscriber = tracing_subscriber::registry().with(targets(level));
-    // Another subscriber is there only if a test brought one.
+    // It fails only where a test has installed another subscriber.
     let _ = match format {
         LogFormat::Text => subscriber.with(lines.with_ansi(false)).try_init(),
         LogFormat::Json => subscriber.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
@@ -54,7 +55,7 @@ pub fn install_metrics() {
     });
 }
 
-/// Counts a pass.
+/// Counts a reconcile.
 pub fn record_pass(outcome: &'static str, took: Duration) {
     counter!("progressdb_operator_reconciles_total", "outcome" => outcome).increment(1);
     histogram!("progressdb_operator_reconcile_duration_seconds").record(took.as_secs_f64());
@@ -67,14 +68,21 @@ pub fn record_write(what: &'static str) {
 
 /// Serves health and metrics until the process ends.
 pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result<()> {
-    let listener = match TcpListener::bind(address).await {
-        // A kernel without IPv6 has every interface of IPv4 alone.
-        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?
+    axum::serve(bind(address).await?, router(readiness)).await
+}
+
+/// Listens on `address`. All interfaces of IPv6 are those of IPv4 too, and on a kernel without IPv6 those of IPv4 alone.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
         }
-        bound => bound?,
-    };
-    axum::serve(listener, router(readiness)).await
+        bound => bound,
+    }
+}
+
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 fn router(readiness: Readiness) -> Router {
@@ -106,6 +114,24 @@ mod tests {
         assert!(logs("info,kube=debug", "hyper", Level::INFO) && !logs("info,kube=debug", "hyper", Level::DEBUG));
         assert!(logs("info,hyper=loud", "hyper", Level::INFO));
         assert!(!logs("off", "hyper", Level::ERROR));
+    }
+
+    #[test]
+    fn only_a_kernel_without_ipv6_makes_it_fall_back_to_ipv4() {
+        let falls_back = |error: Errno| is_without_ipv6(&error.into());
+        assert!(falls_back(Errno::AFNOSUPPORT) && falls_back(Errno::ADDRNOTAVAIL));
+        assert!(!falls_back(Errno::ADDRINUSE) && !falls_back(Errno::ACCESS) && !falls_back(Errno::MFILE));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_on_ipv6_is_an_error() {
+        let taken = match std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
+            Ok(taken) => taken,
+            Err(error) => return assert!(is_without_ipv6(&error), "{error}"),
+        };
+        let port = taken.local_addr().unwrap().port();
+        let error = bind((Ipv6Addr::UNSPECIFIED, port).into()).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
