@@ -1,5 +1,5 @@
-//! Keeps the program and what it takes of memory small: has the linker pack relocations where the C library reads them so,
-//! and keep functions that compile to the same code once.
+//! Keeps the program and its memory small: the linker packs relocations, where the C library can read them, and merges
+//! functions that compile to the same code.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let (host, target) = (std::env::var("HOST")?, std::env::var("TARGET")?);
     if host == target && target == "x86_64-unknown-linux-gnu" {
-        // The linker of this target is LLVM's, which comes with the toolchain. `safe` merges nothing whose address counts.
+        // The toolchain brings LLVM's linker for this target. `safe` merges only functions whose addresses are not compared.
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=safe");
         if glibc().is_some_and(|version| version >= (2, 36)) {
             println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");

@@ -22,7 +22,7 @@ use crate::{
     kind::Kind,
     lease::Leadership,
     objects::labels::{self, MANAGED_BY},
-    observe::Cache,
+    observe::{Cache, name_of, uid_of},
     outcomes::Change,
     raw::Raw,
     telemetry,
@@ -118,7 +118,7 @@ impl Writer {
     /// nobody's object is taken who made it a moment ago.
     async fn apply_object(&self, resource: &ProgressDB, object: &Value, now: Timestamp) -> Result<(), Error> {
         let (kind, name) = identify(object);
-        let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+        let uid = uid_of(object);
         let params = PatchParams::apply(MANAGER);
         let params = if uid.is_some() { params.force() } else { params };
         let outcomes = &self.cache.outcomes;
@@ -127,13 +127,13 @@ impl Writer {
         let applied = self.api(resource, kind).patch(&name, &params, &Patch::Apply(object)).await;
         if kind.is_optional() && applied.as_ref().is_err_and(is_gone) {
             // All else goes on; the watch finds the kind when it comes back.
-            self.cache.lose(kind);
+            self.cache.remove_kind(kind);
             return Ok(());
         }
         let applied = applied.map_err(|error| Error::new(format!("applying {} {name}", kind.name()), error))?;
         let answer = applied.to_value();
         outcomes.note(object, &answer, uid.is_none(), change, now);
-        self.cache.absorb(kind, &answer);
+        self.cache.upsert(kind, &answer);
         Ok(())
     }
 
@@ -279,7 +279,7 @@ impl Writer {
     }
 
     fn keep(&self, kind: Kind, object: &Raw) {
-        self.cache.absorb(kind, &object.to_value());
+        self.cache.upsert(kind, &object.to_value());
     }
 }
 
@@ -304,8 +304,7 @@ pub(crate) fn creation() -> PostParams {
 }
 
 fn identify(object: &Value) -> (Kind, String) {
-    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    (Kind::of(object).expect("we make objects of kinds that we know"), name)
+    (Kind::of(object).expect("we make objects of kinds that we know"), name_of(object).to_owned())
 }
 
 /// The Secret with a random key for each entry that is empty.

@@ -30,13 +30,13 @@ use crate::{
     decide::{self, decide},
     error::{Error, chain},
     lease::Leadership,
-    observe::{Ask, Cache, Installation, Observer, watch_config},
+    observe::{Cache, Installation, Observer, Probe, watch_config},
     raw::Raw,
     refusals::Refusals,
     telemetry,
 };
 
-/// Passes at one time: each holds the objects of its instance, unpacked.
+/// Passes at one time: each holds the objects of its instance, decompressed.
 const CONCURRENCY: u16 = 8;
 /// Changes that come together make one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -64,9 +64,9 @@ pub struct Context {
 
 impl Context {
     /// With a cache that somebody fills.
-    pub fn new(client: Client, cache: Arc<Cache>, leadership: Leadership, clock: Clock, ask: Ask) -> Self {
+    pub fn new(client: Client, cache: Arc<Cache>, leadership: Leadership, clock: Clock, probe: Probe) -> Self {
         Self {
-            observer: Observer::new(client.clone(), Arc::clone(&cache), ask),
+            observer: Observer::new(client.clone(), Arc::clone(&cache), probe),
             writer: Writer { client, leadership, cache: Arc::clone(&cache) },
             cache,
             clock,
@@ -79,7 +79,7 @@ impl Context {
 
     /// Says which installation of the operator this is: there may be others.
     pub fn of(mut self, installation: Option<Installation>) -> Self {
-        self.observer = self.observer.of(installation);
+        self.observer = self.observer.with_installation(installation);
         self
     }
 
@@ -201,7 +201,7 @@ impl Context {
         match event {
             Ok(event) => {
                 self.cache.health.heard(kind);
-                self.cache.take_resource(&event);
+                self.cache.handle_resource_event(&event);
                 // Our own writes wake nobody: the reconcile that made them says when to look again.
                 let is_own = matches!(&event, Event::Apply(resource) if self.is_own(resource));
                 (!is_own).then(|| stubs(&event))
@@ -241,7 +241,7 @@ fn version(resource: &impl ResourceExt) -> u64 {
     resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// What the queue knows of a resource; the rest is packed in the cache.
+/// What the queue knows of a resource; the rest is in the cache.
 type Stub = PartialObjectMeta<ProgressDB>;
 
 fn stub(resource: &Raw) -> Stub {

@@ -34,7 +34,7 @@ use crate::{
     drift,
     kind::Kind,
     objects::{SERVER, labels::FINALIZER},
-    observe::{Live, Observed, Verdict, image_id},
+    observe::{Live, Observed, Verdict, image_id, name_of},
 };
 
 /// When nothing calls earlier.
@@ -160,10 +160,9 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Decision {
 
 /// Whether the KMS is to be tried in a way in which it was not tried yet.
 pub fn awaits_kms_check(seen: &Observed) -> bool {
-    let name = |job: serde_json::Value| job.pointer("/metadata/name")?.as_str().map(str::to_owned);
     let desired = seen.resource.spec.kms.as_ref().and_then(|_| Desired::build(seen).ok());
-    let check = desired.and_then(|desired| desired.kms_check).and_then(name);
-    check.is_some_and(|check| seen.job(&check).is_none())
+    let check = desired.and_then(|desired| desired.kms_check);
+    check.is_some_and(|check| seen.job(name_of(&check)).is_none())
 }
 
 /// Starts again what ran before: that has been tried already.
@@ -222,7 +221,7 @@ fn finalizers(seen: &Observed) -> Option<Write> {
 /// Applies an object if it is not there or not as it should be.
 pub(crate) fn apply_if_needed(seen: &Observed, object: &serde_json::Value) -> Option<Write> {
     let kind = Kind::of(object)?;
-    let name = object.pointer("/metadata/name")?.as_str()?;
+    let name = name_of(object);
     let desired = drift::with_applied_hash(object.clone());
     let Some(live) = seen.objects.get(&(kind, name.to_owned())) else { return Some(Write::Apply(desired)) };
     let is_in_vain = || seen.pasts.get(live.uid()).is_some_and(|past| past.forbids(&desired, &live.0));
@@ -326,11 +325,11 @@ fn status(seen: &Observed, findings: &Findings, writes: &[Write], now: Timestamp
         image: set.and_then(|set| set.template_container(SERVER)["image"].as_str()).map(str::to_owned),
         image_id: image_id.clone(),
         version: seen
-            .answer
+            .server_info
             .as_ref()
-            .map(|answer| answer.version.clone())
+            .map(|info| info.version.clone())
             .or_else(|| kept.and_then(|old| old.version.clone())),
-        data_format: seen.answer.as_ref().map(|answer| answer.format).or_else(|| kept.and_then(|old| old.data_format)),
+        data_format: seen.server_info.as_ref().map(|info| info.format).or_else(|| kept.and_then(|old| old.data_format)),
         replicas: set.and_then(|set| set.at("/spec/replicas").as_i64()).and_then(|count| i32::try_from(count).ok()),
         ready_replicas: Some(i32::from(findings.server.holds())),
         service: Some(desired::service_address(resource)),
@@ -402,7 +401,7 @@ impl Observed {
     /// Whether the status says what the server says of itself.
     fn answer_is_known(&self) -> bool {
         let status = self.resource.status.as_ref();
-        self.answer.is_some() || status.is_some_and(|status| status.version.is_some())
+        self.server_info.is_some() || status.is_some_and(|status| status.version.is_some())
     }
 
     /// Whether the server said something about its keys, if it was asked.

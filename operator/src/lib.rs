@@ -14,7 +14,6 @@
 
 pub mod apply;
 pub mod args;
-pub mod ask;
 pub mod clock;
 pub mod controller;
 pub mod crd;
@@ -30,6 +29,7 @@ pub mod objects;
 pub mod observe;
 pub mod outcomes;
 pub mod plugin;
+pub mod probe;
 pub mod raw;
 pub mod refusals;
 pub mod report;

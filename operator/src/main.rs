@@ -8,14 +8,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, Client, ResourceExt};
 use progressdb_operator::{
     args::{Args, PLUGIN, PluginArgs},
-    ask,
     clock::Clock,
     controller::{self, Context},
     crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
     error::chain,
     lease::{Candidate, Leadership},
-    observe::{Cache, Installation, over_http},
-    plugin, telemetry,
+    observe::{Cache, Installation, Probe},
+    plugin, probe, telemetry,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -38,7 +37,7 @@ fn main() -> ExitCode {
     } else {
         runtime.block_on(operate(Args::parse()))
     };
-    // A pass that is under way is not waited for: it can be repeated.
+    // No reconcile is waited for: the next process repeats it.
     runtime.shutdown_background();
     result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -50,7 +49,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 async fn operate(args: Args) -> anyhow::Result<()> {
     if let Some(address) = &args.probe {
-        return probe(address).await;
+        return print_readiness(address).await;
     }
     telemetry::install_logs(&args.log_level, args.log_format);
     telemetry::install_metrics();
@@ -64,12 +63,12 @@ async fn operate(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// What `helm test` does: the image holds no other client.
-async fn probe(address: &str) -> anyhow::Result<()> {
-    let response = ask::readiness(address).await.with_context(|| format!("asking {address}"))?;
-    let (is_ready, words) = ask::parts(&response).context("that is no answer of an operator")?;
-    std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes())?;
-    anyhow::ensure!(is_ready, "the operator is not ready");
+/// What `helm test` runs, because the image holds no other HTTP client.
+async fn print_readiness(address: &str) -> anyhow::Result<()> {
+    let response = probe::readiness(address).await.with_context(|| format!("asking {address}"))?;
+    let (status, body) = probe::status_and_body(&response).context("that is no answer of an operator")?;
+    std::io::Write::write_all(&mut std::io::stdout(), body.as_bytes())?;
+    anyhow::ensure!(status == 200, "the operator is not ready");
     Ok(())
 }
 
@@ -105,8 +104,8 @@ async fn work(
         () = stopped(stop.clone()) => return Ok(candidacy.await?),
     }
     let cache = Arc::new(Cache::default());
-    let watched = tell_health(Arc::clone(&cache), unready);
-    let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, over_http())
+    let watched = follow_health(Arc::clone(&cache), unready);
+    let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, Probe::over_http())
         .of(args.lease_namespace.clone().map(|namespace| Installation { namespace, lease: args.lease.clone() }));
     let passes = controller::run(client, args.namespace.as_deref(), Arc::new(context), stopped(stop.clone()));
     tokio::select! {
@@ -116,7 +115,7 @@ async fn work(
     }
 }
 
-/// Returns once the cluster has a CRD that this operator can work with; until then it says what is wrong.
+/// Returns once the cluster has a CRD that this operator can work with; until then the operator is not ready and says why.
 async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<String>>) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     loop {
@@ -141,12 +140,12 @@ async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<Strin
     }
 }
 
-/// Has the operator not ready for as long as a watch fails.
-async fn tell_health(cache: Arc<Cache>, unready: watch::Sender<Option<String>>) {
+/// Makes the operator not ready for as long as a watch fails.
+async fn follow_health(cache: Arc<Cache>, unready: watch::Sender<Option<String>>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let complaint = cache.health.complaint();
-        unready.send_if_modified(|told| std::mem::replace(told, complaint.clone()) != complaint);
+        let problem = cache.health.problem();
+        unready.send_if_modified(|told| std::mem::replace(told, problem.clone()) != problem);
     }
 }
 
@@ -160,7 +159,7 @@ async fn stop_on_signal(stopping: watch::Sender<bool>) {
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // Without a sender nobody can stop us any more.
+    // The sender is gone: there will be no stop.
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }

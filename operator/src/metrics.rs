@@ -1,7 +1,7 @@
 //! Counters and histograms in Prometheus' text format: a recorder for the macros of the crate `metrics`.
 //!
-//! The operator has three metrics with a handful of labels, so this keeps plain numbers. An exporter for any program
-//! brings sketches of distributions and the C library's mathematics with it, which would be a tenth of the memory.
+//! The operator has three metrics with a handful of labels, so this keeps plain numbers. An exporter for any program would
+//! take some hundred KiB more, for sketches of distributions and the C library's mathematics.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 /// API server.
 const BOUNDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// What was counted. Clones are the same metrics.
+/// The metrics. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Mutex<Families>>);
 
@@ -57,7 +57,7 @@ impl Metrics {
     }
 
     fn lock(&self) -> MutexGuard<'_, Families> {
-        // A number that was being registered when a thread panicked is lost, and nothing else.
+        // A panic while a metric is registered loses at most that metric.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +87,7 @@ struct Durations(Mutex<Buckets>);
 
 #[derive(Debug, Default)]
 struct Buckets {
-    /// How many values are in each bucket and in none before it; the last one has no bound.
+    /// How many values each bucket has that those before it have not; the last one has no bound.
     counts: [u64; BOUNDS.len() + 1],
     sum: f64,
 }

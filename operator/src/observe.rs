@@ -1,22 +1,21 @@
 //! Every read of the cluster, and the only place that reads.
 //!
-//! What carries our labels comes from watches and costs no call. What does not is asked for by name, and only when the
-//! decision needs it: Secrets that the resource names and the class of a volume (each remembered for a minute), the node
-//! of a pod that does not end, the namespace and the snapshot of a resource that is being deleted, Events of what waits,
-//! and names that we are about to take. No answer is an error and never "it is not there".
+//! Objects with our labels come from watches and cost no call. Others are read by name, and only when the decision needs
+//! them: Secrets that the resource names and the class of a volume (each kept for a minute), the node of a pod that does not
+//! end, the namespace and the snapshot of a resource that is being deleted, Events about what waits, and names that are
+//! about to be used. A read that fails is an error and never means that the object does not exist.
 
-mod answer;
+mod api_keys;
 mod archive;
-mod asked;
 mod cache;
+mod compressed;
 mod events;
 mod health;
 mod installation;
-mod keys;
 mod live;
 mod owner;
-mod packed;
 mod secrets;
+mod server_info;
 mod trial;
 mod watches;
 
@@ -35,15 +34,15 @@ use kube::{
 use serde_json::Value;
 
 pub use self::{
-    answer::{Answer, Ask, Call, over_http},
+    api_keys::{Verdict, Wrapped},
     cache::Cache,
-    events::Told,
+    events::Warning,
     health::Health,
     installation::Installation,
-    keys::{Verdict, Wrapped},
-    live::Live,
+    live::{Live, container_of, name_of, uid_of},
     owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
+    server_info::{ApiRequest, Probe, ServerInfo},
     trial::{Obstacle, advice},
     watches::watch_config,
 };
@@ -57,20 +56,20 @@ use crate::{
     raw::Raw,
 };
 
-/// What was asked for by name is good for this long.
-const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
+/// What was read by name is used for this long.
+const FRESH: SignedDuration = SignedDuration::from_secs(60);
 
-/// Nothing is remembered for longer.
-const LONGEST: SignedDuration = SignedDuration::from_secs(600);
+/// The name of the KMS' key is used for this long.
+const MAX_AGE: SignedDuration = SignedDuration::from_secs(600);
 
 /// Everything that a decision rests on.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// What should be.
+    /// The desired state, and the status.
     pub resource: Arc<ProgressDB>,
-    /// The objects of the instance that are ours.
+    /// The objects of the instance.
     pub objects: BTreeMap<(Kind, String), Live>,
-    /// Names that we need and that others have.
+    /// Names that the instance needs and that objects of others have.
     pub taken: Vec<Taken>,
     /// Whether the cluster has the kind ServiceMonitor.
     pub has_service_monitors: bool,
@@ -80,15 +79,15 @@ pub struct Observed {
     pub has_snapshots: bool,
     /// The Secrets that the resource names.
     pub secrets: BTreeMap<String, SecretSeen>,
-    /// The class of the volume, if it matters now.
+    /// The class of the volume, while it is not bound or has to grow.
     pub storage_class: Option<Class>,
-    /// Whether the node of a pod that should have ended is ready, and its name.
+    /// The node of a pod that should have ended, and whether it is ready.
     pub node: Option<(String, bool)>,
-    /// What the server says, if the status does not have it yet.
-    pub answer: Option<Answer>,
-    /// Whether the namespace is being deleted; looked up only while the resource is.
+    /// What the server says of itself, if the status does not have it yet.
+    pub server_info: Option<ServerInfo>,
+    /// Whether the namespace is being deleted; read only while the resource is being deleted.
     pub namespace_ends: bool,
-    /// The content that the last snapshot is bound to.
+    /// The VolumeSnapshotContent of the last snapshot.
     pub snapshot_content: Option<Live>,
     /// The volume of the claim of a resource that is being deleted.
     pub volume: Option<Live>,
@@ -98,20 +97,20 @@ pub struct Observed {
     pub generated_keys: Option<SecretSeen>,
     /// What the server says of the API keys, if it has not accepted those of the Secret yet.
     pub verdict: Option<Verdict>,
-    /// The wrapped keys of the store that runs, if a KMS is to be tried on them; no answer is `None`.
+    /// The wrapped keys of the store that runs, if a KMS is to be tried on them; `None` if the server did not respond.
     pub wrapped_keys: Option<Wrapped>,
-    /// By which key the KMS wraps, if the server was asked for it.
+    /// The key by which the KMS wraps, if the server was probed for it.
     pub kms_key: Option<String>,
-    /// The installation of the operator that looks; a NetworkPolicy must let it in.
+    /// This installation of the operator; a NetworkPolicy must let it in.
     pub installation: Option<Installation>,
-    /// What the API server refuses, in its words.
+    /// The API server's message about a write that it refused.
     pub refusal: Option<String>,
-    /// What became of objects when they were applied before, by uid.
+    /// What the API server made of objects that were applied before, by uid.
     pub pasts: BTreeMap<String, Past>,
-    /// Why what should run instead of the server cannot, if it cannot.
+    /// Why the changed pod cannot replace the running one, if it cannot.
     pub trial: Option<Obstacle>,
-    /// The last warning about each object that waits for something, by uid.
-    pub told: BTreeMap<String, Told>,
+    /// The last warning about each object that makes no progress, by uid.
+    pub warnings: BTreeMap<String, Warning>,
 }
 
 /// What is known of a storage class.
@@ -128,50 +127,51 @@ pub enum Class {
     },
 }
 
-/// The one who reads.
+/// Reads the cluster.
 pub struct Observer {
     client: Client,
     cache: Arc<Cache>,
-    ask: Ask,
+    probe: Probe,
     installation: Option<Installation>,
-    remembered: Mutex<HashMap<About, (Timestamp, Fact)>>,
+    lookups: Mutex<HashMap<LookupKey, (Timestamp, Lookup)>>,
 }
 
-/// What a fact is about: what it is, its namespace and its name.
-type About = (&'static str, String, String);
+/// What was read, the namespace and the name.
+type LookupKey = (&'static str, String, String);
 
+/// What was read by name.
 #[derive(Clone, Debug)]
-enum Fact {
+enum Lookup {
     Secret(SecretSeen),
     Class(Class),
     KmsKey,
-    Told(Option<Told>),
+    Warning(Option<Warning>),
     Trial(Option<Obstacle>),
 }
 
-impl Fact {
-    /// Nobody wants it when it is older.
-    fn lasts(&self) -> SignedDuration {
+impl Lookup {
+    /// It is not used when it is older.
+    fn max_age(&self) -> SignedDuration {
         match self {
-            Self::Secret(_) | Self::Class(_) | Self::Trial(_) => REMEMBERED,
-            Self::KmsKey => LONGEST,
-            Self::Told(_) => events::BETWEEN,
+            Self::Secret(_) | Self::Class(_) | Self::Trial(_) => FRESH,
+            Self::KmsKey => MAX_AGE,
+            Self::Warning(_) => events::INTERVAL,
         }
     }
 }
 
 impl Observer {
-    /// One who reads the cluster through this client and asks servers in this way.
-    pub fn new(client: Client, cache: Arc<Cache>, ask: Ask) -> Self {
-        Self { client, cache, ask, installation: None, remembered: Mutex::default() }
+    /// Reads through this client and this cache, and probes servers in this way.
+    pub fn new(client: Client, cache: Arc<Cache>, probe: Probe) -> Self {
+        Self { client, cache, probe, installation: None, lookups: Mutex::default() }
     }
 
-    /// Says which installation of the operator it belongs to.
-    pub fn of(self, installation: Option<Installation>) -> Self {
+    /// Belongs to this installation of the operator.
+    pub fn with_installation(self, installation: Option<Installation>) -> Self {
         Self { installation, ..self }
     }
 
-    /// Looks at everything that the decision about this resource needs.
+    /// Reads everything that the decision about this resource needs.
     pub async fn observe(&self, resource: Arc<ProgressDB>, now: Timestamp) -> Result<Observed, Error> {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         let objects = self.cache.instance(&namespace, &name);
@@ -184,7 +184,7 @@ impl Observer {
             secrets: BTreeMap::new(),
             storage_class: None,
             node: None,
-            answer: None,
+            server_info: None,
             namespace_ends: false,
             snapshot_content: None,
             volume: None,
@@ -197,7 +197,7 @@ impl Observer {
             refusal: None,
             pasts: BTreeMap::new(),
             trial: None,
-            told: BTreeMap::new(),
+            warnings: BTreeMap::new(),
             resource,
         };
         if seen.resource.metadata.deletion_timestamp.is_some() {
@@ -211,15 +211,15 @@ impl Observer {
         }
         seen.storage_class = self.storage_class(&seen, now).await?;
         seen.node = self.node(&seen, now).await?;
-        seen.answer = self.answer(&seen).await;
+        seen.server_info = self.server_info(&seen).await;
         self.observe_keys(&mut seen, now).await?;
         let past = |live: &Live| Some((live.uid().to_owned(), self.cache.outcomes.past(live.uid(), now)?));
         seen.pasts = seen.objects.values().filter_map(past).collect();
-        seen.told = self.told(&seen, now).await?;
+        seen.warnings = self.warnings(&seen, now).await?;
         Ok(seen)
     }
 
-    /// Looks who has the names that we need and have not got.
+    /// Reads the objects that have names of the instance and are not in the cache.
     async fn observe_names(&self, seen: &mut Observed) -> Result<(), Error> {
         let namespace = seen.resource.namespace().unwrap_or_default();
         for (kind, name) in expected(seen) {
@@ -231,9 +231,9 @@ impl Observer {
             match found {
                 None => {}
                 Some(live) if owner::is_ours(kind, &live, &seen.resource, seen.stateful_set()) => {
-                    // The watch tells nothing of one that lost our label: it is asked for each time, until it has it again.
+                    // Without our label the watch does not show it: it is read each time, until it has the label again.
                     if live.label(labels::MANAGED_BY) == Some(MANAGER) {
-                        self.cache.absorb(kind, &live.0);
+                        self.cache.upsert(kind, &live.0);
                     }
                     seen.objects.insert((kind, name), live);
                 }
@@ -265,7 +265,7 @@ impl Observer {
         Ok(())
     }
 
-    /// The class for the driver of a volume, if there is exactly one; else the cluster chooses its default.
+    /// The snapshot class for the driver of a volume, if there is exactly one; else the cluster takes its default.
     async fn snapshot_class(&self, volume: Option<&Live>) -> Result<Option<String>, Error> {
         let Some(driver) = volume.and_then(|volume| volume.at("/spec/csi/driver").as_str()) else { return Ok(None) };
         let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass");
@@ -282,7 +282,7 @@ impl Observer {
         let failed = |error| Error::new(format!("reading {} {name}", kind.kind), error);
         match self.api::<DynamicObject>(kind, namespace).get_opt(name).await {
             Ok(found) => Ok(found.map(|object| Live(serde_json::to_value(object).expect("an object is JSON")))),
-            // Of one that is nested too deep it is known who it is.
+            // It is nested too deep to be decoded: its metadata is read.
             Err(kube::Error::SerdeError(_)) => {
                 let found = self.api::<Raw>(kind, namespace).get_opt(name).await.map_err(failed)?;
                 Ok(found.map(|object| Live(object.to_value())))
@@ -303,24 +303,24 @@ impl Observer {
 
     async fn secret(&self, namespace: &str, name: &str, now: Timestamp) -> Result<SecretSeen, Error> {
         let key = ("secret", namespace.to_owned(), name.to_owned());
-        if let Some(Fact::Secret(seen)) = self.recall(&key, REMEMBERED, now) {
+        if let Some(Lookup::Secret(seen)) = self.recall(&key, FRESH, now) {
             return Ok(seen);
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret =
             secrets.get_opt(name).await.map_err(|error| Error::new(format!("reading the Secret {name}"), error))?;
         let seen = SecretSeen::of(secret.as_ref());
-        self.remember(key, now, Fact::Secret(seen.clone()));
+        self.remember(key, now, Lookup::Secret(seen.clone()));
         Ok(seen)
     }
 
-    /// The class of the claim while that is not bound, or is smaller than it should be.
+    /// The class of the claim while that is not bound or has to grow.
     async fn storage_class(&self, seen: &Observed, now: Timestamp) -> Result<Option<Class>, Error> {
         let Some(claim) = seen.claim() else { return Ok(None) };
         let is_settled = claim.at("/status/phase") == "Bound" && !seen.wants_to_grow();
         let Some(name) = claim.at("/spec/storageClassName").as_str().filter(|_| !is_settled) else { return Ok(None) };
         let key = ("class", String::new(), name.to_owned());
-        if let Some(Fact::Class(class)) = self.recall(&key, REMEMBERED, now) {
+        if let Some(Lookup::Class(class)) = self.recall(&key, FRESH, now) {
             return Ok(Some(class));
         }
         let kind = GroupVersionKind::gvk("storage.k8s.io", "v1", "StorageClass");
@@ -329,7 +329,7 @@ impl Observer {
             None => Class::Missing(name.to_owned()),
             Some(found) => Class::Found { name: name.to_owned(), grows: found.at("/allowVolumeExpansion") == true },
         };
-        self.remember(key, now, Fact::Class(class.clone()));
+        self.remember(key, now, Lookup::Class(class.clone()));
         Ok(Some(class))
     }
 
@@ -343,8 +343,8 @@ impl Observer {
         Ok(Some((name.to_owned(), ready)))
     }
 
-    /// Asks a ready server that the status does not know yet.
-    async fn answer(&self, seen: &Observed) -> Option<Answer> {
+    /// Probes a ready server that the status does not know yet.
+    async fn server_info(&self, seen: &Observed) -> Option<ServerInfo> {
         let pod = seen.pod().filter(|pod| pod.condition("Ready").is_some_and(|(status, ..)| status == "True"))?;
         let status = seen.resource.status.clone().unwrap_or_default();
         let is_known = status.version.is_some() && status.image_id.as_deref() == image_id(pod);
@@ -352,28 +352,28 @@ impl Observer {
             return None;
         }
         let address = pod.at("/status/podIP").as_str()?.parse().ok()?;
-        (self.ask.readiness)(address).await
+        (self.probe.readiness)(address).await
     }
 
-    fn recall(&self, key: &About, period: SignedDuration, now: Timestamp) -> Option<Fact> {
-        let remembered = self.remembered.lock().expect("nobody panics while holding it");
-        remembered.get(key).filter(|(at, _)| now.duration_since(*at) < period).map(|(_, fact)| fact.clone())
+    fn recall(&self, key: &LookupKey, max_age: SignedDuration, now: Timestamp) -> Option<Lookup> {
+        let lookups = self.lookups.lock().expect("nobody panics while holding it");
+        lookups.get(key).filter(|(at, _)| now.duration_since(*at) < max_age).map(|(_, found)| found.clone())
     }
 
-    fn remember(&self, key: About, now: Timestamp, fact: Fact) {
-        let mut remembered = self.remembered.lock().expect("nobody panics while holding it");
-        remembered.retain(|_, (at, fact)| now.duration_since(*at) < fact.lasts());
-        remembered.insert(key, (now, fact));
+    fn remember(&self, key: LookupKey, now: Timestamp, found: Lookup) {
+        let mut lookups = self.lookups.lock().expect("nobody panics while holding it");
+        lookups.retain(|_, (at, found)| now.duration_since(*at) < found.max_age());
+        lookups.insert(key, (now, found));
     }
 }
 
-/// A kind of the core API that the operator does not follow. Such objects are read as JSON: the code that decodes each of
-/// their fields would be a large part of the program.
+/// A kind of the core API that the operator does not watch. Such objects are read as JSON: code that decodes each of their
+/// fields would be a large part of the program.
 fn core(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural)
 }
 
-/// The names that the resource needs. A pod is looked for last, when its StatefulSet is known.
+/// The objects that the resource needs. The pod comes last, because its StatefulSet says whether it is ours.
 fn expected(seen: &Observed) -> Vec<(Kind, String)> {
     let resource = &seen.resource;
     let (name, spec) = (resource.name_any(), &resource.spec);
@@ -402,7 +402,7 @@ pub fn final_snapshot(resource: &ProgressDB) -> String {
     names::final_snapshot(&resource.name_any(), resource.uid().as_deref().unwrap_or_default())
 }
 
-/// What the node says that the server of a pod runs.
+/// The id of the image that the server of a pod runs, as the node reports it.
 pub fn image_id(pod: &Live) -> Option<&str> {
     pod.container(SERVER)["imageID"].as_str().filter(|id| !id.is_empty())
 }
@@ -412,12 +412,12 @@ impl Observed {
         self.objects.get(&(kind, name.to_owned()))
     }
 
-    /// The instance.
+    /// The StatefulSet.
     pub fn stateful_set(&self) -> Option<&Live> {
         self.object(Kind::StatefulSet, &self.resource.name_any())
     }
 
-    /// Its volume.
+    /// The claim of its volume.
     pub fn claim(&self) -> Option<&Live> {
         self.object(Kind::Claim, &names::claim(&self.resource.name_any()))
     }
@@ -432,13 +432,13 @@ impl Observed {
         self.object(Kind::Job, name)
     }
 
-    /// The pod that a Job made last.
+    /// The last pod of a Job.
     pub fn pod_of_job(&self, job: &Live) -> Option<&Live> {
         let mut pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
         pods.rfind(|pod| pod.owner() == Some(job.uid()))
     }
 
-    /// Whether the volume is asked to be larger than the claim says.
+    /// Whether the resource asks for a larger volume than the claim does.
     pub fn wants_to_grow(&self) -> bool {
         let wanted = crate::drift::quantity(&Value::from(self.resource.spec.storage.embedded.size.clone()));
         let asked = self.claim().and_then(|claim| crate::drift::quantity(claim.at("/spec/resources/requests/storage")));

@@ -19,7 +19,7 @@ use crate::{
     drift,
     kind::Kind,
     objects::{SERVER, labels, names},
-    observe::{Class, Live, Observed, Obstacle, Taken, complaint, needs},
+    observe::{Class, Live, Observed, Obstacle, Taken, complaint, container_of, name_of, needs},
 };
 
 /// Reasons of a server that does not serve yet and will by itself.
@@ -109,7 +109,7 @@ pub(super) fn has_keys(seen: &Observed) -> bool {
 /// Gives an object, of which nothing else is ever changed, its labels back.
 pub(super) fn labels_back(seen: &Observed, object: &Value) -> Option<Write> {
     let kind = Kind::of(object)?;
-    let name = object.pointer("/metadata/name")?.as_str()?;
+    let name = name_of(object);
     let live = seen.objects.get(&(kind, name.to_owned())).filter(|live| !live.is_deleted())?;
     let labels = object.pointer("/metadata/labels")?;
     if drift::is_subset_of(labels, live.at("/metadata/labels")) {
@@ -270,7 +270,7 @@ fn accepted(seen: &Observed, warnings: Option<Vec<String>>) -> Finding {
 
 /// Whether the KMS wraps and unwraps for the instance's own identity, in the provider's words.
 pub(super) fn keys(seen: &Observed, check: &Value, writes: &mut Vec<Write>, now: Timestamp) -> Finding {
-    let name = check.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = name_of(check);
     if seen.wrapped_keys.is_none() && seen.job(name).is_none() && !is_undecided_for(seen, WAIT_FOR_WRAPPED_KEYS, now) {
         let message = "the server is asked for the wrapped keys of its data, on which the KMS is to be tried";
         return found_before(seen, ConditionType::KeyManagementReady, "KmsFailed")
@@ -302,10 +302,10 @@ fn is_undecided_for(seen: &Observed, time: SignedDuration, now: Timestamp) -> bo
 /// Has the settings that checks judge there as long as a check needs them, and no others.
 pub(super) fn check_settings(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>, now: Timestamp) {
     let settings = &desired.check_settings;
-    let name = settings.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = name_of(settings);
     let jobs = [Some(&desired.config_check), desired.kms_check.as_ref()];
     let is_open = |job: &Value| {
-        let (name, container) = (job_name(job), container_name(job));
+        let (name, container) = (name_of(job), container_of(job));
         !matches!(Check::of(seen, name, container, RETRY_KEYS, now), Check::Passed { .. })
     };
     let is_needed = jobs.into_iter().flatten().any(is_open);
@@ -320,14 +320,6 @@ pub(super) fn check_settings(seen: &Observed, desired: &Desired, writes: &mut Ve
     }
 }
 
-fn job_name(job: &Value) -> &str {
-    job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn container_name(job: &Value) -> &str {
-    job.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default()
-}
-
 /// The failure that the status tells, while the same is asked again: it stands until there is another answer.
 fn found_before(seen: &Observed, about: ConditionType, reason: &'static str) -> Option<Finding> {
     let told = seen.resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == about.name())?;
@@ -337,9 +329,9 @@ fn found_before(seen: &Observed, about: ConditionType, reason: &'static str) -> 
 
 /// Sees to it that the check is made once, again after a failure, and that former ones go.
 fn checked(seen: &Observed, job: &Value, retry: SignedDuration, writes: &mut Vec<Write>, now: Timestamp) -> Check {
-    let name = job_name(job);
+    let name = name_of(job);
     writes.extend(former_checks(seen, job));
-    let check = Check::of(seen, name, container_name(job), retry, now);
+    let check = Check::of(seen, name, container_of(job), retry, now);
     match (&check, seen.job(name)) {
         (Check::HeldOpen(verdict), Some(live)) => {
             writes.push(Write::Conclude { name: name.to_owned(), uid: live.uid().to_owned(), verdict: verdict.clone() })
@@ -353,7 +345,7 @@ fn checked(seen: &Observed, job: &Value, retry: SignedDuration, writes: &mut Vec
 
 /// Has checks go that tried something else than this one: what they found is not about what is there now.
 pub(super) fn former_checks(seen: &Observed, job: &Value) -> Vec<Write> {
-    let name = job_name(job);
+    let name = name_of(job);
     let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
     let former = seen.objects.iter().filter(|((kind, other), live)| {
         *kind == Kind::Job

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{conditions::Finding, pods};
-use crate::observe::{Live, Observed, Told, advice};
+use crate::observe::{Live, Observed, Warning, advice};
 
 /// So long a warning may pass by itself.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -31,7 +31,7 @@ impl Hitch {
 
     /// Why something else does not get what it waits for.
     pub(super) fn of(kind: &str, seen: &Observed, object: &Live, now: Timestamp) -> Option<Self> {
-        let Told { reason, message, since } = seen.told.get(object.uid())?;
+        let Warning { reason, message, since } = seen.warnings.get(object.uid())?;
         let (reason, what_next) = match reason.as_str() {
             "FailedCreate" => ("PodRefused", advice(message)),
             "FailedScheduling" => ("Unschedulable", "correct the placement or spec.resources, or make room"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{kind::Kind, objects::hash};
+use crate::{kind::Kind, objects::hash, observe::name_of};
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,8 +121,8 @@ impl Write {
     /// What it is done to.
     pub fn about(&self) -> String {
         let of = |object: &Value| {
-            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-            format!("{} {}", text("/kind"), text("/metadata/name"))
+            let kind = object["kind"].as_str().unwrap_or_default();
+            format!("{kind} {}", name_of(object))
         };
         match self {
             Self::SetFinalizers(finalizers) => finalizers.join(", "),

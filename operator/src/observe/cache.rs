@@ -1,7 +1,7 @@
-//! What the watches say, object by object and packed: every resource, and every object that carries our labels.
+//! The cluster as the watches report it, compressed: every resource, and every object with our labels.
 //!
-//! What the API server answers to our own writes goes in as well, so that nobody looks at the world before his own last
-//! deed. An older version never replaces a newer one.
+//! The API server's responses to our own writes go in as well, so that a reconcile sees what the one before it wrote. An
+//! older version of an object never replaces a newer one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,10 +14,10 @@ use tokio::sync::watch;
 
 use super::{
     archive::{Archive, Item},
+    compressed::Compressor,
     health::Health,
-    live::{Live, prune},
+    live::{Live, name_of, prune, uid_of},
     owner,
-    packed::Packer,
 };
 use crate::{
     crd::{self, ProgressDB, Unreadable},
@@ -28,20 +28,34 @@ use crate::{
 
 #[derive(Debug, Default)]
 struct Contents {
-    packer: Packer,
-    /// By [`key`]; none is empty.
+    compressor: Compressor,
+    /// By [`key`]; no archive is empty.
     instances: HashMap<Box<str>, Archive>,
 }
 
 impl Contents {
-    /// Packs a text and puts it in.
-    fn put(&mut self, instance: &str, kind: Option<Kind>, name: &str, (version, is_listed): (u64, bool), text: &str) {
-        let item = Item { kind, name, version, is_listed, packed: self.packer.pack(kind, text), length: text.len() };
+    /// Compresses a text, and adds it or replaces an older one.
+    fn upsert(
+        &mut self,
+        instance: &str,
+        kind: Option<Kind>,
+        name: &str,
+        (version, is_listed): (u64, bool),
+        text: &str,
+    ) {
+        let item = Item {
+            kind,
+            name,
+            version,
+            is_listed,
+            compressed: self.compressor.compress(kind, text),
+            length: text.len(),
+        };
         match self.instances.get_mut(instance) {
-            Some(archive) => archive.put(item),
+            Some(archive) => archive.upsert(item),
             None => {
                 let mut archive = Archive::default();
-                archive.put(item);
+                archive.upsert(item);
                 self.instances.insert(instance.into(), archive);
             }
         }
@@ -63,28 +77,28 @@ impl Contents {
     }
 }
 
-/// An instance: no namespace has a slash in its name.
+/// The key of an instance. No name in Kubernetes has a slash.
 fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-/// The objects that carry our labels.
+/// The resources, and the objects with our labels.
 #[derive(Debug)]
 pub struct Cache {
     contents: RwLock<Contents>,
-    /// Kinds that have not been listed yet, and those that this cluster knows.
+    /// Which kinds were listed.
     progress: watch::Sender<Progress>,
-    /// What became of objects that the operator applied.
+    /// What the API server made of objects that the operator applied.
     pub(crate) outcomes: Outcomes,
-    /// Whether the watches hear anything.
+    /// Whether the watches work.
     pub health: Health,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
     listed: BTreeSet<Kind>,
-    /// How often a kind was no longer served.
-    lost: BTreeMap<Kind, u32>,
+    /// How often the cluster ceased to serve a kind.
+    removed: BTreeMap<Kind, u32>,
 }
 
 impl Default for Cache {
@@ -99,7 +113,7 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Returns once every kind that a cluster must know was listed.
+    /// Returns once every kind that each cluster serves was listed.
     pub async fn listed(&self) {
         let complete =
             |progress: &Progress| Kind::ALL.iter().all(|kind| kind.is_optional() || progress.listed.contains(kind));
@@ -113,21 +127,21 @@ impl Cache {
     }
 
     /// Returns once the cluster no longer serves this kind.
-    pub(super) async fn lost(&self, kind: Kind) {
-        let times = |progress: &Progress| progress.lost.get(&kind).copied();
+    pub(super) async fn kind_removed(&self, kind: Kind) {
+        let times = |progress: &Progress| progress.removed.get(&kind).copied();
         let mut progress = self.progress.subscribe();
         let before = times(&progress.borrow());
         // The sender lives as long as the cache.
         let _ = progress.wait_for(|progress| times(progress) != before).await;
     }
 
-    /// Forgets a kind that the cluster no longer serves, with its objects.
-    pub(crate) fn lose(&self, kind: Kind) {
+    /// Removes the objects of a kind that the cluster no longer serves.
+    pub(crate) fn remove_kind(&self, kind: Kind) {
         self.health.heard(kind.name());
         self.write().retain(|item| item.kind != Some(kind));
         self.progress.send_modify(|progress| {
             progress.listed.remove(&kind);
-            *progress.lost.entry(kind).or_default() += 1;
+            *progress.removed.entry(kind).or_default() += 1;
         });
     }
 
@@ -145,62 +159,62 @@ impl Cache {
         let Some(archive) = contents.instances.get(key(namespace, name).as_str()) else { return BTreeMap::new() };
         let objects = || archive.items().filter(|item| item.kind.is_some());
         let keys = objects().filter_map(|item| Some((item.kind?, item.name.to_owned())));
-        let lives = contents.packer.unpack(objects()).map(parse);
+        let lives = contents.compressor.decompress(objects()).map(parse);
         keys.zip(lives.map(Live)).collect()
     }
 
     /// The resource of this name, or what is known of one that cannot be read.
     pub fn resource(&self, namespace: &str, name: &str) -> Option<Result<ProgressDB, Box<Unreadable>>> {
         let contents = self.read();
-        let packed = contents.instances.get(key(namespace, name).as_str())?.get(None, "")?;
-        let text = contents.packer.unpack([packed]).next()?;
+        let compressed = contents.instances.get(key(namespace, name).as_str())?.get(None, "")?;
+        let text = contents.compressor.decompress([compressed]).next()?;
         drop(contents);
-        Some(crd::read(std::str::from_utf8(&text).expect("it was text when it was packed")))
+        Some(crd::read(std::str::from_utf8(&text).expect("a text was compressed")))
     }
 
-    /// Takes what the watch of the resources says.
-    pub fn take_resource(&self, event: &Event<Raw>) {
+    /// Handles an event of the watch of the resources.
+    pub fn handle_resource_event(&self, event: &Event<Raw>) {
         let of = |resource: &Raw| {
             let metadata = &resource.metadata;
             key(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
         };
         let mut contents = self.write();
         match event {
-            // A list that was not finished leaves what it named; the store of the controller says what is there.
+            // The list that follows names every resource again.
             Event::Init => contents.retain(|item| item.kind.is_some()),
             Event::InitDone => {}
             Event::Apply(resource) | Event::InitApply(resource) => {
-                contents.put(&of(resource), None, "", (0, false), resource.text());
+                contents.upsert(&of(resource), None, "", (0, false), resource.text());
             }
             Event::Delete(resource) => contents.remove(&of(resource), None, ""),
         }
     }
 
-    /// Takes what a watch of this kind says.
-    pub fn take(&self, kind: Kind, event: &Event<Value>) {
+    /// Handles an event of the watch of a kind.
+    pub fn handle_event(&self, kind: Kind, event: &Event<Value>) {
         match event {
             Event::Init => {
                 self.write().instances.values_mut().for_each(|archive| archive.begin_list(kind));
             }
-            Event::InitApply(object) => self.put(kind, object, true),
+            Event::InitApply(object) => self.upsert_object(kind, object, true),
             Event::InitDone => {
-                // What a complete list did not name is gone.
+                // What a complete list did not name does not exist any more.
                 self.write().retain(|item| item.kind != Some(kind) || item.is_listed);
                 self.progress.send_modify(|progress| {
                     progress.listed.insert(kind);
                 });
             }
-            Event::Apply(object) => self.absorb(kind, object),
-            Event::Delete(object) => self.forget(kind, object),
+            Event::Apply(object) => self.upsert(kind, object),
+            Event::Delete(object) => self.remove(kind, object),
         }
     }
 
-    /// Takes an object as the API server has it; one that belongs to no resource is not for us.
-    pub fn absorb(&self, kind: Kind, object: &Value) {
-        self.put(kind, object, false);
+    /// Adds an object as the API server has it, or replaces an older version. One that belongs to no resource is left out.
+    pub fn upsert(&self, kind: Kind, object: &Value) {
+        self.upsert_object(kind, object, false);
     }
 
-    fn put(&self, kind: Kind, object: &Value, is_named_by_list: bool) {
+    fn upsert_object(&self, kind: Kind, object: &Value, is_named_by_list: bool) {
         let Some((instance, name)) = identify(kind, object) else { return };
         let live = Live(object.clone());
         let version = live.version().parse().unwrap_or(u64::MAX);
@@ -211,17 +225,17 @@ impl Cache {
         let is_listed = is_named_by_list || was_listed;
         match contents.instances.get_mut(instance.as_str()) {
             Some(archive) if is_newer => archive.set_listed(kind, name, is_listed),
-            _ => contents.put(&instance, Some(kind), name, (version, is_listed), &text),
+            _ => contents.upsert(&instance, Some(kind), name, (version, is_listed), &text),
         }
     }
 
-    fn forget(&self, kind: Kind, object: &Value) {
+    /// Removes an object, if it is the one of this uid.
+    fn remove(&self, kind: Kind, object: &Value) {
         let Some((instance, name)) = identify(kind, object) else { return };
         let mut contents = self.write();
         let known = contents.instances.get(instance.as_str()).and_then(|archive| archive.get(Some(kind), name));
-        let known = known.and_then(|known| contents.packer.unpack([known]).next()).map(parse).map(Live);
-        let is_it = |known: &Live| object.pointer("/metadata/uid").is_some_and(|uid| uid == known.uid());
-        if let Some(known) = known.filter(is_it) {
+        let known = known.and_then(|known| contents.compressor.decompress([known]).next()).map(parse).map(Live);
+        if let Some(known) = known.filter(|known| uid_of(object) == Some(known.uid())) {
             contents.remove(&instance, Some(kind), name);
             self.outcomes.forget(known.uid());
         }
@@ -239,7 +253,7 @@ impl Cache {
 /// The instance that an object belongs to, and the object's name.
 fn identify(kind: Kind, object: &Value) -> Option<(String, &str)> {
     let (namespace, instance) = owner::instance(kind, object)?;
-    Some((key(&namespace, &instance), object.pointer("/metadata/name")?.as_str()?))
+    Some((key(&namespace, &instance), name_of(object)))
 }
 
 fn short_text(kind: Kind, mut live: Live) -> String {
@@ -248,7 +262,7 @@ fn short_text(kind: Kind, mut live: Live) -> String {
 }
 
 fn parse(text: Vec<u8>) -> Value {
-    serde_json::from_slice(&text).expect("it was JSON when it was packed")
+    serde_json::from_slice(&text).expect("JSON was compressed")
 }
 
 #[cfg(test)]
@@ -272,40 +286,40 @@ mod tests {
     #[test]
     fn an_older_version_does_not_replace_our_own_write() {
         let cache = Cache::default();
-        cache.absorb(Kind::Service, &object("a", 7));
-        cache.take(Kind::Service, &Event::Apply(object("a", 5)));
+        cache.upsert(Kind::Service, &object("a", 7));
+        cache.handle_event(Kind::Service, &Event::Apply(object("a", 5)));
         assert_eq!(versions(&cache), ["a@7"]);
-        cache.take(Kind::Service, &Event::Apply(object("a", 9)));
+        cache.handle_event(Kind::Service, &Event::Apply(object("a", 9)));
         assert_eq!(versions(&cache), ["a@9"]);
     }
 
     #[test]
     fn a_deletion_concerns_the_object_of_that_uid() {
         let cache = Cache::default();
-        cache.absorb(Kind::Service, &object("new", 9));
-        cache.take(Kind::Service, &Event::Delete(object("old", 8)));
+        cache.upsert(Kind::Service, &object("new", 9));
+        cache.handle_event(Kind::Service, &Event::Delete(object("old", 8)));
         assert_eq!(versions(&cache), ["new@9"]);
-        cache.take(Kind::Service, &Event::Delete(object("new", 10)));
+        cache.handle_event(Kind::Service, &Event::Delete(object("new", 10)));
         assert_eq!(versions(&cache), Vec::<String>::new());
     }
 
     #[test]
     fn a_list_with_an_older_version_keeps_our_own_write() {
         let cache = Cache::default();
-        cache.absorb(Kind::Service, &object("a", 7));
-        cache.take(Kind::Service, &Event::Init);
-        cache.take(Kind::Service, &Event::InitApply(object("a", 5)));
-        cache.take(Kind::Service, &Event::InitDone);
+        cache.upsert(Kind::Service, &object("a", 7));
+        cache.handle_event(Kind::Service, &Event::Init);
+        cache.handle_event(Kind::Service, &Event::InitApply(object("a", 5)));
+        cache.handle_event(Kind::Service, &Event::InitDone);
         assert_eq!(versions(&cache), ["a@7"]);
     }
 
     #[test]
     fn a_list_drops_what_it_does_not_name_and_only_of_its_kind() {
         let cache = Cache::default();
-        cache.absorb(Kind::Service, &object("a", 1));
-        cache.absorb(Kind::ConfigMap, &object("b", 2));
-        cache.take(Kind::Service, &Event::Init);
-        cache.take(Kind::Service, &Event::InitDone);
+        cache.upsert(Kind::Service, &object("a", 1));
+        cache.upsert(Kind::ConfigMap, &object("b", 2));
+        cache.handle_event(Kind::Service, &Event::Init);
+        cache.handle_event(Kind::Service, &Event::InitDone);
         assert_eq!(versions(&cache), ["b@2"]);
         assert!(cache.knows(Kind::Service) && !cache.knows(Kind::ConfigMap));
     }

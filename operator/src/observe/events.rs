@@ -1,65 +1,65 @@
-//! The Events of objects that wait: often the only place that says why nothing happens.
+//! The Events about objects that wait: often the only place that says why nothing happens.
 //!
-//! Only warnings count, and only of objects that should be further than they are. They are asked for by uid, and
-//! remembered for a moment.
+//! Only warnings count, and only those about objects that make no progress. They are listed by the object's uid, at most
+//! every ten seconds.
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
 
-use std::collections::BTreeMap;
-
-use super::{Fact, Live, Observed, Observer};
+use super::{Live, Lookup, Observed, Observer};
 use crate::{error::Error, kind::Kind};
 
-/// Anything may take so long without a word.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
-/// Then it is asked for its Events as often as this.
-pub(super) const BETWEEN: SignedDuration = SignedDuration::from_secs(10);
+/// An object may wait this long before its Events are read.
+const GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// Between two lists of the Events about one object.
+pub(super) const INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// The last warning about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// One word, as its author chose it.
+pub struct Warning {
+    /// One word that its author chose.
     pub reason: String,
-    /// Its author's words.
+    /// Its author's text.
     pub message: String,
-    /// When the first warning of this kind came.
+    /// When the first warning with this reason came.
     pub since: Timestamp,
 }
 
 impl Observer {
-    /// The warnings about everything that waits.
-    pub(super) async fn told(&self, seen: &Observed, now: Timestamp) -> Result<BTreeMap<String, Told>, Error> {
-        let mut told = BTreeMap::new();
+    /// The warnings about everything that waits, by uid.
+    pub(super) async fn warnings(&self, seen: &Observed, now: Timestamp) -> Result<BTreeMap<String, Warning>, Error> {
+        let mut warnings = BTreeMap::new();
         for object in waiting(seen, now) {
             let uid = object.uid().to_owned();
-            if let Some(found) = self.told_of(seen, object, now).await? {
-                told.insert(uid, found);
+            if let Some(found) = self.warning_about(seen, object, now).await? {
+                warnings.insert(uid, found);
             }
         }
-        Ok(told)
+        Ok(warnings)
     }
 
-    async fn told_of(&self, seen: &Observed, object: &Live, now: Timestamp) -> Result<Option<Told>, Error> {
+    async fn warning_about(&self, seen: &Observed, object: &Live, now: Timestamp) -> Result<Option<Warning>, Error> {
         let namespace = seen.resource.metadata.namespace.clone().unwrap_or_default();
         let key = ("events", namespace.clone(), object.uid().to_owned());
-        if let Some(Fact::Told(found)) = self.recall(&key, BETWEEN, now) {
+        if let Some(Lookup::Warning(found)) = self.recall(&key, INTERVAL, now) {
             return Ok(found);
         }
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let about = ListParams::default().fields(&format!("involvedObject.uid={}", object.uid()));
         let found = events.list(&about).await;
         let found = found.map_err(|error| Error::new(format!("listing the events of {}", object.name()), error))?;
-        let told = last_warning(found.items, object);
-        self.remember(key, now, Fact::Told(told.clone()));
-        Ok(told)
+        let warning = last_warning(found.items, object);
+        self.remember(key, now, Lookup::Warning(warning.clone()));
+        Ok(warning)
     }
 }
 
-/// What should be further than it is.
+/// The objects that make no progress.
 fn waiting(seen: &Observed, now: Timestamp) -> Vec<&Live> {
-    let is_late = |object: &Live| object.made_at().is_none_or(|at| now.duration_since(at) >= PATIENCE);
+    let is_late = |object: &Live| object.created_at().is_none_or(|at| now.duration_since(at) >= GRACE);
     let objects = seen.objects.iter().map(|((kind, _), object)| (*kind, object));
     let waits = objects.filter(|(kind, object)| !object.is_deleted() && waits(seen, *kind, object));
     waits.map(|(_, object)| object).filter(|object| is_late(object)).collect()
@@ -78,8 +78,8 @@ fn waits(seen: &Observed, kind: Kind, object: &Live) -> bool {
     }
 }
 
-/// The newest warning that still matters.
-fn last_warning(events: Vec<Event>, object: &Live) -> Option<Told> {
+/// The newest warning. That a pod could not be scheduled no longer matters once it is.
+fn last_warning(events: Vec<Event>, object: &Live) -> Option<Warning> {
     let is_placed = object.condition("PodScheduled").is_some_and(|(status, ..)| status == "True");
     let matters = |event: &&Event| {
         event.type_.as_deref() == Some("Warning") && !(is_placed && event.reason.as_deref() == Some("FailedScheduling"))
@@ -88,11 +88,11 @@ fn last_warning(events: Vec<Event>, object: &Live) -> Option<Told> {
     let first = |event: &Event| {
         event.first_timestamp.as_ref().map(|time| time.0).or(event.event_time.as_ref().map(|time| time.0))
     };
-    let of_its_kind = events.iter().filter(|event| event.reason == newest.reason);
-    Some(Told {
+    let same_reason = events.iter().filter(|event| event.reason == newest.reason);
+    Some(Warning {
         reason: newest.reason.clone().unwrap_or_default(),
         message: newest.message.clone().unwrap_or_default(),
-        since: of_its_kind.filter_map(first).min().unwrap_or_default(),
+        since: same_reason.filter_map(first).min().unwrap_or_default(),
     })
 }
 
@@ -117,19 +117,19 @@ mod tests {
         .unwrap()
     }
 
-    fn told(status: Value) -> Option<String> {
+    fn found(status: Value) -> Option<String> {
         let events = vec![
             event("Normal", "Pulled", "2030-01-01T00:00:00Z", "2030-01-01T09:00:00Z"),
             event("Warning", "FailedMount", "2030-01-01T00:00:00Z", "2030-01-01T01:00:00Z"),
             event("Warning", "FailedScheduling", "2030-01-01T00:00:00Z", "2030-01-01T02:00:00Z"),
         ];
-        last_warning(events, &Live(json!({ "status": status }))).map(|told| told.message)
+        last_warning(events, &Live(json!({ "status": status }))).map(|warning| warning.message)
     }
 
     #[test]
-    fn the_newest_warning_that_still_matters_is_told() {
-        assert_eq!(told(json!({})), Some("why FailedScheduling".into()));
+    fn the_newest_warning_that_still_matters_is_found() {
+        assert_eq!(found(json!({})), Some("why FailedScheduling".into()));
         let placed = json!({ "conditions": [{ "type": "PodScheduled", "status": "True" }] });
-        assert_eq!(told(placed), Some("why FailedMount".into()));
+        assert_eq!(found(placed), Some("why FailedMount".into()));
     }
 }

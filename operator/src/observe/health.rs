@@ -1,5 +1,5 @@
-//! Whether the watches hear anything. A watch that fails is begun anew for ever; when that lasts, the operator is not ready
-//! and says why, because it then acts on a picture that grows old.
+//! Whether the watches work. A watch that fails is retried for ever. When failures last, the operator is not ready and says
+//! why, because what it knows of the cluster is out of date.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,10 @@ use std::{
 
 use tokio::time::Instant;
 
-/// A failure that is over sooner is nothing to tell.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A watch that fails is tried again at least this often, so that no news for longer is good news.
-const SILENCE: Duration = Duration::from_secs(90);
+/// Failures that last less long are not reported.
+const GRACE: Duration = Duration::from_secs(60);
+/// A failing watch is retried at least this often: one that has reported no failure for longer works.
+const RETRIED: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 struct Failure {
@@ -32,24 +32,24 @@ impl Health {
         let now = Instant::now();
         let mut failures = self.lock();
         let failure = failures.entry(kind).or_insert_with(|| Failure { since: now, last: now, why: String::new() });
-        if now.duration_since(failure.last) > SILENCE {
+        if now.duration_since(failure.last) > RETRIED {
             failure.since = now;
         }
         (failure.last, failure.why) = (now, why);
     }
 
-    /// A watch hears something, or is no longer needed.
+    /// A watch works again, or is no longer needed.
     pub fn heard(&self, kind: &'static str) {
         self.lock().remove(kind);
     }
 
-    /// What is wrong with the watches, if it has been for long.
-    pub fn complaint(&self) -> Option<String> {
+    /// A failure that lasts.
+    pub fn problem(&self) -> Option<String> {
         let now = Instant::now();
         let failures = self.lock();
         let (kind, failure) = failures.iter().find(|(_, failure)| {
-            let lasts = failure.last.duration_since(failure.since) >= PATIENCE;
-            lasts && now.duration_since(failure.last) <= SILENCE
+            let lasts = failure.last.duration_since(failure.since) >= GRACE;
+            lasts && now.duration_since(failure.last) <= RETRIED
         })?;
         Some(format!("the watch of {kind} fails: {}", failure.why))
     }
@@ -74,20 +74,20 @@ mod tests {
     async fn a_watch_that_fails_for_long_is_told_until_it_hears_something() {
         let health = Health::default();
         fail_for(&health, 30).await;
-        assert_eq!(health.complaint(), None);
+        assert_eq!(health.problem(), None);
         fail_for(&health, 30).await;
-        assert_eq!(health.complaint(), Some("the watch of Pod fails: forbidden".into()));
+        assert_eq!(health.problem(), Some("the watch of Pod fails: forbidden".into()));
         health.heard("Pod");
-        assert_eq!(health.complaint(), None);
+        assert_eq!(health.problem(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_no_longer_fails_is_not_told() {
         let health = Health::default();
         fail_for(&health, 90).await;
-        tokio::time::advance(SILENCE).await;
-        assert_eq!(health.complaint(), None);
+        tokio::time::advance(RETRIED).await;
+        assert_eq!(health.problem(), None);
         fail_for(&health, 30).await;
-        assert_eq!(health.complaint(), None);
+        assert_eq!(health.problem(), None);
     }
 }

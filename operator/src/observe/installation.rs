@@ -1,6 +1,6 @@
-//! Which installation of the operator looks after a resource. Two whose namespaces overlap have a Lease each, so neither
-//! waits for the other: whoever wrote the status first goes on, and the other leaves the resource alone as long as the
-//! first one renews its Lease.
+//! Which installation of the operator reconciles a resource. Two installations whose namespaces overlap have a Lease each,
+//! so neither waits for the other: the one that wrote the status first continues, and the other leaves the resource alone as
+//! long as the first one renews its Lease.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -9,15 +9,15 @@ use kube::Api;
 use super::Observer;
 use crate::{crd::ProgressDB, error::Error};
 
-/// A Lease that was renewed within this time is somebody's; clocks may differ by half of it.
+/// An installation that renewed its Lease within this time works; clocks may differ by half of it.
 const ALIVE: SignedDuration = SignedDuration::from_secs(30);
 
-/// One installation, which may be several processes: where its Lease is.
+/// One installation, which may be several processes: the Lease that they share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// The namespace that it lives in.
+    /// The namespace of the Lease.
     pub namespace: String,
-    /// The name of its Lease.
+    /// The name of the Lease.
     pub lease: String,
 }
 
@@ -28,7 +28,7 @@ impl std::fmt::Display for Installation {
 }
 
 impl Observer {
-    /// The other installation that looks after this resource, if there is one that works.
+    /// The other installation that reconciles this resource, if there is one that works.
     pub async fn looked_after_by_another(
         &self,
         resource: &ProgressDB,
@@ -45,7 +45,7 @@ impl Observer {
             .await
             .map_err(|error| Error::new(format!("reading the Lease {named}"), error))
         {
-            // Who may not look cannot leave it to somebody who may have gone.
+            // Without the right to read that Lease it is unknown whether the other one works: reconcile.
             Err(Error::Refused { .. }) => return Ok(None),
             found => found?,
         };

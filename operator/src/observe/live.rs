@@ -1,23 +1,24 @@
-//! An object as the cluster has it.
+//! An object as the cluster has it, and where its standard fields are. Whoever reads a name, a uid or a container of an
+//! object reads it here.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{kind::Kind, objects::labels::RESTARTED_AT};
 
-/// An object as the cluster has it, without what nobody here reads.
+/// An object as the cluster has it, without the fields that the operator does not read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live(pub Value);
 
 impl Live {
-    /// What to address it by, and not by its name alone, when it must be this one.
+    /// What tells it from another object that gets the same name later.
     pub fn uid(&self) -> &str {
-        self.metadata("uid").as_str().unwrap_or_default()
+        uid_of(&self.0).unwrap_or_default()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.metadata("name").as_str().unwrap_or_default()
+        name_of(&self.0)
     }
 
     /// Its version as text.
@@ -25,7 +26,7 @@ impl Live {
         self.metadata("resourceVersion").as_str().unwrap_or_default()
     }
 
-    /// When it is, or was, to be gone; `None` if nobody deleted it.
+    /// The end of its grace period; `None` if nobody deleted it.
     pub fn deleted_at(&self) -> Option<Timestamp> {
         self.metadata("deletionTimestamp").as_str()?.parse().ok()
     }
@@ -35,8 +36,8 @@ impl Live {
         !self.metadata("deletionTimestamp").is_null()
     }
 
-    /// When it was made, of kinds that are kept with that.
-    pub fn made_at(&self) -> Option<Timestamp> {
+    /// When it was created; known of pods, Jobs and claims only.
+    pub fn created_at(&self) -> Option<Timestamp> {
         self.metadata("creationTimestamp").as_str()?.parse().ok()
     }
 
@@ -61,13 +62,13 @@ impl Live {
         owners.into_iter().any(|owner| owner["uid"] == uid)
     }
 
-    /// Who wrote fields of it; only known of an object that was asked for by name.
+    /// The field managers; known only of an object that was read by name.
     pub fn managers(&self) -> impl Iterator<Item = &str> {
         let entries = self.metadata("managedFields").as_array().into_iter().flatten();
         entries.filter_map(|entry| entry["manager"].as_str())
     }
 
-    /// Who keeps it from going when it is deleted.
+    /// Its finalizers.
     pub fn finalizers(&self) -> Vec<String> {
         let names = self.metadata("finalizers").as_array().into_iter().flatten();
         names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
@@ -78,12 +79,12 @@ impl Live {
         self.0.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    /// What the node says of the container of this name; others may stand before it. Null if it says nothing.
+    /// The status of the container of this name, which need not be the first one; null if there is none.
     pub fn container(&self, name: &str) -> &Value {
         named(self.at("/status/containerStatuses"), name)
     }
 
-    /// What the pod template says of the container of this name; null if it has none.
+    /// The container of this name in the pod template; null if there is none.
     pub fn template_container(&self, name: &str) -> &Value {
         named(self.at("/spec/template/spec/containers"), name)
     }
@@ -101,12 +102,27 @@ impl Live {
     }
 }
 
+/// The name of an object.
+pub fn name_of(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The uid of an object; one that was not created yet has none.
+pub fn uid_of(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/uid").and_then(Value::as_str)
+}
+
+/// The name of the first container in an object's pod template.
+pub fn container_of(object: &Value) -> &str {
+    object.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default()
+}
+
 fn named<'a>(items: &'a Value, name: &str) -> &'a Value {
     let found = items.as_array().and_then(|items| items.iter().find(|item| item["name"] == name));
     found.unwrap_or(&Value::Null)
 }
 
-/// Leaves of an object only what the operator reads, so that memory grows slowly with the cluster.
+/// Removes the fields that the operator does not read, so that memory grows slowly with the cluster.
 pub(super) fn prune(kind: Kind, object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
@@ -122,8 +138,8 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
                 "status",
                 &["phase", "podIP", "reason", "conditions", "containerStatuses", "initContainerStatuses"],
             );
-            if let Some(labels) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-                labels.retain(|name, _| name.starts_with("progressdb.io/") || name == RESTARTED_AT);
+            if let Some(annotations) = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+                annotations.retain(|name, _| name.starts_with("progressdb.io/") || name == RESTARTED_AT);
             }
         }
         Kind::Job => keep(object, "spec", &[]),
@@ -138,6 +154,7 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
     }
 }
 
+/// Removes all other fields of a part, and the part if it is then empty.
 fn keep(object: &mut Value, part: &str, names: &[&str]) {
     let empty = match object.get_mut(part).and_then(Value::as_object_mut) {
         Some(part) => {

@@ -1,5 +1,5 @@
-//! Whose an object is. Labels can be edited, so an owner, or the one who wrote an object that has no owner, says it as
-//! well: what is ours stays ours, and gets its labels back.
+//! Whose an object is. Labels can be edited, so the owner reference counts too, and the field manager of an object that has
+//! none: our objects stay ours when somebody edits their labels, and get the labels back.
 
 use serde_json::Value;
 
@@ -14,19 +14,19 @@ use crate::{
 /// The kind of the resource, as owners name it.
 const RESOURCE: &str = "ProgressDB";
 
-/// A name that a resource needs and that somebody else has.
+/// A name that a resource needs and that an object of somebody else has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// Of which kind.
     pub kind: Kind,
     /// The name.
     pub name: String,
-    /// Whose it is, as the end of a sentence that begins with the object.
+    /// Whose the object is, as the end of a sentence such as `the Service db belongs to the Helm release shop`.
     pub whose: String,
 }
 
-/// The resource that an object belongs to: the namespace and the name. By its owner if it has one, by its own name if it
-/// is of a kind that outlives its owner, and only then by its label.
+/// Namespace and name of the resource that an object belongs to: by its owner; without one by its own name, if it is of a
+/// kind that outlives the resource; and only then by its label.
 pub(super) fn instance(kind: Kind, object: &Value) -> Option<(String, String)> {
     let metadata = object.get("metadata")?;
     let text = |name: &str| metadata.get(name).and_then(Value::as_str);
@@ -57,7 +57,7 @@ fn is_kept(kind: Kind) -> bool {
     matches!(kind, Kind::Claim | Kind::Secret | Kind::VolumeSnapshot)
 }
 
-/// Whose an object is that is not ours, as far as it says.
+/// Whose an object is that is not ours, as far as can be seen.
 pub(super) fn whose(kind: Kind, live: &Live) -> String {
     let metadata = live.at("/metadata");
     let controller = metadata["ownerReferences"].as_array().and_then(|owners| owners.first());

@@ -1,5 +1,5 @@
-//! The Secrets that a resource names: which entries it needs, and which of them are there. Values become hashes here and
-//! go no further.
+//! The Secrets that a resource names: which entries it needs, and which of them are there. Of the values only hashes leave
+//! this module.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct Need {
     pub any: bool,
     /// Entries that the server reads only when it starts.
     pub read_at_start: &'static [&'static str],
-    /// Whether it is for the KMS, and not for clients.
+    /// Whether it is for the KMS; else it has the API keys.
     pub is_for_kms: bool,
 }
 
@@ -36,7 +36,7 @@ pub enum SecretSeen {
     Found {
         /// The hash of each entry that is not empty.
         hashes: BTreeMap<String, String>,
-        /// Which state of the Secret this is.
+        /// Its resource version.
         version: String,
         /// The entry `role-id`, which is no secret and stands in the settings.
         role_id: Option<String>,
@@ -44,7 +44,7 @@ pub enum SecretSeen {
 }
 
 impl SecretSeen {
-    /// Forgets the values.
+    /// Keeps hashes of the values.
     pub fn of(secret: Option<&Secret>) -> Self {
         let Some(secret) = secret else { return Self::Missing };
         let entries = secret.data.iter().flatten().filter(|(_, value)| !value.0.trim_ascii().is_empty());
@@ -56,12 +56,12 @@ impl SecretSeen {
         }
     }
 
-    /// Whether this entry has something in it.
+    /// Whether this entry is there and not empty.
     pub fn has(&self, entry: &str) -> bool {
         matches!(self, Self::Found { hashes, .. } if hashes.contains_key(entry))
     }
 
-    /// Which state of the Secret this is; `None` if there is none.
+    /// Its resource version; `None` if it does not exist.
     pub fn version(&self) -> Option<&str> {
         match self {
             Self::Found { version, .. } => Some(version),
@@ -69,7 +69,7 @@ impl SecretSeen {
         }
     }
 
-    /// Vault's name for the server, if this Secret has one.
+    /// The role id of Vault's AppRole, if this Secret has one.
     pub fn role_id(&self) -> Option<&str> {
         match self {
             Self::Found { role_id, .. } => role_id.as_deref(),
@@ -144,7 +144,7 @@ pub fn complaint(need: &Need, seen: &SecretSeen) -> Option<(&'static str, String
     }
 }
 
-/// One hash over the entries that a change of which restarts the server, or over all entries.
+/// One hash over all entries, or over those whose change needs a restart of the server.
 pub fn fingerprint<'a>(
     needs: impl Iterator<Item = &'a Need>,
     seen: &BTreeMap<String, SecretSeen>,

@@ -1,9 +1,9 @@
-//! Whether a successor can be, before what runs is stopped for it.
+//! Whether a changed pod can replace the running one, before that is stopped.
 //!
-//! The API server is asked without keeping anything (`dryRun`): it judges the StatefulSet's whole template, and then the
-//! pod itself, as admission, pod security, priority classes, limit ranges and quotas do. Then the pod, as admission left
-//! it, is compared with the nodes. What the running pod has counts as free, since it goes first. None of this needs room
-//! for two, and nothing is reserved: between a trial and the start somebody else may take the room.
+//! First come dry runs (`dryRun`): the API server validates the StatefulSet's whole template, and then the pod, with
+//! admission, pod security, priority classes, limit ranges and quotas. Then the pod, as admission left it, is compared with
+//! the nodes. What the running pod uses counts as free, because it stops first. None of this needs room for both pods, and
+//! nothing is reserved: between the trial and the start another pod may take the room.
 
 mod nodes;
 mod quota;
@@ -15,8 +15,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use self::nodes::{Asked, Taken};
-use super::{Fact, Live, Observed, Observer, REMEMBERED, core};
+use self::nodes::{Demand, Usage};
+use super::{FRESH, Live, Lookup, Observed, Observer, core};
 use crate::{
     MANAGER, drift,
     error::Error,
@@ -25,12 +25,12 @@ use crate::{
     raw::Raw,
 };
 
-/// A successor that may be is asked about again after this long: the room may go.
-const GOOD_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// So many nodes are looked at closely; with more the scheduler is trusted.
-const NODES: usize = 16;
+/// A successor that can run is tried again after this long: the room may be taken.
+const ROOM_FRESH: SignedDuration = SignedDuration::from_secs(10);
+/// The pods of so many nodes are counted; with more of them the scheduler is trusted.
+const MAX_NODES: usize = 16;
 
-/// Why a successor cannot be.
+/// Why a successor cannot run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// One word, for programs.
@@ -40,7 +40,7 @@ pub struct Obstacle {
 }
 
 impl Observer {
-    /// What is in the way of this StatefulSet and its pod, if anything is.
+    /// Why this StatefulSet and its pod cannot run, if they cannot.
     pub async fn try_successor(
         &self,
         seen: &Observed,
@@ -49,9 +49,9 @@ impl Observer {
     ) -> Result<Option<Obstacle>, Error> {
         let namespace = seen.resource.namespace().unwrap_or_default();
         let key = ("trial", namespace.clone(), hash(successor.to_string().as_bytes()));
-        // What stands in the way does so for longer than the way is free.
-        let known = self.recall(&key, GOOD_FOR, now).or_else(|| self.recall(&key, REMEMBERED, now).filter(is_refusal));
-        if let Some(Fact::Trial(found)) = known {
+        // An obstacle lasts longer than room does.
+        let known = self.recall(&key, ROOM_FRESH, now).or_else(|| self.recall(&key, FRESH, now).filter(is_refusal));
+        if let Some(Lookup::Trial(found)) = known {
             return Ok(found);
         }
         let trial = Trial { observer: self, namespace: &namespace, name: &seen.resource.name_any() };
@@ -59,13 +59,13 @@ impl Observer {
         if let Some(Obstacle { reason, message }) = &found {
             tracing::warn!(event = "successor.impossible", name = trial.name, reason, message, "what runs is kept");
         }
-        self.remember(key, now, Fact::Trial(found.clone()));
+        self.remember(key, now, Lookup::Trial(found.clone()));
         Ok(found)
     }
 }
 
-fn is_refusal(fact: &Fact) -> bool {
-    matches!(fact, Fact::Trial(Some(_)))
+fn is_refusal(fact: &Lookup) -> bool {
+    matches!(fact, Lookup::Trial(Some(_)))
 }
 
 struct Trial<'a> {
@@ -86,7 +86,7 @@ impl Trial<'_> {
             Ok(admitted) => admitted,
             Err(error) => match verdict(Err(error))? {
                 None => pod,
-                // A quota is asked last: whatever else there is has been passed.
+                // The quota is the last step of admission: everything else has let the pod in.
                 Some(message) if quota::fits_instead(&message, &pod, json(&running)) => pod,
                 Some(message) => {
                     return Ok(refused(format!(
@@ -129,14 +129,14 @@ impl Trial<'_> {
         self.observer.get(&core("PersistentVolume", "persistentvolumes"), None, name).await
     }
 
-    /// Why no node has room for the pod; first the node on which it runs is looked at, which is mostly enough.
+    /// Why no node has room for the pod. The node on which it runs is tried first, which is mostly enough.
     async fn room(&self, pod: &Value, running: Option<&Live>, volume: &Value) -> Result<Option<String>, Error> {
-        let asked = Asked::of(pod);
+        let demand = Demand::of(pod);
         let home = running.and_then(|pod| pod.at("/spec/nodeName").as_str());
         if let Some(home) = home
             && let Some(node) = self.observer.get(&core("Node", "nodes"), None, home).await?
             && nodes::takes(&node.0, pod, volume).is_ok()
-            && asked.fits(&node.0, &self.taken(home, running, &asked).await?).is_ok()
+            && demand.fits(&node.0, &self.usage(home, running, &demand).await?).is_ok()
         {
             return Ok(None);
         }
@@ -147,16 +147,16 @@ impl Trial<'_> {
         for node in found {
             let name = node.name_any();
             let node = node.to_value();
-            let bare = nodes::takes(&node, pod, volume).and_then(|()| asked.fits(&node, &Taken::default()));
+            let bare = nodes::takes(&node, pod, volume).and_then(|()| demand.fits(&node, &Usage::default()));
             if let Err(reason) = bare {
                 why.push(reason);
                 continue;
             }
             looked_at += 1;
-            if looked_at > NODES {
+            if looked_at > MAX_NODES {
                 return Ok(None);
             }
-            match asked.fits(&node, &self.taken(&name, running, &asked).await?) {
+            match demand.fits(&node, &self.usage(&name, running, &demand).await?) {
                 Ok(()) => return Ok(None),
                 Err(reason) => why.push(reason),
             }
@@ -164,8 +164,8 @@ impl Trial<'_> {
         Ok(Some(nodes::summary(&why)))
     }
 
-    /// What other pods have of a node: all that may be seen, which is those of this namespace at least.
-    async fn taken(&self, node: &str, running: Option<&Live>, asked: &Asked) -> Result<Taken, Error> {
+    /// What the other pods of a node use: of all namespaces, or of this one if the operator may not see the others.
+    async fn usage(&self, node: &str, running: Option<&Live>, demand: &Demand) -> Result<Usage, Error> {
         let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let pods = |namespace| self.observer.api::<Raw>(&Kind::Pod.api_resource(), namespace);
         let found = match pods(None).list(&there).await {
@@ -174,7 +174,7 @@ impl Trial<'_> {
         };
         let found = found.map_err(|error| Error::new(format!("listing the pods of {node}"), error))?;
         let is_other = |pod: &Raw| running.is_none_or(|running| pod.uid().as_deref() != Some(running.uid()));
-        Ok(Taken::by(found.into_iter().filter(is_other).map(|pod| pod.to_value()), asked))
+        Ok(Usage::by(found.into_iter().filter(is_other).map(|pod| pod.to_value()), demand))
     }
 }
 
@@ -183,7 +183,7 @@ fn json(object: &Option<Live>) -> &Value {
     object.as_ref().map_or(&Value::Null, |object| &object.0)
 }
 
-/// The words of a refusal; what is no verdict ends the pass.
+/// The message of a refusal; any other error ends the reconcile.
 fn verdict(answer: Result<(), Error>) -> Result<Option<String>, Error> {
     match answer {
         Ok(()) => Ok(None),
@@ -192,7 +192,7 @@ fn verdict(answer: Result<(), Error>) -> Result<Option<String>, Error> {
     }
 }
 
-/// The pod that Kubernetes would make of the StatefulSet, under a name that is free.
+/// The pod that Kubernetes would create from the StatefulSet, with a name that is not used.
 fn pod_of(set: &Value, name: &str) -> Value {
     let template = &set["spec"]["template"];
     let mut metadata = template["metadata"].clone();
@@ -206,9 +206,9 @@ fn pod_of(set: &Value, name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
 }
 
-/// What to do about words of the cluster that refuse a pod.
-pub fn advice(words: &str) -> &'static str {
-    let has = |part: &str| words.contains(part);
+/// What to do about a message by which the cluster refuses a pod.
+pub fn advice(message: &str) -> &'static str {
+    let has = |part: &str| message.contains(part);
     match () {
         () if has("exceeded quota") => "raise the quota of the namespace, or ask for less in spec.resources",
         () if has("failed quota") => "set in spec.resources what the quota of the namespace demands",
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_successor_is_shown_as_the_pod_that_the_stateful_set_would_make() {
+    fn a_successor_is_the_pod_that_the_stateful_set_would_create() {
         let set = json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": "db", "namespace": "ns", "uid": "u" },
             "spec": { "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [] } } },
@@ -240,9 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_with_what_to_do() {
-        let words = "pods \"db\" is forbidden: no PriorityClass with name high was found";
-        assert!(advice(words).contains("spec.priorityClassName"));
+    fn a_refusal_comes_with_advice() {
+        let message = "pods \"db\" is forbidden: no PriorityClass with name high was found";
+        assert!(advice(message).contains("spec.priorityClassName"));
         assert!(advice("exceeded quota: q").contains("raise the quota"));
     }
 }

@@ -1,8 +1,8 @@
-//! The watches: one for each kind, of objects with our labels only. They fill the cache and say which resource is
-//! concerned.
+//! The watches: one for each kind, of objects with our labels only. They fill the cache, and name the resource that each
+//! change concerns.
 //!
-//! An optional kind may come and go while the operator runs. Then only its own watch ends, until the cluster serves the
-//! kind again, and every resource is looked at.
+//! A cluster may begin or stop to serve an optional kind while the operator runs. Then only the watch of this kind begins or
+//! ends, and every resource is reconciled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,8 +30,8 @@ use crate::{
 };
 
 /// Objects of one page of a list.
-const PAGE: u32 = 100;
-/// Between two looks whether the cluster serves an optional kind.
+const PAGE_SIZE: u32 = 100;
+/// Between two checks whether the cluster serves an optional kind.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 type Concerned = ObjectRef<PartialObjectMeta<ProgressDB>>;
@@ -49,7 +49,7 @@ impl Cache {
         stream::select_all(streams)
     }
 
-    /// Begins anew whenever the kind is served again.
+    /// The watch of an optional kind, started again whenever the cluster serves the kind again.
     fn watch_while_served(
         self: Arc<Self>,
         kind: Kind,
@@ -57,16 +57,16 @@ impl Cache {
         namespace: Option<String>,
     ) -> BoxStream<'static, Concerned> {
         let watch_once = move || {
-            let (cache, rest) = (Arc::clone(&self), Arc::clone(&self));
-            let told = Arc::clone(&cache).watch_kind(kind, &client, namespace.as_deref());
-            let told = told.take_until(async move { cache.lost(kind).await }.boxed());
-            // Whoever was built with objects of this kind is built without.
-            let woken = stream::once(async move { stream::iter(rest.everybody()) }).flatten();
+            let (cache, resources) = (Arc::clone(&self), Arc::clone(&self));
+            let changed = Arc::clone(&cache).watch_kind(kind, &client, namespace.as_deref());
+            let changed = changed.take_until(async move { cache.kind_removed(kind).await }.boxed());
+            // Instances with objects of this kind are built without them now.
+            let all = stream::once(async move { stream::iter(resources.all_resources()) }).flatten();
             let pause = stream::once(tokio::time::sleep(INTERVAL)).filter_map(|()| ready(None));
             stream::once(served(kind, client.clone()))
                 .filter_map(|()| ready(None))
-                .chain(told)
-                .chain(woken)
+                .chain(changed)
+                .chain(all)
                 .chain(pause)
         };
         stream::repeat_with(watch_once).flatten().boxed()
@@ -92,25 +92,25 @@ impl Cache {
                 watcher(api, config).map(move |event| event.map(|event| converted(event, json))).boxed()
             }
         };
-        let concerned = events.default_backoff().map(move |event| stream::iter(self.hear(kind, event)));
+        let concerned = events.default_backoff().map(move |event| stream::iter(self.handle_result(kind, event)));
         concerned.flatten().boxed()
     }
 
-    /// Takes what a watch says; names the resources that are concerned.
-    fn hear(&self, kind: Kind, event: watcher::Result<Event<Value>>) -> Vec<Concerned> {
+    /// Updates the cache; names the resources that are concerned.
+    fn handle_result(&self, kind: Kind, event: watcher::Result<Event<Value>>) -> Vec<Concerned> {
         match event {
             Ok(event) => {
                 self.health.heard(kind.name());
                 let is_new = matches!(event, Event::InitDone) && !self.knows(kind);
-                self.take(kind, &event);
+                self.handle_event(kind, &event);
                 match is_new && kind.is_optional() {
-                    true => self.everybody(),
+                    true => self.all_resources(),
                     false => concerned(kind, &event).into_iter().collect(),
                 }
             }
             Err(error) if kind.is_optional() && says_gone(&error) => {
                 tracing::info!(event = "kind.gone", kind = kind.name(), "the cluster no longer serves this kind");
-                self.lose(kind);
+                self.remove_kind(kind);
                 Vec::new()
             }
             Err(error) => {
@@ -120,14 +120,14 @@ impl Cache {
         }
     }
 
-    fn everybody(&self) -> Vec<Concerned> {
+    fn all_resources(&self) -> Vec<Concerned> {
         self.names().into_iter().map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
     }
 }
 
-/// Watches list in short pages, so that a start among many objects takes little memory.
+/// Lists in short pages, so that a start in a cluster with many objects takes little memory.
 pub fn watch_config() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
+    watcher::Config::default().page_size(PAGE_SIZE)
 }
 
 /// Returns once the cluster serves the kind.

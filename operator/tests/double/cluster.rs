@@ -17,7 +17,7 @@ use progressdb_operator::{
     error::Error,
     kind::Kind,
     lease::Leadership,
-    observe::{Answer, Ask, Cache, Call, Installation},
+    observe::{ApiRequest, Cache, Installation, Probe, ServerInfo},
 };
 use serde_json::{Value, json};
 
@@ -44,8 +44,8 @@ pub struct Cluster {
     operator: Process,
     pub seconds: Arc<AtomicI64>,
     versions: Vec<u64>,
-    /// How servers answer.
-    ask: Ask,
+    /// How servers respond.
+    probe: Probe,
 }
 
 /// The operator's process: what it knows is gone with it.
@@ -56,25 +56,25 @@ struct Process {
     seen: Option<u64>,
 }
 
-/// What a server says that accepts every key.
-pub fn answer() -> Ask {
-    answer_with(|_| Some((404, "{}".into())))
+/// A server that accepts every key.
+pub fn probe() -> Probe {
+    probe_with(|_| Some((404, "{}".into())))
 }
 
-/// What a server says that answers calls of its API in this way.
-pub fn answer_with(api: impl Fn(Call) -> Option<(u16, String)> + Send + Sync + 'static) -> Ask {
-    let said = || Some(Answer { version: "0.3.0".into(), format: 1, kms: None });
-    Ask {
-        readiness: Arc::new(move |_| async move { said() }.boxed()),
-        api: Arc::new(move |_, call| futures::future::ready(api(call)).boxed()),
+/// A server that responds to requests of its API in this way.
+pub fn probe_with(api: impl Fn(ApiRequest) -> Option<(u16, String)> + Send + Sync + 'static) -> Probe {
+    let info = || Some(ServerInfo { version: "0.3.0".into(), format: 1, kms: None });
+    Probe {
+        readiness: Arc::new(move |_| async move { info() }.boxed()),
+        api: Arc::new(move |_, request| futures::future::ready(api(request)).boxed()),
     }
 }
 
 impl Process {
-    fn new(server: &Server, seconds: &Arc<AtomicI64>, ask: &Ask) -> Self {
+    fn new(server: &Server, seconds: &Arc<AtomicI64>, probe: &Probe) -> Self {
         let cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(seconds));
-        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, ask.clone())
+        let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, probe.clone())
             .of(Some(Installation { namespace: "system".into(), lease: "ours".into() }));
         Self { context, cache, resources: BTreeMap::new(), seen: None }
     }
@@ -88,7 +88,7 @@ impl Process {
         let Some(seen) = self.seen.replace(version) else {
             let objects = store.at(version);
             for kind in Kind::ALL {
-                self.cache.take(kind, &Event::Init);
+                self.cache.handle_event(kind, &Event::Init);
                 let ours = objects.iter().filter(|(key, object)| kind_of(key) == Some(kind) && is_ours(object));
                 for (_, object) in ours {
                     let mut item = Value::clone(object);
@@ -96,9 +96,9 @@ impl Process {
                     if !kind.is_optional() {
                         item.as_object_mut().unwrap().retain(|name, _| name != "apiVersion" && name != "kind");
                     }
-                    self.cache.take(kind, &Event::InitApply(item));
+                    self.cache.handle_event(kind, &Event::InitApply(item));
                 }
-                self.cache.take(kind, &Event::InitDone);
+                self.cache.handle_event(kind, &Event::InitDone);
             }
             self.resources = objects.into_iter().filter(|(key, _)| key.kind.kind == "ProgressDB").collect();
             return;
@@ -106,8 +106,8 @@ impl Process {
         for change in store.changes_since(seen).iter().take_while(|change| change.version <= version) {
             if let Some(kind) = kind_of(&change.key) {
                 match change.event(is_ours) {
-                    Some(("DELETED", object)) => self.cache.take(kind, &Event::Delete(object)),
-                    Some((_, object)) => self.cache.take(kind, &Event::Apply(object)),
+                    Some(("DELETED", object)) => self.cache.handle_event(kind, &Event::Delete(object)),
+                    Some((_, object)) => self.cache.handle_event(kind, &Event::Apply(object)),
                     None => {}
                 }
                 continue;
@@ -129,24 +129,24 @@ impl Cluster {
         let (store, version) = self.server.with(|store| (store.clone(), store.version()));
         let server = Server::with_store(store);
         let seconds = Arc::new(AtomicI64::new(0));
-        let operator = Process::new(&server, &seconds, &self.ask);
+        let operator = Process::new(&server, &seconds, &self.probe);
         let world = self.world.fork(&server);
-        let ask = self.ask.clone();
-        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag], ask }
+        let probe = self.probe.clone();
+        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag], probe }
     }
 
     /// An empty cluster.
     pub fn new() -> Self {
-        Self::with_servers(answer())
+        Self::with_servers(probe())
     }
 
-    /// An empty cluster, in which servers answer in this way.
-    pub fn with_servers(ask: Ask) -> Self {
+    /// An empty cluster, in which servers respond in this way.
+    pub fn with_servers(probe: Probe) -> Self {
         let server = Server::new();
         let world = World::new(&server);
         let seconds = Arc::new(AtomicI64::new(0));
-        let operator = Process::new(&server, &seconds, &ask);
-        Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), ask }
+        let operator = Process::new(&server, &seconds, &probe);
+        Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), probe }
     }
 
     /// Makes a resource with more in its spec than the least.
@@ -183,7 +183,7 @@ impl Cluster {
 
     /// The operator dies, and a new one starts that knows nothing.
     pub fn restart_operator(&mut self) {
-        self.operator = Process::new(&self.server, &self.seconds, &self.ask);
+        self.operator = Process::new(&self.server, &self.seconds, &self.probe);
     }
 
     /// One pass over every resource that the operator sees.

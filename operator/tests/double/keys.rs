@@ -7,12 +7,12 @@ use std::{
 };
 
 use k8s_openapi::ByteString;
-use progressdb_operator::observe::Call;
+use progressdb_operator::observe::ApiRequest;
 use serde_json::{Value, json};
 
 use crate::{
     api::Key,
-    cluster::{Cluster, answer_with},
+    cluster::{Cluster, probe_with},
 };
 
 const ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];
@@ -30,10 +30,10 @@ struct State {
 }
 
 impl Server {
-    fn answer(&self, call: &Call) -> Option<(u16, String)> {
+    fn respond(&self, request: &ApiRequest) -> Option<(u16, String)> {
         let state = self.0.lock().unwrap();
-        let key = &call.headers.iter().find(|(name, _)| *name == "X-API-Key").unwrap().1;
-        match call.path {
+        let key = &request.headers.iter().find(|(name, _)| *name == "X-API-Key").unwrap().1;
+        match request.path {
             _ if state.is_away => None,
             _ if !state.known.contains(key) => Some((401, json!({ "code": "unauthorized" }).to_string())),
             "/admin/encryption/wrapped-keys" => state.wrapped_keys.clone(),
@@ -78,8 +78,8 @@ fn hold(cluster: &Cluster, secret: &str, entries: &[(&str, &str)]) {
 /// A database that serves, and its server.
 async fn installed(more: Value) -> (Cluster, Server) {
     let server = Server::default();
-    let answers = server.clone();
-    let mut cluster = Cluster::with_servers(answer_with(move |call| answers.answer(&call)));
+    let responding = server.clone();
+    let mut cluster = Cluster::with_servers(probe_with(move |request| responding.respond(&request)));
     hold(&cluster, "keys", &ENTRIES.map(|entry| (entry, entry)));
     hold(&cluster, "master", &[("master.key", "first")]);
     cluster.create("db", more.clone());
@@ -150,7 +150,7 @@ async fn keys_that_are_accepted_are_not_asked_about_again() {
 async fn a_server_that_the_operator_cannot_reach_is_judged_by_its_pod() {
     let server = Server::default();
     server.set(|server| server.is_away = true);
-    let mut cluster = Cluster::with_servers(answer_with(move |call| server.answer(&call)));
+    let mut cluster = Cluster::with_servers(probe_with(move |request| server.respond(&request)));
     cluster.create("db", json!({}));
     cluster.settle().await;
     assert_eq!(cluster.condition("db", "Ready").1, "Serving");

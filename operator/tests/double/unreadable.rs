@@ -38,7 +38,7 @@ async fn one_that_cannot_be_read_is_told_once_and_hides_no_other() {
         assert_eq!(of_this, 1, "{name}");
     }
     running.comes_to_rest("resources that cannot be read", 10).await;
-    assert_eq!(running.cache.health.complaint(), None);
+    assert_eq!(running.cache.health.problem(), None);
     // Corrected, each becomes a database.
     for (name, _, _) in bad_specs() {
         running.cluster.change(name, |spec| {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     api::Key,
-    cluster::{Cluster, answer},
+    cluster::{Cluster, probe},
 };
 
 /// Lets the operator and the world work until `done`, however long that takes within a minute.
@@ -51,7 +51,7 @@ async fn watches_wake_the_operator_and_a_pass_without_news_makes_no_call() {
     let mut cluster = Cluster::new();
     let client = cluster.server.client();
     let cache = Arc::new(Cache::default());
-    let context = Context::new(client.clone(), cache, Leadership::alone(), Clock::System, answer());
+    let context = Context::new(client.clone(), cache, Leadership::alone(), Clock::System, probe());
     let (stop, stopped) = oneshot::channel::<()>();
     let operator = tokio::spawn(async move {
         let stopped = async move {

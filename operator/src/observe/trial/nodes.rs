@@ -1,7 +1,7 @@
 //! Which nodes can take a pod: pure, from the node, the pod, the volume and the pods that are there.
 //!
-//! Labels, taints and amounts are judged here. What depends on other pods (affinity to them, spreading) is judged by the
-//! scheduler itself, with the pod of a check.
+//! Labels, taints and amounts are compared here. Rules about other pods (affinity, spreading) are left to the scheduler,
+//! which applies them to the pod of a check.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::drift;
 
 /// What a pod needs of a node.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct Demand {
     amounts: BTreeMap<String, f64>,
     priority: i64,
     preempts: bool,
 }
 
-/// What other pods have of a node.
+/// What other pods use of a node.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Taken(BTreeMap<String, f64>);
+pub(super) struct Usage(BTreeMap<String, f64>);
 
-impl Asked {
+impl Demand {
     pub(super) fn of(pod: &Value) -> Self {
         let mut amounts = requests(pod, "requests");
         amounts.retain(|_, amount| *amount > 0.0);
@@ -31,11 +31,11 @@ impl Asked {
     }
 
     /// Whether the node has that much, and what it lacks.
-    pub(super) fn fits(&self, node: &Value, taken: &Taken) -> Result<(), String> {
+    pub(super) fn fits(&self, node: &Value, usage: &Usage) -> Result<(), String> {
         let has = |name: &str| node.pointer("/status/allocatable")?.get(name).and_then(drift::quantity);
-        for (name, asked) in &self.amounts {
-            let free = has(name).unwrap_or(0.0) - taken.0.get(name).copied().unwrap_or(0.0);
-            if *asked > free * (1.0 + 1e-9) {
+        for (name, needed) in &self.amounts {
+            let free = has(name).unwrap_or(0.0) - usage.0.get(name).copied().unwrap_or(0.0);
+            if *needed > free * (1.0 + 1e-9) {
                 return Err(format!("too little {name}"));
             }
         }
@@ -43,20 +43,20 @@ impl Asked {
     }
 }
 
-impl Taken {
-    /// Of pods that have not ended and that would not have to go for this one.
-    pub(super) fn by(pods: impl Iterator<Item = Value>, asked: &Asked) -> Self {
-        let mut taken = Self::default();
-        let stays = |pod: &Value| !asked.preempts || priority(pod) >= asked.priority;
+impl Usage {
+    /// The sum over the pods that have not ended and that this one would not preempt.
+    pub(super) fn by(pods: impl Iterator<Item = Value>, demand: &Demand) -> Self {
+        let mut usage = Self::default();
+        let stays = |pod: &Value| !demand.preempts || priority(pod) >= demand.priority;
         let ended = |pod: &Value| matches!(pod.pointer("/status/phase"), Some(Value::String(phase)) if phase == "Succeeded" || phase == "Failed");
         for pod in pods.filter(|pod| !ended(pod) && stays(pod)) {
             let mut amounts = requests(&pod, "requests");
             amounts.insert("pods".into(), 1.0);
             for (name, amount) in amounts {
-                *taken.0.entry(name).or_default() += amount;
+                *usage.0.entry(name).or_default() += amount;
             }
         }
-        taken
+        usage
     }
 }
 
@@ -64,7 +64,8 @@ fn priority(pod: &Value) -> i64 {
     pod.pointer("/spec/priority").and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// What a pod has in sum: of its containers and lasting init containers together, or of the largest init container.
+/// What a pod requests, or is limited to: the sum over its containers and sidecars (init containers that keep running), or
+/// the largest of the other init containers if that is more.
 pub(super) fn requests(pod: &Value, part: &str) -> BTreeMap<String, f64> {
     let containers = |kind: &str| pod.pointer(&format!("/spec/{kind}")).and_then(Value::as_array).into_iter().flatten();
     let lasts = |container: &&Value| container["restartPolicy"] == "Always";
@@ -214,24 +215,25 @@ mod tests {
 
     #[test]
     fn a_pod_fits_beside_those_that_stay() {
-        let asked = Asked::of(&of(json!({ "requests": { "memory": "3Gi" } })));
-        let judged = |others: &[Value]| asked.fits(&node(json!({})), &Taken::by(others.iter().cloned(), &asked)).err();
+        let demand = Demand::of(&of(json!({ "requests": { "memory": "3Gi" } })));
+        let problem =
+            |others: &[Value]| demand.fits(&node(json!({})), &Usage::by(others.iter().cloned(), &demand)).err();
         let gi = |count: u8| of(json!({ "limits": { "memory": format!("{count}Gi") } }));
         let mut ended = gi(2);
         ended["status"] = json!({ "phase": "Succeeded" });
         let mut low = gi(2);
         low["spec"]["priority"] = json!(-1);
-        assert_eq!(judged(&[]), None);
-        assert_eq!(judged(&[gi(1)]), None);
-        assert_eq!(judged(&[gi(2)]), Some("too little memory".into()));
-        assert_eq!(judged(&[ended, low]), None);
-        assert_eq!(judged(&[of(json!({})), of(json!({})), of(json!({}))]), Some("too little pods".into()));
+        assert_eq!(problem(&[]), None);
+        assert_eq!(problem(&[gi(1)]), None);
+        assert_eq!(problem(&[gi(2)]), Some("too little memory".into()));
+        assert_eq!(problem(&[ended, low]), None);
+        assert_eq!(problem(&[of(json!({})), of(json!({})), of(json!({}))]), Some("too little pods".into()));
     }
 
     #[test]
     fn what_a_node_does_not_have_cannot_be_asked_of_it() {
-        let asked = Asked::of(&of(json!({ "limits": { "example.com/gpu": "1" } })));
-        assert_eq!(asked.fits(&node(json!({})), &Taken::default()), Err("too little example.com/gpu".into()));
+        let demand = Demand::of(&of(json!({ "limits": { "example.com/gpu": "1" } })));
+        assert_eq!(demand.fits(&node(json!({})), &Usage::default()), Err("too little example.com/gpu".into()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a pod that a quota refuses would fit in place of the one that runs.
 //!
-//! A quota counts both while it is asked. What it says names every number that this needs:
+//! In a dry run the quota counts both pods. Its message has every number that this needs:
 //!
 //! ```text
 //! exceeded quota: NAME, requested: requests.memory=2Gi, used: requests.memory=2Gi, limited: requests.memory=3Gi
@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use super::nodes::requests;
 use crate::drift;
 
-/// Whether `words` are those of a quota in which `pod` fits once `running` has gone. With another priority class it may
-/// be a quota that does not count the running pod, so then it is taken at its word.
-pub(super) fn fits_instead(words: &str, pod: &Value, running: &Value) -> bool {
-    let Some(said) = Said::parse(words) else { return false };
+/// Whether `message` is that of a quota in which `pod` fits once `running` has stopped. With another priority class the quota
+/// may not count the running pod, so then the pod does not fit.
+pub(super) fn fits_instead(message: &str, pod: &Value, running: &Value) -> bool {
+    let Some(quota) = Exceeded::parse(message) else { return false };
     let class = |pod: &Value| pod.pointer("/spec/priorityClassName").and_then(Value::as_str).map(str::to_owned);
     let is_other_class = running.is_null() || class(pod).is_some_and(|class_| class(running) != Some(class_));
     if is_other_class {
         return false;
     }
-    said.requested.iter().all(|(name, asked)| {
+    quota.requested.iter().all(|(name, requested)| {
         let of = |numbers: &BTreeMap<String, f64>| numbers.get(name).copied();
-        let (Some(used), Some(limit)) = (of(&said.used), of(&said.limited)) else { return false };
-        asked + used - share(running, name) <= limit * (1.0 + 1e-9)
+        let (Some(used), Some(limit)) = (of(&quota.used), of(&quota.limited)) else { return false };
+        requested + used - share(running, name) <= limit * (1.0 + 1e-9)
     })
 }
 
@@ -42,17 +42,18 @@ fn share(pod: &Value, name: &str) -> f64 {
     requests(pod, part).get(resource).copied().unwrap_or(0.0)
 }
 
+/// The numbers in the message.
 #[derive(Debug, Default)]
-struct Said {
+struct Exceeded {
     requested: BTreeMap<String, f64>,
     used: BTreeMap<String, f64>,
     limited: BTreeMap<String, f64>,
 }
 
-impl Said {
-    fn parse(words: &str) -> Option<Self> {
-        let (_, said) = words.split_once("exceeded quota: ")?;
-        let (_, rest) = said.split_once(", requested: ")?;
+impl Exceeded {
+    fn parse(message: &str) -> Option<Self> {
+        let (_, rest) = message.split_once("exceeded quota: ")?;
+        let (_, rest) = rest.split_once(", requested: ")?;
         let (requested, rest) = rest.split_once(", used: ")?;
         let (used, limited) = rest.split_once(", limited: ")?;
         Some(Self { requested: numbers(requested)?, used: numbers(used)?, limited: numbers(limited)? })
@@ -77,19 +78,19 @@ mod tests {
         json!({ "spec": { "containers": [{ "name": "server", "resources": { "requests": { "memory": memory } } }] } })
     }
 
-    fn said(requested: &str, used: &str, limited: &str) -> String {
+    fn exceeded(requested: &str, used: &str, limited: &str) -> String {
         format!("pods \"db\" is forbidden: exceeded quota: q, requested: {requested}, used: {used}, limited: {limited}")
     }
 
     #[test]
     fn a_quota_counts_one_of_two_pods() {
-        let fits = |asked: &str, limit: &str| {
-            let words = said(
-                &format!("pods=1,requests.memory={asked}"),
+        let fits = |requested: &str, limit: &str| {
+            let message = exceeded(
+                &format!("pods=1,requests.memory={requested}"),
                 "pods=1,requests.memory=1Gi",
                 &format!("pods=1,requests.memory={limit}"),
             );
-            fits_instead(&words, &pod(asked), &pod("1Gi"))
+            fits_instead(&message, &pod(requested), &pod("1Gi"))
         };
         assert!(fits("1Gi", "1Gi"));
         assert!(fits("2Gi", "2048Mi"));
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_word_of_a_quota_is_no_permission() {
+    fn another_message_lets_no_pod_in() {
         let forbidden = "pods \"db\" is forbidden: no PriorityClass with name high was found";
         assert!(!fits_instead(forbidden, &pod("1Gi"), &pod("1Gi")));
         assert!(!fits_instead("exceeded quota: q, requested: pods=x", &pod("1Gi"), &pod("1Gi")));
@@ -105,11 +106,11 @@ mod tests {
 
     #[test]
     fn a_quota_of_another_priority_class_may_not_count_what_runs() {
-        let words = said("pods=1", "pods=1", "pods=1");
+        let message = exceeded("pods=1", "pods=1", "pods=1");
         let mut high = pod("1Gi");
         high["spec"]["priorityClassName"] = json!("high");
-        assert!(!fits_instead(&words, &high, &pod("1Gi")));
-        assert!(fits_instead(&words, &pod("1Gi"), &pod("1Gi")));
-        assert!(!fits_instead(&words, &pod("1Gi"), &Value::Null));
+        assert!(!fits_instead(&message, &high, &pod("1Gi")));
+        assert!(fits_instead(&message, &pod("1Gi"), &pod("1Gi")));
+        assert!(!fits_instead(&message, &pod("1Gi"), &Value::Null));
     }
 }

@@ -1,19 +1,19 @@
-//! One question over HTTP, in plain text within the cluster: of a server and of an operator.
+//! A GET over plain HTTP within the cluster: to a server, or to another operator.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, ToSocketAddrs},
 };
 
-/// The longest answer that is read: the wrapped keys of some thousand epochs.
-const LARGEST: u64 = 1024 * 1024;
+/// The longest response that is read, in bytes. The wrapped keys of some thousand epochs fit.
+const MAX_RESPONSE: u64 = 1024 * 1024;
 
-/// The response to `GET /readyz`, whole.
+/// The response to `GET /readyz`: head and body.
 pub async fn readiness(address: impl ToSocketAddrs) -> std::io::Result<Vec<u8>> {
     get(address, "/readyz", &[]).await
 }
 
-/// The response to a GET, whole.
+/// The response to a GET: head and body.
 pub async fn get(address: impl ToSocketAddrs, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let mut request = format!("GET {path} HTTP/1.0\r\nHost: progressdb\r\n");
@@ -21,16 +21,11 @@ pub async fn get(address: impl ToSocketAddrs, path: &str, headers: &[(&str, &str
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut response = Vec::new();
-    stream.take(LARGEST).read_to_end(&mut response).await?;
+    stream.take(MAX_RESPONSE).read_to_end(&mut response).await?;
     Ok(response)
 }
 
-/// Whether a response is 200, and its body.
-pub fn parts(response: &[u8]) -> Option<(bool, &str)> {
-    status_and_body(response).map(|(status, body)| (status == 200, body))
-}
-
-/// The status of a response, and its body.
+/// The status code of a response, and its body; `None` if it is not HTTP.
 pub fn status_and_body(response: &[u8]) -> Option<(u16, &str)> {
     let (head, body) = std::str::from_utf8(response).ok()?.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, body))

@@ -1,5 +1,5 @@
-//! Whether a server accepts the API keys that the Secret holds: it is asked with each of them, by requests that read
-//! next to nothing. A key that it does not know is the one thing that it answers with 401 and the code `unauthorized`.
+//! Whether a server accepts the API keys of its Secret: each of them is tried by a request that reads next to nothing. Only
+//! a key that the server does not accept gets 401 with the code `unauthorized`.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,11 +7,13 @@ use aws_lc_rs::hmac;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
-use super::answer::{Ask, Call};
-use crate::objects::{config::KEY_ENTRIES, keys_of};
+use crate::{
+    objects::{config::KEY_ENTRIES, keys_of},
+    observe::{ApiRequest, Probe},
+};
 
-/// A user in whose name nothing is written: his list of threads is empty.
-const NOBODY: &str = "progressdb-operator";
+/// A user without threads, so that a list of them is empty.
+const USER: &str = "progressdb-operator";
 /// A request that needs an admin key.
 const STATUS: &str = "/admin/encryption/status";
 /// A request that needs a backend or frontend key.
@@ -19,21 +21,21 @@ const THREADS: &str = "/frontend/v1/threads?limit=1";
 /// The wrapped keys of the store, which newer servers show.
 const WRAPPED_KEYS: &str = "/admin/encryption/wrapped-keys";
 
-/// All annotations of a pod together take 256 KiB.
-const LARGEST: usize = 128 * 1024;
+/// The most bytes of wrapped keys: all annotations of a pod together may have 256 KiB.
+const MAX_WRAPPED_KEYS: usize = 128 * 1024;
 
-/// What a server says of the keys of a Secret.
+/// Whether a server accepts the keys of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It accepts all of them.
     Accepted,
-    /// It does not know those of these entries.
+    /// It does not accept those of these entries.
     Refused(Vec<&'static str>),
-    /// There was no answer, or one that says nothing about the keys.
+    /// There was no response, or one that says nothing about the keys.
     Unknown,
 }
 
-/// The API keys of a Secret, for as long as a server is asked with them.
+/// The API keys of a Secret, for as long as a server is probed with them.
 pub(super) struct Keys(BTreeMap<&'static str, Vec<String>>);
 
 impl Keys {
@@ -48,10 +50,10 @@ impl Keys {
     }
 
     /// Tries every key.
-    pub(super) async fn try_all(&self, ask: &Ask, address: IpAddr) -> Verdict {
+    pub(super) async fn try_all(&self, probe: &Probe, address: IpAddr) -> Verdict {
         let mut refused = Vec::new();
-        for (entry, call) in self.calls() {
-            match judge(entry, (ask.api)(address, call).await) {
+        for (entry, request) in self.requests() {
+            match accepts(entry, (probe.api)(address, request).await) {
                 Some(true) => {}
                 Some(false) => refused.push(entry),
                 None => return Verdict::Unknown,
@@ -61,20 +63,21 @@ impl Keys {
         if refused.is_empty() { Verdict::Accepted } else { Verdict::Refused(refused) }
     }
 
-    /// What to ask about each key. A signing key needs a frontend key beside it, and a frontend key a signing key.
-    fn calls(&self) -> Vec<(&'static str, Call)> {
+    /// A request that tries each key. A signing key needs a frontend key beside it, and a frontend key a signing key.
+    fn requests(&self) -> Vec<(&'static str, ApiRequest)> {
         let (frontend, signing) = (self.all("frontend"), self.all("signing"));
-        let plain = |entry: &'static str, path| self.all(entry).iter().map(move |key| (entry, call(path, key, None)));
-        let signed = |key: &String, signing: &String| call(THREADS, key, Some(signing));
+        let plain =
+            |entry: &'static str, path| self.all(entry).iter().map(move |key| (entry, request(path, key, None)));
+        let signed = |key: &String, signing: &String| request(THREADS, key, Some(signing));
         let by_frontend = frontend.iter().filter_map(|key| Some(("frontend", signed(key, signing.first()?))));
         let by_signing = signing.iter().filter_map(|key| Some(("signing", signed(frontend.first()?, key))));
         plain("admin", STATUS).chain(plain("backend", THREADS)).chain(by_frontend).chain(by_signing).collect()
     }
 
     /// The wrapped keys of the store, as the server shows them; none from one that does not, or without an admin key.
-    pub(super) async fn wrapped_keys(&self, ask: &Ask, address: IpAddr) -> Option<Wrapped> {
+    pub(super) async fn wrapped_keys(&self, probe: &Probe, address: IpAddr) -> Option<Wrapped> {
         let Some(key) = self.all("admin").first() else { return Some(Wrapped::NotShown) };
-        let (status, body) = (ask.api)(address, call(WRAPPED_KEYS, key, None)).await?;
+        let (status, body) = (probe.api)(address, request(WRAPPED_KEYS, key, None)).await?;
         match status {
             200 => Some(shortened(&body).map_or(Wrapped::NotShown, Wrapped::Shown)),
             400..=499 => Some(Wrapped::NotShown),
@@ -82,10 +85,10 @@ impl Keys {
         }
     }
 
-    /// By which key of the KMS the newest epoch is wrapped, as in `progressdb:v3`.
-    pub(super) async fn kms_key(&self, ask: &Ask, address: IpAddr) -> Option<String> {
+    /// The key of the KMS that wraps the newest epoch, such as `progressdb:v3`.
+    pub(super) async fn kms_key(&self, probe: &Probe, address: IpAddr) -> Option<String> {
         let key = self.all("admin").first()?;
-        let (_, body) = (ask.api)(address, call(STATUS, key, None)).await.filter(|(status, _)| *status == 200)?;
+        let (_, body) = (probe.api)(address, request(STATUS, key, None)).await.filter(|(status, _)| *status == 200)?;
         let status: Value = serde_json::from_str(&body).ok()?;
         let newest = status["epochs"].as_array()?.last()?["wrapped_by"].as_str()?.to_owned();
         let provider = status["kms"]["provider"].as_str()?;
@@ -112,29 +115,29 @@ fn shortened(document: &str) -> Option<String> {
         *sum += key.to_string().len() + 1;
         Some(*sum)
     });
-    let fitting = sizes.take_while(|sum| *sum <= LARGEST).count();
+    let fitting = sizes.take_while(|sum| *sum <= MAX_WRAPPED_KEYS).count();
     document["keys"] = keys[keys.len() - fitting..].into();
     (fitting > 0).then(|| document.to_string())
 }
 
-fn call(path: &'static str, key: &str, signing: Option<&String>) -> Call {
+fn request(path: &'static str, key: &str, signing: Option<&String>) -> ApiRequest {
     let mut headers = vec![("X-API-Key", key.to_owned())];
     if path == THREADS {
-        headers.push(("X-User-ID", NOBODY.to_owned()));
+        headers.push(("X-User-ID", USER.to_owned()));
     }
     if let Some(signing) = signing {
         let key = hmac::Key::new(hmac::HMAC_SHA256, signing.as_bytes());
-        headers.push(("X-User-Signature", hex::encode(hmac::sign(&key, NOBODY.as_bytes()))));
+        headers.push(("X-User-Signature", hex::encode(hmac::sign(&key, USER.as_bytes()))));
     }
-    Call { path, headers }
+    ApiRequest { path, headers }
 }
 
-/// Whether an answer says that the key of this entry is known; `None` if it does not say.
-fn judge(entry: &str, answer: Option<(u16, String)>) -> Option<bool> {
-    let (status, body) = answer?;
+/// Whether a response says that the key of this entry is accepted; `None` if it says nothing about the key.
+fn accepts(entry: &str, response: Option<(u16, String)>) -> Option<bool> {
+    let (status, body) = response?;
     let code = serde_json::from_str::<Value>(&body).ok().and_then(|body| body["code"].as_str().map(str::to_owned));
     match (status, code.as_deref()) {
-        // What is wrong is the other key, of which its own question tells.
+        // The other key of the request is wrong, which its own request finds.
         (401, Some("invalid_signature")) => Some(entry != "signing"),
         (401, _) => Some(entry == "signing"),
         (429 | 500.., _) => None,
@@ -158,27 +161,27 @@ mod tests {
     }
 
     /// A server that knows the keys `a`, `b`, `f`, `g` and signs with `s`.
-    fn ask() -> Ask {
-        let answer = |code: &str| (401, json!({ "code": code }).to_string());
-        let api = move |_: IpAddr, call: Call| {
+    fn probe() -> Probe {
+        let refusal = |code: &str| (401, json!({ "code": code }).to_string());
+        let api = move |_: IpAddr, request: ApiRequest| {
             let header =
-                |name: &str| call.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+                |name: &str| request.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
             let key = header("X-API-Key").unwrap();
-            let signed = super::call(THREADS, &key, Some(&"s".to_owned())).headers.pop().map(|(_, value)| value);
-            let said = match key.as_str() {
+            let signed = super::request(THREADS, &key, Some(&"s".to_owned())).headers.pop().map(|(_, value)| value);
+            let response = match key.as_str() {
                 "a" | "b" => (200, "{}".to_owned()),
                 "f" | "g" if header("X-User-Signature") == signed => (200, "{}".to_owned()),
-                "f" | "g" => answer("invalid_signature"),
+                "f" | "g" => refusal("invalid_signature"),
                 "busy" => (503, String::new()),
-                _ => answer("unauthorized"),
+                _ => refusal("unauthorized"),
             };
-            async move { Some(said) }.boxed()
+            async move { Some(response) }.boxed()
         };
-        Ask { readiness: Arc::new(|_| async { None }.boxed()), api: Arc::new(api) }
+        Probe { readiness: Arc::new(|_| async { None }.boxed()), api: Arc::new(api) }
     }
 
     async fn verdict(entries: &[(&str, &str)]) -> Verdict {
-        keys(entries).try_all(&ask(), IpAddr::from([127, 0, 0, 1])).await
+        keys(entries).try_all(&probe(), IpAddr::from([127, 0, 0, 1])).await
     }
 
     #[test]
@@ -188,7 +191,7 @@ mod tests {
             serde_json::from_str(&shortened(&json!({ "database_id": "00", "keys": keys }).to_string()).unwrap())
                 .unwrap();
         let kept = short["keys"].as_array().unwrap();
-        assert!(kept.len() < 1_000 && short.to_string().len() < 2 * LARGEST, "{}", kept.len());
+        assert!(kept.len() < 1_000 && short.to_string().len() < 2 * MAX_WRAPPED_KEYS, "{}", kept.len());
         assert_eq!((kept.last(), &short["database_id"]), (keys.last(), &json!("00")));
         // A store with nothing in it has nothing to try.
         assert_eq!((shortened(r#"{"keys":[]}"#), shortened("no JSON")), (None, None));
@@ -205,7 +208,7 @@ mod tests {
         }
         assert_eq!(verdict(&[("backend", "b\nnew\nother")]).await, Verdict::Refused(vec!["backend"]));
         assert_eq!(verdict(&[("admin", "a"), ("backend", "busy")]).await, Verdict::Unknown);
-        let none = Ask { api: Arc::new(|_, _| async { None }.boxed()), ..ask() };
+        let none = Probe { api: Arc::new(|_, _| async { None }.boxed()), ..probe() };
         assert_eq!(keys(&good).try_all(&none, IpAddr::from([127, 0, 0, 1])).await, Verdict::Unknown);
     }
 }
