@@ -108,8 +108,11 @@ impl<'a> Group<'a> {
         for range in &self.deleted {
             families.delete_range(&mut batch, range);
         }
-        for (key, value) in &self.rows {
-            families.put(&mut batch, key, value.as_deref());
+        // In the order in which memtables hold them: neighbours are found where the last row went.
+        let mut rows: Vec<_> = self.rows.iter().map(|(key, value)| (key.encode(), value)).collect();
+        rows.sort_unstable();
+        for (key, value) in rows {
+            families.put(&mut batch, &key, value.as_deref());
         }
         batch
     }
@@ -134,9 +137,8 @@ impl<'a> Families<'a> {
         &self.0[family as usize]
     }
 
-    fn put(&self, batch: &mut WriteBatch, key: &Key, value: Option<&[u8]>) {
-        let key = key.encode();
-        let handle = self.handle(Family::of(&key));
+    fn put(&self, batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+        let handle = self.handle(Family::of(key));
         match value {
             Some(value) => batch.put_cf(handle, key, value),
             None => batch.delete_cf(handle, key),
