@@ -81,8 +81,6 @@ pub struct Config {
     pub retention: Retention,
     /// Whether values are sealed, and by whose keys.
     pub encryption: Encryption,
-    /// What is logged.
-    pub log: Log,
     /// The collector that traces are sent to.
     pub collector: Option<Collector>,
 }

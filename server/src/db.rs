@@ -168,7 +168,7 @@ impl Db {
 
     /// Data keys in memory.
     pub fn cached_keys(&self) -> u64 {
-        self.crypt().map_or(0, |crypt| crypt.keyring.len())
+        self.crypt().map_or(0, |crypt| crypt.keyring.cached())
     }
 
     /// The copies of the store beside it, by name.

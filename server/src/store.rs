@@ -270,15 +270,6 @@ impl Store {
         }
     }
 
-    /// About how many rows there are, without counting them.
-    pub fn estimated_rows(&self) -> u64 {
-        match self {
-            Self::Rocks(rocks) => rocks.estimated_rows(),
-            #[cfg(test)]
-            Self::Memory(memory) => memory.rows().len() as u64,
-        }
-    }
-
     /// Why writes are refused at the moment, if they are.
     pub fn refused(&self) -> Option<Error> {
         match self {

@@ -74,7 +74,6 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             thread_ttl: values.duration("retention.tttl"),
         },
         encryption,
-        log: log.clone(),
         collector,
     };
     checker.check_keys(&config);

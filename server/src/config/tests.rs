@@ -87,7 +87,9 @@ const NO_KEYS: &str = "server.api_keys: none are set, but the address is 0.0.0.0
 
 #[test]
 fn nothing_at_all_is_development_on_loopback() {
-    let config = Given::nothing().config();
+    let loaded = Given::nothing().load();
+    assert_eq!(loaded.log, Log { level: tracing::Level::INFO, directives: None, format: LogFormat::Text });
+    let config = loaded.config.expect("the defaults are valid");
     assert!(config.development);
     assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.db_path, PathBuf::from("./database"));
@@ -111,7 +113,6 @@ fn nothing_at_all_is_development_on_loopback() {
     };
     assert_eq!(config.storage, storage);
     assert!(!config.retention.enabled);
-    assert_eq!(config.log, Log { level: tracing::Level::INFO, directives: None, format: LogFormat::Text });
 }
 
 #[test]

@@ -162,13 +162,8 @@ impl Keyring {
     }
 
     /// How many data keys are in memory.
-    pub fn len(&self) -> u64 {
+    pub fn cached(&self) -> u64 {
         self.data_keys.entry_count()
-    }
-
-    /// No data key is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

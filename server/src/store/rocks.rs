@@ -139,8 +139,4 @@ impl Rocks {
     pub(super) fn checkpoints(&self) -> Vec<String> {
         self.database.checkpoints()
     }
-
-    pub(super) fn estimated_rows(&self) -> u64 {
-        self.database.sum_of("rocksdb.estimate-num-keys")
-    }
 }
