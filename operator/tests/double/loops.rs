@@ -105,12 +105,23 @@ async fn a_policy_that_changes_what_is_applied_comes_to_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn somebody_who_insists_on_a_field_is_named_and_costs_few_writes() {
+    insists("StatefulSet", |set| set["spec"]["replicas"] = json!(2), "kubernetes sets spec.replicas").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_who_insists_on_an_addition_is_named_with_what_it_was_added_to() {
+    insists("Service", |service| service["spec"]["selector"]["more"] = json!("a"), "kubernetes sets spec.selector")
+        .await;
+}
+
+/// Somebody makes this change to the object `db` of a kind every 15 seconds unless it is made already, for ten minutes.
+async fn insists(kind: &str, change: Edit, says: &str) {
     let mut running = Running::installed(json!({})).await;
     running.cluster.server.take_calls();
     let mut conditions = Vec::new();
     for second in 0..600 {
-        if second % 15 == 0 && running.cluster.get("StatefulSet", "db").unwrap()["spec"]["replicas"] == 1 {
-            edit(&running, "StatefulSet", "db", |set| set["spec"]["replicas"] = json!(2));
+        if second % 15 == 0 {
+            edit(&running, kind, "db", change);
         }
         running.step().await;
         conditions.push(running.cluster.condition("db", "Stalled"));
@@ -120,7 +131,7 @@ async fn somebody_who_insists_on_a_field_is_named_and_costs_few_writes() {
     assert!(writes.len() <= 40, "{} writes: {writes:#?}", writes.len());
     let (status, reason, message) = conditions.last().unwrap();
     assert_eq!((status.as_str(), reason.as_str()), ("True", "FieldConflict"));
-    assert!(message.contains("StatefulSet db") && message.contains("kubernetes sets spec.replicas"), "{message}");
+    assert!(message.contains(&format!("{kind} db")) && message.contains(says), "{message}");
     conditions.dedup();
     assert!(conditions.len() <= 2, "it flaps: {conditions:#?}");
     assert_eq!(running.cluster.condition("db", "Reconciling").0, "False");
