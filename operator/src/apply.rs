@@ -1,7 +1,7 @@
 //! Every write, one after the other, in the order that was decided.
 //!
-//! Before each of them the lease is looked at. A write names the object by its uid, so that it is refused when another
-//! has taken the name; a write that cannot be undone looks at the resource once more, past every cache.
+//! Before each of them the Lease is checked. A write names the object by its uid, so that it is refused when another
+//! has taken the name; a write that cannot be undone reads the resource once more, past every cache.
 
 use std::sync::Arc;
 
@@ -19,44 +19,44 @@ use crate::{
     decide::Write,
     drift,
     error::{Error, is_gone},
-    kind::Kind,
+    kind::{Kind, name_of, uid_of},
     lease::Leadership,
     objects::labels::{self, MANAGED_BY},
-    observe::{Cache, name_of, uid_of},
+    observe::Cache,
     outcomes::Change,
     raw::Raw,
     telemetry,
 };
 
-/// The one who writes.
+/// Writes to the cluster, as long as this process leads.
 pub struct Writer {
-    /// Who asks the API server.
+    /// The client of the API server.
     pub client: Client,
     /// Whether anything may be written.
     pub leadership: Leadership,
-    /// Where the answers go.
+    /// Keeps what the API server answers.
     pub cache: Arc<Cache>,
 }
 
 /// What became of the writes.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub struct Applied<'a> {
     /// The resource as it then is, if it was written to.
     pub resource: Option<ProgressDB>,
     /// The write that failed and why; those after it were not tried.
-    pub failure: Option<(Write, Error)>,
+    pub failure: Option<(&'a Write, Error)>,
 }
 
 impl Writer {
     /// Does what was decided, until one write fails.
-    pub async fn apply(&self, resource: &ProgressDB, writes: &[Write], now: Timestamp) -> Applied {
+    pub async fn apply<'a>(&self, resource: &ProgressDB, writes: &[&'a Write], now: Timestamp) -> Applied<'a> {
         let mut applied = Applied::default();
-        for write in writes {
+        for &write in writes {
             match self.apply_one(resource, write, now).await {
                 Ok(None) => {}
                 Ok(written) => applied.resource = written,
                 Err(error) => {
-                    applied.failure = Some((write.clone(), error));
+                    applied.failure = Some((write, error));
                     break;
                 }
             }
@@ -86,7 +86,7 @@ impl Writer {
             Write::Stop { uid, version } => self.stop(resource, uid, version).await?,
             Write::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
             Write::Destroy { kind, name, uid } => {
-                self.look_again(resource).await?;
+                self.confirm_deletion(resource).await?;
                 self.delete(resource, *kind, name, uid).await?;
             }
             Write::ReleaseClaim { name, uid, version, finalizers } => {
@@ -98,7 +98,7 @@ impl Writer {
         Ok(None)
     }
 
-    /// Nobody writes who does not lead.
+    /// Refuses to write without the Lease.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.leadership.holds() { Ok(()) } else { Err(Error::NotLeading) }
     }
@@ -126,7 +126,7 @@ impl Writer {
         let change = if is_repetition { self.what_changed(resource, object).await } else { None };
         let applied = self.api(resource, kind).patch(&name, &params, &Patch::Apply(object)).await;
         if kind.is_optional() && applied.as_ref().is_err_and(is_gone) {
-            // All else goes on; the watch finds the kind when it comes back.
+            // Its definition is gone. The watch lists the kind when it is served again.
             self.cache.remove_kind(kind);
             return Ok(());
         }
@@ -177,15 +177,16 @@ impl Writer {
         match api.create(&creation(), &Raw::from(object)).await {
             Ok(made) => self.keep(kind, &made),
             Err(error) => {
-                self.clear_the_way(resource, kind, &api, &name, &error).await?;
+                self.delete_hidden_check(resource, kind, &api, &name, &error).await?;
                 return Err(failed(error));
             }
         }
         Ok(())
     }
 
-    /// Deletes a check that is in the way of itself: its labels were edited, so no watch tells of it. It is made again.
-    async fn clear_the_way(
+    /// Deletes a check of ours that no watch shows, because its labels were edited, and whose name is needed. It is made
+    /// again.
+    async fn delete_hidden_check(
         &self,
         resource: &ProgressDB,
         kind: Kind,
@@ -213,7 +214,7 @@ impl Writer {
         let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "spec": { "replicas": 0 } });
         let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
         self.keep(Kind::StatefulSet, &stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
-        // It is to be started as it was before, and that is no quarrel with anybody.
+        // It will be applied again as it was before, and that sets back nobody's edit.
         self.cache.outcomes.forget(uid);
         Ok(())
     }
@@ -237,8 +238,8 @@ impl Writer {
         }
     }
 
-    /// Whether the resource is still being deleted, under the policy that was decided on.
-    async fn look_again(&self, resource: &ProgressDB) -> Result<(), Error> {
+    /// Refuses unless the resource is still being deleted, under the policy that was decided on.
+    async fn confirm_deletion(&self, resource: &ProgressDB) -> Result<(), Error> {
         let name = resource.name_any();
         let doing = format!("looking at {name} again");
         let live = self.resources(&resource.metadata).get(&name).await.map_err(|error| Error::new(&doing, error))?;
@@ -283,7 +284,8 @@ impl Writer {
     }
 }
 
-/// The resource as it was answered. It could be read when the reconcile began; if it no longer can be, it was changed.
+/// Decodes the resource as it was answered. It could be read when the reconcile began; if it no longer can be, it was
+/// changed.
 pub(crate) fn decoded(resource: &Raw, doing: String) -> Result<ProgressDB, Error> {
     crd::read(resource.text()).map_err(|unreadable| Error::Stale { doing, message: unreadable.why })
 }

@@ -1,7 +1,9 @@
-//! One reconcile over a resource, and what wakes it.
+//! The reconcile of a resource, and what triggers it.
 //!
-//! A pass reads, decides, reports and writes, in this order. It does not wait: whatever is to come wakes the next reconcile. A
-//! reconcile over a world in which nothing is to be done makes no call.
+//! A reconcile observes, takes facts, decides, reports the status and applies the writes, in this order. It does not wait:
+//! whatever is to come triggers the next one. When nothing is to be done it makes no call.
+
+mod own_writes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +14,7 @@ use std::{
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ApiResource, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
     runtime::{
         WatchStreamExt,
@@ -23,17 +25,21 @@ use kube::{
 };
 use tokio::time::Instant;
 
+use self::own_writes::OwnWrites;
 use crate::{
     apply::{Writer, decoded},
     clock::Clock,
+    conditions::Finding,
     crd::{ProgressDB, ProgressDBStatus, Unreadable},
-    decide::{self, decide},
+    decide::{self, Decision, decide},
+    desired::{self, Desired},
     error::{Error, chain},
+    facts::Facts,
     lease::Leadership,
-    observe::{Cache, Installation, Observer, Probe, watch_config},
+    observe::{Cache, Installation, Observed, Observer, Probe, watch_config},
     raw::Raw,
-    refusals::Refusals,
-    telemetry,
+    refusals::{Due, Refusal, Refusals},
+    status, telemetry,
 };
 
 /// Passes at one time: each holds the objects of its instance, decompressed.
@@ -53,9 +59,8 @@ pub struct Context {
     observer: Observer,
     writer: Writer,
     clock: Clock,
-    /// Resources that we wrote to and that the watch has not shown yet, by uid.
-    written: Mutex<HashMap<String, Arc<ProgressDB>>>,
-    /// How often in a row reconciles failed, by uid.
+    own_writes: OwnWrites,
+    /// How often in a row a reconcile failed, by the uid of the resource.
     failures: Mutex<HashMap<String, u32>>,
     /// Resources that another installation looks after, by uid, and which.
     left: Mutex<HashSet<(String, String)>>,
@@ -70,7 +75,7 @@ impl Context {
             writer: Writer { client, leadership, cache: Arc::clone(&cache) },
             cache,
             clock,
-            written: Mutex::default(),
+            own_writes: OwnWrites::default(),
             failures: Mutex::default(),
             left: Mutex::default(),
             refusals: Refusals::default(),
@@ -83,52 +88,81 @@ impl Context {
         self
     }
 
-    /// One reconcile; says when the next one is due if nothing changes before.
+    /// Observes, decides, reports and applies once; says when to do so again if nothing changes before.
     pub async fn reconcile(&self, resource: Arc<ProgressDB>) -> Result<Duration, Error> {
         self.cache.listed().await;
-        let resource = self.newest(resource);
-        let uid = resource.uid().unwrap_or_default();
         let now = self.clock.now();
+        let resource = self.own_writes.newest(resource);
         if let Some(other) = self.observer.looked_after_by_another(&resource, now).await? {
             self.leave_alone(&resource, &other, now).await?;
             return Ok(RETRY.1);
         }
-        let mut seen = self.observer.observe(Arc::clone(&resource), now).await?;
-        // What was refused is told until it is done, so that asking again changes no condition.
-        let standing = self.refusals.of(&uid);
-        seen.refusal = standing.as_ref().map(|refusal| refusal.message.clone());
-        if let Some(successor) = decide::successor(&seen) {
-            // Boxed: it is rare, and every reconcile would have to hold its room.
-            seen.trial = Box::pin(self.observer.try_successor(&seen, &successor, now)).await?;
-        }
-        let decision = decide(&seen, now);
+        let seen = self.observer.observe(resource, desired::awaits_kms_check, now).await?;
+        // Boxed, as the facts are: they are large for a future.
+        let desired = Box::new(Desired::build(&seen));
+        let refusal = self.refusals.of(seen.uid());
+        let facts = self.facts(&seen, &desired, refusal.as_ref(), now).await?;
+        let decision = decide(&seen.resource, &desired, &facts, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
-        let (writes, held) = match &standing {
-            Some(refusal) => refusal.hold(&decision.writes, now),
-            None => (&*decision.writes, None),
-        };
-        let applied = self.writer.apply(&resource, writes, now).await;
-        let resource = self.keep(resource, applied.resource);
+        let due = Due::of(&decision, refusal.as_ref(), now);
+        let applied = self.writer.apply(&resource, &due.writes, now).await;
+        let resource = self.own_writes.keep(resource, applied.resource);
         match applied.failure {
+            None => Ok(self.requeue_after(&seen, &decision, &due, refusal.is_some())),
             Some((write, Error::Refused { doing, message })) => {
                 tracing::warn!(event = "refused", resource = resource.name_any(), doing, message, "see the condition");
-                let words = format!("{doing}: {message}");
-                let wait = self.refusals.note(&uid, &write, words.clone(), now);
-                seen.refusal = Some(words);
-                seen.resource = Arc::clone(&resource);
-                let decision = decide(&seen, now);
-                self.report(&seen.resource, &decision.status, now).await?;
+                let message = format!("{doing}: {message}");
+                let wait = self.refusals.note(seen.uid(), write, message.clone(), now);
+                // Boxed, as all that is rare: else every reconcile would have to hold its room.
+                Box::pin(self.report_refusal(&resource, &desired, &facts, message, now)).await?;
                 Ok(wait)
             }
             Some((_, error)) => Err(error),
-            None if held.is_none() && standing.is_some() => {
-                self.refusals.forget(&uid);
-                Ok(AFTERWARDS)
-            }
-            // Nothing need tell of what was done: it may have changed nothing.
-            None if !writes.is_empty() => Ok(AFTERWARDS.min(decision.requeue_after)),
-            None => Ok(held.unwrap_or(decision.requeue_after).min(decision.requeue_after)),
         }
+    }
+
+    /// Has the status say what the API server refuses.
+    async fn report_refusal(
+        &self,
+        resource: &Arc<ProgressDB>,
+        desired: &Result<Desired, Finding>,
+        facts: &Facts,
+        message: String,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let facts = Facts { refusal: Some(message), ..facts.clone().with_resource(resource) };
+        let decision = decide(resource, desired, &facts, now);
+        self.report(resource, &decision.status, now).await.map(drop)
+    }
+
+    /// What the decision rests on: what was observed, what the API server refused before, and whether a successor can be.
+    async fn facts(
+        &self,
+        seen: &Observed,
+        desired: &Result<Desired, Finding>,
+        refusal: Option<&Refusal>,
+        now: Timestamp,
+    ) -> Result<Box<Facts>, Error> {
+        let mut facts = Box::new(Facts::of(seen, desired.as_ref().ok()));
+        // What was refused is told until it is done, so that asking again changes no condition.
+        facts.refusal = refusal.map(|refusal| refusal.message.clone());
+        let successor = desired.as_ref().ok().and_then(|desired| decide::successor(&seen.resource, desired, &facts));
+        if let Some(successor) = successor {
+            // Boxed, because it is rare.
+            facts.trial = Box::pin(self.observer.try_successor(seen, &successor, now)).await?;
+        }
+        Ok(facts)
+    }
+
+    /// When to reconcile again after a reconcile in which no write failed.
+    fn requeue_after(&self, seen: &Observed, decision: &Decision, due: &Due<'_>, was_refused: bool) -> Duration {
+        if was_refused && due.wait.is_none() {
+            self.refusals.forget(seen.uid());
+            return AFTERWARDS;
+        }
+        // Nothing need tell of what was written: it may have changed nothing.
+        let earliest = if due.writes.is_empty() { due.wait } else { Some(AFTERWARDS) };
+        earliest.map_or(decision.requeue_after, |earliest| earliest.min(decision.requeue_after))
     }
 
     /// Says once, in the log and by an Event, that another installation is at work.
@@ -149,7 +183,7 @@ impl Context {
     /// Says of a resource that cannot be read that it cannot.
     pub async fn tell(&self, unreadable: &Unreadable) -> Result<Duration, Error> {
         let now = self.clock.now();
-        let status = decide::unreadable(unreadable, now);
+        let status = status::of_unreadable(unreadable, now);
         self.writer.report(&unreadable.metadata, unreadable.status.as_ref(), &status, now).await?;
         Ok(UNCHANGED)
     }
@@ -164,35 +198,7 @@ impl Context {
         let written = self.writer.report(&resource.metadata, resource.status.as_ref(), status, now).await?;
         let doing = || format!("writing the status of {}", resource.name_any());
         let written = written.map(|written| decoded(&written, doing())).transpose()?;
-        Ok(self.keep(Arc::clone(resource), written))
-    }
-
-    /// The resource as we wrote it last, until the watch shows that or something later.
-    fn newest(&self, resource: Arc<ProgressDB>) -> Arc<ProgressDB> {
-        let uid = resource.uid().unwrap_or_default();
-        let mut written = self.written.lock().expect("nobody panics while holding it");
-        match written.get(&uid) {
-            Some(ours) if version(&**ours) > version(&*resource) => Arc::clone(ours),
-            Some(_) => {
-                written.remove(&uid);
-                resource
-            }
-            None => resource,
-        }
-    }
-
-    fn keep(&self, resource: Arc<ProgressDB>, written: Option<ProgressDB>) -> Arc<ProgressDB> {
-        let Some(written) = written else { return resource };
-        let written = Arc::new(written);
-        let uid = written.uid().unwrap_or_default();
-        let mut kept = self.written.lock().expect("nobody panics while holding it");
-        if written.meta().deletion_timestamp.is_some() && written.finalizers().is_empty() {
-            // It is gone, and no watch will show a later version.
-            kept.remove(&uid);
-        } else {
-            kept.insert(uid, Arc::clone(&written));
-        }
-        written
+        Ok(self.own_writes.keep(Arc::clone(resource), written))
     }
 
     /// Takes what the watch of the resources says; `None` if that is nothing new.
@@ -203,7 +209,7 @@ impl Context {
                 self.cache.health.heard(kind);
                 self.cache.handle_resource_event(&event);
                 // Our own writes wake nobody: the reconcile that made them says when to look again.
-                let is_own = matches!(&event, Event::Apply(resource) if self.is_own(resource));
+                let is_own = matches!(&event, Event::Apply(resource) if self.own_writes.contains(resource));
                 (!is_own).then(|| stubs(&event))
             }
             Err(error) => {
@@ -211,18 +217,6 @@ impl Context {
                 None
             }
         }
-    }
-
-    /// Whether a change that the watch tells is one that we made, and know.
-    fn is_own(&self, told: &Raw) -> bool {
-        let mut written = self.written.lock().expect("nobody panics while holding it");
-        let uid = told.uid().unwrap_or_default();
-        let Some(ours) = written.get(&uid).map(|ours| version(&**ours)) else { return false };
-        // From now on the cache has it.
-        if ours == version(told) {
-            written.remove(&uid);
-        }
-        ours >= version(told)
     }
 
     fn succeeded(&self, uid: &str) {
@@ -235,10 +229,6 @@ impl Context {
         *count = count.saturating_add(1);
         RETRY.0.saturating_mul(1 << (*count - 1).min(10)).min(RETRY.1)
     }
-}
-
-fn version(resource: &impl ResourceExt) -> u64 {
-    resource.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// What the queue knows of a resource; the rest is in the cache.

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
 pub use network::{NetworkPolicy, Service, ServiceType};
 pub use reading::{Unreadable, read};
-pub use status::{ApiKeysStatus, KmsStatus, ProgressDBStatus};
+pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
 pub const SCHEMA_REVISION: u32 = 2;

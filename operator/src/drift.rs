@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use self::subset::{addition_counts, field_is_subset_of};
 pub use self::{correction::correction, owners::owners, quantity::quantity, subset::is_subset_of};
-use crate::objects::hash;
+use crate::hash::hash;
 
 /// Holds the hash of what the operator last applied.
 pub const APPLIED: &str = "progressdb.io/applied";

@@ -1,6 +1,7 @@
-//! The kinds of objects that the operator makes or follows.
+//! The kinds of objects that the operator makes or follows, and which object is meant.
 
 use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::Value;
 
 /// One kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +71,7 @@ impl Kind {
     }
 
     /// The kind of an object, by `apiVersion` and `kind`.
-    pub fn of(object: &serde_json::Value) -> Option<Self> {
+    pub fn of(object: &Value) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| {
             object["kind"] == kind.name() && object["apiVersion"] == kind.api_resource().api_version.as_str()
         })
@@ -92,6 +93,16 @@ impl Kind {
             Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
         }
     }
+}
+
+/// The name of an object.
+pub fn name_of(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The uid of an object; one that was not created yet has none.
+pub fn uid_of(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/uid").and_then(Value::as_str)
 }
 
 #[cfg(test)]

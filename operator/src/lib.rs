@@ -1,27 +1,31 @@
 //! Runs ProgressDB on Kubernetes.
 //!
-//! A pass over a resource reads the cluster, decides without looking again, reports what it decided and then acts:
+//! A reconcile of a resource reads the cluster, decides without looking again, reports what it decided and then writes:
 //!
 //! ```text
-//! controller   watches wake it ─┐
-//!              observe ─► decide ─► report ─► apply
-//!              reads      pure      status    writes
-//!                           │
-//!                        objects  what should be there, pure
+//! controller   watches trigger it ─┐
+//!              observe ─► facts ─► decide ─► report ─► apply
+//!              reads      pure     pure      status    writes
+//!                 └► desired ┘
+//!                    what should be there, built by objects
 //! ```
 //!
-//! A pass that ends early is repeated; every act can be repeated, and is refused if it was meant for another object.
+//! A reconcile that ends early is repeated. Every write can be repeated, and is refused if it was meant for another object.
 
 pub mod apply;
 pub mod args;
 pub mod clock;
+pub mod conditions;
 pub mod controller;
 pub mod crd;
 pub mod decide;
+pub mod desired;
 pub mod drift;
 pub mod error;
+pub mod facts;
 #[cfg(test)]
 mod golden;
+mod hash;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
@@ -33,6 +37,7 @@ pub mod probe;
 pub mod raw;
 pub mod refusals;
 pub mod report;
+pub mod status;
 pub mod telemetry;
 
 /// Under this name the operator owns fields of objects.

@@ -1,5 +1,5 @@
 //! What should be in the cluster for one resource: pure functions from the resource, and what was seen of its Secrets, to
-//! objects as they are applied. They read nothing and know no time; files under `tests/golden/` hold what they make.
+//! objects as they are applied. They read no cluster and no clock; files under `tests/golden/` hold what they make.
 //!
 //! ```text
 //! Service NAME ──────────► pod of StatefulSet NAME ──► claim NAME-data-0        /data
@@ -28,7 +28,6 @@ mod statefulset;
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest;
 use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
@@ -43,6 +42,7 @@ pub use service::{client_service, headless_service};
 pub use statefulset::stateful_set;
 
 use crate::crd::ProgressDB;
+pub use crate::hash::hash;
 
 /// The container of the server in its pod.
 pub const SERVER: &str = "server";
@@ -96,7 +96,7 @@ pub struct Inputs<'a> {
     pub changed_keys: Option<&'a str>,
     /// The wrapped keys of the store that runs, on which its KMS is to be tried.
     pub wrapped_keys: Option<&'a str>,
-    /// Where the operator lives.
+    /// The namespace of the operator.
     pub operator_namespace: Option<&'a str>,
 }
 
@@ -111,11 +111,6 @@ pub fn keys_of(entry: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(entry);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(str::to_owned).collect()
-}
-
-/// Sixteen hexadecimal digits of a SHA-256.
-pub fn hash(bytes: &[u8]) -> String {
-    hex::encode(&digest::digest(&digest::SHA256, bytes).as_ref()[..8])
 }
 
 /// Metadata of an object that goes with the resource.

@@ -13,6 +13,7 @@ mod events;
 mod health;
 mod installation;
 mod live;
+mod observed;
 mod owner;
 mod secrets;
 mod server_info;
@@ -31,7 +32,6 @@ use kube::{
     api::{DynamicObject, ListParams},
     core::{ApiResource, DynamicResourceScope, GroupVersionKind},
 };
-use serde_json::Value;
 
 pub use self::{
     api_keys::{Verdict, Wrapped},
@@ -39,7 +39,8 @@ pub use self::{
     events::Warning,
     health::Health,
     installation::Installation,
-    live::{Live, container_of, name_of, uid_of},
+    live::Live,
+    observed::{Class, Observed},
     owner::Taken,
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
     server_info::{ApiRequest, Probe, ServerInfo},
@@ -52,7 +53,6 @@ use crate::{
     error::Error,
     kind::Kind,
     objects::{SERVER, labels, names},
-    outcomes::Past,
     raw::Raw,
 };
 
@@ -61,71 +61,6 @@ const FRESH: SignedDuration = SignedDuration::from_secs(60);
 
 /// The name of the KMS' key is used for this long.
 const MAX_AGE: SignedDuration = SignedDuration::from_secs(600);
-
-/// Everything that a decision rests on.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// The desired state, and the status.
-    pub resource: Arc<ProgressDB>,
-    /// The objects of the instance.
-    pub objects: BTreeMap<(Kind, String), Live>,
-    /// Names that the instance needs and that objects of others have.
-    pub taken: Vec<Taken>,
-    /// Whether the cluster has the kind ServiceMonitor.
-    pub has_service_monitors: bool,
-    /// Whether the cluster has the kind PrometheusRule.
-    pub has_prometheus_rules: bool,
-    /// Whether the cluster can make snapshots.
-    pub has_snapshots: bool,
-    /// The Secrets that the resource names.
-    pub secrets: BTreeMap<String, SecretSeen>,
-    /// The class of the volume, while it is not bound or has to grow.
-    pub storage_class: Option<Class>,
-    /// The node of a pod that should have ended, and whether it is ready.
-    pub node: Option<(String, bool)>,
-    /// What the server says of itself, if the status does not have it yet.
-    pub server_info: Option<ServerInfo>,
-    /// Whether the namespace is being deleted; read only while the resource is being deleted.
-    pub namespace_ends: bool,
-    /// The VolumeSnapshotContent of the last snapshot.
-    pub snapshot_content: Option<Live>,
-    /// The volume of the claim of a resource that is being deleted.
-    pub volume: Option<Live>,
-    /// The only snapshot class for the driver of that volume.
-    pub snapshot_class: Option<String>,
-    /// The entries of the Secret with generated keys, if the server has not accepted them yet.
-    pub generated_keys: Option<SecretSeen>,
-    /// What the server says of the API keys, if it has not accepted those of the Secret yet.
-    pub verdict: Option<Verdict>,
-    /// The wrapped keys of the store that runs, if a KMS is to be tried on them; `None` if the server did not respond.
-    pub wrapped_keys: Option<Wrapped>,
-    /// The key by which the KMS wraps, if the server was probed for it.
-    pub kms_key: Option<String>,
-    /// This installation of the operator; a NetworkPolicy must let it in.
-    pub installation: Option<Installation>,
-    /// The API server's message about a write that it refused.
-    pub refusal: Option<String>,
-    /// What the API server made of objects that were applied before, by uid.
-    pub pasts: BTreeMap<String, Past>,
-    /// Why the changed pod cannot replace the running one, if it cannot.
-    pub trial: Option<Obstacle>,
-    /// The last warning about each object that makes no progress, by uid.
-    pub warnings: BTreeMap<String, Warning>,
-}
-
-/// What is known of a storage class.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// There is none of this name.
-    Missing(String),
-    /// Whether its volumes can grow.
-    Found {
-        /// Its name.
-        name: String,
-        /// Whether its volumes can grow.
-        grows: bool,
-    },
-}
 
 /// Reads the cluster.
 pub struct Observer {
@@ -171,8 +106,14 @@ impl Observer {
         Self { installation, ..self }
     }
 
-    /// Reads everything that the decision about this resource needs.
-    pub async fn observe(&self, resource: Arc<ProgressDB>, now: Timestamp) -> Result<Observed, Error> {
+    /// Reads everything that the decision about this resource needs; `awaits_kms_check` says of what was read so far whether
+    /// the KMS is still to be tried.
+    pub async fn observe(
+        &self,
+        resource: Arc<ProgressDB>,
+        awaits_kms_check: fn(&Observed) -> bool,
+        now: Timestamp,
+    ) -> Result<Observed, Error> {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
         let objects = self.cache.instance(&namespace, &name);
         let mut seen = Observed {
@@ -194,9 +135,7 @@ impl Observer {
             wrapped_keys: Some(Wrapped::NotShown),
             kms_key: None,
             installation: self.installation.clone(),
-            refusal: None,
             pasts: BTreeMap::new(),
-            trial: None,
             warnings: BTreeMap::new(),
             resource,
         };
@@ -212,7 +151,7 @@ impl Observer {
         seen.storage_class = self.storage_class(&seen, now).await?;
         seen.node = self.node(&seen, now).await?;
         seen.server_info = self.server_info(&seen).await;
-        self.observe_keys(&mut seen, now).await?;
+        self.observe_keys(&mut seen, awaits_kms_check, now).await?;
         let past = |live: &Live| Some((live.uid().to_owned(), self.cache.outcomes.past(live.uid(), now)?));
         seen.pasts = seen.objects.values().filter_map(past).collect();
         seen.warnings = self.warnings(&seen, now).await?;
@@ -405,43 +344,4 @@ pub fn final_snapshot(resource: &ProgressDB) -> String {
 /// The id of the image that the server of a pod runs, as the node reports it.
 pub fn image_id(pod: &Live) -> Option<&str> {
     pod.container(SERVER)["imageID"].as_str().filter(|id| !id.is_empty())
-}
-
-impl Observed {
-    fn object(&self, kind: Kind, name: &str) -> Option<&Live> {
-        self.objects.get(&(kind, name.to_owned()))
-    }
-
-    /// The StatefulSet.
-    pub fn stateful_set(&self) -> Option<&Live> {
-        self.object(Kind::StatefulSet, &self.resource.name_any())
-    }
-
-    /// The claim of its volume.
-    pub fn claim(&self) -> Option<&Live> {
-        self.object(Kind::Claim, &names::claim(&self.resource.name_any()))
-    }
-
-    /// Its pod.
-    pub fn pod(&self) -> Option<&Live> {
-        self.object(Kind::Pod, &names::pod(&self.resource.name_any()))
-    }
-
-    /// The Job of this name.
-    pub fn job(&self, name: &str) -> Option<&Live> {
-        self.object(Kind::Job, name)
-    }
-
-    /// The last pod of a Job.
-    pub fn pod_of_job(&self, job: &Live) -> Option<&Live> {
-        let mut pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
-        pods.rfind(|pod| pod.owner() == Some(job.uid()))
-    }
-
-    /// Whether the resource asks for a larger volume than the claim does.
-    pub fn wants_to_grow(&self) -> bool {
-        let wanted = crate::drift::quantity(&Value::from(self.resource.spec.storage.embedded.size.clone()));
-        let asked = self.claim().and_then(|claim| crate::drift::quantity(claim.at("/spec/resources/requests/storage")));
-        wanted.zip(asked).is_some_and(|(wanted, asked)| wanted > asked)
-    }
 }

@@ -1,8 +1,8 @@
-//! What became of the objects that were applied: what the API server made of each, and how often it was set back because
-//! somebody else had changed it.
+//! What the API server made of the objects that were applied, and how often each was set back after somebody else had
+//! changed it.
 //!
-//! With this, a policy that changes what is applied costs one write, and somebody who insists on another value costs a few
-//! and then one every ten minutes. It is kept in memory: a new process applies such an object once more.
+//! With this, a policy that changes what is applied costs one write; somebody who insists on another value costs a few, and
+//! then one every ten minutes. It is kept in memory: a new process applies such an object once more.
 
 use std::{
     collections::HashMap,
@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::drift;
 
-/// The same change, set back this often, is somebody's will and no slip of a hand.
+/// A change that was set back this often is made on purpose: the field is contested.
 const CONTESTED: u32 = 3;
-/// How long an object is left alone after it was applied so often.
+/// How long an object is left alone, by how often it was applied.
 const REST: [SignedDuration; 7] = [
     SignedDuration::ZERO,
     SignedDuration::ZERO,
@@ -28,7 +28,8 @@ const REST: [SignedDuration; 7] = [
     LONGEST_REST,
 ];
 const LONGEST_REST: SignedDuration = SignedDuration::from_secs(600);
-/// What was set back so long ago is no longer told, and later no longer counted. An object that rests is told all along.
+/// How long after the last time it is told that a field is contested, and how long that time counts. It is told for as
+/// long as the object is left alone, in any case.
 const TOLD: SignedDuration = SignedDuration::from_secs(900);
 const COUNTED: SignedDuration = SignedDuration::from_secs(1800);
 
@@ -37,7 +38,7 @@ const COUNTED: SignedDuration = SignedDuration::from_secs(1800);
 struct Outcome {
     /// What was applied: [`drift::applied_hash`].
     applied_hash: String,
-    /// What came of it, if that was something else: [`drift::outcome`].
+    /// What the API server made of it, if that was something else: [`drift::outcome`].
     made: Option<String>,
     /// How often it was applied to what was there.
     times: u32,
@@ -61,18 +62,23 @@ pub struct Change {
 pub struct Past {
     /// What was applied last.
     applied_hash: String,
-    /// What came of it, if that was something else.
+    /// What the API server made of it, if that was something else.
     made: Option<String>,
     /// Whether it is left alone for now.
     rests: bool,
-    /// Who insists on what, if somebody does.
+    /// Whether its fields are contested, and by whom and which, as far as that is known.
     pub contest: Option<Option<String>>,
-    /// When this is another past, if nothing happens before.
+    /// How long this stays so, if nothing happens before.
     pub until: Option<Duration>,
 }
 
 impl Past {
-    /// Whether applying `desired` to `live` would be in vain, or has to wait.
+    /// The hash of what was applied last, if the API server made something else of it or the object is left alone for now.
+    pub fn in_vain(&self) -> Option<&str> {
+        (self.rests || self.made.is_some()).then_some(&*self.applied_hash)
+    }
+
+    /// Whether applying `desired` to `live` would change nothing, or has to wait.
     pub fn forbids(&self, desired: &Value, live: &Value) -> bool {
         self.applied_hash == drift::applied_hash(desired)
             && (self.rests || self.made.as_ref().is_some_and(|made| *made == drift::outcome(desired, live)))
@@ -109,7 +115,7 @@ impl Outcomes {
     }
 
     /// Notes what the API server answered when `applied` was applied to an object in which `change` was seen, or to none if
-    /// `is_new`. Another change than the one before is another slip of a hand, and is counted anew.
+    /// `is_new`. A change of other fields than before is counted anew.
     pub fn note(&self, applied: &Value, answer: &Value, is_new: bool, change: Option<Change>, now: Timestamp) {
         let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) else { return };
         let applied_hash = drift::applied_hash(applied);
@@ -182,7 +188,7 @@ mod tests {
         assert_eq!(times, [0, 1, 2, 7, 22, 67, 667, 1267, 1867, 2467, 3067]);
         let past = outcomes.past("a", at(3_600)).unwrap();
         assert_eq!(past.contest, Some(Some("scaler sets spec.replicas".into())));
-        // Nobody contests any more.
+        // Nobody contests it any more.
         assert_eq!(outcomes.past("a", at(3_067 + 901)).unwrap().contest, None);
     }
 

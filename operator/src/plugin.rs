@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     args::{PLUGIN, PluginArgs, PluginCommand},
     clock::Clock,
+    conditions::ConditionType,
     crd::ProgressDB,
-    decide::conditions::ConditionType,
     kind::Kind,
     objects::{API_PORT, api_key_secret, keys_of, labels, names},
     raw::Raw,

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::decide::Write;
+use crate::decide::{Decision, Write};
 
 /// The first wait, and the longest.
 const WAIT: (i64, i64) = (1, 60);
@@ -25,16 +25,35 @@ pub struct Refusal {
     at: Timestamp,
 }
 
-impl Refusal {
-    /// Those of the writes that may be done now, and how long the others wait.
-    pub fn hold<'a>(&self, writes: &'a [Write], now: Timestamp) -> (&'a [Write], Option<Duration>) {
-        let index = writes.iter().position(|write| write.identity() == self.identity);
-        match index.zip(self.left(now)) {
-            Some((index, left)) => (&writes[..index], Some(left)),
-            None => (writes, None),
-        }
+/// The writes of a decision that may be made now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due<'a> {
+    /// These, in their order.
+    pub writes: Vec<&'a Write>,
+    /// How long the others wait, if there are others.
+    pub wait: Option<Duration>,
+}
+
+impl<'a> Due<'a> {
+    /// All writes of a decision; or, while the one that was refused last has to wait, those before it. Those after it are
+    /// made only when it is: their order is part of the decision.
+    pub fn of(decision: &'a Decision, refusal: Option<&Refusal>, now: Timestamp) -> Self {
+        Self::among(decision.all_writes(), refusal, now)
     }
 
+    fn among(writes: impl Iterator<Item = &'a Write>, refusal: Option<&Refusal>, now: Timestamp) -> Self {
+        let all: Vec<&Write> = writes.collect();
+        let Some((refusal, left)) = refusal.and_then(|refusal| Some((refusal, refusal.left(now)?))) else {
+            return Self { writes: all, wait: None };
+        };
+        let writes: Vec<&Write> =
+            all.iter().copied().take_while(|write| write.identity() != refusal.identity).collect();
+        let wait = (writes.len() < all.len()).then_some(left);
+        Self { writes, wait }
+    }
+}
+
+impl Refusal {
     fn left(&self, now: Timestamp) -> Option<Duration> {
         let age = now.duration_since(self.at);
         let whole = SignedDuration::from_secs((WAIT.0 << (self.times - 1).min(10)).min(WAIT.1));
@@ -88,7 +107,7 @@ mod tests {
     fn the_same_is_asked_again_after_twice_as_long_and_every_minute_in_the_end() {
         let (refusals, writes) = (Refusals::default(), [Write::Create(json!({ "a": 1 }))]);
         let asked = (0..300).filter(|second| {
-            let may = refusals.of("a").is_none_or(|refusal| !refusal.hold(&writes, at(*second)).0.is_empty());
+            let may = !Due::among(writes.iter(), refusals.of("a").as_ref(), at(*second)).writes.is_empty();
             if may {
                 refusals.note("a", &writes[0], "no".into(), at(*second));
             }
@@ -98,14 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_the_refused_act_is_done_and_another_act_does_not_wait() {
+    fn what_comes_before_the_refused_write_is_written_and_another_does_not_wait() {
         let refusals = Refusals::default();
         let write = |number: u32| Write::Create(json!({ "number": number }));
         refusals.note("a", &write(2), "no".into(), at(0));
-        let refusal = refusals.of("a").unwrap();
+        let refusal = refusals.of("a");
         let writes = [write(1), write(2), write(3)];
-        assert_eq!(refusal.hold(&writes, at(0)), (&writes[..1], Some(Duration::from_secs(1))));
-        assert_eq!(refusal.hold(&writes[2..], at(0)), (&writes[2..], None));
-        assert_eq!(refusal.hold(&writes, at(-1)), (&writes[..], None));
+        let due = |writes: &[Write], second: i64| {
+            let due = Due::among(writes.iter(), refusal.as_ref(), at(second));
+            (due.writes.into_iter().cloned().collect::<Vec<_>>(), due.wait)
+        };
+        assert_eq!(due(&writes, 0), (vec![write(1)], Some(Duration::from_secs(1))));
+        assert_eq!(due(&writes[2..], 0), (vec![write(3)], None));
+        assert_eq!(due(&writes, -1), (writes.to_vec(), None));
     }
 }

@@ -12,20 +12,17 @@ use kube::{
     Api, Resource,
     api::{ObjectMeta, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     MANAGER,
     apply::{Writer, creation},
+    conditions::{ConditionType, WARNED, is_ordinary},
     crd::{ProgressDB, ProgressDBStatus},
-    decide::{
-        UNREADABLE,
-        conditions::{ConditionType, WARNED},
-        is_ordinary,
-    },
     error::Error,
     objects::hash,
     raw::Raw,
+    status::{self, UNREADABLE},
     telemetry,
 };
 
@@ -38,13 +35,24 @@ impl Writer {
         status: &ProgressDBStatus,
         now: Timestamp,
     ) -> Result<Option<Raw>, Error> {
-        if old == Some(status) {
+        let parts = status::parts(status);
+        if old.is_some_and(|old| status::parts(old) == parts) {
             return Ok(None);
         }
         let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
         for event in transitions(resource, old, &status.conditions, now) {
             self.tell(resource, &event).await?;
         }
+        let mut written: Option<Raw> = None;
+        for (owner, part) in parts {
+            let resource = written.as_ref().map_or(resource, |written| &written.metadata);
+            written = Some(self.write_part(resource, owner, &part).await?);
+        }
+        Ok(written)
+    }
+
+    /// Writes the fields of the status that this owner has.
+    async fn write_part(&self, resource: &ObjectMeta, owner: &str, part: &Value) -> Result<Raw, Error> {
         self.check()?;
         telemetry::record_write("status");
         let name = resource.name.clone().unwrap_or_default();
@@ -52,11 +60,11 @@ impl Writer {
             "apiVersion": ProgressDB::api_version(&()),
             "kind": ProgressDB::kind(&()),
             "metadata": { "uid": resource.uid, "resourceVersion": resource.resource_version },
-            "status": status,
+            "status": part,
         });
-        let params = PatchParams::apply(MANAGER).force();
+        let params = PatchParams::apply(owner).force();
         let written = self.resources(resource).patch_status(&name, &params, &Patch::Apply(&patch)).await;
-        written.map(Some).map_err(|error| Error::new(format!("writing the status of {name}"), error))
+        written.map_err(|error| Error::new(format!("writing the status of {name}"), error))
     }
 
     /// Tells that another installation of the operator looks after the resource.
@@ -103,7 +111,7 @@ fn transitions(resource: &ObjectMeta, old: &[Condition], new: &[Condition], now:
 fn transition(resource: &ObjectMeta, before: Option<&Condition>, condition: &Condition, now: Timestamp) -> Event {
     let from = before.map(|before| (&before.status, &before.reason, before.last_transition_time.0.as_second()));
     let what = format!("{:?} {} {:?} {} {}", resource.uid, condition.type_, from, condition.status, condition.reason);
-    let is_abnormal = ConditionType::ABNORMAL.iter().any(|about| about.name() == condition.type_);
+    let is_abnormal = ConditionType::ABNORMAL.iter().any(|kind| kind.name() == condition.type_);
     let is_bad = if is_abnormal {
         condition.type_ == ConditionType::Stalled.name() && condition.status == "True"
     } else {

@@ -1,177 +1,185 @@
-//! What a Job found out. Only its end is evidence: a Job that runs, or has gone, says nothing.
+//! Checks that run as Jobs, before something depends on their outcome. Only the end of a Job is evidence: one that runs,
+//! or is gone, says nothing.
 //!
-//! A pod is judged by the container of the check: others may have been put into it. One that runs on when the check has
-//! ended keeps the Job from ending: then what was found is written on the Job, which is suspended, and so loses its pod.
+//! A check is judged by its own container. If another one in its pod runs on, the Job does not end: then what was found is
+//! written on the Job, which is suspended and so loses its pod.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
-use super::{hitch::Hitch, pods};
+use super::{Case, Step, Write, delay::Delay, pods};
 use crate::{
-    objects::labels::VERDICT,
-    observe::{Live, Observed},
+    conditions::{ConditionType, Finding},
+    desired::{Check, Object},
+    facts::{Conclusion, Ended, Facts, Job, Pod},
+    kind::Kind,
 };
 
 /// What is known of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Check {
-    /// There is no Job.
+pub(super) enum Outcome {
+    /// There is no Job, or it is being deleted.
     Absent,
-    /// It has not ended; what keeps it from starting, if something does.
-    Running(Option<Hitch>),
-    /// The check has ended and another container in its pod has not; what was found, to be written on the Job.
-    HeldOpen(String),
+    /// It has not ended; what delays its start, if something does.
+    Running(Option<Delay>),
+    /// The check has ended and another container in its pod has not.
+    HeldOpen(Conclusion),
     /// It ended well.
     Passed {
-        /// What the program warned of; `None` if its words are gone.
+        /// What the program warned of; `None` if its message is gone.
         warnings: Option<Vec<String>>,
     },
     /// It ended badly.
     Failed {
-        /// The words of the program.
+        /// The message of the program.
         message: String,
         /// When to try again.
         retry_at: Timestamp,
     },
 }
 
-impl Check {
-    /// What the Job of this name found, by the container of that name.
-    pub(super) fn of(
-        seen: &Observed,
-        name: &str,
-        container: &str,
-        retry_after: SignedDuration,
-        now: Timestamp,
-    ) -> Self {
-        let Some(job) = seen.job(name).filter(|job| !job.is_deleted()) else { return Self::Absent };
-        let pod = seen.pod_of_job(job);
-        let said = pod.map(|pod| &pod.container(container)["state"]["terminated"]);
-        let ended = |kind: &str| job.condition(kind).is_some_and(|(status, ..)| status == "True");
-        if let Some(verdict) = job.annotation(VERDICT).and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-            return Self::from_verdict(&verdict, retry_after, now);
+impl Outcome {
+    /// What the Job of a check found.
+    fn of(job: Option<&Job>, retry_after: SignedDuration, now: Timestamp) -> Self {
+        let Some(job) = job.filter(|job| !job.is_deleted) else { return Self::Absent };
+        let ended = job.pod.as_ref().and_then(|pod| pod.container.ended());
+        if let Some(conclusion) = job.conclusion.clone() {
+            return match conclusion.passed {
+                true => Self::Passed { warnings: Some(conclusion.warnings) },
+                false => Self::failed(conclusion.message, conclusion.at.unwrap_or(now) + retry_after),
+            };
         }
-        if ended("Complete") {
-            return Self::Passed { warnings: said.and_then(warnings) };
+        if job.is_complete {
+            return Self::Passed { warnings: ended.and_then(|ended| ended.warnings.clone()) };
         }
-        if ended("Failed") {
-            let message =
-                said.and_then(words).or_else(|| job.condition("Failed").map(|(_, _, message)| message.to_owned()));
-            let retry_at = ended_at(job).unwrap_or(now) + retry_after;
-            return Self::Failed { message: message.unwrap_or_default(), retry_at };
+        if let Some(failure) = &job.failure {
+            let message = ended.and_then(message).or_else(|| Some(failure.message.clone()));
+            return Self::failed(message, failure.at.unwrap_or(now) + retry_after);
         }
-        match pod {
-            Some(pod) => verdict(pod, container, now)
-                .map_or_else(|| Self::Running(Hitch::of_pod(seen, pod, container, now)), Self::HeldOpen),
-            None => Self::Running(Hitch::of("Job", seen, job, now)),
+        match &job.pod {
+            Some(pod) => conclusion(pod, now).map_or_else(|| Self::Running(Delay::of_pod(pod, now)), Self::HeldOpen),
+            None => Self::Running(Delay::of("Job", &job.name, job.warning.as_ref(), now)),
         }
     }
 
-    /// What was written on a Job.
-    fn from_verdict(verdict: &Value, retry_after: SignedDuration, now: Timestamp) -> Self {
-        if verdict["passed"] == true {
-            let warnings = verdict["warnings"].as_array().into_iter().flatten();
-            return Self::Passed {
-                warnings: Some(warnings.filter_map(|text| text.as_str().map(str::to_owned)).collect()),
-            };
-        }
-        let at = verdict["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(now);
-        let message = verdict["message"].as_str().unwrap_or_default().to_owned();
-        Self::Failed { message, retry_at: at + retry_after }
+    fn failed(message: Option<String>, retry_at: Timestamp) -> Self {
+        Self::Failed { message: message.unwrap_or_default(), retry_at }
     }
 }
 
 /// What the check found, if it has ended and another container runs on.
-fn verdict(pod: &Live, container: &str, now: Timestamp) -> Option<String> {
-    let ended = &pod.container(container)["state"]["terminated"];
-    let code = ended["exitCode"].as_i64()?;
-    let others = pod.at("/status/containerStatuses").as_array()?;
-    let runs_on = |other: &Value| other["name"] != container && other["state"]["terminated"].is_null();
-    let verdict = json!({
-        "passed": code == 0,
-        "message": words(ended),
-        "warnings": warnings(ended).unwrap_or_default(),
-        "at": now.to_string(),
-    });
-    others.iter().any(runs_on).then(|| verdict.to_string())
+fn conclusion(pod: &Pod, now: Timestamp) -> Option<Conclusion> {
+    let ended = pod.container.ended()?;
+    let conclusion = Conclusion {
+        passed: ended.exit_code? == 0,
+        message: message(ended),
+        warnings: ended.warnings.clone().unwrap_or_default(),
+        at: Some(now),
+    };
+    pod.others_run.then_some(conclusion)
 }
 
-fn ended_at(job: &Live) -> Option<Timestamp> {
-    let conditions = job.at("/status/conditions").as_array()?;
-    conditions.iter().find(|condition| condition["type"] == "Failed")?["lastTransitionTime"].as_str()?.parse().ok()
+/// The message of the program: the errors of its JSON line if there is one, else its last line.
+fn message(ended: &Ended) -> Option<String> {
+    pods::out_of_memory(ended).or_else(|| ended.errors.clone()).or_else(|| ended.last_line.clone())
 }
 
-/// What the program said last: the errors of its JSON line if there is one, else its last line.
-fn words(ended: &Value) -> Option<String> {
-    if let Some(out_of_memory) = pods::out_of_memory(ended) {
-        return Some(out_of_memory);
+/// Sees to it that a check is made once, and again after a failure, and that former ones go.
+pub(super) fn run(case: Case<'_>, check: &Check, job: Option<&Job>, retry_after: SignedDuration) -> Step<Outcome> {
+    let outcome = Outcome::of(job, retry_after, case.now);
+    let write = match (&outcome, job) {
+        (Outcome::HeldOpen(conclusion), Some(job)) => {
+            Some(Write::Conclude { name: job.name.clone(), uid: job.uid.clone(), verdict: conclusion.to_text() })
+        }
+        (Outcome::Absent, None) => Some(Write::Create(check.job.body.clone())),
+        (Outcome::Failed { retry_at, .. }, Some(job)) if *retry_at <= case.now => {
+            Some(Write::Delete { kind: Kind::Job, name: job.name.clone(), uid: job.uid.clone() })
+        }
+        _ => None,
+    };
+    Step::found(outcome).writing(delete_former(case, check)).writing(write)
+}
+
+/// Deletes checks that tried something else than this one: what they found is not about what is there now.
+pub(super) fn delete_former(case: Case<'_>, check: &Check) -> Vec<Write> {
+    let stem = |name: &str| name.rsplit_once('-').map(|(stem, _)| stem.to_owned());
+    let ours = stem(&check.job.name);
+    let former = case.facts.living(Kind::Job).filter(|(name, _)| *name != check.job.name && stem(name) == ours);
+    former.map(|(name, live)| Write::delete(Kind::Job, name, live)).collect()
+}
+
+/// Creates the ConfigMap with the settings that checks read, and deletes it once no check needs it.
+pub(super) fn settings(case: Case<'_>) -> Vec<Write> {
+    let Case { desired, facts, .. } = case;
+    let Object { kind, name, body } = &desired.check_settings;
+    let is_open =
+        |job: Option<&Job>| !matches!(Outcome::of(job, SignedDuration::ZERO, case.now), Outcome::Passed { .. });
+    let is_needed =
+        is_open(facts.config_check.as_ref()) || desired.kms_check.is_some() && is_open(facts.kms_check.as_ref());
+    let there = facts.living(Kind::ConfigMap).filter(|(_, live)| live.is_of_check);
+    let unneeded = there.filter(|(other, _)| !is_needed || other != name);
+    let mut writes: Vec<Write> = unneeded.map(|(other, live)| Write::delete(*kind, other, live)).collect();
+    if is_needed && facts.object(*kind, name).is_none() {
+        writes.push(Write::Create(body.clone()));
     }
-    let text = ended["message"].as_str()?;
-    let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
-    let from_json = report(ended).and_then(|said| messages(&said));
-    from_json.or_else(|| lines().next().map(str::to_owned))
+    writes
 }
 
-/// What the program warned of.
-fn warnings(ended: &Value) -> Option<Vec<String>> {
-    let said = report(ended)?;
-    let warnings = said.get("warnings")?.as_array()?.iter();
-    Some(warnings.filter_map(|warning| warning["message"].as_str().map(str::to_owned)).collect())
-}
-
-/// The last JSON line.
-fn report(ended: &Value) -> Option<Value> {
-    let mut lines = ended["message"].as_str()?.lines().rev().map(str::trim);
-    lines.find_map(|line| serde_json::from_str::<Value>(line).ok().filter(Value::is_object))
-}
-
-fn messages(said: &Value) -> Option<String> {
-    if let Some(message) = said.pointer("/error/message").and_then(Value::as_str) {
-        return Some(message.to_owned());
-    }
-    let errors = said.get("errors")?.as_array()?.iter().filter_map(|error| error["message"].as_str());
-    let errors: Vec<&str> = errors.collect();
-    (!errors.is_empty()).then(|| errors.join("; "))
+/// The failure that the status tells of this generation: it is told until the same check has another outcome.
+pub(super) fn told_before(facts: &Facts, kind: ConditionType, reason: &'static str) -> Option<Finding> {
+    let told = facts.before.told(kind, reason)?;
+    (told.generation == facts.before.generation).then(|| Finding::no(reason, told.message.clone()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{Container, Failure, State};
 
-    fn said(message: &str) -> Option<String> {
-        words(&json!({ "message": message }))
+    const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+
+    fn ended(exit_code: i64, last_line: &str) -> Ended {
+        Ended { exit_code: Some(exit_code), last_line: Some(last_line.into()), ..Ended::default() }
     }
 
-    #[test]
-    fn the_words_are_those_of_the_program() {
-        let config = r#"{"errors":[{"message":"server.port: too large"},{"message":"b"}],"valid":false,"warnings":[]}"#;
-        assert_eq!(said(config), Some("server.port: too large; b".into()));
-        let kms = "{\"error\":{\"code\":\"denied\",\"message\":\"permission denied\"},\"ok\":false}\nerror: permission denied\n";
-        assert_eq!(said(kms), Some("permission denied".into()));
-        assert_eq!(said("warning: a\nerror: no such command\n"), Some("error: no such command".into()));
-        assert_eq!(said("\n"), None);
+    fn pod(ended: Ended, others_run: bool) -> Pod {
+        let container = Container { state: State::Ended(ended), ..Container::default() };
+        Pod { container, others_run, ..Pod::default() }
     }
 
-    #[test]
-    fn warnings_of_a_program_that_is_content_are_heard() {
-        let report = r#"{"valid":true,"errors":[],"warnings":[{"message":"a is unknown: did you mean b?"}]}"#;
-        assert_eq!(warnings(&json!({ "message": report })), Some(vec!["a is unknown: did you mean b?".into()]));
-        assert_eq!(warnings(&json!({})), None);
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
     }
 
     #[test]
     fn a_container_that_runs_on_does_not_hide_what_the_check_found() {
-        let ended = json!({ "terminated": { "exitCode": 1, "message": "error: no" } });
-        let pod = |other: Value| {
-            let statuses = json!([{ "name": "a-proxy", "state": other }, { "name": "config-check", "state": ended }]);
-            Live(json!({ "status": { "containerStatuses": statuses } }))
+        let found = |others_run: bool| {
+            let job = Job { pod: Some(pod(ended(1, "error: no"), others_run)), ..Job::default() };
+            Outcome::of(Some(&job), MINUTE, at(0))
         };
-        let found = |other: Value| verdict(&pod(other), "config-check", Timestamp::UNIX_EPOCH);
-        assert_eq!(found(json!({ "terminated": { "exitCode": 0 } })), None, "the Job will say so itself");
-        let text = found(json!({ "running": {} })).unwrap();
-        let found =
-            Check::from_verdict(&serde_json::from_str(&text).unwrap(), SignedDuration::from_secs(60), Timestamp::MAX);
-        let retry_at = Timestamp::from_second(60).unwrap();
-        assert_eq!(found, Check::Failed { message: "error: no".into(), retry_at });
+        assert_eq!(found(false), Outcome::Running(None), "the Job will say so itself");
+        let Outcome::HeldOpen(conclusion) = found(true) else { panic!("{:?}", found(true)) };
+        let concluded = Job { conclusion: Some(conclusion), ..Job::default() };
+        let failed = Outcome::Failed { message: "error: no".into(), retry_at: at(60) };
+        assert_eq!(Outcome::of(Some(&concluded), MINUTE, at(1_000)), failed);
+    }
+
+    #[test]
+    fn the_message_of_a_failure_is_that_of_the_program_if_it_is_there() {
+        let failure = Failure { at: Some(at(10)), message: "backoff limit".into() };
+        let failed = |pod: Option<Pod>| {
+            let job = Job { failure: Some(failure.clone()), pod, ..Job::default() };
+            Outcome::of(Some(&job), MINUTE, at(20))
+        };
+        let of = |message: &str| Outcome::Failed { message: message.into(), retry_at: at(70) };
+        assert_eq!(failed(None), of("backoff limit"));
+        assert_eq!(failed(Some(pod(ended(1, "no"), false))), of("no"));
+        let report = Ended { errors: Some("server.port: too large".into()), ..ended(1, "no") };
+        assert_eq!(failed(Some(pod(report, false))), of("server.port: too large"));
+    }
+
+    #[test]
+    fn a_job_that_is_being_deleted_is_evidence_of_nothing() {
+        let job = Job { is_deleted: true, is_complete: true, ..Job::default() };
+        assert_eq!(Outcome::of(Some(&job), MINUTE, at(0)), Outcome::Absent);
     }
 }

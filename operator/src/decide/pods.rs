@@ -4,33 +4,33 @@ mod crash_loop;
 
 use jiff::Timestamp;
 
-use serde_json::Value;
-
-use super::conditions::Finding;
-use crate::{objects::SERVER, observe::Live};
+use crate::{
+    conditions::Finding,
+    facts::{Container, Ended, Pod, State},
+};
 
 /// The reason of a server that ends again and again.
 const CRASHING: &str = "Crashing";
 
 /// Whether the server takes requests, and why not.
-pub(super) fn assess(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
-    if pod.is_deleted() {
-        return assess_ending(pod, node, now);
+pub(super) fn assess(pod: &Pod, now: Timestamp) -> Finding {
+    if pod.is_deleted {
+        return assess_ending(pod, now);
     }
-    let server = pod.container(SERVER);
-    if crash_loop::lasts(pod, server, now) {
+    let server = &pod.container;
+    if crash_loop::lasts(pod, now) {
         return Finding::no(CRASHING, crashing(server));
     }
-    if pod.condition("Ready").is_some_and(|(status, ..)| status == "True") {
+    if pod.is_ready {
         return Finding::yes("Serving", with_last_end(server, "the server takes requests"));
     }
-    if let Some((reason, message)) = obstacle(pod, SERVER) {
+    if let Some((reason, message)) = obstacle(pod) {
         return Finding::no(reason, message);
     }
-    if server["state"]["running"].is_null() {
+    if !matches!(server.state, State::Running(_)) {
         return Finding::no("Starting", with_last_end(server, "the pod starts"));
     }
-    if let Some(other) = waiting_for(pod).filter(|_| server["ready"] == true) {
+    if let Some(other) = pod.waits_for.as_ref().filter(|_| server.is_ready) {
         let message = format!("the server is ready, and the container {other} beside it is not: see its log");
         return Finding::no("NotReady", message);
     }
@@ -39,31 +39,25 @@ pub(super) fn assess(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) 
     Finding::no("NotReady", with_last_end(server, message))
 }
 
-/// Another container than the server's that is not ready, which keeps the pod from being so.
-fn waiting_for(pod: &Live) -> Option<&str> {
-    let containers = pod.at("/status/containerStatuses").as_array()?;
-    containers.iter().find(|container| container["ready"] == false)?["name"].as_str()
-}
-
 /// That the server ran out of memory is said for as long as its pod lives: it will again.
-fn with_last_end(server: &Value, message: &str) -> String {
-    match out_of_memory(crash_loop::last_end(server)) {
+fn with_last_end(server: &Container, message: &str) -> String {
+    match server.last_end().and_then(out_of_memory) {
         Some(cause) => format!("{message}; before, {cause}"),
         None => message.to_owned(),
     }
 }
 
 /// What to do about a container that the kernel ended for want of memory; `None` if it ended otherwise.
-pub(super) fn out_of_memory(ended: &Value) -> Option<String> {
+pub(super) fn out_of_memory(ended: &Ended) -> Option<String> {
     let message = "it took more memory than its limit allows and was ended (OOMKilled): raise \
                    spec.resources.limits.memory, or lower storage.memory in spec.settings to about half of it";
-    (ended["reason"] == "OOMKilled").then(|| message.to_owned())
+    ended.is_out_of_memory.then(|| message.to_owned())
 }
 
 /// A pod that ends is waited for. Nobody forces it: on a node that cannot be seen it may still write.
-fn assess_ending(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> Finding {
-    match node {
-        Some((node, false)) if pod.deleted_at().is_some_and(|at| at < now) => Finding::no(
+fn assess_ending(pod: &Pod, now: Timestamp) -> Finding {
+    match &pod.node {
+        Some((node, false)) if pod.deleted_at.is_some_and(|at| at < now) => Finding::no(
             "NodeLost",
             format!(
                 "the node {node} does not answer, and the server may still run there: make sure that the machine is off, \
@@ -75,117 +69,92 @@ fn assess_ending(pod: &Live, node: Option<&(String, bool)>, now: Timestamp) -> F
 }
 
 /// What keeps a pod from running that will not go away by waiting a moment.
-pub(super) fn obstacle(pod: &Live, container: &str) -> Option<(&'static str, String)> {
-    if let Some(("False", "Unschedulable", message)) = pod.condition("PodScheduled") {
+pub(super) fn obstacle(pod: &Pod) -> Option<(&'static str, String)> {
+    if let Some(message) = &pod.unschedulable {
         return Some(("Unschedulable", format!("no node can take the pod: {message}")));
     }
-    let status = pod.container(container);
-    let waiting = |name: &str| {
-        status.pointer(&format!("/state/waiting/{name}")).and_then(|text| text.as_str()).unwrap_or_default()
-    };
-    let image = status["image"].as_str().unwrap_or_default();
-    match waiting("reason") {
+    let State::Waiting(reason, message) = &pod.container.state else { return None };
+    match reason.as_str() {
         "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => Some((
             "ImagePullFailed",
             format!(
-                "the image {image} cannot be pulled: correct spec.image or spec.imagePullSecrets: {}",
-                waiting("message")
+                "the image {} cannot be pulled: correct spec.image or spec.imagePullSecrets: {message}",
+                pod.container.image
             ),
         )),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(("ContainerCannotStart", format!("the container cannot start: {}", waiting("message"))))
+            Some(("ContainerCannotStart", format!("the container cannot start: {message}")))
         }
-        "CrashLoopBackOff" => Some((CRASHING, crashing(status))),
+        "CrashLoopBackOff" => Some((CRASHING, crashing(&pod.container))),
         _ => None,
     }
 }
 
 /// With what the container said when it ended last. It says the same in every phase of a crash loop.
-fn crashing(container: &Value) -> String {
-    format!("the server ends again and again: {}", termination_message(crash_loop::last_end(container)))
+fn crashing(container: &Container) -> String {
+    let ended = container.last_end().cloned().unwrap_or_default();
+    format!("the server ends again and again: {}", termination_message(&ended))
 }
 
-fn termination_message(ended: &Value) -> String {
+fn termination_message(ended: &Ended) -> String {
     if let Some(message) = out_of_memory(ended) {
         return message;
     }
-    let code = ended["exitCode"].as_i64().unwrap_or_default();
-    let last = ended["message"].as_str().and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
-    format!("exit code {code}: {}", last.unwrap_or("see its log with kubectl logs --previous"))
+    let code = ended.exit_code.unwrap_or_default();
+    let last = ended.last_line.as_deref().unwrap_or("see its log with kubectl logs --previous");
+    format!("exit code {code}: {last}")
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
-    fn reason_of(status: Value, deleted: Option<&str>, node: Option<(String, bool)>) -> &'static str {
-        let mut pod = json!({ "metadata": { "name": "db-0" }, "status": status });
-        if let Some(at) = deleted {
-            pod["metadata"]["deletionTimestamp"] = at.into();
-        }
-        assess(&Live(pod), node.as_ref(), Timestamp::from_second(1_000).unwrap()).reason
+    fn server(state: State) -> Pod {
+        Pod { container: Container { state, ..Container::default() }, ..Pod::default() }
     }
 
-    fn waiting(reason: &str) -> Value {
-        json!({ "containerStatuses": [of_server(json!({ "state": { "waiting": { "reason": reason } } }))] })
+    fn waiting(reason: &str) -> Pod {
+        server(State::Waiting(reason.into(), String::new()))
     }
 
-    fn of_server(mut status: Value) -> Value {
-        status["name"] = SERVER.into();
-        status
+    fn deleted_at(second: i64, node: &str, is_ready: bool) -> Pod {
+        let deleted_at = Some(Timestamp::from_second(second).unwrap());
+        Pod { is_deleted: true, deleted_at, node: Some((node.into(), is_ready)), ..Pod::default() }
     }
 
     #[test]
     fn a_pod_is_assessed_by_what_its_node_says() {
-        let early = Some("1970-01-01T00:10:00Z");
         let cases = [
-            (reason_of(json!({ "conditions": [{ "type": "Ready", "status": "True" }] }), None, None), "Serving"),
-            (reason_of(waiting("ContainerCreating"), None, None), "Starting"),
-            (reason_of(waiting("ErrImagePull"), None, None), "ImagePullFailed"),
-            (reason_of(waiting("CrashLoopBackOff"), None, None), "Crashing"),
-            (
-                reason_of(
-                    json!({ "containerStatuses": [of_server(json!({ "state": { "running": {} } }))] }),
-                    None,
-                    None,
-                ),
-                "NotReady",
-            ),
-            (reason_of(waiting(""), early, Some(("n".into(), true))), "Stopping"),
-            (reason_of(waiting(""), early, Some(("n".into(), false))), "NodeLost"),
-            (reason_of(waiting(""), Some("1970-01-01T01:00:00Z"), Some(("n".into(), false))), "Stopping"),
+            (Pod { is_ready: true, ..Pod::default() }, "Serving"),
+            (waiting("ContainerCreating"), "Starting"),
+            (waiting("ErrImagePull"), "ImagePullFailed"),
+            (waiting("CrashLoopBackOff"), "Crashing"),
+            (server(State::Running(None)), "NotReady"),
+            (deleted_at(600, "n", true), "Stopping"),
+            (deleted_at(600, "n", false), "NodeLost"),
+            (deleted_at(3_600, "n", false), "Stopping"),
         ];
-        for (found, wanted) in cases {
-            assert_eq!(found, wanted);
+        for (pod, reason) in cases {
+            assert_eq!(assess(&pod, Timestamp::from_second(1_000).unwrap()).reason, reason, "{pod:?}");
         }
     }
 
     #[test]
-    fn a_container_that_stands_before_the_server_is_not_taken_for_it() {
-        let sidecar =
-            json!({ "name": "a-proxy", "ready": false, "state": { "waiting": { "reason": "ErrImagePull" } } });
-        let server = of_server(json!({ "ready": true, "state": { "running": {} } }));
-        let pod = Live(json!({ "status": { "containerStatuses": [sidecar, server] } }));
-        let found = assess(&pod, None, Timestamp::UNIX_EPOCH);
+    fn a_server_that_waits_for_a_container_beside_it_says_so() {
+        let container = Container { is_ready: true, state: State::Running(None), ..Container::default() };
+        let pod = Pod { container, waits_for: Some("a-proxy".into()), ..Pod::default() };
+        let found = assess(&pod, Timestamp::UNIX_EPOCH);
         assert_eq!(found.reason, "NotReady");
         assert!(found.message.contains("the container a-proxy beside it is not"), "{}", found.message);
     }
 
     #[test]
     fn a_server_that_ran_out_of_memory_says_so_in_every_state() {
-        let last = json!({ "terminated": { "reason": "OOMKilled", "exitCode": 137 } });
-        for (state, ready) in [
-            (json!({ "waiting": { "reason": "CrashLoopBackOff" } }), "False"),
-            (json!({ "running": {} }), "False"),
-            (json!({ "running": {} }), "True"),
-        ] {
-            let pod = Live(json!({ "status": {
-                "conditions": [{ "type": "Ready", "status": ready }],
-                "containerStatuses": [of_server(json!({ "state": state, "lastState": last }))],
-            } }));
-            let found = assess(&pod, None, Timestamp::UNIX_EPOCH);
+        let ended = Ended { is_out_of_memory: true, exit_code: Some(137), ..Ended::default() };
+        let crashing = State::Waiting("CrashLoopBackOff".into(), String::new());
+        for (state, is_ready) in [(crashing, false), (State::Running(None), false), (State::Running(None), true)] {
+            let container = Container { state, ended_before: Some(ended.clone()), ..Container::default() };
+            let found = assess(&Pod { container, is_ready, ..Pod::default() }, Timestamp::UNIX_EPOCH);
             assert!(found.message.contains("OOMKilled"), "{}", found.message);
             assert!(found.message.contains("spec.resources.limits.memory"), "{}", found.message);
         }

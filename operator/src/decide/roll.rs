@@ -6,57 +6,53 @@
 
 use serde_json::Value;
 
-use super::desired::Desired;
-use super::{Write, apply_if_needed, restart};
-use crate::{objects::labels::ROLL, observe::Observed};
+use super::{Case, Step, Write, restart, rollback};
+use crate::{
+    crd::ProgressDBSpec,
+    desired::Desired,
+    facts::{Facts, StatefulSet},
+};
 
 /// What would be applied in place of a server that runs, if another one should.
-pub(super) fn successor(seen: &Observed, desired: &Desired) -> Option<Value> {
-    let set = seen.stateful_set().filter(|set| !set.is_deleted() && !seen.resource.spec.suspend)?;
-    let runs = set.at("/spec/replicas").as_i64() != Some(0);
-    let roll = set.at("/spec/template/metadata/annotations").get(ROLL).and_then(Value::as_str);
-    let is_due = roll != Some(&desired.roll) || restart::is_due(seen);
-    (runs && is_due).then(|| super::with_uid(desired.stateful_set.clone(), set))
+pub(super) fn successor(spec: &ProgressDBSpec, desired: &Desired, facts: &Facts) -> Option<Value> {
+    let set = facts.stateful_set.as_ref().filter(|set| !set.is_deleted && set.runs() && !spec.suspend)?;
+    let is_due = set.roll.as_ref() != Some(&desired.server.roll) || restart::is_due(facts);
+    is_due.then(|| desired.server.stateful_set.with_uid(&set.uid))
 }
 
-/// Brings the StatefulSet nearer to what it should be; says whether it is not yet. `keep` remembers what ran before.
-pub(super) fn roll(
-    seen: &Observed,
-    desired: &Desired,
-    may_start: bool,
-    writes: &mut Vec<Write>,
-    keep: impl FnOnce() -> Option<Write>,
-) -> bool {
-    let is_suspended = seen.resource.spec.suspend;
-    let Some(set) = seen.stateful_set() else {
-        if may_start && !is_suspended {
-            start(seen, desired, writes);
-        }
-        return !is_suspended;
+/// Brings the StatefulSet nearer to what it should be; finds whether it is not yet.
+pub(super) fn roll(case: Case<'_>, may_start: bool) -> Step<bool> {
+    let is_suspended = case.spec.suspend;
+    let Some(set) = &case.facts.stateful_set else {
+        let writes = if may_start && !is_suspended { start(case) } else { Vec::new() };
+        return Step::found(!is_suspended).writing(writes);
     };
-    let roll = set.at("/spec/template/metadata/annotations").get(ROLL).and_then(Value::as_str);
-    let is_current = roll == Some(&desired.roll);
-    let runs = set.at("/spec/replicas").as_i64() != Some(0);
-    let restarts = restart::is_due(seen);
+    let roll = &case.desired.running().roll;
+    let is_current = set.roll.as_ref() == Some(roll);
+    let restarts = restart::is_due(case.facts);
     let must_stop = is_suspended || ((!is_current || restarts) && may_start);
-    if must_stop && runs {
-        writes.push(Write::Stop { uid: set.uid().to_owned(), version: set.version().to_owned() });
-        return !is_suspended;
+    if must_stop && set.runs() {
+        return Step::found(!is_suspended).writing([Write::stop(set)]);
     }
     if is_suspended {
-        return false;
+        return Step::found(false);
     }
-    let has_stopped = seen.pod().is_none() && set.at("/status/replicas").as_i64().unwrap_or(0) == 0;
-    if may_start && ((is_current && !restarts) || has_stopped) {
-        writes.extend((!is_current).then(keep).flatten());
-        start(seen, desired, writes);
+    let pod = case.facts.pod.as_ref();
+    let pod_is_former = pod.and_then(|pod| pod.roll.as_ref()).is_some_and(|of_pod| of_pod != roll);
+    let mut step = Step::found(!is_current || !set.runs() || restarts || pod_is_former);
+    if may_start && ((is_current && !restarts) || has_stopped(case.facts, set)) {
+        let keep = (!is_current).then(|| rollback::keep(case)).flatten();
+        step = step.writing(keep).writing(start(case));
     }
-    let pod_roll = seen.pod().and_then(|pod| pod.annotation(ROLL));
-    !is_current || !runs || restarts || pod_roll.is_some_and(|roll| roll != desired.roll)
+    step
+}
+
+fn has_stopped(facts: &Facts, set: &StatefulSet) -> bool {
+    facts.pod.is_none() && !set.has_pods
 }
 
 /// The settings first, then what reads them.
-fn start(seen: &Observed, desired: &Desired, writes: &mut Vec<Write>) {
-    writes.extend(apply_if_needed(seen, &desired.config_map));
-    writes.extend(apply_if_needed(seen, &desired.stateful_set));
+fn start(case: Case<'_>) -> Vec<Write> {
+    let server = case.desired.running();
+    [&server.config_map, &server.stateful_set].into_iter().filter_map(|object| case.apply_if_needed(object)).collect()
 }

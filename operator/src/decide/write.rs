@@ -1,39 +1,43 @@
-//! What can be done, each as one write.
+//! What can be written, one request each.
 
 use serde_json::Value;
 
-use crate::{kind::Kind, objects::hash, observe::name_of};
+use crate::{
+    facts::{self, StatefulSet},
+    kind::{Kind, name_of},
+    objects::hash,
+};
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Give the resource these finalizers, and no others.
     SetFinalizers(Vec<String>),
-    /// Apply an object that has its mark; with a uid only to the object that has it, without one only if nobody else has
-    /// the name.
+    /// Apply an object, which contains its own hash: with a uid only to the object that has it, without one only if nobody
+    /// else has the name.
     Apply(Value),
-    /// Take an edit back that applying would not: a part of the object is replaced as a whole.
+    /// Take an edit back that applying would leave: a part of the object is replaced as a whole.
     Correct {
         /// Of which kind.
         kind: Kind,
         /// Its name.
         name: String,
-        /// And no other of this name.
+        /// Its uid: another object of this name is not meant.
         uid: String,
-        /// As it was seen.
+        /// Its version, as it was seen.
         version: String,
         /// What is replaced.
         patch: Value,
     },
-    /// Make an object that is never changed.
+    /// Create an object that is never changed.
     Create(Value),
-    /// Make the Secret of the API keys; each empty entry gets a random key, which is known to nobody before.
+    /// Create the Secret of the API keys. Each empty entry gets a random key when it is written.
     CreateKeys(Value),
     /// Write on a Job what its own container found, and end the others in its pod, which would run on.
     Conclude {
         /// The Job.
         name: String,
-        /// And no other of this name.
+        /// Its uid: another object of this name is not meant.
         uid: String,
         /// What was found.
         verdict: String,
@@ -42,7 +46,7 @@ pub enum Write {
     Stop {
         /// The StatefulSet.
         uid: String,
-        /// As it was seen.
+        /// Its version, as it was seen.
         version: String,
     },
     /// Delete an object that can be made again.
@@ -51,30 +55,30 @@ pub enum Write {
         kind: Kind,
         /// Its name.
         name: String,
-        /// And no other of this name.
+        /// Its uid: another object of this name is not meant.
         uid: String,
     },
-    /// Delete data for ever, after another look at the resource.
+    /// Delete data for ever, after the resource was read once more.
     Destroy {
         /// Of which kind.
         kind: Kind,
         /// Its name.
         name: String,
-        /// And no other of this name.
+        /// Its uid: another object of this name is not meant.
         uid: String,
     },
-    /// No longer keep a claim from going.
+    /// Remove the operator's finalizer from a claim.
     ReleaseClaim {
         /// Its name.
         name: String,
-        /// And no other of this name.
+        /// Its uid: another object of this name is not meant.
         uid: String,
-        /// As it was seen.
+        /// Its version, as it was seen.
         version: String,
         /// Who still keeps it.
         finalizers: Vec<String>,
     },
-    /// Have a volume outlive its claim.
+    /// Let a volume outlive its claim.
     RetainVolume {
         /// The PersistentVolume.
         name: String,
@@ -82,6 +86,16 @@ pub enum Write {
 }
 
 impl Write {
+    /// Deletes an object that can be made again.
+    pub(super) fn delete(kind: Kind, name: &str, object: &facts::Object) -> Self {
+        Self::Delete { kind, name: name.to_owned(), uid: object.uid.clone() }
+    }
+
+    /// Scales the instance to 0.
+    pub(super) fn stop(set: &StatefulSet) -> Self {
+        Self::Stop { uid: set.uid.clone(), version: set.version.clone() }
+    }
+
     /// One word for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {

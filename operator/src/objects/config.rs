@@ -3,10 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Inputs, labels, names, owned, pod};
-use crate::{
-    crd::{Kms, ProgressDBSpec},
-    observe::Live,
-};
+use crate::crd::{Kms, ProgressDBSpec};
 
 /// The longest settings, in bytes of YAML: a ConfigMap takes four times as much.
 pub const LONGEST: usize = 262_144;
@@ -88,8 +85,8 @@ pub fn config_map(inputs: &Inputs<'_>) -> Value {
 }
 
 /// The settings of a ConfigMap of this kind.
-pub fn config_text(config_map: &Live) -> Option<&str> {
-    config_map.at("/data").get(pod::CONFIG_FILE)?.as_str()
+pub fn config_text(config_map: &Value) -> Option<&str> {
+    config_map.get("data")?.get(pod::CONFIG_FILE)?.as_str()
 }
 
 fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {

@@ -16,6 +16,12 @@ pub const ROLL: &str = "progressdb.io/roll";
 pub const CHECK: &str = "progressdb.io/check";
 /// The label by which Kubernetes names the pod of a StatefulSet.
 pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// Annotation of the ConfigMap with what ran before: the annotation [`ROLL`] of the successor that is being started.
+pub const TRIED: &str = "progressdb.io/tried";
+/// And since when.
+pub const TRIED_AT: &str = "progressdb.io/tried-at";
+/// And why it could not be started, once it was given up.
+pub const FAILED: &str = "progressdb.io/failed";
 /// Annotation of a Job whose own container has ended while another one runs on: what was found.
 pub const VERDICT: &str = "progressdb.io/verdict";
 
@@ -38,14 +44,14 @@ pub const KEEP: [(&str, &str); 3] = [
 /// What an object does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Component {
-    /// It serves, or is there for what serves.
+    /// The server, or something that the server needs.
     Server,
-    /// It checks.
+    /// A check, or something that a check needs.
     Job,
 }
 
 impl Component {
-    /// As the label says it.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",

@@ -12,12 +12,17 @@ use kube::{Api, ResourceExt};
 use self::probe::Keys;
 pub use self::probe::{Verdict, Wrapped};
 use super::{Lookup, MAX_AGE, Observed, Observer, SecretSeen};
-use crate::{decide, error::Error, kind::Kind, objects::api_key_secret};
+use crate::{error::Error, kind::Kind, objects::api_key_secret};
 
 impl Observer {
     /// Probes for what is not known yet. A Secret whose keys were accepted is read again when it changed, and every ten minutes
     /// if the server has a KMS, whose key may have another name by then.
-    pub(super) async fn observe_keys(&self, seen: &mut Observed, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn observe_keys(
+        &self,
+        seen: &mut Observed,
+        awaits_kms_check: fn(&Observed) -> bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let (Some(namespace), Some(version)) = (seen.resource.namespace(), seen.key_secret_version()) else {
             return Ok(());
         };
@@ -25,7 +30,7 @@ impl Observer {
         let has_generated = seen.resource.spec.api_keys.is_none();
         let address = seen.ready_address();
         let lookup = ("kms key", namespace.clone(), seen.resource.name_any());
-        let tries_kms = address.is_some() && decide::awaits_kms_check(seen);
+        let tries_kms = address.is_some() && awaits_kms_check(seen);
         let needs_kms_key =
             address.is_some() && seen.resource.spec.kms.is_some() && self.recall(&lookup, MAX_AGE, now).is_none();
         let reads = (!is_accepted && (has_generated || address.is_some())) || tries_kms || needs_kms_key;

@@ -16,12 +16,12 @@ use super::{
     archive::{Archive, Item},
     compressed::Compressor,
     health::Health,
-    live::{Live, name_of, prune, uid_of},
+    live::{Live, prune},
     owner,
 };
 use crate::{
     crd::{self, ProgressDB, Unreadable},
-    kind::Kind,
+    kind::{Kind, name_of, uid_of},
     outcomes::Outcomes,
     raw::Raw,
 };

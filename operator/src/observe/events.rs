@@ -18,7 +18,7 @@ const GRACE: SignedDuration = SignedDuration::from_secs(5);
 pub(super) const INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// The last warning about an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Warning {
     /// One word that its author chose.
     pub reason: String,

@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{kind::Kind, objects::labels::RESTARTED_AT};
+use crate::{
+    kind::{Kind, name_of, uid_of},
+    objects::labels::RESTARTED_AT,
+};
 
 /// An object as the cluster has it, without the fields that the operator does not read.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,21 +103,6 @@ impl Live {
     fn metadata(&self, name: &str) -> &Value {
         self.0.get("metadata").and_then(|metadata| metadata.get(name)).unwrap_or(&Value::Null)
     }
-}
-
-/// The name of an object.
-pub fn name_of(object: &Value) -> &str {
-    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The uid of an object; one that was not created yet has none.
-pub fn uid_of(object: &Value) -> Option<&str> {
-    object.pointer("/metadata/uid").and_then(Value::as_str)
-}
-
-/// The name of the first container in an object's pod template.
-pub fn container_of(object: &Value) -> &str {
-    object.pointer("/spec/template/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn named<'a>(items: &'a Value, name: &str) -> &'a Value {

@@ -15,7 +15,7 @@ use crate::{
 const RESOURCE: &str = "ProgressDB";
 
 /// A name that a resource needs and that an object of somebody else has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Taken {
     /// Of which kind.
     pub kind: Kind,

@@ -14,7 +14,7 @@ const MANAGEMENT_PORT: u16 = 9090;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a ready server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerInfo {
     /// Its version.
     pub version: String,

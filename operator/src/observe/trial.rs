@@ -31,7 +31,7 @@ const ROOM_FRESH: SignedDuration = SignedDuration::from_secs(10);
 const MAX_NODES: usize = 16;
 
 /// Why a successor cannot run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Obstacle {
     /// One word, for programs.
     pub reason: &'static str,

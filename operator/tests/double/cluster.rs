@@ -79,8 +79,8 @@ impl Process {
         Self { context, cache, resources: BTreeMap::new(), seen: None }
     }
 
-    /// Hears what watches tell up to a version; what was heard stays heard.
-    fn hear(&mut self, store: &Store, version: u64) {
+    /// Takes what watches tell up to a version; it never goes back to an earlier one.
+    fn take_events(&mut self, store: &Store, version: u64) {
         let version = version.max(self.seen.unwrap_or(0));
         let kind_of = |key: &Key| Kind::ALL.into_iter().find(|kind| kind.plural() == key.kind.plural);
         let is_ours =
@@ -191,7 +191,7 @@ impl Cluster {
         let visible = self.visible_version();
         self.server.with(|store| {
             self.seconds.store(store.now().as_second(), Ordering::Relaxed);
-            self.operator.hear(store, visible);
+            self.operator.take_events(store, visible);
         });
         let mut errors = Vec::new();
         for resource in self.operator.resources.values() {

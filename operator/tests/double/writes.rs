@@ -21,7 +21,7 @@ const FORMER: &str = "00000000-0000-4000-8000-000000009999";
 async fn apply(cluster: &Cluster, leadership: Leadership, write: Write) -> &'static str {
     let writer = Writer { client: cluster.server.client(), leadership, cache: Arc::new(Cache::default()) };
     let resource: ProgressDB = serde_json::from_value(cluster.get("ProgressDB", "db").unwrap()).unwrap();
-    let applied = writer.apply(&resource, &[write], Timestamp::UNIX_EPOCH).await;
+    let applied = writer.apply(&resource, &[&write], Timestamp::UNIX_EPOCH).await;
     applied.failure.map_or("done", |(_, error)| error.kind())
 }
 

@@ -25,7 +25,7 @@ const WRAPPED_KEYS: &str = "/admin/encryption/wrapped-keys";
 const MAX_WRAPPED_KEYS: usize = 128 * 1024;
 
 /// Whether a server accepts the keys of a Secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It accepts all of them.
     Accepted,

@@ -1,6 +1,7 @@
-//! Conditions: what is so, since when, and what to do about it.
+//! The conditions in a resource's status: the types that the operator writes, and what it found about each.
 //!
-//! A condition keeps its time as long as its status is the same, so that an unchanged world writes nothing.
+//! A condition keeps the time of its last transition as long as its status is the same, so an unchanged cluster leads to
+//! no write.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,11 +9,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 /// The longest message that the API server takes.
 const LONGEST: usize = 32_768;
 
-/// The reason of settings that are good enough, and that the image warns of.
+/// The reason for settings that the image accepts and warns of.
 pub const WARNED: &str = "AcceptedWithWarnings";
 
-/// What a condition is about; the order is that of reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Reasons of a server that does not serve yet and will by itself.
+pub const PASSING: [&str; 5] = ["Stopped", "Starting", "NotReady", "Stopping", "Suspended"];
+
+/// The reason of a volume that waits for a restart, about which only its owner decides: the operator has nothing to do.
+pub const RESTART_TO_GROW: &str = "RestartToGrow";
+
+/// Whether this is the reason of something that does not last: no need to warn.
+pub fn is_ordinary(reason: &str) -> bool {
+    PASSING.contains(&reason) || ["Updating", "Deleting"].contains(&reason)
+}
+
+/// The types of conditions, in the order in which they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConditionType {
     /// The server takes requests as it was last asked to be.
     Ready,
@@ -26,14 +38,14 @@ pub enum ConditionType {
     KeyManagementReady,
     /// The operator is at work, or waits for something that will come by itself.
     Reconciling,
-    /// Nothing goes on until somebody does what the message says.
+    /// Nothing goes on until somebody does what the message of the condition says.
     Stalled,
     /// The server is stopped on purpose.
     Suspended,
 }
 
 impl ConditionType {
-    /// As `type` names it.
+    /// As the field `type` has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
@@ -49,21 +61,38 @@ impl ConditionType {
 
     /// Those that are false when all is well.
     pub const ABNORMAL: [Self; 3] = [Self::Reconciling, Self::Stalled, Self::Suspended];
+
+    /// All that this operator writes. Conditions of other types are somebody else's, and are not even read.
+    pub const ALL: [Self; 8] = [
+        Self::Ready,
+        Self::Available,
+        Self::ConfigurationValid,
+        Self::StorageReady,
+        Self::KeyManagementReady,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::Suspended,
+    ];
+
+    /// The type of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
-/// Whether it is so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConditionStatus {
     /// It is so.
     True,
     /// It is not so.
     False,
-    /// There is no evidence.
+    /// There is no evidence for either.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// As `status` names it.
+    /// As the field `status` has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -74,7 +103,7 @@ impl ConditionStatus {
 }
 
 /// What is found about one condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// Whether it is so.
     pub status: ConditionStatus,
@@ -95,7 +124,7 @@ impl Finding {
         Self { status: ConditionStatus::False, reason, message: message.into() }
     }
 
-    /// Nobody knows yet.
+    /// It is not known yet.
     pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
         Self { status: ConditionStatus::Unknown, reason, message: message.into() }
     }
@@ -111,29 +140,28 @@ impl Finding {
     }
 }
 
-/// The conditions as they are written: sorted, with the time of the last change of each.
-pub fn write(
-    findings: Vec<(ConditionType, Finding)>,
+/// The conditions for the status: sorted by type, each with the time of its last transition, given the `old` ones.
+pub fn from_findings(
+    mut findings: Vec<(ConditionType, Finding)>,
     old: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let mut findings = findings;
-    findings.sort_by_key(|(about, _)| *about);
-    findings.into_iter().map(|(about, finding)| write_one(about, finding, old, generation, now)).collect()
+    findings.sort_by_key(|(kind, _)| *kind);
+    findings.into_iter().map(|(kind, finding)| from_finding(kind, finding, old, generation, now)).collect()
 }
 
-fn write_one(
-    about: ConditionType,
+fn from_finding(
+    kind: ConditionType,
     finding: Finding,
     old: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let before = old.iter().find(|condition| condition.type_ == about.name());
+    let before = old.iter().find(|condition| condition.type_ == kind.name());
     let unchanged = before.filter(|condition| condition.status == finding.status.name());
     Condition {
-        type_: about.name().to_owned(),
+        type_: kind.name().to_owned(),
         status: finding.status.name().to_owned(),
         reason: finding.reason.to_owned(),
         message: shortened(finding.message),
@@ -162,7 +190,7 @@ mod tests {
     }
 
     fn ready(finding: Finding, old: &[Condition], now: i64) -> Vec<Condition> {
-        write(vec![(ConditionType::Ready, finding)], old, Some(1), at(now))
+        from_findings(vec![(ConditionType::Ready, finding)], old, Some(1), at(now))
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! The claim with the data: made once, grown, and never made again in place of one that was lost.
+
+use super::{Case, Step, Write, delay::Delay, deletion};
+use crate::{
+    conditions::{Finding, RESTART_TO_GROW},
+    crd::DeletionPolicy,
+    facts::{Claim, ClaimPhase, Class, Facts},
+};
+
+/// Whether a server that starts would find its data.
+pub(super) fn is_there(facts: &Facts) -> bool {
+    facts.claim.as_ref().is_some_and(|claim| !claim.is_deleted)
+}
+
+/// How the claim is, and what is to be done about it.
+pub(super) fn assess(case: Case<'_>) -> Step<Finding> {
+    match &case.facts.claim {
+        None => missing(case),
+        Some(claim) if claim.is_deleted => deleted(case, claim),
+        Some(claim) => match claim.phase {
+            ClaimPhase::Bound => bound(case, claim),
+            ClaimPhase::Lost => {
+                let message = format!("the volume of the claim {} is gone: restore it", claim.name);
+                Step::found(Finding::no("VolumeLost", message))
+            }
+            ClaimPhase::Pending => pending(case, claim),
+        },
+    }
+}
+
+fn missing(case: Case<'_>) -> Step<Finding> {
+    let Some(had) = &case.facts.before.claim else {
+        let create = Write::Apply(case.desired.claim.body.clone());
+        return Step::found(Finding::unknown("Creating", "the claim is being made")).writing([create]);
+    };
+    let message = format!(
+        "the claim {had} with the data is gone, and an empty one would hide that: restore it under this name, or make a \
+         ProgressDB under another name to begin with an empty database"
+    );
+    Step::found(Finding::no("ClaimLost", message))
+}
+
+/// Nothing is in the way of a deletion, but under the policy Snapshot, which keeps the volume.
+fn deleted(case: Case<'_>, claim: &Claim) -> Step<Finding> {
+    let is_kept = case.spec.deletion_policy == DeletionPolicy::Snapshot && claim.is_held;
+    let what_next = match is_kept {
+        true => "delete this ProgressDB, and its volume is kept",
+        false => "save the data now, which goes when its pod stops",
+    };
+    let message =
+        format!("somebody deleted the claim {}, and Kubernetes cannot take a deletion back: {what_next}", claim.name);
+    let release = deletion::release_claim(case.facts).filter(|_| !is_kept);
+    Step::found(Finding::no("ClaimDeleted", message)).ending_with(release)
+}
+
+fn pending(case: Case<'_>, claim: &Claim) -> Step<Finding> {
+    let found = match &case.facts.storage_class {
+        Some(Class::Missing(class)) => Finding::no(
+            "StorageClassMissing",
+            format!("there is no storage class {class}: make it; the class of a claim cannot be changed"),
+        ),
+        _ => Delay::of("claim", &claim.name, claim.warning.as_ref(), case.now).map_or_else(
+            || Finding::unknown("Binding", "the volume is made when its pod is scheduled"),
+            Delay::finding,
+        ),
+    };
+    Step::found(found).writing(case.restore_labels(&case.desired.claim))
+}
+
+fn bound(case: Case<'_>, claim: &Claim) -> Step<Finding> {
+    if let Some(Class::Found { name, grows: false }) = case.facts.storage_class.as_ref().filter(|_| claim.wants_to_grow)
+    {
+        let message = format!(
+            "volumes of the storage class {name} cannot grow: set allowVolumeExpansion: true in it if its driver can, or \
+             set spec.storage.embedded.size back to {}",
+            claim.size.as_deref().unwrap_or_default()
+        );
+        return Step::found(Finding::no("CannotGrow", message));
+    }
+    let differences = &case.desired.claim_differences;
+    let found = match () {
+        () if claim.wants_to_grow => Finding::unknown("Growing", "the volume is asked to grow"),
+        () if claim.is_smaller && claim.grows_at_restart => Finding::unknown(
+            RESTART_TO_GROW,
+            "the volume has grown, its file system grows when the server is restarted, when that suits you: kubectl progressdb restart",
+        ),
+        () if claim.is_smaller => Finding::unknown("Growing", "the volume grows"),
+        () if differences.is_empty() => Finding::yes("Bound", "the volume is there"),
+        () => Finding::yes("Bound", format!("the volume is there; {}", differences.join("; "))),
+    };
+    Step::found(found).writing(case.apply_if_needed(&case.desired.claim))
+}

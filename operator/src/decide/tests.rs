@@ -1,0 +1,198 @@
+//! Decisions as tables: every combination of facts that matters, and what must never follow from any of them.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    desired::{Check, Object, Server},
+    facts::{Claim, ClaimPhase, Conclusion, Deletion, Job, Obstacle, Pod, Secrets, Snapshot, StatefulSet, Volume},
+    kind::Kind,
+    objects::labels::FINALIZER,
+};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn resource(more: Value) -> ProgressDB {
+    let mut spec = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(json!({ "metadata": { "name": "db", "namespace": "ns", "uid": "u" }, "spec": spec }))
+        .unwrap()
+}
+
+fn object(api_version: &str, kind: &str, name: &str) -> Object {
+    Object::new(json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name } }))
+}
+
+fn check(name: &str) -> Check {
+    Check { job: object("batch/v1", "Job", name), container: "check".into() }
+}
+
+/// What should be for a server whose annotation `roll` is this.
+fn desired(roll: &str, has_kms: bool) -> Desired {
+    Desired {
+        always: Vec::new(),
+        api_keys: None,
+        claim: object("v1", "PersistentVolumeClaim", "db-data-0"),
+        claim_differences: Vec::new(),
+        check_settings: object("v1", "ConfigMap", "db-check-0"),
+        config_check: check("db-config-check-0"),
+        kms_check: has_kms.then(|| check("db-kms-check-0")),
+        server: Server {
+            config_map: object("v1", "ConfigMap", "db-config"),
+            stateful_set: object("apps/v1", "StatefulSet", "db"),
+            roll: roll.into(),
+        },
+        rollback: None,
+        former: None,
+    }
+}
+
+/// A server with this annotation `roll` and its volume.
+fn running(roll: &str) -> Facts {
+    let set = StatefulSet { uid: "s".into(), replicas: Some(1), roll: Some(roll.into()), ..StatefulSet::default() };
+    let claim = Claim { uid: "c".into(), phase: ClaimPhase::Bound, ..Claim::default() };
+    Facts {
+        stateful_set: Some(set),
+        pod: Some(Pod { is_ready: true, roll: Some(roll.into()), ..Pod::default() }),
+        claim: Some(claim),
+        has_wrapped_keys: true,
+        ..Facts::default()
+    }
+}
+
+fn concluded(passed: bool) -> Job {
+    Job { conclusion: Some(Conclusion { passed, at: Some(now()), ..Conclusion::default() }), ..Job::default() }
+}
+
+/// Every Job that a check may have, and whether it has passed.
+fn jobs() -> Vec<(Option<Job>, bool)> {
+    let going = Job { is_deleted: true, ..concluded(true) };
+    vec![
+        (None, false),
+        (Some(Job::default()), false),
+        (Some(concluded(false)), false),
+        (Some(going), false),
+        (Some(concluded(true)), true),
+    ]
+}
+
+fn is_irreversible(write: &Write) -> bool {
+    matches!(write, Write::Destroy { .. } | Write::ReleaseClaim { .. })
+}
+
+#[test]
+fn a_server_is_stopped_only_for_one_that_passed_every_check() {
+    let trials = [None, Some(Obstacle { reason: "Unschedulable", message: String::new() })];
+    let complaints = [None, Some(("SecretMissing", String::new()))];
+    let mut stopped = 0;
+    for ((config_check, config_passed), (kms_check, kms_passed)) in
+        jobs().into_iter().flat_map(|config| jobs().into_iter().map(move |kms| (config.clone(), kms)))
+    {
+        for trial in &trials {
+            for (api_keys, kms) in complaints.iter().flat_map(|keys| complaints.iter().map(move |kms| (keys, kms))) {
+                for lost in [vec![], vec!["admin"]] {
+                    for has_volume in [true, false] {
+                        let good = config_passed && kms_passed && trial.is_none() && has_volume;
+                        let good = good && api_keys.is_none() && kms.is_none() && lost.is_empty();
+                        let mut facts = running("old");
+                        facts.config_check = config_check.clone();
+                        facts.kms_check = kms_check.clone();
+                        facts.trial = trial.clone();
+                        facts.claim = facts.claim.filter(|_| has_volume);
+                        let (api_keys, kms) = (api_keys.clone(), kms.clone());
+                        facts.secrets = Secrets { api_keys, kms, lost: lost.clone(), ..Secrets::default() };
+                        let resource = resource(json!({ "kms": { "embedded": { "secretName": "k" } } }));
+                        let decision = decide(&resource, &Ok(desired("new", true)), &facts, now());
+                        let stops = decision.writes.iter().any(|write| matches!(write, Write::Stop { .. }));
+                        assert_eq!(stops, good, "{facts:#?}");
+                        stopped += u32::from(stops);
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(stopped, 1);
+}
+
+#[test]
+fn no_check_is_made_of_a_pod_that_the_api_server_refuses() {
+    let made = |trial: Option<Obstacle>| {
+        let facts = Facts { trial, ..running("old") };
+        let decision = decide(&resource(json!({})), &Ok(desired("new", false)), &facts, now());
+        decision.writes.iter().filter(|write| matches!(write, Write::Create(_))).count()
+    };
+    // The Job and its settings.
+    assert_eq!(made(None), 2);
+    assert_eq!(made(Some(Obstacle { reason: "PodRefused", message: String::new() })), 0);
+}
+
+/// All facts about a resource that is being deleted that its deletion rests on.
+fn deletions() -> HashSet<Facts> {
+    let pick = |all: &[Facts], change: &dyn Fn(&Facts) -> Vec<Facts>| all.iter().flat_map(change).collect::<Vec<_>>();
+    let mut start = running("old");
+    (start.is_deleted, start.finalizers) = (true, vec![FINALIZER.to_owned()]);
+    start.deletion.has_snapshots = true;
+    let set = |replicas: i32| Some(StatefulSet { replicas: Some(replicas), ..StatefulSet::default() });
+    let all = pick(&[start], &|facts| {
+        let runs = [(set(1), facts.pod.clone()), (set(0), facts.pod.clone()), (set(0), None), (None, None)];
+        runs.into_iter().map(|(stateful_set, pod)| Facts { stateful_set, pod, ..facts.clone() }).collect()
+    });
+    let all = pick(&all, &|facts| {
+        let claim = facts.claim.clone().unwrap();
+        let states = [(false, false), (false, true), (true, false), (true, true)];
+        let claims = states.map(|(is_deleted, is_held)| Some(Claim { is_deleted, is_held, ..claim.clone() }));
+        claims.into_iter().chain([None]).map(|claim| Facts { claim, ..facts.clone() }).collect()
+    });
+    let all = pick(&all, &|facts| {
+        let snapshot = |is_proof| Some(Snapshot { error: None, is_proof });
+        let failed = Some(Snapshot { error: Some("no".into()), is_proof: false });
+        let snapshots = [None, snapshot(false), snapshot(true), failed].into_iter();
+        let with = |snapshot| Deletion { snapshot, ..facts.deletion.clone() };
+        snapshots.map(|snapshot| Facts { deletion: with(snapshot), ..facts.clone() }).collect()
+    });
+    pick(&all, &|facts| {
+        let volume = |is_retained| Some(Volume { name: "v".into(), is_retained });
+        let volumes = [None, volume(false), volume(true)].into_iter();
+        let worlds = volumes.flat_map(|volume| [false, true].map(|namespace_ends| (volume.clone(), namespace_ends)));
+        let with = |(volume, namespace_ends)| Deletion { volume, namespace_ends, ..facts.deletion.clone() };
+        worlds.map(|world| Facts { deletion: with(world), ..facts.clone() }).collect()
+    })
+    .into_iter()
+    .collect()
+}
+
+#[test]
+fn data_goes_only_as_its_policy_says_and_never_under_a_server() {
+    let mut destroyed = [0; 3];
+    for (index, policy) in ["Retain", "Snapshot", "Delete"].into_iter().enumerate() {
+        for facts in deletions() {
+            let resource = resource(json!({ "deletionPolicy": policy }));
+            let decision = decide(&resource, &Ok(desired("old", false)), &facts, now());
+            assert!(!decision.writes.iter().any(is_irreversible), "{policy} {facts:#?}");
+            let is_stopped = facts.pod.is_none() && facts.stateful_set.as_ref().is_none_or(|set| !set.runs());
+            let is_kept = facts.deletion.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_proof);
+            let is_destroyed = matches!(decision.irreversible, Some(Write::Destroy { kind: Kind::Claim, .. }));
+            assert!(!is_destroyed || is_stopped, "under a server: {facts:#?}");
+            assert!(!is_destroyed || policy == "Delete" || (policy == "Snapshot" && is_kept), "{policy} {facts:#?}");
+            destroyed[index] += usize::from(is_destroyed);
+        }
+    }
+    assert!(destroyed[0] == 0 && destroyed[1] > 0 && destroyed[2] > destroyed[1], "{destroyed:?}");
+}
+
+#[test]
+fn a_claim_whose_only_copy_it_is_is_released_under_the_policy_snapshot_only_when_its_volume_stays() {
+    for facts in deletions() {
+        let decision =
+            decide(&resource(json!({ "deletionPolicy": "Snapshot" })), &Ok(desired("old", false)), &facts, now());
+        let releases = matches!(decision.irreversible, Some(Write::ReleaseClaim { .. }));
+        let has_copy = facts.deletion.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_proof);
+        let stays = facts.deletion.volume.as_ref().is_none_or(|volume| volume.is_retained);
+        assert!(!releases || has_copy || stays, "{facts:#?}");
+    }
+}

@@ -1,0 +1,289 @@
+//! What should be in the cluster for one resource: every object that a decision may write, built before the decision. It
+//! is built from the resource and from what was observed of its Secrets and of the objects that are there.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::{
+    conditions::Finding,
+    crd::ProgressDB,
+    drift,
+    kind::Kind,
+    objects::{
+        self, Inputs, Release, config,
+        labels::{FAILED, ROLL, TRIED},
+        names,
+    },
+    observe::{Live, Observed, SecretSeen, Wrapped, fingerprint, needs},
+};
+
+/// The entry of the ConfigMap with what ran before that holds its pod template.
+const TEMPLATE: &str = "template.json";
+/// The entry that holds its settings, as in the ConfigMap of the server.
+const SETTINGS: &str = "config.yaml";
+
+/// One object as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The object, as it is sent.
+    pub body: Value,
+}
+
+/// A Job that checks something before the server depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The Job. Its name contains a hash of what it checks.
+    pub job: Object,
+    /// The name of the container that checks; admission may add others.
+    pub container: String,
+}
+
+/// One release of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The settings, which it reads when it starts.
+    pub config_map: Object,
+    /// The StatefulSet, with one replica.
+    pub stateful_set: Object,
+    /// The annotation [`ROLL`] of a pod of this release.
+    pub roll: String,
+}
+
+/// Every object that a resource asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Objects that may change at any time, because no change of them restarts anything.
+    pub always: Vec<Object>,
+    /// The Secret for generated API keys, with empty entries; `None` if the resource names a Secret.
+    pub api_keys: Option<Object>,
+    /// The claim.
+    pub claim: Object,
+    /// How the claim that is there differs from what the resource asks for, and always will.
+    pub claim_differences: Vec<String>,
+    /// The ConfigMap with the settings that checks read.
+    pub check_settings: Object,
+    /// Asks the image whether it accepts the settings.
+    pub config_check: Check,
+    /// Asks the KMS to wrap and unwrap a key; `None` without a KMS.
+    pub kms_check: Option<Check>,
+    /// What the resource asks for.
+    pub server: Server,
+    /// What ran before, if what the resource asks for was given up.
+    pub rollback: Option<Server>,
+    /// The ConfigMap that keeps what runs now, without annotations; `None` if there is nothing to keep.
+    pub former: Option<Object>,
+}
+
+impl Object {
+    /// An object that was built by this operator.
+    pub fn new(body: Value) -> Self {
+        let kind = Kind::of(&body).expect("the operator builds objects of kinds that it knows");
+        let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        Self { kind, name, body }
+    }
+
+    /// What is sent to be applied to the object of this uid, or to none: with the hash of itself.
+    pub fn applied_to(&self, uid: Option<&str>) -> Value {
+        let body = drift::with_applied_hash(self.body.clone());
+        match uid {
+            Some(uid) => with_uid(body, uid),
+            None => body,
+        }
+    }
+
+    /// The object of this uid as it should be.
+    pub fn with_uid(&self, uid: &str) -> Value {
+        with_uid(self.body.clone(), uid)
+    }
+
+    /// What is sent to give the object of this uid its labels back.
+    pub fn labels_for(&self, uid: &str) -> Value {
+        let Self { body, name, .. } = self;
+        let (namespace, labels) = (&body["metadata"]["namespace"], &body["metadata"]["labels"]);
+        json!({
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "metadata": { "name": name, "namespace": namespace, "uid": uid, "labels": labels },
+        })
+    }
+
+    /// The same with these annotations and no others.
+    pub fn annotated(&self, annotations: &[(&str, &str)]) -> Self {
+        let mut annotated = self.clone();
+        annotated.body["metadata"]["annotations"] =
+            annotations.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        annotated
+    }
+}
+
+fn with_uid(mut body: Value, uid: &str) -> Value {
+    body["metadata"]["uid"] = json!(uid);
+    body
+}
+
+impl Desired {
+    /// Builds every object, or says which settings the operator does not take.
+    pub fn build(seen: &Observed) -> Result<Self, Finding> {
+        let resource = &*seen.resource;
+        let refused = config::refused(&resource.spec);
+        if !refused.is_empty() {
+            return Err(Finding::no("SettingOwnedByOperator", refused.join("; ")));
+        }
+        let all = needs(&resource.spec);
+        let read_at_start = fingerprint(all.iter(), &seen.secrets, false);
+        let kms_secrets = fingerprint(all.iter().filter(|need| need.is_for_kms), &seen.secrets, true);
+        let inputs = Inputs {
+            release: Release::of(resource),
+            resource,
+            key_entries: &key_entries(resource, &seen.secrets),
+            role_id: seen.secrets.values().find_map(SecretSeen::role_id),
+            read_at_start: &read_at_start,
+            kms_secrets: &kms_secrets,
+            changed_keys: changed_keys(seen),
+            wrapped_keys: match &seen.wrapped_keys {
+                Some(Wrapped::Shown(keys)) => Some(keys),
+                _ => None,
+            },
+            operator_namespace: seen.installation.as_ref().map(|installation| installation.namespace.as_str()),
+        };
+        let length = config::render(&inputs).len();
+        if length > config::LONGEST {
+            let message = format!(
+                "spec.settings are {length} bytes as YAML, and at most {} are taken: shorten their lists",
+                config::LONGEST
+            );
+            return Err(Finding::no("SettingsTooLarge", message));
+        }
+        let claim = objects::claim(&inputs);
+        let (claim, claim_differences) = match seen.claim() {
+            Some(Live(live)) => (objects::over_claim(claim.clone(), live), objects::differences(&claim, live)),
+            None => (claim, Vec::new()),
+        };
+        let server = Server {
+            config_map: Object::new(objects::config_map(&inputs)),
+            stateful_set: Object::new(objects::stateful_set(&inputs)),
+            roll: objects::roll(&inputs),
+        };
+        Ok(Self {
+            always: always(&inputs, seen),
+            api_keys: objects::api_keys(&inputs).map(Object::new),
+            claim: Object::new(claim),
+            claim_differences,
+            check_settings: Object::new(objects::check_settings(&inputs)),
+            config_check: Check::new(objects::config_check(&inputs)),
+            kms_check: objects::kms_check(&inputs).map(Check::new),
+            rollback: rollback(seen, &server),
+            former: former(seen, &server),
+            server,
+        })
+    }
+
+    /// The release that should run: the former one, once the one that the resource asks for was given up.
+    pub fn running(&self) -> &Server {
+        self.rollback.as_ref().unwrap_or(&self.server)
+    }
+}
+
+impl Check {
+    fn new(job: Value) -> Self {
+        let container =
+            job["spec"]["template"]["spec"]["containers"][0]["name"].as_str().unwrap_or_default().to_owned();
+        Self { job: Object::new(job), container }
+    }
+}
+
+/// Whether the KMS is to be tried in a way in which it was not tried yet.
+pub fn awaits_kms_check(seen: &Observed) -> bool {
+    let desired = seen.resource.spec.kms.as_ref().and_then(|_| Desired::build(seen).ok());
+    let check = desired.and_then(|desired| desired.kms_check);
+    check.is_some_and(|check| seen.job(&check.job.name).is_none())
+}
+
+fn always(inputs: &Inputs<'_>, seen: &Observed) -> Vec<Object> {
+    let mut always = vec![objects::headless_service(inputs), objects::client_service(inputs)];
+    always.extend(objects::service_account(inputs));
+    always.extend(objects::network_policy(inputs));
+    always.extend(objects::service_monitor(inputs).filter(|_| seen.has_service_monitors));
+    always.extend(objects::prometheus_rule(inputs).filter(|_| seen.has_prometheus_rules));
+    always.into_iter().map(Object::new).collect()
+}
+
+/// The entries with keys: of the Secret that is named, or all of one that is generated.
+fn key_entries(resource: &ProgressDB, secrets: &BTreeMap<String, SecretSeen>) -> Vec<&'static str> {
+    let Some(named) = &resource.spec.api_keys else { return config::KEY_ENTRIES.to_vec() };
+    let seen = secrets.get(&named.secret_name);
+    config::KEY_ENTRIES.into_iter().filter(|entry| seen.is_some_and(|seen| seen.has(entry))).collect()
+}
+
+/// The version of the Secret with generated keys, if somebody changed it and the server has not accepted it yet.
+fn changed_keys(seen: &Observed) -> Option<&str> {
+    let is_generated = seen.resource.spec.api_keys.is_none();
+    let accepted = seen.accepted_keys().filter(|_| is_generated)?;
+    seen.key_secret_version().filter(|version| *version != accepted)
+}
+
+/// What ran before `server`, from the ConfigMap that keeps it, if `server` was given up.
+fn rollback(seen: &Observed, server: &Server) -> Option<Server> {
+    let former = seen.former()?;
+    let is_given_up = former.annotation(TRIED) == Some(&server.roll) && former.annotation(FAILED).is_some();
+    let data = former.at("/data");
+    let template: Value = serde_json::from_str(data.get(TEMPLATE)?.as_str()?).ok().filter(|_| is_given_up)?;
+    let mut rollback = server.clone();
+    rollback.roll = template.pointer("/metadata/annotations")?.get(ROLL)?.as_str()?.to_owned();
+    rollback.config_map.body["data"][SETTINGS] = data.get(SETTINGS)?.clone();
+    rollback.stateful_set.body["spec"]["template"] = template;
+    Some(rollback)
+}
+
+/// The ConfigMap that keeps what runs now, if `server` is to take its place. What it holds already stays: that has run,
+/// and what the StatefulSet holds may not have.
+fn former(seen: &Observed, server: &Server) -> Option<Object> {
+    let name = names::former(&seen.resource.name_any());
+    let data = match seen.former() {
+        Some(former) => former.at("/data").clone(),
+        None => {
+            let set = seen.stateful_set().filter(|set| set.template_annotation(ROLL) != Some(&server.roll))?;
+            let config_map = seen.objects.get(&(Kind::ConfigMap, server.config_map.name.clone()))?;
+            let settings = config_map.at("/data").get(SETTINGS)?.clone();
+            let template = without_nulls(set.at("/spec/template").clone());
+            json!({ SETTINGS: settings, TEMPLATE: template.to_string() })
+        }
+    };
+    let mut body = server.config_map.body.clone();
+    body["metadata"]["name"] = json!(name);
+    body["data"] = data;
+    Some(Object::new(body))
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+impl Live {
+    /// The annotation of this name in the pod template.
+    pub fn template_annotation(&self, name: &str) -> Option<&str> {
+        self.at("/spec/template/metadata/annotations").get(name)?.as_str()
+    }
+}
+
+impl Observed {
+    /// The ConfigMap with what ran before.
+    pub fn former(&self) -> Option<&Live> {
+        let name = names::former(&self.resource.name_any());
+        self.objects.get(&(Kind::ConfigMap, name)).filter(|former| !former.is_deleted())
+    }
+}

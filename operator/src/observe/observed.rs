@@ -1,0 +1,114 @@
+//! What was observed of one resource and of what belongs to it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{Installation, Live, SecretSeen, ServerInfo, Taken, Verdict, Warning, Wrapped};
+use crate::{crd::ProgressDB, drift, kind::Kind, objects::names, outcomes::Past};
+
+/// Everything that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The desired state, and the status.
+    pub resource: Arc<ProgressDB>,
+    /// The objects of the instance.
+    pub objects: BTreeMap<(Kind, String), Live>,
+    /// Names that the instance needs and that objects of others have.
+    pub taken: Vec<Taken>,
+    /// Whether the cluster has the kind ServiceMonitor.
+    pub has_service_monitors: bool,
+    /// Whether the cluster has the kind PrometheusRule.
+    pub has_prometheus_rules: bool,
+    /// Whether the cluster can make snapshots.
+    pub has_snapshots: bool,
+    /// The Secrets that the resource names.
+    pub secrets: BTreeMap<String, SecretSeen>,
+    /// The class of the volume, while it is not bound or has to grow.
+    pub storage_class: Option<Class>,
+    /// The node of a pod that should have ended, and whether it is ready.
+    pub node: Option<(String, bool)>,
+    /// What the server says of itself, if the status does not have it yet.
+    pub server_info: Option<ServerInfo>,
+    /// Whether the namespace is being deleted; read only while the resource is being deleted.
+    pub namespace_ends: bool,
+    /// The VolumeSnapshotContent of the last snapshot.
+    pub snapshot_content: Option<Live>,
+    /// The volume of the claim of a resource that is being deleted.
+    pub volume: Option<Live>,
+    /// The only snapshot class for the driver of that volume.
+    pub snapshot_class: Option<String>,
+    /// The entries of the Secret with generated keys, if the server has not accepted them yet.
+    pub generated_keys: Option<SecretSeen>,
+    /// What the server says of the API keys, if it has not accepted those of the Secret yet.
+    pub verdict: Option<Verdict>,
+    /// The wrapped keys of the store that runs, if a KMS is to be tried on them; `None` if the server did not respond.
+    pub wrapped_keys: Option<Wrapped>,
+    /// The key by which the KMS wraps, if the server was probed for it.
+    pub kms_key: Option<String>,
+    /// This installation of the operator; a NetworkPolicy must let it in.
+    pub installation: Option<Installation>,
+    /// What the API server made of objects that were applied before, by uid.
+    pub pasts: BTreeMap<String, Past>,
+    /// The last warning about each object that makes no progress, by uid.
+    pub warnings: BTreeMap<String, Warning>,
+}
+
+/// What is known of a storage class.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// There is none of this name.
+    Missing(String),
+    /// Whether its volumes can grow.
+    Found {
+        /// Its name.
+        name: String,
+        /// Whether its volumes can grow.
+        grows: bool,
+    },
+}
+
+impl Observed {
+    pub(super) fn object(&self, kind: Kind, name: &str) -> Option<&Live> {
+        self.objects.get(&(kind, name.to_owned()))
+    }
+
+    /// The uid of the resource.
+    pub fn uid(&self) -> &str {
+        self.resource.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The StatefulSet.
+    pub fn stateful_set(&self) -> Option<&Live> {
+        self.object(Kind::StatefulSet, &self.resource.name_any())
+    }
+
+    /// The claim of its volume.
+    pub fn claim(&self) -> Option<&Live> {
+        self.object(Kind::Claim, &names::claim(&self.resource.name_any()))
+    }
+
+    /// Its pod.
+    pub fn pod(&self) -> Option<&Live> {
+        self.object(Kind::Pod, &names::pod(&self.resource.name_any()))
+    }
+
+    /// The Job of this name.
+    pub fn job(&self, name: &str) -> Option<&Live> {
+        self.object(Kind::Job, name)
+    }
+
+    /// The last pod of a Job.
+    pub fn pod_of_job(&self, job: &Live) -> Option<&Live> {
+        let mut pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
+        pods.rfind(|pod| pod.owner() == Some(job.uid()))
+    }
+
+    /// Whether the resource asks for a larger volume than the claim does.
+    pub fn wants_to_grow(&self) -> bool {
+        let wanted = drift::quantity(&Value::from(self.resource.spec.storage.embedded.size.clone()));
+        let asked = self.claim().and_then(|claim| drift::quantity(claim.at("/spec/resources/requests/storage")));
+        wanted.zip(asked).is_some_and(|(wanted, asked)| wanted > asked)
+    }
+}
