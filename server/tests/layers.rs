@@ -1,9 +1,9 @@
 //! The layers of the server: what a module of `src` may use of the others. The arrows are those of the map in
 //! `docs/architecture.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::{collections::BTreeSet, path::Path};
+
+use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
 const MAY_USE: [(&str, &[&str]); 20] = [
@@ -65,82 +65,11 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("token_bucket", &[]),
 ];
 
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("a directory of sources") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The names that follow `crate::` in code, also in a list in braces.
-fn used(code: &str) -> BTreeSet<String> {
-    let name = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
-    let mut names = BTreeSet::new();
-    for rest in code.split("crate::").skip(1) {
-        let Some(list) = rest.strip_prefix('{') else {
-            names.insert(name(rest));
-            continue;
-        };
-        let (mut depth, mut item) = (0_usize, String::new());
-        for c in list.chars() {
-            match c {
-                '}' | ',' if depth == 0 => {
-                    names.insert(name(item.trim()));
-                    item.clear();
-                    if c == '}' {
-                        break;
-                    }
-                }
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                c if depth == 0 => item.push(c),
-                _ => {}
-            }
-        }
-    }
-    // What begins with a capital is a macro's or a type's, and no module.
-    names.retain(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
-    names
-}
-
-/// Code without comments, up to the tests at its end.
-fn product_code(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 #[test]
 fn arrows_between_modules_go_down_only() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.into_iter().collect();
-    let mut paths = Vec::new();
-    sources(&root, &mut paths);
-    assert!(paths.len() > 100, "the sources are not where they were: {}", paths.len());
-    let mut wrong = Vec::new();
-    for path in paths {
-        let place = path.strip_prefix(&root).expect("below src").with_extension("");
-        let parts: Vec<&str> = place.iter().filter_map(|part| part.to_str()).collect();
-        let is_test = parts.iter().any(|part| part.starts_with("test")) || parts == ["store", "contract"];
-        if is_test || matches!(parts.as_slice(), ["main" | "lib"]) {
-            continue;
-        }
-        let module = parts[0];
-        let Some(below) = allowed.get(module) else {
-            wrong.push(format!("{module} is on no layer: give it one here and in docs/architecture.md"));
-            continue;
-        };
-        let text = fs::read_to_string(&path).expect("a source file");
-        for name in used(&product_code(&text)) {
-            if name != module && !below.contains(&name.as_str()) {
-                wrong.push(format!("{} uses {name}", place.display()));
-            }
-        }
-    }
+    let is_test = |parts: &[&str]| parts.iter().any(|part| part.starts_with("test")) || parts == ["store", "contract"];
+    let wrong = layers::wrong_arrows(&root, &MAY_USE, is_test);
     assert!(wrong.is_empty(), "arrows that go up or across:\n{}", wrong.join("\n"));
 }
 
@@ -150,27 +79,14 @@ const NAME_ENGINES: [&str; 3] = ["store", "store/engine", "telemetry/catalogue"]
 #[test]
 fn rocksdb_is_named_in_its_own_module_and_where_it_is_wired() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    sources(&root, &mut paths);
-    let names_it = |path: &PathBuf| {
-        product_code(&fs::read_to_string(path).expect("a source file")).to_lowercase().contains("rocks")
-    };
-    let mut naming = BTreeSet::new();
-    for path in paths.into_iter().filter(names_it) {
-        let place = path.strip_prefix(&root).expect("below src").with_extension("");
-        naming.insert(place.to_str().expect("a name in UTF-8").to_owned());
-    }
+    let code = layers::product_code(&root).into_iter();
+    let mut naming: BTreeSet<String> =
+        code.filter(|(_, code)| code.to_lowercase().contains("rocks")).map(|(place, _)| place).collect();
     naming.retain(|place| !place.starts_with("store/rocks") && place != "store/contract");
     assert_eq!(naming, NAME_ENGINES.map(str::to_owned).into());
 }
 
 #[test]
 fn no_two_modules_may_use_each_other() {
-    let allowed: BTreeMap<&str, &[&str]> = MAY_USE.into_iter().collect();
-    let mut left: BTreeSet<&str> = allowed.keys().copied().collect();
-    // Takes away whatever uses nothing that is left; what then remains stands in a circle.
-    while let Some(free) = left.iter().copied().find(|module| !allowed[module].iter().any(|used| left.contains(used))) {
-        left.remove(free);
-    }
-    assert!(left.is_empty(), "a circle among {left:?}");
+    assert_eq!(layers::in_a_circle(&MAY_USE), [].into());
 }

@@ -11,6 +11,7 @@
 //! | [`command`] | programs that are run to their end |
 //! | [`servers`] | servers that stand for key management services |
 //! | `kubernetes` | an API server and a cluster in this process, with the feature of that name: the server's tests need no `kube` |
+//! | [`layers`] | what a module of a crate may use of the others |
 //! | [`disk`] | a file system of a test's own, to fill or to break |
 //! | [`machine`] | what a test needs of the machine, and how it is skipped without |
 //! | [`waiting`] | conditions that are waited for |
@@ -26,6 +27,7 @@ pub mod disk;
 pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod layers;
 pub mod machine;
 mod pump;
 mod random;
