@@ -10,6 +10,7 @@ use aws_lc_rs::rand;
 
 use super::draft::Draft;
 use super::{Db, Error};
+use crate::keys::{Key, ThreadRow};
 use crate::model::ThreadId;
 use crate::store::{Commit, Direction, Op, Outcome, Precondition, Store};
 
@@ -111,6 +112,8 @@ async fn settle(store: &Store, commit: &Commit) -> Result<Option<Settled>, Error
     }
     for op in &commit.ops {
         let tells = match op {
+            // Of two changes to one object both may write these the same: they tell only where they are what was expected.
+            Op::Put(put @ Key::Thread(_, ThreadRow::Version(..) | ThreadRow::Object), _) => put == key,
             Op::Put(..) => true,
             Op::Delete(deleted) => deleted == key,
             Op::DeleteRange(_) => false,
@@ -169,12 +172,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::keys::{Key, Partition, ThreadRow};
+    use crate::keys::Partition;
     use crate::model::MessageId;
     use crate::store::memory::Memory;
 
     const THREAD: ThreadId = ThreadId(7);
     const HEAD: Key = Key::Thread(THREAD, ThreadRow::Head);
+    const OBJECT: Key = Key::Thread(THREAD, ThreadRow::Object);
     const MESSAGE: Key = Key::Thread(THREAD, ThreadRow::Message(MessageId { ts: 8, seq: 0 }));
 
     fn change(expected: Option<&[u8]>, rows: &[(Key, &[u8])]) -> Commit {
@@ -187,7 +191,7 @@ mod tests {
     async fn settled(rows: &[(Key, &[u8])]) -> Result<Option<Settled>, Error> {
         let store = Store::Memory(Memory::default());
         store.commit(change(None, rows)).await.expect("committed");
-        settle(&store, &change(Some(b"1"), &[(MESSAGE, b"m"), (HEAD, b"2")])).await
+        settle(&store, &change(Some(b"1"), &[(OBJECT, b"o"), (MESSAGE, b"m"), (HEAD, b"2")])).await
     }
 
     #[tokio::test]
@@ -203,7 +207,8 @@ mod tests {
         for found in happened {
             assert!(matches!(found, Ok(Some(Settled::Committed))), "{found:?}");
         }
-        for rows in [&[(HEAD, b"3".as_slice())][..], &[(HEAD, b"3"), (MESSAGE, b"n")]] {
+        for rows in [&[(HEAD, b"3".as_slice())][..], &[(HEAD, b"3"), (MESSAGE, b"n")], &[(HEAD, b"3"), (OBJECT, b"o")]]
+        {
             let found = settled(rows).await;
             assert!(matches!(found, Err(Error::Unavailable)), "nobody can know: {found:?}");
         }

@@ -15,7 +15,7 @@ use super::{Caller, Db, Error, WriteOptions, access, decode, walk};
 use crate::crypt::keyring::WrappedKey;
 use crate::keys::{ExpiryKind, Key, Partition, StoreRow};
 use crate::model::ThreadId;
-use crate::rows::{Erasures, Present, Row as _};
+use crate::rows::{Erasures, Head, Present, Row as _};
 use crate::store::{Commit, Compaction, Op, Precondition, SecondaryWrite};
 use crate::telemetry;
 
@@ -70,6 +70,11 @@ impl Db {
     /// `known` is the receipt of the same request if that was interrupted.
     async fn shred_thread(&self, request: &Request, known: Option<Receipt>) -> Result<Receipt, Error> {
         let known = known.as_ref();
+        let head = self.head(request.thread).await?.ok_or(Error::AccessDenied)?.head;
+        self.check_erasable(request, known, &head).await?;
+        // Before the edit: a thread that is written to would have another head by the time that the note is on disk. What
+        // the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
+        self.note_erasure(self.next_timestamp()?, head.oldest == 0 || !self.is_all_sealed()).await?;
         let edited = self.edit_thread(request.thread, |draft| self.draft_erasure(request, known, draft)).await?;
         let receipt = edited.ok_or(Error::AccessDenied)?;
         let Receipt { thread, key_ids, erased, horizon, .. } = &receipt;
@@ -79,6 +84,17 @@ impl Db {
         Ok(receipt)
     }
 
+    async fn check_erasable(&self, request: &Request, known: Option<&Receipt>, head: &Head) -> Result<(), Error> {
+        access::check_access(head, request.user)?;
+        if known.is_none() {
+            self.check_key_is_free(request).await?;
+            if request.options.if_match.is_some() || request.options.if_none_match.is_some() {
+                request.options.check_revision(self.thread_object(request.thread).await?.revision)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn draft_erasure<'a>(
         &self,
         request: &Request,
@@ -86,13 +102,7 @@ impl Db {
         mut draft: Draft<'a>,
     ) -> Result<Edited<'a, Receipt>, Error> {
         let (thread, before) = (request.thread, *draft.before());
-        access::check_access(&before, request.user)?;
-        if known.is_none() {
-            self.check_key_is_free(request).await?;
-            if request.options.if_match.is_some() || request.options.if_none_match.is_some() {
-                request.options.check_revision(self.thread_object(thread).await?.revision)?;
-            }
-        }
+        self.check_erasable(request, known, &before).await?;
         let erased = draft.next_message_timestamp()?;
         if before.deleted == 0 {
             draft.delete_thread(erased);
@@ -108,8 +118,6 @@ impl Db {
         draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
         draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
-        // What the sealing job has sealed was plain before, and files hold that until all is sealed and compacted.
-        self.note_erasure(erased, before.oldest == 0 || !self.is_all_sealed()).await?;
         draft.client_writes += 1;
         Ok(Edited::Changed(draft, receipt))
     }
@@ -162,6 +170,14 @@ impl Db {
 
     /// Destroys the keys of a deleted thread whose time is over, before anything else of it goes.
     pub(super) async fn shred_expired(&self, thread: ThreadId, deleted: u64) -> Result<(), Error> {
+        let Some(head) = self.head(thread).await?.map(|read| read.head) else { return Ok(()) };
+        let keys = walk::data_keys(&self.0.store, Partition::Thread(thread)).await?;
+        if head.deleted != deleted || keys.is_empty() {
+            return Ok(());
+        }
+        // Each has its line: while nobody reads the log, this goes on slowly rather than lose them.
+        telemetry::audit_is_written(AUDIT_PATIENCE).await;
+        self.note_erasure(self.next_timestamp()?, head.oldest == 0 || !self.is_all_sealed()).await?;
         let edited = self.edit_thread(thread, |mut draft| async {
             if draft.before().deleted != deleted {
                 return Ok(Edited::Unchanged(None));
@@ -170,10 +186,6 @@ impl Db {
             if key_ids.is_empty() {
                 return Ok(Edited::Unchanged(None));
             }
-            // Each has its line: while nobody reads the log, this goes on slowly rather than lose them.
-            telemetry::audit_is_written(AUDIT_PATIENCE).await;
-            let plain = draft.before().oldest == 0 || !self.is_all_sealed();
-            self.note_erasure(self.next_timestamp()?, plain).await?;
             Ok(Edited::Changed(draft, Some(key_ids)))
         });
         if let Some(Some(key_ids)) = edited.await? {

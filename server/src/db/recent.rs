@@ -50,9 +50,11 @@ impl RecentMessages {
         self.0.invalidate(&thread);
     }
 
-    /// Keeps what was read while the head was, before and after the read, `head`.
+    /// Keeps what was read while the head was, before and after the read, `head`. Rows are visible a moment before the head
+    /// that goes with them: a message that this one does not count is left to the next read.
     pub(super) fn keep(&self, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
-        if messages.len() <= LONGEST {
+        let is_of_head = messages.last().is_none_or(|newest| newest.id.seq < head.next_seq);
+        if is_of_head && messages.len() <= LONGEST {
             self.0.insert(thread, Arc::new(Recent { revision: head.revision, messages: messages.to_vec() }));
         }
     }
@@ -67,5 +69,49 @@ impl RecentMessages {
         if usize::try_from(recent.bytes()).is_ok_and(|bytes| bytes <= SCAN_BYTES) {
             self.0.insert(thread, Arc::new(recent));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::messages::assemble;
+    use crate::db::tests::{ann, message};
+    use crate::keys::Hash16;
+    use crate::model::MessageId;
+    use crate::rows::MessageRow;
+
+    fn head(revision: u64, next_seq: u64) -> Head {
+        let owner = Hash16([0; 16]);
+        let (updated, last_message, live) = (next_seq, next_seq, next_seq);
+        Head {
+            revision,
+            commit_id: 0,
+            owner,
+            updated,
+            last_message,
+            next_seq,
+            live,
+            deleted: 0,
+            generation: 0,
+            oldest: 0,
+            seals: 0,
+        }
+    }
+
+    /// A reader may see the rows of a commit while the head is still the one before it.
+    #[test]
+    fn a_message_that_its_head_does_not_count_is_not_kept() {
+        let messages = [0, 1].map(|seq| {
+            let row = MessageRow { revision: 1, updated: seq, author: ann().user, content: message("1").content };
+            Arc::new(assemble(ThreadId(1), MessageId { ts: seq, seq }, row))
+        });
+        let (recent, before, after) = (RecentMessages::new(1 << 20), head(1, 1), head(2, 2));
+        recent.keep(ThreadId(1), &before, &messages);
+        recent.append(ThreadId(1), &before, &after, vec![messages[1].clone()]);
+        assert_eq!(recent.get(ThreadId(1), &after, 10).map(|found| found.len()), None, "it would be there twice");
+        recent.keep(ThreadId(1), &before, &messages[..1]);
+        recent.append(ThreadId(1), &before, &after, vec![messages[1].clone()]);
+        assert_eq!(recent.get(ThreadId(1), &after, 10).map(|found| found.len()), Some(2));
     }
 }

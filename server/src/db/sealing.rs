@@ -100,9 +100,18 @@ impl Db {
         if head.generation == 0 || head.seals >= SEALS_A_KEY {
             return self.new_seal_for_thread(thread, head.generation + 1).await;
         }
-        let Some(crypt) = self.crypt_for_writing()? else { return Err(Error::sealed_without_keys(thread)) };
-        let place = Key::Thread(thread, ThreadRow::DataKey(head.generation));
-        Ok(Seal::Known(self.data_key(crypt, place).await?))
+        if self.crypt().is_none() {
+            return Err(Error::sealed_without_keys(thread));
+        }
+        self.known_seal(Key::Thread(thread, ThreadRow::DataKey(head.generation))).await
+    }
+
+    /// The key whose row is in the store at this place, used up or not.
+    pub(super) async fn known_seal(&self, place: Key) -> Result<Seal, Error> {
+        match self.crypt_for_writing()? {
+            Some(crypt) => Ok(Seal::Known(self.data_key(crypt, place).await?)),
+            None => Err(Error::EncryptionDisabled),
+        }
     }
 
     /// A key that the thread does not have yet.

@@ -37,6 +37,15 @@ pub struct Visit {
     pub keys: u64,
 }
 
+/// What one walk over rows came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sealed {
+    /// Rows sealed.
+    rows: u64,
+    /// Rows that another changed first.
+    overtaken: u64,
+}
+
 /// A thread that was asked to be sealed.
 #[derive(Debug)]
 pub struct SealedThread {
@@ -168,7 +177,8 @@ impl Db {
                     }
                     // Gone since it was listed.
                     Err(Error::Erased | Error::ThreadNotFound) => progress.note(partition, Visit::default()),
-                    Err(error @ Error::Corrupt { .. }) => {
+                    // What is damaged, or written to without a pause, holds up nothing else.
+                    Err(error @ (Error::Corrupt { .. } | Error::Busy)) => {
                         tracing::error!(event = "encryption.sealing_failed", ?partition, %error);
                         progress.note(partition, Visit::default());
                         progress.failed += 1;
@@ -241,16 +251,19 @@ impl Db {
                 // Erased, and about to go.
                 return Ok(Visit::default());
             }
-            let seal = self.seal_for_thread(thread, &read.head).await?;
-            let sealed = self.seal_rows(KeyRange::thread_without_head(thread), &seal, None).await?;
-            values += sealed;
-            self.finish_thread(thread, read.head.generation, sealed).await?;
+            let seal = self.known_seal(place).await?;
+            let Sealed { rows, overtaken } = self.seal_rows(KeyRange::thread_without_head(thread), &seal, None).await?;
+            values += rows;
+            // Another visit may have sealed those with an older key, which must not go before they are sealed anew.
+            if overtaken == 0 {
+                self.finish_thread(thread, read.head.generation, rows).await?;
+            }
         }
         Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::Thread(thread)).await? })
     }
 
     /// Gives the thread a new key; `first` only if it has none.
-    async fn begin_generation(&self, thread: ThreadId, first: bool) -> Result<(), Error> {
+    pub(super) async fn begin_generation(&self, thread: ThreadId, first: bool) -> Result<(), Error> {
         let edited = self.edit_thread(thread, |mut draft| async move {
             if first && draft.before().generation != 0 {
                 return Ok(Edited::Unchanged(()));
@@ -263,6 +276,12 @@ impl Db {
 
     /// Declares that no row is older than the key, and removes the older ones; nothing if a newer key came between.
     async fn finish_thread(&self, thread: ThreadId, generation: u32, sealed: u64) -> Result<(), Error> {
+        let is_older = |place: &Key| matches!(place, Key::Thread(_, ThreadRow::DataKey(older)) if *older < generation);
+        let keys = walk::data_keys(&self.0.store, Partition::Thread(thread)).await?;
+        // Before the edit: a thread that is written to would have another head by the time that the note is on disk.
+        if keys.iter().any(|(place, _)| is_older(place)) {
+            self.note_erasure(self.next_timestamp()?, false).await?;
+        }
         let edited = self.edit_thread(thread, |mut draft| async move {
             if draft.before().generation != generation {
                 return Ok(Edited::Unchanged(()));
@@ -270,13 +289,10 @@ impl Db {
             draft.head.oldest = generation;
             draft.head.seals += sealed;
             for (place, _) in walk::data_keys(draft.store(), Partition::Thread(thread)).await? {
-                if matches!(place, Key::Thread(_, ThreadRow::DataKey(older)) if older < generation) {
+                if is_older(&place) {
                     draft.ops.push(Op::Delete(place));
                     draft.forgotten.push(place);
                 }
-            }
-            if !draft.forgotten.is_empty() {
-                self.note_erasure(self.next_timestamp()?, false).await?;
             }
             Ok(Edited::Changed(draft, ()))
         });
@@ -289,15 +305,15 @@ impl Db {
         let mut values = 0;
         for range in rows {
             let seal = self.seal_for_user(user).await?;
-            values += self.seal_rows(range, &seal, Some(user)).await?;
+            values += self.seal_rows(range, &seal, Some(user)).await?.rows;
         }
         Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::User(user)).await? })
     }
 
-    /// Seals the private rows of the range that are not sealed with this key yet; how many that were. Those of a user
-    /// are counted by the commits that seal them, those of a thread in its head.
-    async fn seal_rows(&self, range: KeyRange, seal: &Seal, user: Option<Hash16>) -> Result<u64, Error> {
-        let (mut sealed, mut walk) = (0, Rows::of(range, ROWS_A_PAGE));
+    /// Seals the private rows of the range that are not sealed with this key yet. Those of a user are counted by the
+    /// commits that seal them, those of a thread in its head.
+    async fn seal_rows(&self, range: KeyRange, seal: &Seal, user: Option<Hash16>) -> Result<Sealed, Error> {
+        let (mut sealed, mut walk) = (Sealed::default(), Rows::of(range, ROWS_A_PAGE));
         while let Some(rows) = walk.next_page(&self.0.store).await? {
             let mut commits = JoinSet::new();
             for Row { key, value } in rows {
@@ -314,7 +330,10 @@ impl Db {
                 commits.spawn(async move { db.replace_row(key, value, new, counted).await });
             }
             while let Some(outcome) = commits.join_next().await {
-                sealed += u64::from(outcome.map_err(|_| Error::Stopped)??);
+                match outcome.map_err(|_| Error::Stopped)?? {
+                    true => sealed.rows += 1,
+                    false => sealed.overtaken += 1,
+                }
             }
         }
         Ok(sealed)

@@ -14,7 +14,7 @@ use super::detached::Detached;
 use super::edit::Edited;
 use super::idempotency::Token;
 use super::write::{Answer, Write};
-use super::{Caller, Db, Error, WriteOptions};
+use super::{Caller, Db, Error, NewMessage, WriteOptions};
 use crate::keys::Hash16;
 use crate::model::ThreadId;
 
@@ -44,7 +44,9 @@ impl PendingWrite {
 
     fn bytes(&self) -> usize {
         match &self.write {
-            Write::CreateMessage(message) => message.content.body.get().len(),
+            Write::CreateMessage(NewMessage { content, .. }) => {
+                content.body.get().len() + content.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+            }
             _ => 0,
         }
     }

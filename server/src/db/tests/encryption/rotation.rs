@@ -46,6 +46,35 @@ async fn a_rotation_that_dies_after_any_effect_is_finished_by_the_next_start() {
     }
 }
 
+/// Two visits of one thread at once: the slower one seals a row with its own, older key just before the other would.
+#[tokio::test]
+async fn a_row_that_another_visit_seals_with_an_older_key_is_not_lost() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    let row = message_row(world.message(thread, "1").await);
+    world.db.begin_generation(thread, false).await.expect("the slower visit begins");
+    let second = world.db.known_seal(Key::Thread(thread, ThreadRow::DataKey(2))).await.expect("its key");
+    let opened = world.db.open_value(row, raw(&world.memory, row)).await.expect("opens");
+    let sealed = second.value(row, opened);
+    world.db.begin_generation(thread, false).await.expect("the faster visit begins");
+    world.memory.meanwhile(Partition::Thread(thread), move |memory| put(memory, row, sealed));
+    world.db.run_sealing_job().await.expect("done");
+    assert_eq!((head(&world.memory, thread).oldest, data_keys(&world.memory, thread)), (3, 1));
+    assert_eq!(world.restarted().await.bodies(thread).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_visit_seals_with_a_key_that_is_in_the_store_also_when_it_is_used_up() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.message(thread, "1").await;
+    world.db.begin_generation(thread, false).await.expect("begun");
+    let used_up = Head { seals: SEALS_A_KEY, ..head(&world.memory, thread) };
+    put(&world.memory, Key::Thread(thread, ThreadRow::Head), used_up.encode(1));
+    world.db.run_sealing_job().await.expect("done");
+    assert_eq!(world.restarted().await.bodies(thread).await, ["1"]);
+}
+
 #[tokio::test]
 async fn of_two_processes_that_rotate_at_once_one_wins_and_both_go_on() {
     let one = sealed_world().await;
