@@ -13,7 +13,7 @@ use crate::{
     kind::Kind,
     objects::{
         self, Inputs, Release, config,
-        labels::{FAILED, ROLL, TRIED},
+        labels::{FAILED, RESTART, RESTARTED_AT, ROLL, TRIED},
         names,
     },
     observe::{Live, Observed, SecretSeen, Wrapped, fingerprint, needs},
@@ -233,10 +233,14 @@ fn rollback(seen: &Observed, server: &Server) -> Option<Server> {
     let former = seen.former()?;
     let is_given_up = former.annotation(TRIED) == Some(&server.roll) && former.annotation(FAILED).is_some();
     let data = former.at("/data");
-    let template: Value = serde_json::from_str(data.get(TEMPLATE)?.as_str()?).ok().filter(|_| is_given_up)?;
+    let mut template: Value = serde_json::from_str(data.get(TEMPLATE)?.as_str()?).ok().filter(|_| is_given_up)?;
     let mut rollback = server.clone();
     rollback.roll = template.pointer("/metadata/annotations")?.get(ROLL)?.as_str()?.to_owned();
     rollback.config_map.body["data"][SETTINGS] = data.get(SETTINGS)?.clone();
+    // A restart that was asked for since is made by what runs again, or it would stay due.
+    if let Some(asked) = seen.resource.annotations().get(RESTARTED_AT) {
+        template["metadata"]["annotations"][RESTART] = Value::from(asked.clone());
+    }
     rollback.stateful_set.body["spec"]["template"] = template;
     Some(rollback)
 }

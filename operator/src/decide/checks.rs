@@ -45,7 +45,7 @@ impl Outcome {
         if let Some(conclusion) = job.conclusion.clone() {
             return match conclusion.passed {
                 true => Self::Passed { warnings: Some(conclusion.warnings) },
-                false => Self::failed(conclusion.message, conclusion.at.unwrap_or(now) + retry_after),
+                false => Self::failed(conclusion.message, later(conclusion.at.unwrap_or(now), retry_after)),
             };
         }
         if job.is_complete {
@@ -53,7 +53,7 @@ impl Outcome {
         }
         if let Some(failure) = &job.failure {
             let message = ended.and_then(message).or_else(|| Some(failure.message.clone()));
-            return Self::failed(message, failure.at.unwrap_or(now) + retry_after);
+            return Self::failed(message, later(failure.at.unwrap_or(now), retry_after));
         }
         match &job.pod {
             Some(pod) => conclusion(pod, now).map_or_else(|| Self::Running(Delay::of_pod(pod, now)), Self::HeldOpen),
@@ -64,6 +64,11 @@ impl Outcome {
     fn failed(message: Option<String>, retry_at: Timestamp) -> Self {
         Self::Failed { message: message.unwrap_or_default(), retry_at }
     }
+}
+
+/// The moment so much later; a verdict of which somebody wrote that it is from the end of time is never repeated.
+fn later(at: Timestamp, time: SignedDuration) -> Timestamp {
+    at.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
 /// What the check found, if it has ended and another container runs on.

@@ -107,7 +107,11 @@ impl Snapshot {
         let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
         Some(Self {
             error: text(snapshot.at("/status/error/message")),
-            is_proof: is_bound && snapshot.at("/status/readyToUse").as_bool() == Some(true),
+            // One that somebody deletes stays ready while finalizers hold it, and then goes.
+            is_proof: is_bound
+                && snapshot.at("/status/readyToUse").as_bool() == Some(true)
+                && !snapshot.is_deleted()
+                && content.is_some_and(|content| !content.is_deleted()),
         })
     }
 }

@@ -129,6 +129,28 @@ async fn a_successor_that_is_not_placed_within_a_minute_gives_way_to_what_ran_be
 }
 
 #[tokio::test]
+async fn a_restart_after_a_rollback_happens_once() {
+    let mut cluster = unplaceable().await;
+    cluster.settle().await;
+    let made = cluster.times_made("Pod", "db-0");
+    cluster.server.with(|store| {
+        store.edit(&Key::new("ProgressDB", "ns", "db"), |resource| {
+            resource["metadata"]["annotations"] =
+                json!({ "kubectl.kubernetes.io/restartedAt": "2030-01-01T00:00:00Z" });
+        });
+    });
+    for _ in 0..3 {
+        cluster.server.with(|store| store.advance(600));
+        cluster.settle().await;
+    }
+    assert_eq!(cluster.times_made("Pod", "db-0"), made + 1);
+    assert_eq!(
+        (image(&cluster), cluster.condition("db", "Available").0),
+        (json!("registry/progressdb:0.3.0"), "True".into())
+    );
+}
+
+#[tokio::test]
 async fn another_change_after_a_rollback_is_tried_and_leaves_nothing_behind() {
     let mut cluster = unplaceable().await;
     cluster.settle().await;
