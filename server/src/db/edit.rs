@@ -61,7 +61,7 @@ impl Attempts {
 
 /// How long to wait before attempt number `number`, counted from 0: anything up to twice as long each time.
 fn pause(number: u32) -> Duration {
-    let longest = Duration::from_millis(1 << number.min(6)).min(LONGEST_PAUSE);
+    let longest = Duration::from_millis(1 << number).min(LONGEST_PAUSE);
     let mut random = [0; 1];
     rand::fill(&mut random).expect("the system's random source works, or nothing here is safe");
     longest * u32::from(random[0]) / 256
