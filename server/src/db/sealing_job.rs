@@ -256,7 +256,8 @@ impl Db {
             values += rows;
             // Another visit may have sealed those with an older key, which must not go before they are sealed anew.
             if overtaken == 0 {
-                self.finish_thread(thread, read.head.generation, rows).await?;
+                // Those of earlier walks count as well: the head must not say that its key sealed fewer than it did.
+                self.finish_thread(thread, read.head.generation, values).await?;
             }
         }
         Ok(Visit { values, keys: self.rewrap_keys(crypt, Partition::Thread(thread)).await? })
