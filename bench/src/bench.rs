@@ -30,8 +30,6 @@ pub(crate) enum Group {
     Single,
     /// The newest 50 messages at 64 connections, against PostgreSQL and Redis
     Newest,
-    /// Appends and reads with encryption on, against the same without
-    Sealed,
     /// 64 writers on one thread, against many threads
     Hot,
     /// The newest 50 of a very long thread, against a short one
@@ -69,7 +67,6 @@ pub(crate) struct Contender {
     pub(crate) name: String,
     process: u32,
     clients: Vec<Client>,
-    pub(crate) loads: Vec<Load>,
     /// Requests answered well, in all runs together.
     pub(crate) answered: u64,
 }
@@ -77,12 +74,7 @@ pub(crate) struct Contender {
 impl Contender {
     /// `process` is the program that answers `clients`.
     pub(crate) fn new(name: impl Into<String>, process: u32, clients: Vec<Client>) -> Self {
-        Self { name: name.into(), process, clients, loads: Vec::new(), answered: 0 }
-    }
-
-    /// The same side with one open run in place of its closed rounds.
-    pub(crate) fn with_load(&self, load: Load) -> Self {
-        Self { name: self.name.clone(), process: self.process, clients: Vec::new(), loads: vec![load], answered: 0 }
+        Self { name: name.into(), process, clients, answered: 0 }
     }
 
     /// Answers `total` requests within `limit`, unmeasured.
@@ -91,8 +83,30 @@ impl Contender {
         self.answered += answered;
         Ok(())
     }
+}
 
-    /// A figure of each closed round.
+/// How the requests of a run come.
+#[derive(Clone, Copy)]
+pub(crate) enum Shape {
+    /// The next one when the last one is answered.
+    Closed,
+    /// At fixed instants: so many a second, which are so many percent of PostgreSQL's maximum.
+    Offered { rate: f64, percent: u32 },
+}
+
+/// What a contender did, round by round.
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) loads: Vec<Load>,
+}
+
+impl Measured {
+    /// Nothing yet, for each of `contenders`.
+    pub(crate) fn of(contenders: &[Contender]) -> Vec<Self> {
+        contenders.iter().map(|contender| Self { name: contender.name.clone(), loads: Vec::new() }).collect()
+    }
+
+    /// A figure of each round.
     pub(crate) fn series(&self, figure: impl Fn(&Load) -> f64) -> Series {
         Series(self.loads.iter().map(figure).collect())
     }
@@ -115,21 +129,18 @@ impl Bench {
         Plan { warm_up: Duration::from_secs(1), measured: Duration::from_secs(self.scale.seconds) }
     }
 
-    /// Our server on an empty store, unless only the peers are measured.
-    pub(crate) async fn server(&self) -> Result<Option<Server>> {
-        let Some(program) = &self.program else { return Ok(None) };
-        Ok(Some(Server::start(program, &self.workshop).await?.0))
-    }
-
-    /// The same, where there is nothing to measure without it.
+    /// Our server on an empty store.
     pub(crate) async fn own_server(&self) -> Result<Server> {
-        self.server().await?.context("these rows need the server")
+        let program = self.program.as_ref().context("these rows need the server")?;
+        Ok(Server::start(program, &self.workshop).await?.0)
     }
 
-    /// Our server on an empty store that it encrypts.
-    pub(crate) async fn sealed_server(&self) -> Result<Server> {
-        let program = self.program.as_ref().context("these rows need the server")?;
-        Ok(Server::start_sealed(program, &self.workshop).await?.0)
+    /// Our server on an empty store and on one that it encrypts, by name; none if only the peers are measured.
+    pub(crate) async fn servers(&self) -> Result<Vec<(&'static str, Server)>> {
+        let Some(program) = &self.program else { return Ok(Vec::new()) };
+        let (plain, _) = Server::start(program, &self.workshop).await?;
+        let (sealed, _) = Server::start_sealed(program, &self.workshop).await?;
+        Ok(vec![(rows::OURS, plain), (rows::SEALED, sealed)])
     }
 
     /// PostgreSQL, if it is installed; else the report says how to get it.
@@ -150,43 +161,39 @@ impl Bench {
         Ok(Some(Redis::start(&program, &self.workshop).await?))
     }
 
-    /// All rounds of closed load.
-    pub(crate) async fn rounds(&self, contenders: &mut [Contender]) -> Result<()> {
+    /// All rounds of one shape; the result has the contenders' order.
+    pub(crate) async fn rounds(&self, contenders: &mut [Contender], shape: Shape) -> Result<Vec<Measured>> {
+        let mut measured = Measured::of(contenders);
         for _ in 0..self.scale.rounds {
-            self.round(contenders).await?;
+            self.round(contenders, shape, &mut measured).await?;
         }
-        Ok(())
+        Ok(measured)
     }
 
-    /// One round of closed load.
-    pub(crate) async fn round(&self, contenders: &mut [Contender]) -> Result<()> {
-        for index in 0..contenders.len() {
+    /// One more round, in which all take their turns.
+    pub(crate) async fn round(
+        &self,
+        contenders: &mut [Contender],
+        shape: Shape,
+        measured: &mut [Measured],
+    ) -> Result<()> {
+        for (index, measured) in measured.iter_mut().enumerate() {
             settle(contenders).await?;
             let contender = &mut contenders[index];
-            let load = load::closed(&mut contender.clients, contender.process, self.plan()).await;
+            let (clients, process) = (&mut contender.clients, contender.process);
+            let load = match shape {
+                Shape::Closed => load::closed(clients, process, self.plan()).await,
+                Shape::Offered { rate, percent } => {
+                    load::open(clients, process, self.plan(), rate, format!("offered {percent} %")).await
+                }
+            };
             let load = load.with_context(|| contender.name.clone())?;
-            eprintln!("  {}: {:.0}/s, p99 {:.3} ms", contender.name, load.rate, load.percentile_ms(99.0));
+            let (rate, p50, p99) = (load.rate, load.percentile_ms(50.0), load.percentile_ms(99.0));
+            eprintln!("  {}, {}: {rate:.0}/s, p50 {p50:.3} ms, p99 {p99:.3} ms", contender.name, load.shape);
             contender.answered += load.answered;
-            contender.loads.push(load);
+            measured.loads.push(load);
         }
         Ok(())
-    }
-
-    /// Open load at a share of each contender's own closed rate; returns the loads in the contenders' order.
-    pub(crate) async fn open(&self, contenders: &mut [Contender], percent: u32) -> Result<Vec<Load>> {
-        let mut loads = Vec::new();
-        for index in 0..contenders.len() {
-            settle(contenders).await?;
-            let contender = &mut contenders[index];
-            let rate = contender.series(|load| load.rate).median() * f64::from(percent) / 100.0;
-            let shape = format!("open {percent} %");
-            let load = load::open(&mut contender.clients, contender.process, self.plan(), rate, shape).await;
-            let load = load.with_context(|| contender.name.clone())?;
-            eprintln!("  open at {percent} %: {} p99 {:.3} ms", contender.name, load.percentile_ms(99.0));
-            contender.answered += load.answered;
-            loads.push(load);
-        }
-        Ok(loads)
     }
 }
 

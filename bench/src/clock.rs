@@ -1,5 +1,6 @@
 //! The generator's only clock.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic instant of this call.
@@ -15,8 +16,13 @@ pub(crate) fn unix_nanos() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Puts this thread to sleep until `instant`; the kernel wakes it about 0.05 ms late, where the timers of the runtime
-/// round up to whole milliseconds.
+/// Has the kernel wake this thread when it asked for it, and not up to 0.05 ms later together with others.
+pub(crate) fn sleep_precisely() {
+    // Refused or not: how late the generator is, is measured.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+}
+
+/// Puts this thread to sleep until `instant`; the timers of the runtime round up to whole milliseconds.
 #[expect(clippy::disallowed_methods, reason = "for a dedicated pacing thread, never for a runtime worker")]
 pub(crate) fn sleep_thread_until(instant: Instant) {
     let left = instant.saturating_duration_since(now());

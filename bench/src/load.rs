@@ -2,11 +2,13 @@
 //!
 //! *Closed*: every connection sends its next request when the last one is answered. Finds the most that a system does;
 //! its latencies are those at that limit. *Open*: requests are due at fixed instants, whatever the system does, and a
-//! latency runs from the instant when the request was *due*, so that a stall counts for everything it delays.
+//! latency runs from the instant when the request was *due*, so that a stall counts for everything it delays. What the
+//! generator itself adds to it is measured too: the time from due to sent of requests that found a connection free.
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -30,17 +32,19 @@ pub(crate) struct Plan {
 
 /// What a run showed.
 pub(crate) struct Load {
-    /// `closed` or the offered share, such as `open 70 %`.
+    /// `closed` or the offered share, such as `offered 50 %`.
     pub(crate) shape: String,
     pub(crate) connections: usize,
     /// Requests a second.
     pub(crate) rate: f64,
     /// Nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// The part of it, in nanoseconds, that is the generator's; empty for closed load.
+    pub(crate) lateness: Histogram<u64>,
     /// All requests answered well, warm-up and tail included.
     pub(crate) answered: u64,
     /// Due but never sent, because the backlog outlived the run; their latencies count as if answered at its end.
-    pub(crate) late: u64,
+    pub(crate) unsent: u64,
     /// Processor microseconds a request, of the measured program and of this one.
     pub(crate) server_cpu_us: f64,
     pub(crate) generator_cpu_us: f64,
@@ -66,12 +70,13 @@ fn nanos(duration: Duration) -> u64 {
 struct Share {
     client: Client,
     latency: Histogram<u64>,
+    lateness: Histogram<u64>,
     answered: u64,
 }
 
 impl Share {
     fn new(client: Client) -> Self {
-        Self { client, latency: histogram(), answered: 0 }
+        Self { client, latency: histogram(), lateness: histogram(), answered: 0 }
     }
 }
 
@@ -117,13 +122,16 @@ pub(crate) async fn open(
     let connections = clients.len();
     let begin = clock::now() + Duration::from_millis(20);
     let (start, end) = (begin + plan.warm_up, begin + plan.warm_up + plan.measured);
-    let queue = Arc::new(Queue { due: Mutex::default(), tickets: Semaphore::new(0) });
+    let queue = Arc::new(Queue::default());
     let mut tasks = JoinSet::new();
     for client in mem::take(clients) {
         tasks.spawn(take_tickets(client, queue.clone(), start));
     }
     let pacing = queue.clone();
-    let pacer = std::thread::Builder::new().name("pacer".into()).spawn(move || pacing.pace(begin, end, rate))?;
+    let pacer = std::thread::Builder::new().name("pacer".into()).spawn(move || {
+        clock::sleep_precisely();
+        pacing.pace(begin, end, rate);
+    })?;
     let guard = CloseOnDrop(queue.clone());
     let mut meter = Meter::new(process);
     meter.measure(start, end).await?;
@@ -136,17 +144,33 @@ pub(crate) async fn open(
     pacer.join().map_err(|_| anyhow!("the pacing thread panicked"))?;
     let total = collect(tasks, clients, TAIL_LIMIT).await?;
     let mut load = total.sum_up(shape, connections, plan, &meter);
-    for due in queue.rest().into_iter().filter(|due| *due >= start) {
-        load.latency.saturating_record(nanos(clock::now() - due));
-        load.late += 1;
+    for due in queue.rest().into_iter().filter(|due| due.at >= start) {
+        load.latency.saturating_record(nanos(clock::now() - due.at));
+        load.unsent += 1;
     }
     Ok(load)
 }
 
 /// Requests that are due, oldest first.
 struct Queue {
-    due: Mutex<VecDeque<Instant>>,
+    due: Mutex<VecDeque<Due>>,
     tickets: Semaphore,
+    /// Connections that wait for a ticket.
+    free: AtomicUsize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { due: Mutex::default(), tickets: Semaphore::new(0), free: AtomicUsize::new(0) }
+    }
+}
+
+/// A request to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    at: Instant,
+    /// A connection was free for it: if it is sent late, the generator is.
+    prompt: bool,
 }
 
 impl Queue {
@@ -158,9 +182,10 @@ impl Queue {
             clock::sleep_thread_until(instant(index));
             let now = clock::now();
             let first = index;
-            let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut due = self.lock();
             while instant(index) <= now && instant(index) < end {
-                due.push_back(instant(index));
+                let prompt = due.len() < self.free.load(Ordering::Relaxed);
+                due.push_back(Due { at: instant(index), prompt });
                 index += 1;
             }
             drop(due);
@@ -168,9 +193,16 @@ impl Queue {
         }
     }
 
-    async fn next(&self) -> Option<Instant> {
-        self.tickets.acquire().await.ok()?.forget();
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    async fn next(&self) -> Option<Due> {
+        self.free.fetch_add(1, Ordering::Relaxed);
+        let ticket = self.tickets.acquire().await;
+        self.free.fetch_sub(1, Ordering::Relaxed);
+        ticket.ok()?.forget();
+        self.lock().pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Due>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> usize {
@@ -178,8 +210,8 @@ impl Queue {
     }
 
     /// What nobody took.
-    fn rest(&self) -> VecDeque<Instant> {
-        mem::take(&mut *self.due.lock().unwrap_or_else(PoisonError::into_inner))
+    fn rest(&self) -> VecDeque<Due> {
+        mem::take(&mut *self.lock())
     }
 }
 
@@ -194,11 +226,14 @@ impl Drop for CloseOnDrop {
 
 async fn take_tickets(client: Client, queue: Arc<Queue>, start: Instant) -> Result<Share> {
     let mut share = Share::new(client);
-    while let Some(due) = queue.next().await {
+    while let Some(Due { at, prompt }) = queue.next().await {
+        if prompt && at >= start {
+            share.lateness.saturating_record(nanos(clock::now() - at));
+        }
         share.client.call().await?;
         share.answered += 1;
-        if due >= start {
-            share.latency.saturating_record(nanos(clock::now() - due));
+        if at >= start {
+            share.latency.saturating_record(nanos(clock::now() - at));
         }
     }
     Ok(share)
@@ -242,18 +277,20 @@ pub(crate) fn until_broken(clients: Vec<Client>) -> JoinSet<u64> {
 /// All connections' parts together.
 struct Total {
     latency: Histogram<u64>,
+    lateness: Histogram<u64>,
     answered: u64,
 }
 
 /// Puts the clients back in place and adds up what each measured; the first error ends all.
 async fn collect(mut tasks: JoinSet<Result<Share>>, clients: &mut Vec<Client>, limit: Duration) -> Result<Total> {
-    let mut total = Total { latency: histogram(), answered: 0 };
+    let mut total = Total { latency: histogram(), lateness: histogram(), answered: 0 };
     let deadline = clock::now() + limit;
     loop {
         let next = tokio::time::timeout_at(deadline.into(), tasks.join_next()).await;
         let Some(done) = next.with_context(|| format!("not answered within {limit:?}"))? else { return Ok(total) };
         let share = done.context("a connection's task failed")??;
         total.latency.add(&share.latency)?;
+        total.lateness.add(&share.lateness)?;
         total.answered += share.answered;
         clients.push(share.client);
     }
@@ -270,8 +307,9 @@ impl Total {
             server_cpu_us: per_request(meter.server),
             generator_cpu_us: per_request(meter.generator),
             latency: self.latency,
+            lateness: self.lateness,
             answered: self.answered,
-            late: 0,
+            unsent: 0,
         }
     }
 }
@@ -309,19 +347,21 @@ mod tests {
 
     #[test]
     fn tickets_are_due_at_even_instants_and_all_are_handed_out() {
-        let queue = Queue { due: Mutex::default(), tickets: Semaphore::new(0) };
+        let queue = Queue::default();
+        queue.free.store(3, Ordering::Relaxed);
         let begin = clock::now();
         queue.pace(begin, begin + Duration::from_millis(20), 1000.0);
         let due = queue.rest();
         assert_eq!((due.len(), queue.waiting()), (20, 20));
-        for (index, instant) in due.iter().enumerate() {
-            assert_eq!(*instant, begin + Duration::from_millis(index as u64), "{index}");
+        for (index, due) in due.into_iter().enumerate() {
+            let at = begin + Duration::from_millis(index as u64);
+            assert_eq!(due, Due { at, prompt: index < 3 }, "three connections are free: {index}");
         }
     }
 
     #[test]
     fn a_closed_queue_ends_the_pacing() {
-        let queue = Arc::new(Queue { due: Mutex::default(), tickets: Semaphore::new(0) });
+        let queue = Arc::new(Queue::default());
         drop(CloseOnDrop(queue.clone()));
         let begin = clock::now();
         queue.pace(begin, begin + Duration::from_secs(600), 1000.0);
@@ -333,7 +373,8 @@ mod tests {
         let mut latency = histogram();
         (1..=100).for_each(|ms| latency.saturating_record(ms * 1_000_000));
         let plan = Plan { warm_up: Duration::ZERO, measured: Duration::from_secs(2) };
-        let load = Total { latency, answered: 130 }.sum_up("closed".into(), 1, plan, &Meter::new(1));
+        let load =
+            Total { latency, lateness: histogram(), answered: 130 }.sum_up("closed".into(), 1, plan, &Meter::new(1));
         assert!((load.percentile_ms(50.0) - 50.0).abs() < 0.1, "{}", load.percentile_ms(50.0));
         assert!((load.percentile_ms(99.0) - 99.0).abs() < 0.1, "{}", load.percentile_ms(99.0));
         assert_eq!((load.rate, load.answered), (50.0, 130));

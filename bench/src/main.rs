@@ -96,13 +96,14 @@ struct Finished {
 fn start(args: &Args) -> Result<Finished> {
     let processors = machine::processors()?;
     let pinning = if args.pin { Some(Pinning::pin_generator(processors)?) } else { None };
-    let workshop = Workshop::new(&args.dir, pinning)?;
+    let raised = setup::raise_priority()?;
+    let workshop = Workshop::new(&args.dir, pinning, raised)?;
     // Half of the processors at most: the generator must not starve what it measures.
     let workers = (processors / 2).max(1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let finished = runtime.block_on(async {
         tokio::select! {
-            finished = measure(args, workshop, processors) => finished,
+            finished = measure(args, workshop, processors, raised) => finished,
             interrupted = interruption() => interrupted,
         }
     });
@@ -119,13 +120,17 @@ async fn interruption() -> Result<Finished> {
     bail!("interrupted")
 }
 
-async fn measure(args: &Args, workshop: Workshop, processors: usize) -> Result<Finished> {
+async fn measure(args: &Args, workshop: Workshop, processors: usize, raised: i32) -> Result<Finished> {
     let mut report = Report::default();
+    if raised == 0 {
+        report.note("the generator has no higher priority than what it measures, which only root can give it".into());
+    }
     if let Some(text) = machine::business().await? {
         eprintln!("warning: {text}");
         report.note(text);
     }
     let mut machine = machine::describe(workshop.root(), processors)?;
+    machine["generator_nice"] = (-raised).into();
     machine["layout"] = (if args.pin { "pinned" } else { "shared" }).into();
     let directory = workshop.root().to_owned();
     let synced =

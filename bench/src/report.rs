@@ -54,6 +54,7 @@ impl Series {
 pub(crate) enum Unit {
     PerSecond,
     Milliseconds,
+    Microseconds,
     Seconds,
     Megabytes,
     Times,
@@ -64,7 +65,7 @@ impl Unit {
         match self {
             Self::PerSecond if value >= 10_000.0 => format!("{:.1}k", value / 1000.0),
             Self::PerSecond => format!("{value:.0}"),
-            Self::Megabytes => format!("{value:.1}"),
+            Self::Megabytes | Self::Microseconds => format!("{value:.1}"),
             Self::Times => format!("{value:.2}"),
             Self::Milliseconds | Self::Seconds => format!("{value:.3}"),
         }
@@ -74,6 +75,7 @@ impl Unit {
         match self {
             Self::PerSecond => "/s",
             Self::Milliseconds => " ms",
+            Self::Microseconds => " us",
             Self::Seconds => " s",
             Self::Megabytes => " MB",
             Self::Times => "x",
@@ -218,8 +220,7 @@ impl Report {
         let rows = self.rows.iter().map(Row::cells).map(Vec::from).collect();
         table(&mut text, &["row", "ours", "peer", "compared", "bar", "verdict"], rows);
         text.push('\n');
-        let heads =
-            ["group", "system", "load", "rate", "p50 ms", "p90", "p99", "p99.9", "max", "cpu us", "own us", "late"];
+        let heads: Vec<_> = LOAD_HEADS.split(", ").collect();
         table(&mut text, &heads, self.loads.iter().map(load_cells).collect());
         for (kind, lines) in [("note", &self.notes), ("skipped", &self.skipped), ("FAILED", &self.failed)] {
             for line in lines {
@@ -243,6 +244,7 @@ impl Report {
     }
 }
 
+const LOAD_HEADS: &str = "group, system, load, rate, p50 ms, p90, p99, p99.9, max, cpu us, own us, own late ms, unsent";
 const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
 
 fn load_cells((group, system, load): &(String, String, Load)) -> Vec<String> {
@@ -250,7 +252,9 @@ fn load_cells((group, system, load): &(String, String, Load)) -> Vec<String> {
     let mut cells = vec![group.clone(), system.clone(), shape, Unit::PerSecond.text(load.rate)];
     cells.extend(PERCENTILES.map(|percentile| Unit::Milliseconds.number(load.percentile_ms(percentile))));
     cells.extend([load.server_cpu_us, load.generator_cpu_us].map(|cpu| format!("{cpu:.0}")));
-    cells.push(load.late.to_string());
+    let late = |percentile| Unit::Milliseconds.number(load.lateness.value_at_percentile(percentile) as f64 / 1e6);
+    cells.push(if load.lateness.is_empty() { "-".into() } else { format!("{} {}", late(50.0), late(99.0)) });
+    cells.push(load.unsent.to_string());
     cells
 }
 
@@ -259,7 +263,8 @@ fn load_json((group, system, load): &(String, String, Load)) -> Value {
     let buckets = load.latency.iter_recorded().map(|at| json!([at.value_iterated_to(), at.count_at_value()]));
     json!({
         "group": group, "system": system, "shape": load.shape, "connections": load.connections, "rate": load.rate,
-        "latency_ms": serde_json::Map::from_iter(percentiles), "answered": load.answered, "late": load.late,
+        "latency_ms": serde_json::Map::from_iter(percentiles), "answered": load.answered, "unsent": load.unsent,
+        "generator_late_ms": { "p50": load.lateness.value_at_percentile(50.0) as f64 / 1e6, "p99": load.lateness.value_at_percentile(99.0) as f64 / 1e6 },
         "server_cpu_us": load.server_cpu_us, "generator_cpu_us": load.generator_cpu_us,
         "histogram_ns": buckets.collect::<Vec<_>>(),
     })

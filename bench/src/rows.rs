@@ -7,14 +7,32 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::bench::{Bench, Contender, Group};
+use crate::bench::{Bench, Group, Measured};
 use crate::load::Load;
 use crate::report::{Bar, Compare, Row, Series, Unit};
 
-const OURS: &str = "ProgressDB";
+pub(crate) const OURS: &str = "ProgressDB";
+pub(crate) const SEALED: &str = "ProgressDB encrypted";
+const POSTGRES: &str = "PostgreSQL";
+const REDIS: &str = "Redis";
+/// Ours in both ways, and what is added to the names of their rows.
+const VARIANTS: [(&str, &str); 2] = [(OURS, ""), (SEALED, ", encrypted")];
 const PAGE: usize = 50;
 const THREADS_EACH: usize = 16;
 const LOAD_LIMIT: Duration = Duration::from_secs(300);
+
+/// What is read of a load.
+#[derive(Clone, Copy)]
+struct Figure {
+    unit: Unit,
+    of: fn(&Load) -> f64,
+}
+
+const RATE: Figure = Figure { unit: Unit::PerSecond, of: |load| load.rate };
+const P50: Figure = Figure { unit: Unit::Milliseconds, of: |load| load.percentile_ms(50.0) };
+const P99: Figure = Figure { unit: Unit::Milliseconds, of: |load| load.percentile_ms(99.0) };
+/// Processor time of the measured program for each request.
+const CPU: Figure = Figure { unit: Unit::Microseconds, of: |load| load.server_cpu_us };
 
 /// Measures one group.
 pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
@@ -22,7 +40,6 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Append => peers::append(bench).await,
         Group::Single => own::single(bench).await,
         Group::Newest => peers::newest(bench).await,
-        Group::Sealed => own::sealed(bench).await,
         Group::Hot => own::hot(bench).await,
         Group::LongThread => own::long_thread(bench).await,
         Group::ManyThreads => own::many_threads(bench).await,
@@ -32,53 +49,46 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
     }
 }
 
-fn rate(load: &Load) -> f64 {
-    load.rate
-}
-
-fn p50(load: &Load) -> f64 {
-    load.percentile_ms(50.0)
-}
-
-fn p99(load: &Load) -> f64 {
-    load.percentile_ms(99.0)
-}
-
-fn alone(name: &str, unit: Unit, ours: Series, bar: Option<Bar>) -> Row {
+fn alone(name: impl Into<String>, unit: Unit, ours: Series, bar: Option<Bar>) -> Row {
     Row { name: name.into(), unit, ours, peer: None, compare: Compare::Itself, bar }
 }
 
-/// A row of ours against `peer`, if both were measured.
+/// What the contender of this name did, if it was measured.
+fn find<'a>(measured: &'a [Measured], name: &str) -> Option<&'a Measured> {
+    measured.iter().find(|measured| measured.name == name)
+}
+
+/// A row of one contender against another, if both were measured.
 fn compare(
     bench: &mut Bench,
     name: &str,
-    contenders: &[Contender],
-    peer: &str,
-    unit: Unit,
-    figure: fn(&Load) -> f64,
+    measured: &[Measured],
+    (own, other): (&str, &str),
+    figure: Figure,
     bar: Option<Bar>,
 ) {
-    let series = |name| contenders.iter().find(|contender| contender.name == name).map(|found| found.series(figure));
-    if let (Some(ours), Some(theirs)) = (series(OURS), series(peer)) {
-        let peer = Some((peer.to_owned(), theirs));
-        bench.report.row(Row { name: name.into(), unit, ours, peer, compare: Compare::Ratio, bar });
+    if let (Some(own), Some(other)) = (find(measured, own), find(measured, other)) {
+        bench.report.row(ratio(name, own, other, figure, bar));
     }
 }
 
 /// A row of the first contender against the second.
-fn pair(bench: &mut Bench, name: &str, contenders: &[Contender], unit: Unit, figure: fn(&Load) -> f64, bar: Bar) {
-    if let [own, other] = contenders {
-        let peer = Some((other.name.clone(), other.series(figure)));
-        let (ours, bar) = (own.series(figure), Some(bar));
-        bench.report.row(Row { name: name.into(), unit, ours, peer, compare: Compare::Ratio, bar });
+fn pair(bench: &mut Bench, name: &str, measured: &[Measured], figure: Figure, bar: Bar) {
+    if let [own, other] = measured {
+        bench.report.row(ratio(name, own, other, figure, Some(bar)));
     }
 }
 
+fn ratio(name: &str, own: &Measured, other: &Measured, figure: Figure, bar: Option<Bar>) -> Row {
+    let peer = Some((other.name.clone(), other.series(figure.of)));
+    Row { name: name.into(), unit: figure.unit, ours: own.series(figure.of), peer, compare: Compare::Ratio, bar }
+}
+
 /// Hands the loads over to the report.
-fn keep(bench: &mut Bench, group: &str, contenders: Vec<Contender>) {
-    for contender in contenders {
-        for load in contender.loads {
-            bench.report.load(group, &contender.name, load);
+fn keep(bench: &mut Bench, group: &str, measured: Vec<Measured>) {
+    for Measured { name, loads } in measured {
+        for load in loads {
+            bench.report.load(group, &name, load);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where a run lives: one directory on a real disk, removed at the end, and the processors that everything runs on.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tempfile::TempDir;
 
@@ -22,11 +24,13 @@ pub(crate) fn numbered_threads(connections: usize, each: usize) -> Threads {
 pub(crate) struct Workshop {
     root: TempDir,
     pinning: Option<Pinning>,
+    /// By how much the generator's priority was raised, which what it starts must not inherit.
+    raised: i32,
 }
 
 impl Workshop {
     /// Makes the directory under `parent`, which must be on a disk: everything is on the same file system.
-    pub(crate) fn new(parent: &Path, pinning: Option<Pinning>) -> Result<Self> {
+    pub(crate) fn new(parent: &Path, pinning: Option<Pinning>, raised: i32) -> Result<Self> {
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
         let kind = rustix::fs::statfs(parent)?.f_type as u64;
         const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -39,7 +43,7 @@ impl Workshop {
         // Open to others: PostgreSQL runs under its own account below it.
         let everyone = fs::Permissions::from_mode(0o755);
         let root = tempfile::Builder::new().prefix("progressdb-bench-").permissions(everyone).tempdir_in(parent)?;
-        Ok(Self { root, pinning })
+        Ok(Self { root, pinning, raised })
     }
 
     /// The run's directory.
@@ -53,13 +57,31 @@ impl Workshop {
         Ok(directory.keep())
     }
 
-    /// A command that runs `program` on the measured side's processors.
+    /// A command that runs `program` on the measured side's processors, at the priority that this program was given.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let Some(pinning) = &self.pinning else { return Command::new(program) };
-        let mut command = Command::new("taskset");
-        command.args(["--cpu-list", &pinning.measured]).arg(program);
+        let mut words: Vec<OsString> = Vec::new();
+        if self.raised > 0 {
+            words.extend(["nice", "-n", &self.raised.to_string()].map(OsString::from));
+        }
+        if let Some(pinning) = &self.pinning {
+            words.extend(["taskset", "--cpu-list", &pinning.measured].map(OsString::from));
+        }
+        words.push(program.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
+}
+
+/// Raises the priority of this thread, and of all that it will start: when a request is due the generator sends it, and
+/// what is measured waits as it would for a client on another machine. Returns by how much; the system may refuse it.
+pub(crate) fn raise_priority() -> Result<i32> {
+    const STEPS: i32 = 10;
+    let before = getpriority_process(None)?;
+    if setpriority_process(None, before - STEPS).is_err() {
+        return Ok(0);
+    }
+    Ok(before - getpriority_process(None)?)
 }
 
 /// Measured programs on the first half of the processors, the generator on the second.
@@ -93,10 +115,24 @@ mod tests {
         assert_eq!(numbered_threads(2, 3), [[1, 2, 3], [4, 5, 6]]);
     }
 
+    fn workshop(raised: i32) -> Workshop {
+        let program = std::env::current_exe().expect("a program");
+        Workshop::new(program.parent().expect("a directory"), None, raised).expect("on a disk")
+    }
+
+    #[test]
+    fn what_is_measured_does_not_inherit_the_raised_priority() {
+        let priority = |workshop: &Workshop| {
+            let shown = workshop.command(Path::new("nice")).output().expect("it runs").stdout;
+            String::from_utf8_lossy(&shown).trim().parse::<i32>().expect("nice shows a number")
+        };
+        let own = priority(&workshop(0));
+        assert_eq!(priority(&workshop(3)), (own + 3).min(19));
+    }
+
     #[test]
     fn a_run_leaves_nothing_behind() {
-        let program = std::env::current_exe().expect("a program");
-        let workshop = Workshop::new(program.parent().expect("a directory"), None).expect("on a disk");
+        let workshop = workshop(0);
         let root = workshop.root().to_owned();
         let inside = workshop.directory("x").expect("room");
         assert!(inside.starts_with(&root) && inside.exists());

@@ -4,69 +4,57 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LOAD_LIMIT, OURS, PAGE, THREADS_EACH, alone, keep, p50, pair, rate};
-use crate::bench::{Bench, CONNECTIONS, Contender};
-use crate::load::{self, Load};
+use super::{
+    Figure, LOAD_LIMIT, OURS, P50, PAGE, POSTGRES, RATE, THREADS_EACH, VARIANTS, alone, compare, find, keep, pair,
+};
+use crate::bench::{Bench, CONNECTIONS, Contender, Measured, Shape};
 use crate::report::{Bar, Compare, Row, Series, Unit};
 use crate::server::{Owner, Server};
-use crate::{clock, machine};
+use crate::setup::numbered_threads;
+use crate::{clock, load, machine};
 
-/// One connection's appends beside a bare write and sync.
+/// One connection's appends beside a bare write and sync, and beside PostgreSQL's inserts.
 pub(super) async fn single(bench: &mut Bench) -> Result<()> {
-    let plan = bench.plan();
     let (mut raw, mut raw_p99) = (Series::default(), Series::default());
-    let server = bench.server().await?;
-    let mut ours = Vec::new();
-    if let Some(server) = &server {
+    let servers = bench.servers().await?;
+    let postgres = bench.postgres("single").await?;
+    let mut contenders = Vec::new();
+    for (name, server) in &servers {
         let owners = server.create_threads(1, THREADS_EACH).await?;
-        ours.push(Contender::new(OURS, server.id(), server.appenders(&owners).await?));
+        contenders.push(Contender::new(*name, server.id(), server.appenders(&owners).await?));
     }
+    if let Some(postgres) = &postgres {
+        let clients = postgres.inserters(&numbered_threads(1, THREADS_EACH)).await?;
+        contenders.push(Contender::new(POSTGRES, postgres.id(), clients));
+    }
+    let mut measured = Measured::of(&contenders);
     for _ in 0..bench.scale.rounds {
-        let directory = bench.workshop.root().to_owned();
-        let synced = tokio::task::spawn_blocking(move || machine::write_and_sync(&directory, plan.measured)).await??;
+        let (directory, duration) = (bench.workshop.root().to_owned(), bench.plan().measured);
+        let synced = tokio::task::spawn_blocking(move || machine::write_and_sync(&directory, duration)).await??;
         raw.0.push(synced.value_at_quantile(0.5) as f64 / 1e6);
         raw_p99.0.push(synced.value_at_quantile(0.99) as f64 / 1e6);
-        bench.round(&mut ours).await?;
+        bench.round(&mut contenders, Shape::Closed, &mut measured).await?;
     }
     let text = format!("write 256 B + fdatasync: p50 {:.3} ms, p99 {:.3} ms (medians)", raw.median(), raw_p99.median());
     bench.report.note(text);
-    if let (Some(server), [contender]) = (&server, &ours[..]) {
-        server.verify(contender.answered).await?;
-        bench.report.row(Row {
-            name: "append p50, 1 connection".into(),
-            unit: Unit::Milliseconds,
-            ours: contender.series(p50),
-            peer: Some(("write + fdatasync".into(), raw)),
-            compare: Compare::Difference,
-            bar: Some(Bar::AtMost(0.15)),
-        });
-    }
-    keep(bench, "single", ours);
-    Ok(())
-}
-
-/// What encryption costs: the same loads on two stores, one of which is encrypted.
-pub(super) async fn sealed(bench: &mut Bench) -> Result<()> {
-    let servers = [("encrypted", bench.sealed_server().await?), ("plain", bench.own_server().await?)];
-    let (mut appending, mut reading) = (Vec::new(), Vec::new());
-    for (name, server) in &servers {
-        let owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
-        appending.push(Contender::new(*name, server.id(), server.appenders(&owners).await?));
-        reading.push(Contender::new(*name, server.id(), server.listers(&owners, PAGE).await?));
-    }
-    for contender in &mut appending {
-        contender.load(CONNECTIONS * THREADS_EACH * PAGE, LOAD_LIMIT).await?;
-    }
-    bench.rounds(&mut appending).await?;
-    for ((_, server), contender) in servers.iter().zip(&appending) {
+    for ((_, server), contender) in servers.iter().zip(&contenders) {
         server.verify(contender.answered).await?;
     }
-    bench.rounds(&mut reading).await?;
-    let bar = || Bar::AtLeast(0.9);
-    pair(bench, "append 256 B with encryption, 64 connections", &appending, Unit::PerSecond, rate, bar());
-    pair(bench, "newest 50 with encryption, 64 connections", &reading, Unit::PerSecond, rate, bar());
-    keep(bench, "sealed", appending);
-    keep(bench, "sealed", reading);
+    for (ours, on) in VARIANTS {
+        let row = format!("append p50, 1 connection{on}");
+        if let Some(own) = find(&measured, ours) {
+            bench.report.row(Row {
+                name: row.clone(),
+                unit: P50.unit,
+                ours: own.series(P50.of),
+                peer: Some(("write + fdatasync".into(), raw.clone())),
+                compare: Compare::Difference,
+                bar: Some(Bar::AtMost(0.15)),
+            });
+        }
+        compare(bench, &row, &measured, (ours, POSTGRES), P50, None);
+    }
+    keep(bench, "single", measured);
     Ok(())
 }
 
@@ -79,11 +67,10 @@ pub(super) async fn hot(bench: &mut Bench) -> Result<()> {
         Contender::new("one thread", server.id(), server.appenders(&one).await?),
         Contender::new("many threads", server.id(), server.appenders(&many).await?),
     ];
-    bench.rounds(&mut contenders).await?;
+    let measured = bench.rounds(&mut contenders, Shape::Closed).await?;
     server.verify(contenders.iter().map(|contender| contender.answered).sum()).await?;
-    let row = "append to one thread, 64 writers";
-    pair(bench, row, &contenders, Unit::PerSecond, rate, Bar::AtLeast(0.7));
-    keep(bench, "hot", contenders.into());
+    pair(bench, "append to one thread, 64 writers", &measured, RATE, Bar::AtLeast(0.7));
+    keep(bench, "hot", measured);
     Ok(())
 }
 
@@ -100,16 +87,16 @@ pub(super) async fn long_thread(bench: &mut Bench) -> Result<()> {
         sides.push((format!("{messages} messages"), owner));
     }
     server.verify(long as u64 + 1000).await?;
-    for (connections, unit, figure, bar) in bars(1.5) {
+    for (connections, figure, bar) in bars(1.5) {
         let mut contenders = Vec::new();
         for (name, owner) in &sides {
             let clients = server.listers(&over(connections, owner), PAGE).await?;
             contenders.push(Contender::new(name, server.id(), clients));
         }
-        bench.rounds(&mut contenders).await?;
+        let measured = bench.rounds(&mut contenders, Shape::Closed).await?;
         let row = format!("newest 50 of {long} messages, c={connections}");
-        pair(bench, &row, &contenders, unit, figure, bar);
-        keep(bench, "long-thread", contenders);
+        pair(bench, &row, &measured, figure, bar);
+        keep(bench, "long-thread", measured);
     }
     Ok(())
 }
@@ -122,27 +109,24 @@ pub(super) async fn many_threads(bench: &mut Bench) -> Result<()> {
     for (user, threads) in sides {
         server.create_threads_of(user, threads).await?;
     }
-    for (connections, unit, figure, bar) in bars(2.0) {
+    for (connections, figure, bar) in bars(2.0) {
         let mut contenders = Vec::new();
         for (user, threads) in sides {
             let clients = server.thread_listers(user, connections, FEW).await?;
             contenders.push(Contender::new(format!("{threads} threads"), server.id(), clients));
         }
-        bench.rounds(&mut contenders).await?;
+        let measured = bench.rounds(&mut contenders, Shape::Closed).await?;
         let row = format!("newest {FEW} of {} threads, c={connections}", sides[0].1);
-        pair(bench, &row, &contenders, unit, figure, bar);
-        keep(bench, "many-threads", contenders);
+        pair(bench, &row, &measured, figure, bar);
+        keep(bench, "many-threads", measured);
     }
     Ok(())
 }
 
-/// Connections, what is read there, and its bar.
-type Judged = (usize, Unit, fn(&Load) -> f64, Bar);
-
 /// "Within `factor`": of the latency at one connection, and of the rate at many.
-fn bars(factor: f64) -> [Judged; 2] {
+fn bars(factor: f64) -> [(usize, Figure, Bar); 2] {
     let share = (100.0 / factor).floor() / 100.0;
-    [(1, Unit::Milliseconds, p50, Bar::AtMost(factor)), (CONNECTIONS, Unit::PerSecond, rate, Bar::AtLeast(share))]
+    [(1, P50, Bar::AtMost(factor)), (CONNECTIONS, RATE, Bar::AtLeast(share))]
 }
 
 /// From nothing to ready.
@@ -188,7 +172,8 @@ pub(super) async fn memory(bench: &mut Bench) -> Result<()> {
     bench.report.row(alone("resident, idle", Unit::Megabytes, idle, Some(Bar::AtMost(40.0))));
     let owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
     let mut contenders = [Contender::new(OURS, server.id(), server.appenders(&owners).await?)];
-    bench.rounds(&mut contenders).await?;
+    let measured = bench.rounds(&mut contenders, Shape::Closed).await?;
+    keep(bench, "memory", measured);
     server.verify(contenders[0].answered).await?;
     let loaded = Series(vec![server.resident_mb()?]);
     bench.report.row(alone("resident, after appends at full load", Unit::Megabytes, loaded, None));

@@ -2,37 +2,40 @@
 
 use anyhow::Result;
 
-use super::{LOAD_LIMIT, OURS, PAGE, THREADS_EACH, alone, compare, keep, p99, rate};
-use crate::bench::{Bench, CONNECTIONS, Contender};
+use super::{
+    CPU, LOAD_LIMIT, OURS, P50, P99, PAGE, POSTGRES, RATE, REDIS, SEALED, THREADS_EACH, VARIANTS, alone, compare, find,
+    keep,
+};
+use crate::bench::{Bench, CONNECTIONS, Contender, Measured, Shape};
 use crate::postgres::Postgres;
 use crate::redis::Redis;
-use crate::report::{Bar, Unit};
+use crate::report::Bar;
 use crate::server::{Owner, Server};
 use crate::setup::numbered_threads;
 
-const POSTGRES: &str = "PostgreSQL";
-const REDIS: &str = "Redis";
-
-/// Shares of the maximum that open runs offer, and which of them has bars.
-const OPEN_PERCENT: [u32; 4] = [20, 50, 70, 90];
-const JUDGED: usize = 2;
+/// Shares of PostgreSQL's maximum that every system is offered.
+const OFFERED_PERCENT: [u32; 3] = [25, 50, 75];
 
 /// Durable appends.
 pub(super) async fn append(bench: &mut Bench) -> Result<()> {
     let systems = Systems::start(bench, "append").await?;
     let (mut contenders, _) = systems.appenders().await?;
-    bench.rounds(&mut contenders).await?;
-    let open = open_runs(bench, &mut contenders).await?;
+    let closed = bench.rounds(&mut contenders, Shape::Closed).await?;
+    for (ours, on) in VARIANTS {
+        let row = format!("append 256 B, 64 connections{on}");
+        compare(bench, &row, &closed, (ours, POSTGRES), RATE, Some(Bar::AtLeast(2.0)));
+        compare(bench, &row, &closed, (ours, REDIS), RATE, Some(Bar::AtLeast(0.7)));
+        let row = format!("append p99, 64 connections{on}");
+        compare(bench, &row, &closed, (ours, POSTGRES), P99, Some(Bar::AtMost(1.0)));
+        if let Some(ours) = find(&closed, ours) {
+            let row = format!("append processor time a message, 64 connections{on}");
+            bench.report.row(alone(row, CPU.unit, ours.series(CPU.of), Some(Bar::AtMost(30.0))));
+        }
+    }
+    compare(bench, "append, encrypted or not", &closed, (SEALED, OURS), RATE, Some(Bar::AtLeast(0.9)));
+    offer(bench, &mut contenders, &closed, "append").await?;
     systems.verify(&contenders).await?;
-    let row = "append 256 B, 64 connections";
-    compare(bench, row, &contenders, POSTGRES, Unit::PerSecond, rate, Some(Bar::AtLeast(1.3)));
-    compare(bench, row, &contenders, REDIS, Unit::PerSecond, rate, Some(Bar::AtLeast(0.45)));
-    let row = "append p99, 64 connections";
-    compare(bench, row, &contenders, POSTGRES, Unit::Milliseconds, p99, Some(Bar::AtMost(1.0)));
-    let row = "append p99, offered 70 % of own maximum";
-    compare(bench, row, &open[JUDGED], POSTGRES, Unit::Milliseconds, p99, Some(Bar::AtMost(1.0)));
-    keep(bench, "append", contenders);
-    open.into_iter().for_each(|contenders| keep(bench, "append", contenders));
+    keep(bench, "append", closed);
     Ok(())
 }
 
@@ -50,35 +53,43 @@ pub(super) async fn newest(bench: &mut Bench) -> Result<()> {
         postgres.vacuum().await?;
     }
     let mut contenders = systems.listers(&owners).await?;
-    bench.rounds(&mut contenders).await?;
-    let open = open_runs(bench, &mut contenders).await?;
-    let row = "newest 50, 64 connections";
-    compare(bench, row, &contenders, POSTGRES, Unit::PerSecond, rate, Some(Bar::AtLeast(1.3)));
-    compare(bench, row, &contenders, REDIS, Unit::PerSecond, rate, None);
-    for (row, side) in [("newest 50 p99, 64 connections", &contenders), ("newest 50 p99, offered 70 %", &open[JUDGED])]
-    {
-        if let Some(ours) = side.iter().find(|side| side.name == OURS) {
-            bench.report.row(alone(row, Unit::Milliseconds, ours.series(p99), Some(Bar::AtMost(5.0))));
+    let closed = bench.rounds(&mut contenders, Shape::Closed).await?;
+    for (ours, on) in VARIANTS {
+        let row = format!("newest 50, 64 connections{on}");
+        compare(bench, &row, &closed, (ours, POSTGRES), RATE, Some(Bar::AtLeast(1.8)));
+        compare(bench, &row, &closed, (ours, REDIS), RATE, None);
+        if let Some(ours) = find(&closed, ours) {
+            let row = format!("newest 50 p99, 64 connections{on}");
+            bench.report.row(alone(row, P99.unit, ours.series(P99.of), Some(Bar::AtMost(5.0))));
         }
     }
-    keep(bench, "newest", contenders);
-    open.into_iter().for_each(|contenders| keep(bench, "newest", contenders));
+    compare(bench, "newest 50, encrypted or not", &closed, (SEALED, OURS), RATE, Some(Bar::AtLeast(0.9)));
+    offer(bench, &mut contenders, &closed, "newest").await?;
+    keep(bench, "newest", closed);
     Ok(())
 }
 
-/// A run at each of [`OPEN_PERCENT`]: in that order, all contenders with that run alone.
-async fn open_runs(bench: &Bench, contenders: &mut [Contender]) -> Result<Vec<Vec<Contender>>> {
-    let mut runs = Vec::new();
-    for percent in OPEN_PERCENT {
-        let loads = bench.open(contenders, percent).await?;
-        runs.push(contenders.iter().zip(loads).map(|(contender, load)| contender.with_load(load)).collect());
+/// The same rates for all, as shares of what PostgreSQL can do at most: where production lives.
+async fn offer(bench: &mut Bench, contenders: &mut [Contender], closed: &[Measured], group: &str) -> Result<()> {
+    let Some(most) = find(closed, POSTGRES).map(|postgres| postgres.series(RATE.of).median()) else { return Ok(()) };
+    for percent in OFFERED_PERCENT {
+        let rate = most * f64::from(percent) / 100.0;
+        let measured = bench.rounds(contenders, Shape::Offered { rate, percent }).await?;
+        for (ours, on) in VARIANTS {
+            for (what, figure, bar) in [("p50", P50, 1.1), ("p99", P99, 1.0), ("processor time", CPU, 1.0)] {
+                let row = format!("{group} {what}, offered {percent} %{on}");
+                compare(bench, &row, &measured, (ours, POSTGRES), figure, Some(Bar::AtMost(bar)));
+            }
+        }
+        keep(bench, group, measured);
     }
-    Ok(runs)
+    Ok(())
 }
 
 /// The systems of a comparison; each lives as long as this does.
 struct Systems {
-    server: Option<Server>,
+    /// Ours, by name: none if only the peers are measured.
+    servers: Vec<(&'static str, Server)>,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
 }
@@ -86,16 +97,17 @@ struct Systems {
 impl Systems {
     async fn start(bench: &mut Bench, group: &str) -> Result<Self> {
         let (postgres, redis) = (bench.postgres(group).await?, bench.redis(group).await?);
-        Ok(Self { server: bench.server().await?, postgres, redis })
+        Ok(Self { servers: bench.servers().await?, postgres, redis })
     }
 
-    /// Appenders of all systems, and the threads of ours.
-    async fn appenders(&self) -> Result<(Vec<Contender>, Vec<Owner>)> {
+    /// Appenders of all systems, and the threads of each of ours.
+    async fn appenders(&self) -> Result<(Vec<Contender>, Vec<Vec<Owner>>)> {
         let (mut contenders, mut owners) = (Vec::new(), Vec::new());
         let threads = numbered_threads(CONNECTIONS, THREADS_EACH);
-        if let Some(server) = &self.server {
-            owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
-            contenders.push(Contender::new(OURS, server.id(), server.appenders(&owners).await?));
+        for (name, server) in &self.servers {
+            let own = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
+            contenders.push(Contender::new(*name, server.id(), server.appenders(&own).await?));
+            owners.push(own);
         }
         if let Some(postgres) = &self.postgres {
             contenders.push(Contender::new(POSTGRES, postgres.id(), postgres.inserters(&threads).await?));
@@ -106,12 +118,12 @@ impl Systems {
         Ok((contenders, owners))
     }
 
-    /// Readers of the newest page, of all systems.
-    async fn listers(&self, owners: &[Owner]) -> Result<Vec<Contender>> {
+    /// Readers of the newest page, of all systems; `owners` are the threads of each of ours.
+    async fn listers(&self, owners: &[Vec<Owner>]) -> Result<Vec<Contender>> {
         let mut contenders = Vec::new();
         let threads = numbered_threads(CONNECTIONS, THREADS_EACH);
-        if let Some(server) = &self.server {
-            contenders.push(Contender::new(OURS, server.id(), server.listers(owners, PAGE).await?));
+        for ((name, server), own) in self.servers.iter().zip(owners) {
+            contenders.push(Contender::new(*name, server.id(), server.listers(own, PAGE).await?));
         }
         if let Some(postgres) = &self.postgres {
             contenders.push(Contender::new(POSTGRES, postgres.id(), postgres.listers(&threads, PAGE).await?));
@@ -124,9 +136,9 @@ impl Systems {
 
     /// Every system must hold exactly what it acknowledged.
     async fn verify(&self, contenders: &[Contender]) -> Result<()> {
-        let answered = |name| contenders.iter().find(|contender| contender.name == name).map_or(0, |own| own.answered);
-        if let Some(server) = &self.server {
-            server.verify(answered(OURS)).await?;
+        let answered = |name: &str| contenders.iter().find(|own| own.name == name).map_or(0, |own| own.answered);
+        for (name, server) in &self.servers {
+            server.verify(answered(name)).await?;
         }
         if let Some(postgres) = &self.postgres {
             postgres.verify(answered(POSTGRES)).await?;
