@@ -16,6 +16,7 @@ mod key_files;
 mod origins;
 mod outgoing;
 mod running;
+mod setting;
 mod settings;
 mod show;
 mod sources;
