@@ -22,6 +22,7 @@ mod filesystem;
 mod foreign;
 mod lock;
 mod marker;
+mod stores;
 
 use std::fs::{self, File};
 use std::io;
@@ -35,6 +36,7 @@ pub use self::error::Error;
 use self::lock::LOCK;
 pub use self::marker::LAYOUT;
 use self::marker::{MARKER, MARKER_TMP, Marker, State};
+pub use self::stores::Former;
 
 const TMP: &str = "tmp";
 

@@ -7,6 +7,7 @@
 //! incarnation   random, 8 bytes in hex; another one after each restore. Since layout 2
 //! state         creating, ready, or restoring
 //! store         the directory of the store: store-<n>. Since layout 2; before it was always `store`
+//! kept          directories of former stores that are kept on purpose; absent if there are none
 //! created       when the database was created
 //! ```
 //! The marker is replaced as a whole by one rename. That rename commits a change of the store that counts.
@@ -42,6 +43,8 @@ pub(super) struct Marker {
     pub(super) state: State,
     #[serde(default = "store_of_layout_1")]
     store: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
     created: String,
 }
 
@@ -90,7 +93,8 @@ impl Marker {
             return Err(Error::TooNew { found: header.layout, newest: LAYOUT });
         }
         let marker: Self = serde_json::from_str(&text).map_err(|_| unreadable())?;
-        if is_store_name(&marker.store) { Ok(Some(marker)) } else { Err(unreadable()) }
+        let names = [&marker.store].into_iter().chain(&marker.kept);
+        if names.into_iter().all(|name| is_store_name(name)) { Ok(Some(marker)) } else { Err(unreadable()) }
     }
 
     /// Begins a creation.
@@ -103,6 +107,7 @@ impl Marker {
             incarnation: birth.identity.incarnation.0.to_be_bytes(),
             state: State::Creating,
             store: FIRST_STORE.to_owned(),
+            kept: Vec::new(),
             created: format!("{created:.0}"),
         };
         marker.write(path)?;
@@ -126,6 +131,18 @@ impl Marker {
         Self { state: State::Ready, ..self.clone() }
     }
 
+    /// The same with another store, which is another incarnation of the database; the former store is kept if `keep`.
+    pub(super) fn with_store(&self, store: &str, incarnation: Incarnation, keep: bool) -> Self {
+        let kept = self.kept.iter().chain(keep.then_some(&self.store)).filter(|name| *name != store);
+        Self {
+            store: store.to_owned(),
+            kept: kept.cloned().collect(),
+            incarnation: incarnation.0.to_be_bytes(),
+            state: State::Ready,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn identity(&self) -> Identity {
         Identity { database_id: self.database_id, incarnation: Incarnation(u64::from_be_bytes(self.incarnation)) }
     }
@@ -133,6 +150,11 @@ impl Marker {
     /// The name of the store's directory.
     pub(super) fn store(&self) -> &str {
         &self.store
+    }
+
+    /// Former stores that are kept on purpose.
+    pub(super) fn kept(&self) -> &[String] {
+        &self.kept
     }
 
     /// Replaces the marker as a whole: a crash leaves the old one or the new one.
@@ -146,9 +168,19 @@ impl Marker {
 
 /// Whether this is a name for a store's directory, and so not a path to somewhere else.
 pub(super) fn is_store_name(name: &str) -> bool {
-    let number = match name.strip_prefix(STORE) {
-        Some("") => return true,
-        rest => rest.and_then(|rest| rest.strip_prefix('-')),
+    store_number(name).is_some()
+}
+
+/// The number of the store of that name; 0 for that of layout 1, which had none.
+pub(super) fn store_number(name: &str) -> Option<u32> {
+    let digits = match name.strip_prefix(STORE)? {
+        "" => return Some(0),
+        rest => rest.strip_prefix('-')?,
     };
-    number.is_some_and(|digits| digits.parse::<u32>().is_ok_and(|number| number.to_string() == digits))
+    digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
+}
+
+/// The name of the store of that number.
+pub(super) fn store_name(number: u32) -> String {
+    format!("{STORE}-{number}")
 }
