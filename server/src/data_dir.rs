@@ -28,10 +28,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files;
+use crate::files::{self, Made};
 use crate::format::Identity;
 
-use self::creation::{Made, create_directory};
+use self::creation::create_directory;
 pub use self::error::Error;
 use self::lock::LOCK;
 pub use self::marker::LAYOUT;

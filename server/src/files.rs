@@ -1,10 +1,10 @@
 //! Changes to files that survive a crash. A small file is replaced as a whole: a crash leaves the old content or the new
-//! one, never a part.
+//! one, never a part. Directories that are made for something that fails are removed again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 /// Writes `content` to `tmp`, which must be on the same file system, and renames it to `path`. Only the owner may read the
 /// file. It is on disk when this returns.
@@ -28,4 +28,56 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
+}
+
+/// Whether `path` still names the open `file`.
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
+    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
+}
+
+/// Directories that were made, outermost first. When this is dropped, those that are empty are removed.
+#[derive(Debug, Default)]
+pub(crate) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// They stay.
+    pub(crate) fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// Creates the directory with this mode, and its parents, unless it is there. They are removed when the result is dropped,
+/// unless it is told to keep them.
+pub(crate) fn create_directories(path: &Path, mode: u32) -> io::Result<Made> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(Made::default()),
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let mut missing: Vec<_> = path.ancestors().take_while(missing).collect();
+    missing.reverse();
+    let mut made = Made::default();
+    for step in missing {
+        // Its parents may serve others as well.
+        let mode = if step == path { mode } else { 0o777 };
+        match DirBuilder::new().mode(mode).create(step) {
+            Ok(()) => made.0.push(step.to_owned()),
+            // Another process made it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    sync_directory_of(path)?;
+    Ok(made)
 }

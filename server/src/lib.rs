@@ -3,10 +3,11 @@
 //! The map, arrows only down: [`serve`] wires [`http`] (routes, wire types, auth) to [`db`] (what is promised about
 //! threads and messages), which knows storage only through [`store`] (one partition a commit, durable before it
 //! returns). [`keys`] and [`rows`] are the catalogue of what lies on disk, [`model`] the checked types that every
-//! layer shares, [`mod@format`] which stores this version reads, [`data_dir`] who may open which directory. [`commands`] is
-//! the program around all of it.
+//! layer shares, [`mod@format`] which stores this version reads, [`data_dir`] who may open which directory. [`backup`] is a
+//! store as a file. [`commands`] is the program around all of it.
 
 pub mod args;
+pub mod backup;
 pub mod clock;
 pub mod commands;
 pub mod config;

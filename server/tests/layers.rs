@@ -6,11 +6,12 @@ use std::{collections::BTreeSet, path::Path};
 use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     (
         "commands",
         &[
             "args",
+            "backup",
             "clock",
             "config",
             "crypt",
@@ -27,11 +28,12 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "termination",
         ],
     ),
-    ("args", &["config"]),
+    ("args", &["backup", "config"]),
     ("termination", &["config"]),
     (
         "serve",
         &[
+            "backup",
             "clock",
             "config",
             "crypt",
@@ -49,6 +51,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ),
     ("config", &["crypt", "http", "outgoing", "telemetry"]),
     ("http", &["clock", "db", "error_chain", "model", "telemetry", "token_bucket"]),
+    ("backup", &["clock", "files", "format"]),
     ("db", &["clock", "crypt", "format", "keys", "model", "rows", "store", "telemetry"]),
     ("crypt", &["clock", "error_chain", "keys", "model", "outgoing", "token_bucket"]),
     ("store", &["clock", "files", "format", "keys", "model", "rows"]),

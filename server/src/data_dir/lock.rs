@@ -1,13 +1,14 @@
 //! The lock of a data directory: one process at a time, for as long as it lives.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 use super::Error;
+use crate::files::is_same_file;
 
 pub(super) const LOCK: &str = "lock";
 
@@ -39,9 +40,4 @@ pub(super) fn acquire(path: &Path) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
-}
-
-pub(super) fn is_same_file(file: &File, path: &Path) -> bool {
-    let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
 }

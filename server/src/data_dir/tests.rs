@@ -114,9 +114,9 @@ fn a_creation_that_is_given_up_leaves_nothing_that_was_not_there() {
 fn a_lock_whose_file_is_gone_holds_nobody_off() {
     let db = Db::new().ready();
     let held = db.open().unwrap();
-    assert!(lock::is_same_file(&held._lock, &db.path().join(LOCK)));
+    assert!(crate::files::is_same_file(&held._lock, &db.path().join(LOCK)));
     fs::remove_file(db.path().join(LOCK)).unwrap();
-    assert!(!lock::is_same_file(&held._lock, &db.path().join(LOCK)));
+    assert!(!crate::files::is_same_file(&held._lock, &db.path().join(LOCK)));
 }
 
 #[test]

@@ -66,6 +66,16 @@ impl Engine {
         }
     }
 
+    /// The names of the files in its directory that the store consists of, if it is opened read-only. Leftovers are not among
+    /// them. Blocks.
+    pub fn files(&self) -> Result<Vec<String>, Error> {
+        match &self.0 {
+            Store::Rocks(rocks) => rocks.files(),
+            #[cfg(test)]
+            Store::Memory(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Commits what waits, refuses what comes after, and leaves nothing for the next start to repeat. Blocks.
     pub fn close(&self) -> Result<(), Error> {
         match &self.0 {

@@ -11,6 +11,7 @@
 //! options      what RocksDB is told
 //! logs         what is known of the write-ahead log outside of RocksDB
 //! figures      what the engine says of itself in metrics
+//! files        of which files a store consists
 //! ```
 //!
 //! One write batch spans all families through their shared log. No iterator outlives a call. What RocksDB is told and why
@@ -20,6 +21,7 @@ mod committer;
 mod database;
 mod family;
 mod figures;
+mod files;
 mod head_cache;
 mod logs;
 mod open;
@@ -82,6 +84,10 @@ impl Rocks {
 
     pub(super) fn figures(&self) -> Vec<(&'static str, u64)> {
         figures::of(&self.database)
+    }
+
+    pub(super) fn files(&self) -> Result<Vec<String>, Error> {
+        files::of(&self.database)
     }
 
     /// Commits what is queued, refuses the rest, and flushes, so that the next start replays nothing.

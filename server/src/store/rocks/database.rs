@@ -3,7 +3,7 @@
 //! Every call blocks for as long as the disk takes. Only the committer writes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{
@@ -129,6 +129,11 @@ impl Database {
             Some(path) => fs::remove_dir_all(path).map_err(|error| Error::Read(error.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// The directory of the store.
+    pub(super) fn path(&self) -> &Path {
+        &self.settings.path
     }
 
     /// The names of the copies of the store.

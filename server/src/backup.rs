@@ -1,0 +1,34 @@
+//! Backups: what one holds, how it is written, and how it is read again.
+//!
+//! ```text
+//! manifest   what a backup says of itself: whose it is, which files it holds, their digests
+//! source     the files of one store as they were at one moment, and what is said of them
+//! create     writes an artefact: it is there as a whole, or not at all
+//! artefact   reads one, an archive or a directory, and trusts nothing in it
+//! progress   how far this is, how fast it may go, and whether it shall stop
+//! zstd pipe  streams
+//! ```
+//!
+//! ```text
+//! progressdb-backup.json   the header, first
+//! store/<file> …           the files of the store
+//! manifest.json            last: who reads it whole has all that it names
+//! ```
+//! These are the entries of a tar archive in a zstd stream (`progressdb-<YYYYMMDDTHHMMSSZ>.pdbk`), or the files of a
+//! directory. A backup holds no key, no certificate and no secret of the configuration.
+
+mod artefact;
+mod create;
+mod error;
+mod manifest;
+mod pipe;
+mod progress;
+mod source;
+mod zstd;
+
+pub use self::artefact::{Artefact, Form};
+pub use self::create::{Stamp, Summary, Target, create};
+pub use self::error::{Failed, Refused};
+pub use self::manifest::{Counts, FileEntry, Header, KmsMetadata, LAYOUT, Manifest, NOT_INCLUDED};
+pub use self::progress::{Phase, Progress, Seen};
+pub use self::source::{Description, Source};
