@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Flags;
+use crate::backup::Form;
+use crate::config::{Flags, parse_size};
 
 /// A database for chat threads: every acknowledged message is on disk.
 #[derive(Debug, Parser)]
@@ -61,6 +62,8 @@ pub enum Command {
     },
     /// Write everything in a stopped store plain and destroy its keys, so that encryption can be turned off
     Decrypt,
+    /// Copy the store into one file, read it again, and give it its name only then
+    Backup(BackupArgs),
     /// Check what a stopped store holds; changes nothing
     Verify {
         /// Read every thread, and print one digest that is equal for two copies of the same data, sealed or plain
@@ -85,6 +88,23 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+}
+
+/// What to write, and where.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct BackupArgs {
+    /// Where it goes: a new name, or a directory to get a dated name in it
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// One file, or a directory
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Form,
+    /// Read and write at most this many bytes a second, such as 50MB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub rate_limit: Option<u64>,
+    /// Print what was made as JSON on one line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to do with the configuration.

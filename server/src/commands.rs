@@ -4,12 +4,14 @@
 //! loads the configuration, prints its warnings, does its work and prints the result. A [`Failure`] is logged as one
 //! line and printed to standard error, one line for each problem.
 
+mod backup;
 mod config;
 mod decrypt;
 mod failure;
 mod inspect;
 mod kms;
 mod kms_check;
+mod progress;
 mod report;
 mod serve;
 mod verify;
@@ -53,6 +55,7 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Version { json } => print(&version::describe(formats, *json)),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
+        Command::Backup(wanted) => backup::run(load(&sources(args)), wanted, formats),
         Command::Verify { json, out, threads, .. } => {
             verify::run(load(&sources(args)), *json, out.as_deref(), threads.as_deref(), formats)
         }

@@ -277,6 +277,11 @@ impl Loaded {
         show::to_yaml(&self.effective)
     }
 
+    /// The same by the full name of each setting: `{"value","source"}`, for a backup.
+    pub fn to_json(&self) -> serde_json::Value {
+        show::to_json(&self.effective)
+    }
+
     /// `{"valid","errors","warnings"}`, what `progressdb config check --json` prints.
     pub fn to_report(&self) -> serde_json::Value {
         let errors = self.config.as_ref().err().map(|error| error.0.as_slice()).unwrap_or_default();
@@ -311,6 +316,12 @@ pub fn load_for_kms_check(sources: &Sources) -> Loaded {
         of_file.warnings.push(warning);
     }
     of_file
+}
+
+/// A size as settings have it, such as `100MB`, from the command line.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let want = "want bytes as a number, or with a unit: 64KiB, 100MB, 1GiB";
+    value::parse_size(&text.into()).filter(|bytes| *bytes > 0).ok_or_else(|| want.to_owned())
 }
 
 /// Settings of how a KMS is called, not of which one it is.

@@ -56,7 +56,7 @@ pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
 pub use offline::{KeyFailure, KeyReport, migrate_keys, verify_keys};
-pub use open::OpenError;
+pub use open::{Inspected, OpenError};
 pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
 pub use users::UserPage;

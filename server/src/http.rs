@@ -52,7 +52,7 @@ use limits::Limits;
 use metrics::RequestMetrics;
 use middleware::RequestIds;
 pub use settings::{ApiKeys, RateLimit, Settings};
-pub use wrapped_keys::parse_wrapped_keys;
+pub use wrapped_keys::{parse_wrapped_keys, wrapped_keys_to_json};
 
 /// What all requests share; a cheap clone.
 ///

@@ -5,6 +5,7 @@
 //! exit code 0. A second signal ends the process at once. An engine that fails a write ends the process with an error.
 //! The other signals are in `signals`, and what changes without a restart in `reload`.
 
+mod description;
 mod development;
 mod error;
 mod listeners;

@@ -7,7 +7,7 @@ use super::kms_check::CheckError;
 use super::with_causes;
 use crate::crypt::kms;
 use crate::serve::StartupError;
-use crate::{config, telemetry};
+use crate::{backup, config, telemetry};
 
 /// Why a command failed; each has its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,8 @@ pub(super) enum Failure {
     Check(#[from] CheckError),
     #[error(transparent)]
     Startup(#[from] StartupError),
+    #[error(transparent)]
+    Backup(#[from] backup::Failed),
     #[error("{0} keys do not open")]
     Verification(u64),
     #[error("cannot write {}", path.display())]
@@ -32,6 +34,7 @@ impl Failure {
             Failure::Config(_) | Failure::Check(CheckError::Kms { source: kms::Error::Settings(_), .. }) => 78,
             Failure::Check(_) | Failure::Verification(_) => 1,
             Failure::Startup(error) => error.exit_code(),
+            Failure::Backup(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
         }
     }
@@ -42,6 +45,7 @@ impl Failure {
             Failure::Config(_) => "startup.config_invalid",
             Failure::Check(_) => "kms.failed",
             Failure::Startup(error) => error.event(),
+            Failure::Backup(_) => "cli.backup_failed",
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",
         }

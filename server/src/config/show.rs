@@ -23,6 +23,16 @@ pub(crate) fn to_yaml(effective: &Effective) -> String {
     yaml
 }
 
+/// Each setting by its full name: its value and where it came from.
+pub(crate) fn to_json(effective: &Effective) -> serde_json::Value {
+    let shown = SETTINGS.iter().filter(|setting| setting.effect == Effect::Active).map(|setting| {
+        let (value, source) = effective.get(setting.key);
+        let shown = serde_json::json!({ "value": value.to_json(), "source": source.to_string() });
+        (setting.key.to_owned(), shown)
+    });
+    shown.collect::<serde_json::Map<_, _>>().into()
+}
+
 /// The text of `docs/configuration.md`.
 pub fn reference() -> String {
     let mut page = HEADER.to_owned();

@@ -162,6 +162,23 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The value as JSON, secrets masked like in [`Value::to_yaml`]; sizes and durations are texts with their units.
+    pub(crate) fn to_json(&self) -> Json {
+        match self {
+            Value::Unset => Json::Null,
+            Value::Text(text) => Json::from(text.as_str()),
+            Value::Bool(flag) => Json::from(*flag),
+            Value::Integer(number) => Json::from(*number),
+            Value::Number(number) => Json::from(*number),
+            Value::Size(_) | Value::Duration(_) => Json::from(self.to_yaml()),
+            Value::Texts(items) => Json::from(items.clone()),
+            Value::Secrets(keys) => Json::from(vec![MASK; keys.len()]),
+            Value::Secret(_) => Json::from(MASK),
+        }
+    }
+}
+
 /// One key: what may stand in a header without quoting.
 pub(crate) fn is_secret(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
@@ -260,7 +277,8 @@ fn parse_number(raw: &Json) -> Option<f64> {
     }
 }
 
-fn parse_size(raw: &Json) -> Option<u64> {
+/// Bytes, as a number or a text with a unit.
+pub(crate) fn parse_size(raw: &Json) -> Option<u64> {
     if raw.is_number() {
         return raw.as_u64();
     }

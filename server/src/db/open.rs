@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use aws_lc_rs::{hmac, rand};
 use moka::sync::Cache;
+use serde::Serialize;
 
 use super::edit::{Settled, commit, repeat};
 use super::epochs::{EpochError, list_epochs, open_epochs};
@@ -125,8 +126,8 @@ impl Db {
         Ok(db)
     }
 
-    /// What a stopped store says of itself.
-    pub async fn inspect(store: &Store, formats: &Formats) -> Result<serde_json::Value, OpenError> {
+    /// What a store says of itself, sealed or plain.
+    pub async fn inspect(store: &Store, formats: &Formats) -> Result<Inspected, OpenError> {
         let count = async |counter| {
             let value = read::<crate::rows::CounterValue>(store, StoreRow::Counter(counter)).await?;
             Ok::<i64, Error>(value.map_or(0, |value| value.0))
@@ -134,15 +135,33 @@ impl Db {
         let missing = || Error::Corrupt { key: Key::Store(StoreRow::Format).to_string() };
         let format = read::<Format>(store, StoreRow::Format).await?.ok_or_else(missing)?;
         formats.check(format.format)?;
-        Ok(serde_json::json!({
-            "database_id": hex::encode(format.database_id),
-            "format": format.format,
-            "sequence": count(Counter::Sequence).await?,
-            "threads": count(Counter::Threads).await?,
-            "messages": count(Counter::Messages).await?,
-            "users": count(Counter::Users).await?,
-        }))
+        Ok(Inspected {
+            database_id: format.database_id,
+            format: format.format,
+            sequence: count(Counter::Sequence).await?,
+            threads: count(Counter::Threads).await?,
+            messages: count(Counter::Messages).await?,
+            users: count(Counter::Users).await?,
+        })
     }
+}
+
+/// What a store says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspected {
+    /// Which database it is.
+    #[serde(with = "hex")]
+    pub database_id: [u8; 16],
+    /// The format of its rows.
+    pub format: u32,
+    /// Client commits ever made.
+    pub sequence: i64,
+    /// Live threads.
+    pub threads: i64,
+    /// Messages ever created.
+    pub messages: i64,
+    /// Users ever seen.
+    pub users: i64,
 }
 
 async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> {

@@ -8,6 +8,7 @@ use super::{Db, Error};
 use crate::crypt::kms::{Context, Kms};
 use crate::model::{Commitment, Wrapped};
 use crate::rows::EpochKey;
+use crate::store::Store;
 
 /// All wrapped epoch keys of one store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub struct WrappedEpoch {
 }
 
 impl WrappedKeys {
+    /// Those in a store; none if nothing in it is encrypted. Opens none of them.
+    pub async fn of(store: &Store, database_id: [u8; 16]) -> Result<Self, Error> {
+        let wrapped = |(epoch, row, _): (u32, EpochKey, _)| {
+            let EpochKey { commitment, wraps, .. } = row;
+            WrappedEpoch { epoch, commitment, wraps }
+        };
+        Ok(Self { database_id, epochs: list_epochs(store).await?.into_iter().map(wrapped).collect() })
+    }
+
     /// Has the KMS open the key of every epoch; those that it does not open, and why.
     pub async fn open_with(&self, kms: &Kms) -> Vec<(u32, EpochError)> {
         let mut failed = Vec::new();
@@ -48,11 +58,6 @@ impl WrappedKeys {
 impl Db {
     /// The wrapped keys of all epochs; none if nothing is encrypted.
     pub async fn wrapped_keys(&self) -> Result<WrappedKeys, Error> {
-        let epochs = list_epochs(&self.0.store).await?;
-        let wrapped = |(epoch, row, _): (u32, EpochKey, _)| {
-            let EpochKey { commitment, wraps, .. } = row;
-            WrappedEpoch { epoch, commitment, wraps }
-        };
-        Ok(WrappedKeys { database_id: self.0.database_id, epochs: epochs.into_iter().map(wrapped).collect() })
+        WrappedKeys::of(&self.0.store, self.0.database_id).await
     }
 }

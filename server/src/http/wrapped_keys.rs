@@ -79,6 +79,11 @@ impl WrappedKeysDocument {
     }
 }
 
+/// The document as JSON, for a backup.
+pub fn wrapped_keys_to_json(keys: &WrappedKeys) -> serde_json::Value {
+    serde_json::json!(WrappedKeysDocument::of(keys))
+}
+
 /// Reads the response of `GET /admin/encryption/wrapped-keys`; the error says where it is invalid.
 pub fn parse_wrapped_keys(json: &[u8]) -> Result<WrappedKeys, String> {
     let document: WrappedKeysDocument = serde_json::from_slice(json).map_err(|error| error.to_string())?;

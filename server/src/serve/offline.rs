@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::StartupError;
+use super::description::describe;
 use super::open::{database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
+use crate::backup::Source;
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
@@ -21,9 +23,27 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
     let directory = Directory::open_existing(&config.db_path)?;
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
     let inspected = runtime()?.block_on(Db::inspect(&engine.store(), formats));
-    let mut report = inspected.map_err(|error| open_error(&directory, error))?;
+    let mut report = json!(inspected.map_err(|error| open_error(&directory, error))?);
     report["incarnation"] = json!(directory.identity().incarnation.to_string());
     Ok(report)
+}
+
+/// A stopped database as the source of a backup. Nobody else opens it while this lives.
+pub struct Stopped {
+    /// Its files as they are.
+    pub source: Source,
+    _directory: Directory,
+}
+
+/// The stopped database as the source of a backup; changes nothing. `settings` are those that the backup lists.
+pub fn source(config: &Config, settings: Value, formats: &Formats) -> Result<Stopped, StartupError> {
+    let directory = Directory::open_existing(&config.db_path)?;
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+    let described = runtime()?.block_on(describe(&engine, directory.identity(), formats, config, settings));
+    let description = described.map_err(|error| open_error(&directory, error))?;
+    let files = engine.files().map_err(|error| StartupError::command("the store could not be read", error))?;
+    let source = Source { directory: directory.store_path(), files, description };
+    Ok(Stopped { source, _directory: directory })
 }
 
 /// Reads all threads into one digest, and calls `each` with the digest of each. Changes nothing.

@@ -51,8 +51,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that stops the server.
-    pub(super) async fn next(&mut self) {
+    /// Waits for the next signal that stops the server, or a long command.
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

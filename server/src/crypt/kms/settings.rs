@@ -140,6 +140,16 @@ impl Settings {
             Provider::Http(_) => ProviderKind::Http,
         }
     }
+
+    /// Where it is, if the settings say so.
+    pub fn endpoint(&self) -> Option<&str> {
+        match &self.provider {
+            Provider::Local(_) => None,
+            Provider::Aws(aws) => aws.endpoint.as_deref(),
+            Provider::Vault(vault) => Some(&vault.address),
+            Provider::Http(http) => Some(&http.endpoint),
+        }
+    }
 }
 
 /// Refuses names with a slash or a colon, at which other code splits them.
