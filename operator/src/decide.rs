@@ -140,13 +140,14 @@ impl Case<'_> {
         // What the API server refuses of the server's pod it would refuse of a check's: then no check is made.
         let (configuration, keys) = step.take(if facts.trial.is_some() { checks.without_writes() } else { checks });
         let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && storage::is_there(facts);
-        step = step.writing(rollback::forget(self));
-        let is_behind = match rollback::give_up(self) {
-            Some(write) => {
-                step = step.writing([write]);
+        step = step.writing(rollback::forget(self).or_else(|| rollback::note_run(self)));
+        let given_up = rollback::give_up(self);
+        let is_behind = match given_up.is_empty() {
+            true => step.take(roll::roll(self, may_start)),
+            false => {
+                step = step.writing(given_up);
                 true
             }
-            None => step.take(roll::roll(self, may_start)),
         };
         let api_keys = api_keys::refused(self).map(|finding| (finding, api_keys::is_overdue(facts, now)));
         step.map(|()| Findings { configuration, keys, api_keys, is_behind, ..unchecked(self.spec, facts, now) })
@@ -154,9 +155,11 @@ impl Case<'_> {
 
     /// Starts again what ran before. That has been checked already.
     fn roll_back(self, given_up: Finding) -> Step<Findings> {
-        let mut step = Step::default();
-        if self.desired.rollback.is_some() {
-            step.take(roll::roll(self, storage::is_there(self.facts)));
+        let mut step = Step::default().writing(checks::settings(self));
+        match rollback::take_back(self) {
+            Some(write) => step = step.writing([write]),
+            None if self.desired.rollback.is_some() => drop(step.take(roll::roll(self, storage::is_there(self.facts)))),
+            None => {}
         }
         let keys = step.take(self.check_keys());
         step.map(|()| Findings { configuration: given_up, keys, ..unchecked(self.spec, self.facts, self.now) })

@@ -13,7 +13,7 @@ use crate::{
     kind::Kind,
     objects::{
         self, Inputs, Release, config,
-        labels::{FAILED, RESTART, RESTARTED_AT, ROLL, TRIED},
+        labels::{FAILED, RAN, RESTART, RESTARTED_AT, ROLL, TRIED},
         names,
     },
     observe::{Live, Observed, SecretSeen, Wrapped, fingerprint, needs},
@@ -231,7 +231,8 @@ fn changed_keys(seen: &Observed) -> Option<&str> {
 /// What ran before `server`, from the ConfigMap that keeps it, if `server` was given up.
 fn rollback(seen: &Observed, server: &Server) -> Option<Server> {
     let former = seen.former()?;
-    let is_given_up = former.annotation(TRIED) == Some(&server.roll) && former.annotation(FAILED).is_some();
+    let is_tried = former.annotation(TRIED) == Some(&server.roll) && former.annotation(RAN).is_none();
+    let is_given_up = is_tried && former.annotation(FAILED).is_some();
     let data = former.at("/data");
     let mut template: Value = serde_json::from_str(data.get(TEMPLATE)?.as_str()?).ok().filter(|_| is_given_up)?;
     let mut rollback = server.clone();
@@ -274,20 +275,5 @@ fn without_nulls(value: Value) -> Value {
             .collect(),
         Value::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
-    }
-}
-
-impl Live {
-    /// The annotation of this name in the pod template.
-    pub fn template_annotation(&self, name: &str) -> Option<&str> {
-        self.at("/spec/template/metadata/annotations").get(name)?.as_str()
-    }
-}
-
-impl Observed {
-    /// The ConfigMap with what ran before.
-    pub fn former(&self) -> Option<&Live> {
-        let name = names::former(&self.resource.name_any());
-        self.objects.get(&(Kind::ConfigMap, name)).filter(|former| !former.is_deleted())
     }
 }

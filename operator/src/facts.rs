@@ -22,7 +22,7 @@ pub use self::{
     object::{Fit, Object},
     pod::{Container, Ended, InitContainer, Pod, State},
 };
-pub use crate::observe::{Class, Obstacle, ServerInfo, Taken, Verdict, Warning, advice};
+pub use crate::observe::{Class, Obstacle, PATIENCE, ServerInfo, Taken, Verdict, Warning, advice};
 use crate::{
     crd::ProgressDB,
     desired::Desired,
@@ -31,7 +31,7 @@ use crate::{
         SERVER,
         config::KEY_ENTRIES,
         config_text,
-        labels::{FAILED, RESTARTED_AT, ROLL, TRIED, TRIED_AT},
+        labels::{FAILED, RAN, RESTARTED_AT, ROLL, TRIED, TRIED_AT},
     },
     observe::{Live, Observed, SecretSeen, complaint, needs},
 };
@@ -68,6 +68,8 @@ pub struct Facts {
     pub kms_check: Option<Job>,
     /// What was kept of what ran before.
     pub former: Option<Former>,
+    /// Whether a server has run since the StatefulSet was last seen stopped for a change; `None` if that is not known.
+    pub ran_since_stop: Option<bool>,
     /// Why what should run instead of the running server cannot, if it was tried and cannot.
     pub trial: Option<Obstacle>,
     /// What the Secrets hold that the resource names or that was generated.
@@ -122,6 +124,8 @@ pub struct Former {
     pub tried_at: Option<jiff::Timestamp>,
     /// Why it could not, once it was given up.
     pub failed: Option<String>,
+    /// Whether a server has run since, or may have.
+    pub ran: bool,
 }
 
 /// What Secrets hold; never a value.
@@ -175,6 +179,7 @@ impl Facts {
             config_check: desired.and_then(|desired| check(&desired.config_check)),
             kms_check: desired.and_then(|desired| desired.kms_check.as_ref()).and_then(check),
             former: seen.former().map(Former::of),
+            ran_since_stop: seen.ran_since_stop,
             trial: None,
             secrets: Secrets::of(seen),
             server_info: seen.server_info.clone(),
@@ -234,6 +239,7 @@ impl Former {
             tried: annotation(TRIED),
             tried_at: former.annotation(TRIED_AT).and_then(|at| at.parse().ok()),
             failed: annotation(FAILED),
+            ran: annotation(RAN).is_some(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod installation;
 mod live;
 mod observed;
 mod owner;
+mod runs;
 mod secrets;
 mod server_info;
 mod trial;
@@ -42,6 +43,7 @@ pub use self::{
     live::Live,
     observed::{Class, Observed},
     owner::Taken,
+    runs::{PATIENCE, has_run},
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
     server_info::{ApiRequest, Probe, ServerInfo},
     trial::{Obstacle, advice},
@@ -124,6 +126,7 @@ impl Observer {
             has_snapshots: self.cache.knows(Kind::VolumeSnapshot),
             secrets: BTreeMap::new(),
             storage_class: None,
+            ran_since_stop: None,
             node: None,
             server_info: None,
             namespace_ends: false,
@@ -144,6 +147,7 @@ impl Observer {
             return Ok(seen);
         }
         self.observe_names(&mut seen).await?;
+        self.observe_runs(&mut seen, now).await?;
         for need in needs(&seen.resource.spec) {
             let secret = self.secret(&namespace, &need.secret, now).await?;
             seen.secrets.insert(need.secret, secret);

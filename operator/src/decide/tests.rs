@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     desired::{Check, Object, Server},
-    facts::{Claim, ClaimPhase, Conclusion, Deletion, Job, Obstacle, Pod, Secrets, Snapshot, StatefulSet, Volume},
+    facts::{
+        Claim, ClaimPhase, Conclusion, Deletion, Former, Job, Obstacle, Pod, Secrets, Snapshot, StatefulSet, Volume,
+    },
     kind::Kind,
-    objects::labels::FINALIZER,
+    objects::labels::{FAILED, FINALIZER, RAN},
 };
 
 fn now() -> Timestamp {
@@ -195,4 +197,84 @@ fn a_claim_whose_only_copy_it_is_is_released_under_the_policy_snapshot_only_when
         let stays = facts.deletion.volume.as_ref().is_none_or(|volume| volume.is_retained);
         assert!(!releases || has_copy || stays, "{facts:#?}");
     }
+}
+
+/// A successor that should have started long ago and that no node can take, and what is asked for.
+fn unplaceable() -> (Desired, Facts) {
+    let former = object("v1", "ConfigMap", "db-former");
+    let mut facts = running("new");
+    facts.pod = Some(Pod { unschedulable: Some("no".into()), roll: Some("new".into()), ..Pod::default() });
+    let (tried, tried_at) = (Some("new".into()), Some(Timestamp::UNIX_EPOCH));
+    facts.former = Some(Former { tried, tried_at, ..Former::default() });
+    facts.ran_since_stop = Some(false);
+    facts.config_check = Some(concluded(true));
+    facts.objects.insert((Kind::ConfigMap, former.name.clone()), crate::facts::Object::default());
+    (Desired { former: Some(former), ..desired("new", false) }, facts)
+}
+
+/// The annotations that are written on the ConfigMap with what ran before, and the names of all writes.
+fn written(desired: &Desired, facts: &Facts) -> (Value, Vec<&'static str>) {
+    let decision = decide(&resource(json!({})), &Ok(desired.clone()), facts, now());
+    let of = |write: &Write| match write {
+        Write::Apply(body) if body["metadata"]["name"] == "db-former" => Some(body["metadata"]["annotations"].clone()),
+        _ => None,
+    };
+    let annotations = decision.writes.iter().find_map(of).unwrap_or_default();
+    (annotations, decision.writes.iter().map(Write::name).collect())
+}
+
+#[test]
+fn a_successor_is_given_up_only_if_it_is_known_that_it_never_ran_and_stopped_at_once() {
+    let mut given_up = 0;
+    for ran_since_stop in [None, Some(false), Some(true)] {
+        for (pod_has_run, ran) in [(false, false), (false, true), (true, false), (true, true)] {
+            for has_pod in [true, false] {
+                let (desired, mut facts) = unplaceable();
+                facts.ran_since_stop = ran_since_stop;
+                facts.former.as_mut().unwrap().ran = ran;
+                facts.pod.as_mut().unwrap().has_run = pod_has_run;
+                facts.pod = facts.pod.filter(|_| has_pod);
+                let never_ran = ran_since_stop == Some(false) && !ran && !(has_pod && pod_has_run);
+                let (annotations, writes) = written(&desired, &facts);
+                assert_eq!(!annotations[FAILED].is_null(), never_ran, "{facts:#?}");
+                assert_eq!(writes.contains(&"stop"), never_ran, "{facts:#?}");
+                // What is found out is written down, once.
+                assert_eq!(!annotations[RAN].is_null(), !never_ran && !ran, "{facts:#?}");
+                given_up += u32::from(never_ran);
+            }
+        }
+    }
+    assert_eq!(given_up, 3);
+}
+
+#[test]
+fn a_successor_that_runs_after_it_was_given_up_is_not_replaced() {
+    for (has_run, ran_since_stop) in [(true, Some(false)), (false, Some(true)), (true, None)] {
+        let (mut desired, mut facts) = unplaceable();
+        desired.rollback = Some(Server { roll: "old".into(), ..desired.server.clone() });
+        facts.former.as_mut().unwrap().failed = Some("no".into());
+        assert!(written(&desired, &facts).1.contains(&"stop"));
+        facts.pod.as_mut().unwrap().has_run = has_run;
+        facts.ran_since_stop = ran_since_stop;
+        let (annotations, writes) = written(&desired, &facts);
+        assert!(!annotations[RAN].is_null() && annotations[FAILED].is_null(), "{annotations}");
+        assert!(!writes.contains(&"stop"), "{writes:?}");
+        // What ran before runs again already, and of that nothing is asked.
+        facts.stateful_set.as_mut().unwrap().roll = Some("old".into());
+        facts.pod.as_mut().unwrap().roll = Some("old".into());
+        assert_eq!(written(&desired, &facts).0, Value::Null);
+    }
+}
+
+#[test]
+fn a_check_of_the_kms_after_a_rollback_finds_its_settings() {
+    let (mut desired, mut facts) = unplaceable();
+    desired.rollback = Some(Server { roll: "old".into(), ..desired.server.clone() });
+    desired.kms_check = Some(check("db-kms-check-0"));
+    facts.former.as_mut().unwrap().failed = Some("no".into());
+    facts.stateful_set.as_mut().unwrap().roll = Some("old".into());
+    let resource = resource(json!({ "kms": { "embedded": { "secretName": "k" } } }));
+    let decision = decide(&resource, &Ok(desired), &facts, now());
+    let made = decision.writes.iter().filter(|write| matches!(write, Write::Create(_))).map(Write::about);
+    assert_eq!(made.collect::<Vec<_>>(), ["ConfigMap db-check-0", "Job db-kms-check-0"]);
 }

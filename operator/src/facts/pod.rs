@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Warning, text, warning};
 use crate::{
     objects::labels::{RESTART, RESTARTED_AT, ROLL},
-    observe::{Live, Observed, image_id},
+    observe::{Live, Observed, has_run, image_id},
 };
 
 /// A pod.
@@ -20,6 +20,8 @@ pub struct Pod {
     pub deleted_at: Option<Timestamp>,
     /// Its node, and whether that is ready; known only of the server's pod, after its grace period.
     pub node: Option<(String, bool)>,
+    /// Whether the server in it runs, or ever ran.
+    pub has_run: bool,
     /// Whether its condition Ready is true.
     pub is_ready: bool,
     /// Since when the condition Ready has been as it is.
@@ -119,6 +121,7 @@ impl Pod {
             is_deleted: pod.is_deleted(),
             deleted_at: pod.deleted_at(),
             node: None,
+            has_run: has_run(&pod.0),
             is_ready: pod.condition("Ready").is_some_and(|(status, ..)| status == "True"),
             ready_since: since(pod.at("/status/conditions"), "Ready"),
             unschedulable: match pod.condition("PodScheduled") {
@@ -134,11 +137,6 @@ impl Pod {
             init: pod.at("/status/initContainerStatuses").as_array().and_then(|all| InitContainer::of(all)),
             warning: None,
         }
-    }
-
-    /// Whether its server runs, or ever ran.
-    pub fn has_run(&self) -> bool {
-        matches!(self.container.state, State::Running(_) | State::Ended(_)) || self.container.ended_before.is_some()
     }
 }
 

@@ -22,6 +22,8 @@ pub const TRIED: &str = "progressdb.io/tried";
 pub const TRIED_AT: &str = "progressdb.io/tried-at";
 /// And why it could not be started, once it was given up.
 pub const FAILED: &str = "progressdb.io/failed";
+/// And that a server has run since, or may have: then what ran before is never started again on its data.
+pub const RAN: &str = "progressdb.io/ran";
 /// Annotation of a Job whose own container has ended while another one runs on: what was found.
 pub const VERDICT: &str = "progressdb.io/verdict";
 

@@ -18,10 +18,12 @@ use super::{
     health::Health,
     live::{Live, prune},
     owner,
+    runs::{Runs, has_run},
 };
 use crate::{
     crd::{self, ProgressDB, Unreadable},
     kind::{Kind, name_of, uid_of},
+    objects::names,
     outcomes::Outcomes,
     raw::Raw,
 };
@@ -78,7 +80,7 @@ impl Contents {
 }
 
 /// The key of an instance. No name in Kubernetes has a slash.
-fn key(namespace: &str, name: &str) -> String {
+pub(super) fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
@@ -90,6 +92,8 @@ pub struct Cache {
     progress: watch::Sender<Progress>,
     /// What the API server made of objects that the operator applied.
     pub(crate) outcomes: Outcomes,
+    /// Which servers have run.
+    pub(super) runs: Runs,
     /// Whether the watches work.
     pub health: Health,
 }
@@ -107,6 +111,7 @@ impl Default for Cache {
             contents: RwLock::default(),
             progress: watch::Sender::new(Progress::default()),
             outcomes: Outcomes::default(),
+            runs: Runs::default(),
             health: Health::default(),
         }
     }
@@ -186,7 +191,10 @@ impl Cache {
             Event::Apply(resource) | Event::InitApply(resource) => {
                 contents.upsert(&of(resource), None, "", (0, false), resource.text());
             }
-            Event::Delete(resource) => contents.remove(&of(resource), None, ""),
+            Event::Delete(resource) => {
+                contents.remove(&of(resource), None, "");
+                self.runs.end(&of(resource));
+            }
         }
     }
 
@@ -195,6 +203,9 @@ impl Cache {
         match event {
             Event::Init => {
                 self.write().instances.values_mut().for_each(|archive| archive.begin_list(kind));
+                if kind == Kind::Pod {
+                    self.runs.clear();
+                }
             }
             Event::InitApply(object) => self.upsert_object(kind, object, true),
             Event::InitDone => {
@@ -216,6 +227,7 @@ impl Cache {
 
     fn upsert_object(&self, kind: Kind, object: &Value, is_named_by_list: bool) {
         let Some((instance, name)) = identify(kind, object) else { return };
+        self.note_run(kind, &instance, object);
         let live = Live(object.clone());
         let version = live.version().parse().unwrap_or(u64::MAX);
         let text = short_text(kind, live);
@@ -232,12 +244,22 @@ impl Cache {
     /// Removes an object, if it is the one of this uid.
     fn remove(&self, kind: Kind, object: &Value) {
         let Some((instance, name)) = identify(kind, object) else { return };
+        self.note_run(kind, &instance, object);
         let mut contents = self.write();
         let known = contents.instances.get(instance.as_str()).and_then(|archive| archive.get(Some(kind), name));
         let known = known.and_then(|known| contents.compressor.decompress([known]).next()).map(parse).map(Live);
         if let Some(known) = known.filter(|known| uid_of(object) == Some(known.uid())) {
             contents.remove(&instance, Some(kind), name);
             self.outcomes.forget(known.uid());
+        }
+    }
+
+    /// Notes of a server's pod, in the last state that it had too, that it has run.
+    fn note_run(&self, kind: Kind, instance: &str, object: &Value) {
+        let is_server =
+            || instance.rsplit_once('/').is_some_and(|(_, resource)| name_of(object) == names::pod(resource));
+        if kind == Kind::Pod && is_server() && has_run(object) {
+            self.runs.note(instance);
         }
     }
 

@@ -92,6 +92,11 @@ impl Live {
         named(self.at("/spec/template/spec/containers"), name)
     }
 
+    /// The annotation of this name in the pod template.
+    pub fn template_annotation(&self, name: &str) -> Option<&str> {
+        self.at("/spec/template/metadata/annotations").get(name)?.as_str()
+    }
+
     /// The condition of this type: status, reason and message.
     pub fn condition(&self, kind: &str) -> Option<(&str, &str, &str)> {
         let conditions = self.at("/status/conditions").as_array()?;

@@ -27,6 +27,8 @@ pub struct Observed {
     pub secrets: BTreeMap<String, SecretSeen>,
     /// The class of the volume, while it is not bound or has to grow.
     pub storage_class: Option<Class>,
+    /// Whether a server has run since the StatefulSet was last seen stopped for a change; `None` if that is not known.
+    pub ran_since_stop: Option<bool>,
     /// The node of a pod that should have ended, and whether it is ready.
     pub node: Option<(String, bool)>,
     /// What the server says of itself, if the status does not have it yet.
@@ -92,6 +94,11 @@ impl Observed {
     /// Its pod.
     pub fn pod(&self) -> Option<&Live> {
         self.object(Kind::Pod, &names::pod(&self.resource.name_any()))
+    }
+
+    /// The ConfigMap with what ran before.
+    pub fn former(&self) -> Option<&Live> {
+        self.object(Kind::ConfigMap, &names::former(&self.resource.name_any())).filter(|former| !former.is_deleted())
     }
 
     /// The Job of this name.

@@ -8,6 +8,7 @@ mod cluster;
 mod crash;
 mod crash_loop;
 mod events;
+mod evicted;
 mod installations;
 mod keys;
 mod lease;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{api::Key, cluster::Cluster};
 
-async fn installed(more: Value) -> Cluster {
+pub async fn installed(more: Value) -> Cluster {
     let mut cluster = Cluster::new();
     cluster.create("db", more);
     cluster.settle().await;
@@ -14,12 +14,12 @@ async fn installed(more: Value) -> Cluster {
     cluster
 }
 
-fn make(cluster: &Cluster, kind: &str, namespace: &str, name: &str, object: Value) {
+pub fn make(cluster: &Cluster, kind: &str, namespace: &str, name: &str, object: Value) {
     let key = Key::new(kind, namespace, name);
     cluster.server.with(|store| store.create(&key, object, BTreeMap::new()).unwrap());
 }
 
-fn destroy(cluster: &Cluster, kind: &str, namespace: &str, name: &str) {
+pub fn destroy(cluster: &Cluster, kind: &str, namespace: &str, name: &str) {
     cluster.server.with(|store| store.delete(&Key::new(kind, namespace, name), &json!({})).unwrap());
 }
 
@@ -103,7 +103,7 @@ async fn unplaceable() -> Cluster {
     cluster
 }
 
-fn image(cluster: &Cluster) -> Value {
+pub fn image(cluster: &Cluster) -> Value {
     cluster.get("Pod", "db-0").map(|pod| pod["spec"]["containers"][0]["image"].clone()).unwrap_or_default()
 }
 
