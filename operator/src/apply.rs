@@ -43,22 +43,22 @@ pub struct Writer {
 pub struct Applied<'a> {
     /// The resource as it then is, if it was written to.
     pub resource: Option<ProgressDB>,
-    /// The write that failed and why; those after it were not tried.
-    pub failure: Option<(&'a Write, Error)>,
+    /// The writes that failed and why; those that have to follow the first one were not tried.
+    pub failures: Vec<(&'a Write, Error)>,
 }
 
 impl Writer {
-    /// Does what was decided, until one write fails.
+    /// Does what was decided; when a write fails, only what need not follow it.
     pub async fn apply<'a>(&self, resource: &ProgressDB, writes: &[&'a Write], now: Timestamp) -> Applied<'a> {
         let mut applied = Applied::default();
         for &write in writes {
+            if !applied.failures.is_empty() && write.follows_others() {
+                continue;
+            }
             match self.apply_one(resource, write, now).await {
                 Ok(None) => {}
                 Ok(written) => applied.resource = written,
-                Err(error) => {
-                    applied.failure = Some((write, error));
-                    break;
-                }
+                Err(error) => applied.failures.push((write, error)),
             }
         }
         applied

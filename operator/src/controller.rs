@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     conditions::Finding,
     crd::{ProgressDB, ProgressDBStatus, Unreadable},
-    decide::{self, Decision, decide},
+    decide::{self, Decision, Write, decide},
     desired::{self, Desired},
     error::{Error, chain},
     facts::Facts,
@@ -100,25 +100,43 @@ impl Context {
         let seen = self.observer.observe(resource, desired::awaits_kms_check, now).await?;
         // Boxed, as the facts are: they are large for a future.
         let desired = Box::new(Desired::build(&seen));
-        let refusal = self.refusals.of(seen.uid());
-        let facts = self.facts(&seen, &desired, refusal.as_ref(), now).await?;
+        let refusals = self.refusals.of(seen.uid(), is_deleted(&seen.resource));
+        let facts = self.facts(&seen, &desired, refusals.first(), now).await?;
         let decision = decide(&seen.resource, &desired, &facts, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
-        let due = Due::of(&decision, refusal.as_ref(), now);
+        self.refusals.retain(seen.uid(), &decision);
+        let due = Due::of(&decision, &refusals, now);
         let applied = self.writer.apply(&resource, &due.writes, now).await;
         let resource = self.own_writes.keep(resource, applied.resource);
-        match applied.failure {
-            None => Ok(self.requeue_after(&seen, &decision, &due, refusal.is_some())),
-            Some((write, Error::Refused { doing, message })) => {
-                tracing::warn!(event = "refused", resource = resource.name_any(), doing, message, "see the condition");
-                let message = format!("{doing}: {message}");
-                let wait = self.refusals.note(seen.uid(), write, message.clone(), now);
-                // Boxed, as all that is rare: else every reconcile would have to hold its room.
-                Box::pin(self.report_refusal(&resource, &desired, &facts, message, now)).await?;
-                Ok(wait)
-            }
-            Some((_, error)) => Err(error),
+        if applied.failures.is_empty() {
+            return Ok(self.requeue_after(&seen, &decision, &due, !refusals.is_empty()));
         }
+        let wait = self.note_refusals(&resource, applied.failures, now)?;
+        // Boxed, as all that is rare: else every reconcile would have to hold its room.
+        Box::pin(self.report_refusal(&resource, &desired, &facts, now)).await?;
+        Ok(wait)
+    }
+
+    /// Notes the writes that were refused; says how long to wait. Another failure is an error.
+    fn note_refusals(
+        &self,
+        resource: &ProgressDB,
+        failures: Vec<(&Write, Error)>,
+        now: Timestamp,
+    ) -> Result<Duration, Error> {
+        let (uid, mut shortest, mut failed) = (resource.uid().unwrap_or_default(), RETRY.1, None);
+        for (write, error) in failures {
+            match error {
+                Error::Refused { doing, message } => {
+                    let name = resource.name_any();
+                    tracing::warn!(event = "refused", resource = name, doing, message, "see the condition");
+                    let message = format!("{doing}: {message}");
+                    shortest = shortest.min(self.refusals.note(&uid, is_deleted(resource), write, message, now));
+                }
+                error => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(shortest), Err)
     }
 
     /// Has the status say what the API server refuses.
@@ -127,10 +145,11 @@ impl Context {
         resource: &Arc<ProgressDB>,
         desired: &Result<Desired, Finding>,
         facts: &Facts,
-        message: String,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let facts = Facts { refusal: Some(message), ..facts.clone().with_resource(resource) };
+        let refusals = self.refusals.of(&resource.uid().unwrap_or_default(), is_deleted(resource));
+        let refusal = refusals.into_iter().next().map(|refusal| refusal.message);
+        let facts = Facts { refusal, ..facts.clone().with_resource(resource) };
         let decision = decide(resource, desired, &facts, now);
         self.report(resource, &decision.status, now).await.map(drop)
     }
@@ -229,6 +248,10 @@ impl Context {
         *count = count.saturating_add(1);
         RETRY.0.saturating_mul(1 << (*count - 1).min(10)).min(RETRY.1)
     }
+}
+
+fn is_deleted(resource: &ProgressDB) -> bool {
+    resource.metadata.deletion_timestamp.is_some()
 }
 
 /// What the queue knows of a resource; the rest is in the cache.

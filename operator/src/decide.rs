@@ -196,15 +196,16 @@ fn unchecked(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Findings {
         api_keys: None,
         is_behind: true,
         blocked: None,
-        refused: refused(facts),
+        refused: refused(facts, "see to it, or take back what was asked for"),
         contested: objects::contest(facts),
     }
 }
 
-/// What the API server refuses.
-fn refused(facts: &Facts) -> Option<Finding> {
+/// What the API server refuses, and what to do about it.
+fn refused(facts: &Facts, what_next: &str) -> Option<Finding> {
     let refusal = facts.refusal.as_ref()?;
-    let message = format!("the cluster does not allow what is needed; it is tried every minute: {refusal}");
+    let message =
+        format!("the cluster does not allow what is needed; {what_next}; it is tried every minute: {refusal}");
     Some(Finding::no("ApiRefuses", message))
 }
 

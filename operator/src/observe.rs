@@ -2,13 +2,13 @@
 //!
 //! Objects with our labels come from watches and cost no call. Others are read by name, and only when the decision needs
 //! them: Secrets that the resource names and the class of a volume (each kept for a minute), the node of a pod that does not
-//! end, the namespace and the snapshot of a resource that is being deleted, Events about what waits, and names that are
-//! about to be used. A read that fails is an error and never means that the object does not exist.
+//! end, all that the deletion of a resource rests on, Events about what waits, and names that are about to be used. A read that fails is an error and never means that the object does not exist.
 
 mod api_keys;
 mod archive;
 mod cache;
 mod compressed;
+mod deletion;
 mod events;
 mod health;
 mod installation;
@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DynamicObject, ListParams},
+    api::DynamicObject,
     core::{ApiResource, DynamicResourceScope, GroupVersionKind},
 };
 
@@ -51,7 +51,7 @@ pub use self::{
 };
 use crate::{
     MANAGER,
-    crd::{DeletionPolicy, ProgressDB},
+    crd::ProgressDB,
     error::Error,
     kind::Kind,
     objects::{SERVER, labels, names},
@@ -184,41 +184,6 @@ impl Observer {
             }
         }
         Ok(())
-    }
-
-    async fn observe_deletion(&self, seen: &mut Observed) -> Result<(), Error> {
-        if seen.resource.spec.deletion_policy != DeletionPolicy::Snapshot || seen.resource.finalizers().is_empty() {
-            return Ok(());
-        }
-        let namespace = seen.resource.namespace().unwrap_or_default();
-        let found = self.get(&core("Namespace", "namespaces"), None, &namespace).await?;
-        seen.namespace_ends = found.is_none_or(|found| found.is_deleted());
-        let volume = seen.claim().and_then(|claim| claim.at("/spec/volumeName").as_str());
-        if let Some(volume) = volume {
-            seen.volume = self.get(&core("PersistentVolume", "persistentvolumes"), None, volume).await?;
-        }
-        let snapshot = seen.objects.get(&(Kind::VolumeSnapshot, final_snapshot(&seen.resource)));
-        let content = snapshot.and_then(|snapshot| snapshot.at("/status/boundVolumeSnapshotContentName").as_str());
-        if let Some(content) = content {
-            let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent");
-            seen.snapshot_content = self.get(&ApiResource::from_gvk(&kind), None, content).await?;
-        } else if seen.has_snapshots && snapshot.is_none() && !seen.namespace_ends {
-            seen.snapshot_class = self.snapshot_class(seen.volume.as_ref()).await?;
-        }
-        Ok(())
-    }
-
-    /// The snapshot class for the driver of a volume, if there is exactly one; else the cluster takes its default.
-    async fn snapshot_class(&self, volume: Option<&Live>) -> Result<Option<String>, Error> {
-        let Some(driver) = volume.and_then(|volume| volume.at("/spec/csi/driver").as_str()) else { return Ok(None) };
-        let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass");
-        let plural = ApiResource::from_gvk_with_plural(&kind, "volumesnapshotclasses");
-        let classes: Api<Raw> = Api::all_with(self.client.clone(), &plural);
-        let failed = |error| Error::new("listing the snapshot classes", error);
-        let found = classes.list(&ListParams::default()).await.map_err(failed)?;
-        let mut fitting =
-            found.into_iter().filter(|class| class.to_value()["driver"] == driver).map(|class| class.name_any());
-        Ok(fitting.next().filter(|_| fitting.next().is_none()))
     }
 
     async fn get(&self, kind: &ApiResource, namespace: Option<&str>, name: &str) -> Result<Option<Live>, Error> {

@@ -3,11 +3,12 @@
 //! `Retain` has nothing to do: Kubernetes removes what the resource owns, and claim and keys have no owner. Otherwise the
 //! server stops first, then one thing goes in each reconcile. A last snapshot is proof only when it and its content name
 //! each other. None can be made in a namespace that is being deleted, or of a claim that is; then the volume is kept.
+//! What the API server refuses of it is told before anything else.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Decision, SOON, Step, Write, server};
+use super::{Decision, SOON, Step, Write, refused, server};
 use crate::{
     conditions::Finding,
     crd::{DeletionPolicy, ProgressDB},
@@ -25,6 +26,7 @@ pub(super) fn decide(resource: &ProgressDB, facts: &Facts, now: Timestamp) -> De
     }
     let Step { found, writes, irreversible } = next(resource, facts);
     let server = server::assess(&resource.spec, facts, now);
+    let found = refused(facts, "allow it, or set spec.deletionPolicy to Retain to keep the data").unwrap_or(found);
     Decision { status: status::of_deletion(resource, found, server, now), writes, irreversible, requeue_after: SOON }
 }
 
@@ -42,7 +44,10 @@ fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
         return Step::found(stopping).writing([Write::stop(set)]);
     }
     match policy {
-        _ if facts.pod.is_some() => Step::found(stopping),
+        // Also one that only the StatefulSet counts: it may have another name, or be seen a moment later.
+        _ if facts.pod.is_some() || facts.stateful_set.as_ref().is_some_and(|set| set.has_pods) => {
+            Step::found(stopping)
+        }
         DeletionPolicy::Snapshot => snapshot_then_destroy(resource, facts),
         _ => destroy(resource, facts, true),
     }

@@ -96,6 +96,12 @@ impl Write {
         Self::Stop { uid: set.uid.clone(), version: set.version.clone() }
     }
 
+    /// Whether it is made only when those before it in a decision were: their order matters. To release a claim that is
+    /// being deleted needs nothing else.
+    pub fn follows_others(&self) -> bool {
+        !matches!(self, Self::ReleaseClaim { .. })
+    }
+
     /// One word for logs and metrics.
     pub fn name(&self) -> &'static str {
         match self {

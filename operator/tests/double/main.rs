@@ -7,6 +7,7 @@ mod bad_input;
 mod cluster;
 mod crash;
 mod crash_loop;
+mod deletion;
 mod events;
 mod evicted;
 mod installations;

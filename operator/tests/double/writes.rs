@@ -22,7 +22,7 @@ async fn apply(cluster: &Cluster, leadership: Leadership, write: Write) -> &'sta
     let writer = Writer { client: cluster.server.client(), leadership, cache: Arc::new(Cache::default()) };
     let resource: ProgressDB = serde_json::from_value(cluster.get("ProgressDB", "db").unwrap()).unwrap();
     let applied = writer.apply(&resource, &[&write], Timestamp::UNIX_EPOCH).await;
-    applied.failure.map_or("done", |(_, error)| error.kind())
+    applied.failures.first().map_or("done", |(_, error)| error.kind())
 }
 
 async fn installed(more: Value) -> Cluster {
