@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DynamicObject, ListParams, LogParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, LogParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::{
     args::{PLUGIN, PluginArgs, PluginCommand},
     clock::Clock,
     conditions::ConditionType,
-    crd::ProgressDB,
+    crd::{self, ProgressDB, ProgressDBStatus},
     kind::Kind,
     objects::{API_PORT, api_key_secret, keys_of, labels, names},
     raw::Raw,
@@ -67,15 +67,30 @@ async fn connect(args: &PluginArgs) -> anyhow::Result<Client> {
     Client::try_from(config).context("connecting to the API server")
 }
 
-async fn get(client: &Client, namespace: &str, name: &str) -> anyhow::Result<ProgressDB> {
-    let resources: Api<ProgressDB> = Api::namespaced(client.clone(), namespace);
-    let found = resources.get_opt(name).await.context("reading the resource")?;
+fn resources(client: &Client, namespace: &str) -> Api<Raw> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<ProgressDB>(&()))
+}
+
+async fn get(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Raw> {
+    let found = resources(client, namespace).get_opt(name).await.context("reading the resource")?;
     found.with_context(|| format!("there is no ProgressDB {name} in the namespace {namespace}"))
 }
 
+/// The resource as the operator reads it.
+async fn get_readable(client: &Client, namespace: &str, name: &str) -> anyhow::Result<ProgressDB> {
+    let read = crd::read(get(client, namespace, name).await?.text());
+    read.map_err(|unreadable| anyhow::anyhow!("{name} cannot be read: correct {}", unreadable.why))
+}
+
+/// The status as the operator reads it, also of a resource that it cannot read.
+fn status_of(resource: &Raw) -> ProgressDBStatus {
+    let status = crd::read(resource.text()).map_or_else(|unreadable| unreadable.status, |resource| resource.status);
+    status.unwrap_or_default()
+}
+
 /// What people want to know first.
-fn status(resource: &ProgressDB) -> String {
-    let status = resource.status.clone().unwrap_or_default();
+fn status(resource: &Raw) -> String {
+    let status = status_of(resource);
     let known = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let mut text = format!("{}: {}\n\n", resource.name_any(), known(status.phase));
     let lines = [
@@ -120,7 +135,7 @@ async fn report(client: &Client, namespace: &str, name: &str) -> anyhow::Result<
     let pod = names::pod(name);
     Ok(json!({
         "operator": env!("CARGO_PKG_VERSION"),
-        "resource": without_managed_fields(&resource),
+        "resource": without_managed_fields(&resource.to_value()),
         "objects": objects,
         "events": events,
         "log": log(client, namespace, &pod, false).await,
@@ -157,20 +172,20 @@ async fn log(client: &Client, namespace: &str, pod: &str, previous: bool) -> Str
 
 /// Asks for a restart as `kubectl rollout restart` does for kinds that it knows.
 async fn restart(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
-    let resource = get(client, namespace, name).await?;
+    let resource = get_readable(client, namespace, name).await?;
     anyhow::ensure!(!resource.spec.suspend, "{name} is stopped: set spec.suspend to false to start it");
     let at = Timestamp::from_second(Clock::System.now().as_second())?;
     let patch = json!({ "metadata": { "annotations": { labels::RESTARTED_AT: at.to_string() } } });
-    let resources: Api<ProgressDB> = Api::namespaced(client.clone(), namespace);
     let params = PatchParams { field_manager: Some(PLUGIN.to_owned()), ..PatchParams::default() };
-    resources.patch(name, &params, &Patch::Merge(&patch)).await.context("asking for the restart")?;
+    let asked = resources(client, namespace).patch(name, &params, &Patch::Merge(&patch)).await;
+    asked.context("asking for the restart")?;
     let again = format!("kubectl progressdb -n {namespace} status {name}");
     writeln!(out, "{name} is to restart once its settings and keys are found good: {again}")?;
     Ok(())
 }
 
 async fn keys(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
-    let secret = api_key_secret(&get(client, namespace, name).await?);
+    let secret = api_key_secret(&get_readable(client, namespace, name).await?);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = secrets.get_opt(&secret).await.context("reading the Secret")?;
     let found = found.with_context(|| format!("there is no Secret {secret} in the namespace {namespace}"))?;
@@ -203,10 +218,9 @@ async fn forward(client: &Client, namespace: &str, name: &str, port: u16, out: &
 }
 
 /// Why there is nothing to connect to.
-fn why_not(resource: &ProgressDB) -> String {
-    let name = resource.name_any();
-    let conditions = resource.status.iter().flat_map(|status| &status.conditions);
-    let ready = conditions.into_iter().find(|condition| condition.type_ == ConditionType::Ready.name());
+fn why_not(resource: &Raw) -> String {
+    let (name, status) = (resource.name_any(), status_of(resource));
+    let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.name());
     let why = ready.filter(|ready| ready.status != "True").map(|ready| ready.message.as_str());
     format!("the server of {name} does not run: {}", why.unwrap_or("its pod has not started yet, try again"))
 }

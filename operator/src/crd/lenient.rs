@@ -1,10 +1,13 @@
 //! Decoding as much of an object as can be decoded: a field that cannot be counts as absent, and so does an item of a list.
-//! Only for what decides nothing by being absent.
+//! Only for what decides nothing by being absent. What is nested deeper than anything that the operator reads is absent too.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+
+/// The most levels that are searched for what can be decoded: metadata and a status have four.
+const DEEPEST: usize = 8;
 
 /// The fields of an object, not decoded.
 pub(crate) type Fields = BTreeMap<String, Box<RawValue>>;
@@ -19,19 +22,20 @@ pub(crate) fn decode<T: DeserializeOwned + Default>(text: &str) -> T {
     if let Ok(whole) = serde_json::from_str(text) {
         return whole;
     }
-    let kept = keep(text, &|text| serde_json::from_str::<T>(text).is_ok());
+    let kept = keep(text, &|text| serde_json::from_str::<T>(text).is_ok(), DEEPEST);
     kept.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or_default()
 }
 
-/// The part of a value that is accepted; `None` if there is none.
-fn keep(text: &str, accepts: &dyn Fn(&str) -> bool) -> Option<String> {
+/// The part of a value that is accepted, of so many levels; `None` if there is none.
+fn keep(text: &str, accepts: &dyn Fn(&str) -> bool, levels: usize) -> Option<String> {
     if accepts(text) {
         return Some(text.to_owned());
     }
+    let levels = levels.checked_sub(1)?;
     let part = if let Ok(fields) = serde_json::from_str::<Fields>(text) {
         let alone = |name: &str, value: &str| format!("{{{}:{value}}}", serde_json::Value::from(name));
         let kept = fields.into_iter().filter_map(|(name, value)| {
-            let value = keep(value.get(), &|value| accepts(&alone(&name, value)))?;
+            let value = keep(value.get(), &|value| accepts(&alone(&name, value)), levels)?;
             Some((name, RawValue::from_string(value).expect("what was JSON is JSON")))
         });
         let kept: Fields = kept.collect();
@@ -76,6 +80,16 @@ mod tests {
 
     fn decoded(value: Value) -> Value {
         json!(decode::<Outer>(&value.to_string()))
+    }
+
+    #[test]
+    fn what_is_nested_very_deep_is_absent() {
+        let deep = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        for levels in [DEEPEST, 200, 20_000] {
+            let text = format!(r#"{{"text":{},"number":3}}"#, deep(levels));
+            let decoded: Outer = decode(&text);
+            assert_eq!((decoded.text.as_str(), decoded.number), ("", Some(3)), "{levels}");
+        }
     }
 
     #[test]

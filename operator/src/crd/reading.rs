@@ -3,7 +3,8 @@
 //!
 //! A `spec` that cannot be read makes the resource [`Unreadable`]: what it asks for is not known, so nothing is done about
 //! it. What cannot be read of a `status` counts as absent, and is no reason to leave a database alone; so do conditions that
-//! are not the operator's.
+//! are not the operator's. But a claim that it names in a way that cannot be read is a claim: its data must not be taken for
+//! none.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -43,11 +44,19 @@ pub fn read(text: &str) -> Result<ProgressDB, Box<Unreadable>> {
 /// What the operator wrote of a status, as far as it can be read; `None` if there is no status.
 fn read_status(text: &str) -> Option<ProgressDBStatus> {
     let mut status: ProgressDBStatus = text.starts_with('{').then(|| lenient::decode(text))?;
+    status.claim = status.claim.or_else(|| unreadable_claim(text));
     status.conditions.retain(|condition| CONDITION_TYPES.contains(&&*condition.type_));
     // Others may have written below a field of ours in which the operator has nothing to say.
     status.api_keys = status.api_keys.filter(|keys| *keys != ApiKeysStatus::default());
     status.kms = status.kms.filter(|kms| *kms != KmsStatus::default());
     Some(status)
+}
+
+/// What stands where the name of the claim should, if anything does.
+fn unreadable_claim(status: &str) -> Option<String> {
+    let Ok(fields) = serde_json::from_str::<Fields>(status) else { return Some("what cannot be read".to_owned()) };
+    let text = fields.get("claim").map(|claim| claim.get()).filter(|text| *text != "null")?;
+    serde_json::from_str(text).ok().or_else(|| Some(text.chars().take(LONGEST).collect()))
 }
 
 /// The error names the field first.
@@ -214,6 +223,12 @@ mod tests {
         }
         for status in [json!(null), json!(5), json!("Running"), json!([])] {
             assert_eq!(read(&text(json!({}), status)).unwrap().status, None);
+        }
+        // Whatever stands there in its place, there is a claim.
+        for (claim, said) in [(json!({ "name": "a" }), "{\"name\":\"a\"}"), (json!(["a"]), "[\"a\"]"), (json!(7), "7")]
+        {
+            let read = read(&text(json!({}), json!({ "claim": claim, "phase": "Running" }))).unwrap();
+            assert_eq!(read.status.unwrap().claim.as_deref(), Some(said));
         }
         let conditions = [condition("Ready", json!(5)), condition("Stalled", time.clone()), condition("Other", time)];
         let read = read(&text(json!({}), json!({ "conditions": conditions }))).unwrap();

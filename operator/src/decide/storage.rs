@@ -30,9 +30,18 @@ pub(super) fn assess(case: Case<'_>) -> Step<Finding> {
 
 fn missing(case: Case<'_>) -> Step<Finding> {
     let Some(had) = &case.facts.before.claim else {
-        let create = Write::Apply(case.desired.claim.body.clone());
+        let create = Write::Apply(case.desired.claim.applied_to(None));
         return Step::found(Finding::unknown("Creating", "the claim is being made")).writing([create]);
     };
+    let name = &case.desired.claim.name;
+    if had != name {
+        let message = format!(
+            "there is no claim {name}, and status.claim says {had} of where the data is, which this operator cannot follow: \
+             an empty claim could hide that data, so none is made: give the claim with the data that name, or make a \
+             ProgressDB under another name to begin with an empty database"
+        );
+        return Step::found(Finding::no("ClaimUnknown", message));
+    }
     let message = format!(
         "the claim {had} with the data is gone, and an empty one would hide that: restore it under this name, or make a \
          ProgressDB under another name to begin with an empty database"

@@ -242,6 +242,25 @@ async fn a_claim_that_is_gone_is_never_replaced_by_an_empty_one() {
 }
 
 #[tokio::test]
+async fn a_claim_that_the_status_names_in_a_way_that_cannot_be_read_is_not_replaced_by_an_empty_one() {
+    for claim in [json!({ "name": "db-data-0" }), json!(["db-data-0"]), json!(7)] {
+        let mut cluster = installed(json!({})).await;
+        cluster.server.with(|store| {
+            store.end(&Key::new("PersistentVolumeClaim", "ns", "db-data-0"));
+            store.edit(&Key::new("ProgressDB", "ns", "db"), |resource| resource["status"]["claim"] = claim.clone());
+        });
+        for _ in 0..2 {
+            cluster.settle().await;
+            assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0"), None, "{claim}");
+            let (_, reason, message) = cluster.condition("db", "Stalled");
+            assert_eq!(reason, "ClaimUnknown", "{claim}");
+            assert!(message.contains(&claim.to_string()), "{message}");
+            cluster.restart_operator();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_was_stopped_starts_again() {
     let mut cluster = installed(json!({ "suspend": true })).await;
     assert_eq!((cluster.get("Pod", "db-0"), cluster.condition("db", "Suspended").0), (None, "True".into()));

@@ -16,6 +16,7 @@ mod lease;
 mod loops;
 mod optional_kinds;
 mod ownership;
+mod plugin;
 mod restart;
 mod running;
 mod status_owners;
