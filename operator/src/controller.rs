@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::ready, stream};
+use futures::{FutureExt, Stream, StreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
@@ -187,16 +187,19 @@ impl Context {
     /// Says once, in the log and by an Event, that another installation is at work.
     async fn leave_alone(&self, resource: &ProgressDB, other: &str, now: Timestamp) -> Result<(), Error> {
         let about = (resource.uid().unwrap_or_default(), other.to_owned());
-        if !self.left.lock().expect("nobody panics while holding it").insert(about) {
+        let left = || self.left.lock().expect("nobody panics while holding it");
+        if left().contains(&about) {
             return Ok(());
         }
+        self.writer.tell_left_alone(&resource.metadata, other, now).await?;
         tracing::warn!(
             event = "left.alone",
             resource = resource.name_any(),
             operator = other,
             "another operator works"
         );
-        self.writer.tell_left_alone(&resource.metadata, other, now).await
+        left().insert(about);
+        Ok(())
     }
 
     /// Says of a resource that cannot be read that it cannot.
@@ -227,6 +230,9 @@ impl Context {
             Ok(event) => {
                 self.cache.health.heard(kind);
                 self.cache.handle_resource_event(&event);
+                if let Event::Delete(resource) = &event {
+                    self.forget(&resource.uid().unwrap_or_default());
+                }
                 // Our own writes wake nobody: the reconcile that made them says when to look again.
                 let is_own = matches!(&event, Event::Apply(resource) if self.own_writes.contains(resource));
                 (!is_own).then(|| stubs(&event))
@@ -236,6 +242,14 @@ impl Context {
                 None
             }
         }
+    }
+
+    /// Forgets a resource that is gone.
+    fn forget(&self, uid: &str) {
+        self.succeeded(uid);
+        self.refusals.forget(uid);
+        self.own_writes.forget(uid);
+        self.left.lock().expect("nobody panics while holding it").retain(|(of, _)| of != uid);
     }
 
     fn succeeded(&self, uid: &str) {
@@ -269,6 +283,20 @@ fn stubs(event: &Event<Raw>) -> Event<Stub> {
         Event::InitApply(resource) => Event::InitApply(stub(resource)),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
+    }
+}
+
+/// The resources that an event of their watch concerns. Those of a list come when it is complete: before that the queue does
+/// not know a new one, and would drop it.
+fn concerned(cache: &Cache, event: &watcher::Result<Event<Stub>>) -> Vec<ObjectRef<Stub>> {
+    match event {
+        // Without the uid, which the queue does not need and would keep.
+        Ok(Event::Apply(resource) | Event::Delete(resource)) => {
+            let namespace = resource.namespace().unwrap_or_default();
+            vec![ObjectRef::new(&resource.name_any()).within(&namespace)]
+        }
+        Ok(event) => cache.listed_resources(event),
+        Err(_) => Vec::new(),
     }
 }
 
@@ -318,13 +346,15 @@ pub async fn run(
             move |event| ready(context.hear(event).map(Ok::<_, watcher::Error>))
         })
         .reflect(writer)
-        .touched_objects()
-        .map_ok(|resource| {
-            // Without the uid, which the queue does not need and would keep.
-            let namespace = resource.namespace().unwrap_or_default();
-            ReconcileRequest::from(ObjectRef::new(&resource.name_any()).within(&namespace))
-        });
-    let objects = context.cache.watch(&client, namespace).map(|resource| Ok(ReconcileRequest::from(resource)));
+        .flat_map({
+            let context = Arc::clone(&context);
+            move |event| stream::iter(concerned(&context.cache, &event))
+        })
+        .map(|resource| Ok(ReconcileRequest::from(resource)));
+    let objects = context
+        .cache
+        .watch(&client, namespace)
+        .map(|resource| Ok::<_, watcher::Error>(ReconcileRequest::from(resource)));
     let queue = stream::select(own, objects).take_until(stop.boxed());
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
     finish(kube::runtime::applier(reconcile_in_box, retry, context, store, queue, config)).await;
@@ -345,4 +375,31 @@ async fn finish<E: std::fmt::Display>(passes: impl Stream<Item = Result<(ObjectR
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_resource_that_a_list_brings_is_named_when_the_list_is_complete() {
+        let cache = Cache::default();
+        let resource = |name: &str| Raw::from(&json!({ "metadata": { "name": name, "namespace": "ns" } }));
+        let named = |event: Event<Raw>| {
+            cache.handle_resource_event(&event);
+            let mut names: Vec<String> =
+                concerned(&cache, &Ok(stubs(&event))).into_iter().map(|resource| resource.name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(named(Event::Apply(resource("old"))), ["old"]);
+        assert_eq!(named(Event::Init), [""; 0]);
+        for name in ["new", "old"] {
+            assert_eq!(named(Event::InitApply(resource(name))), [""; 0], "a page of the list");
+        }
+        assert_eq!(named(Event::InitDone), ["new", "old"]);
+        assert_eq!(named(Event::Delete(resource("old"))), ["old"]);
+    }
 }

@@ -56,6 +56,11 @@ impl OwnWrites {
         ours >= version(shown)
     }
 
+    /// Forgets a resource that is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<ProgressDB>>> {
         self.0.lock().expect("nobody panics while holding it")
     }

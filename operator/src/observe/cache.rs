@@ -143,7 +143,7 @@ impl Cache {
     /// Removes the objects of a kind that the cluster no longer serves.
     pub(crate) fn remove_kind(&self, kind: Kind) {
         self.health.heard(kind.name());
-        self.write().retain(|item| item.kind != Some(kind));
+        self.drop_objects(|item| item.kind == Some(kind));
         self.progress.send_modify(|progress| {
             progress.listed.remove(&kind);
             *progress.removed.entry(kind).or_default() += 1;
@@ -210,7 +210,7 @@ impl Cache {
             Event::InitApply(object) => self.upsert_object(kind, object, true),
             Event::InitDone => {
                 // What a complete list did not name does not exist any more.
-                self.write().retain(|item| item.kind != Some(kind) || item.is_listed);
+                self.drop_objects(|item| item.kind == Some(kind) && !item.is_listed);
                 self.progress.send_modify(|progress| {
                     progress.listed.insert(kind);
                 });
@@ -239,6 +239,17 @@ impl Cache {
             Some(archive) if is_newer => archive.set_listed(kind, name, is_listed),
             _ => contents.upsert(&instance, Some(kind), name, (version, is_listed), &text),
         }
+    }
+
+    /// Removes objects of which no event says that they are gone.
+    fn drop_objects(&self, is_gone: impl Fn(&Item<'_>) -> bool) {
+        let mut contents = self.write();
+        for archive in contents.instances.values() {
+            for text in contents.compressor.decompress(archive.items().filter(|item| is_gone(item))) {
+                self.outcomes.forget(Live(parse(text)).uid());
+            }
+        }
+        contents.retain(|item| !is_gone(item));
     }
 
     /// Removes an object, if it is the one of this uid.
@@ -333,6 +344,25 @@ mod tests {
         cache.handle_event(Kind::Service, &Event::InitApply(object("a", 5)));
         cache.handle_event(Kind::Service, &Event::InitDone);
         assert_eq!(versions(&cache), ["a@7"]);
+    }
+
+    #[test]
+    fn what_a_list_does_not_name_or_no_longer_exists_leaves_nothing_behind() {
+        let cache = Cache::default();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let apply = |kind: Kind, uid: &str| {
+            cache.upsert(kind, &object(uid, 1));
+            cache.outcomes.note(&json!({ "spec": 1 }), &object(uid, 1), true, None, now);
+        };
+        apply(Kind::Service, "a");
+        apply(Kind::ServiceMonitor, "b");
+        let known = || ["a", "b"].map(|uid| cache.outcomes.past(uid, now).is_some());
+        assert_eq!(known(), [true, true]);
+        cache.handle_event(Kind::Service, &Event::Init);
+        cache.handle_event(Kind::Service, &Event::InitDone);
+        assert_eq!(known(), [false, true]);
+        cache.remove_kind(Kind::ServiceMonitor);
+        assert_eq!(known(), [false, false]);
     }
 
     #[test]

@@ -34,7 +34,8 @@ const PAGE_SIZE: u32 = 100;
 /// Between two checks whether the cluster serves an optional kind.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-type Concerned = ObjectRef<PartialObjectMeta<ProgressDB>>;
+/// A resource that is to be reconciled.
+pub(crate) type Concerned = ObjectRef<PartialObjectMeta<ProgressDB>>;
 
 impl Cache {
     /// Follows every kind in one namespace or in all, and names the resources whose objects change.
@@ -101,12 +102,8 @@ impl Cache {
         match event {
             Ok(event) => {
                 self.health.heard(kind.name());
-                let is_new = matches!(event, Event::InitDone) && !self.knows(kind);
                 self.handle_event(kind, &event);
-                match is_new && kind.is_optional() {
-                    true => self.all_resources(),
-                    false => concerned(kind, &event).into_iter().collect(),
-                }
+                concerned(kind, &event).map_or_else(|| self.listed_resources(&event), |one| vec![one])
             }
             Err(error) if kind.is_optional() && says_gone(&error) => {
                 tracing::info!(event = "kind.gone", kind = kind.name(), "the cluster no longer serves this kind");
@@ -118,6 +115,11 @@ impl Cache {
                 Vec::new()
             }
         }
+    }
+
+    /// Every resource, once a list is complete: it may also have left out objects that are gone.
+    pub(crate) fn listed_resources<K>(&self, event: &Event<K>) -> Vec<Concerned> {
+        if matches!(event, Event::InitDone) { self.all_resources() } else { Vec::new() }
     }
 
     fn all_resources(&self) -> Vec<Concerned> {
@@ -154,7 +156,8 @@ fn says_gone(error: &watcher::Error) -> bool {
 }
 
 fn concerned(kind: Kind, event: &Event<Value>) -> Option<Concerned> {
-    let (Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) = event else { return None };
+    // A list is handled as a whole: until it is complete the cache has the objects of two times.
+    let (Event::Apply(object) | Event::Delete(object)) = event else { return None };
     let (namespace, name) = owner::instance(kind, object)?;
     Some(ObjectRef::new(&name).within(&namespace))
 }
@@ -176,5 +179,37 @@ fn converted<A, B>(event: Event<A>, convert: impl Fn(A) -> B) -> Event<B> {
         Event::InitApply(object) => Event::InitApply(convert(object)),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_names_every_resource_once_it_is_complete() {
+        let cache = Cache::default();
+        for name in ["a", "b"] {
+            let resource = Raw::from(&json!({ "metadata": { "name": name, "namespace": "ns" } }));
+            cache.handle_resource_event(&Event::Apply(resource));
+        }
+        let service = |version: &str| {
+            let labels = json!({ labels::INSTANCE: "a" });
+            json!({ "metadata": {
+                "name": "a", "namespace": "ns", "uid": "1", "resourceVersion": version, "labels": labels,
+            } })
+        };
+        let named = |event: Event<Value>| {
+            let mut names: Vec<String> =
+                cache.handle_result(Kind::Service, Ok(event)).into_iter().map(|resource| resource.name).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(named(Event::Apply(service("1"))), ["a"]);
+        assert_eq!(named(Event::Init), [""; 0]);
+        assert_eq!(named(Event::InitApply(service("2"))), [""; 0]);
+        assert_eq!(named(Event::InitDone), ["a", "b"]);
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::{api::Key, cluster::Cluster};
+use crate::{
+    api::{Key, faults::Faults},
+    cluster::Cluster,
+};
 
 fn lease() -> Key {
     Key::new("Lease", "theirs", "operator")
@@ -37,6 +40,16 @@ async fn a_resource_of_an_installation_that_works_is_left_alone_and_that_is_said
     let event = cluster.server.with(|store| store.all("Event").first().cloned()).unwrap();
     assert_eq!((&event["reason"], &event["type"]), (&json!("OperatorsOverlap"), &json!("Warning")));
     assert!(event["message"].as_str().unwrap().contains("theirs/operator"), "{event}");
+}
+
+#[tokio::test]
+async fn that_another_installation_works_is_said_even_if_that_could_not_be_said_at_first() {
+    let mut cluster = looked_after_by_another();
+    cluster.server.set_faults(Faults::default().refuse("POST events", 500, 2));
+    for _ in 0..5 {
+        cluster.pass().await;
+    }
+    assert_eq!(cluster.server.with(|store| store.all("Event").len()), 1);
 }
 
 #[tokio::test]
