@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_from_the_end_of_time_is_one_that_is_not_repeated() {
+        let conclusion = Conclusion { at: Some(Timestamp::MAX), ..Conclusion::default() };
+        let job = Job { conclusion: Some(conclusion), ..Job::default() };
+        let failed = Outcome::Failed { message: String::new(), retry_at: Timestamp::MAX };
+        assert_eq!(Outcome::of(Some(&job), MINUTE, at(0)), failed);
+        let failure = Failure { at: Some(Timestamp::MAX), message: String::new() };
+        let job = Job { failure: Some(failure), ..Job::default() };
+        assert_eq!(Outcome::of(Some(&job), MINUTE, at(0)), failed);
+    }
+
+    #[test]
     fn a_job_that_is_being_deleted_is_evidence_of_nothing() {
         let job = Job { is_deleted: true, is_complete: true, ..Job::default() };
         assert_eq!(Outcome::of(Some(&job), MINUTE, at(0)), Outcome::Absent);

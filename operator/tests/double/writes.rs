@@ -129,3 +129,12 @@ async fn who_does_not_lead_writes_nothing() {
     assert_eq!(apply(&cluster, leadership, write).await, "not_leading");
     assert_eq!(cluster.server.take_calls(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_new_claim_is_written_once() {
+    let cluster = installed(json!({})).await;
+    let calls = cluster.server.take_calls();
+    let writes: Vec<&String> =
+        calls.iter().filter(|call| !call.starts_with("GET ") && call.contains("persistentvolumeclaims")).collect();
+    assert_eq!(writes, ["PATCH persistentvolumeclaims/db-data-0"]);
+}
