@@ -73,6 +73,29 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Changes a partition, whatever it holds.
+    pub fn of(partition: Partition, ops: Vec<Op>) -> Self {
+        Self { partition, precondition: None, ops, secondary: Vec::new() }
+    }
+
+    /// Sets a row that holds `before`, or that is absent if that is none.
+    pub fn replace(key: Key, before: Option<Vec<u8>>, after: Vec<u8>) -> Self {
+        let precondition = Some(Precondition { key, value: before });
+        Self { precondition, ..Self::of(key.partition(), vec![Op::Put(key, after)]) }
+    }
+
+    /// Removes a row that holds `before`.
+    pub fn remove(key: Key, before: Vec<u8>) -> Self {
+        let precondition = Some(Precondition { key, value: Some(before) });
+        Self { precondition, ..Self::of(key.partition(), vec![Op::Delete(key)]) }
+    }
+
+    /// The same, with changes in other partitions.
+    pub fn with(mut self, secondary: impl IntoIterator<Item = SecondaryWrite>) -> Self {
+        self.secondary.extend(secondary);
+        self
+    }
+
     /// Whether a row is put into a range that the same commit deletes: engines differ in which of the two wins.
     fn contradicts_itself(&self) -> bool {
         let puts_into =

@@ -16,7 +16,7 @@ use crate::crypt::seal::{Commitment, random_key};
 use crate::crypt::{Crypt, KeyBytes};
 use crate::keys::{Key, Partition, PartitionKind};
 use crate::rows::{EVERY_FORMAT, EpochKey, Row};
-use crate::store::{Commit, Op, Precondition, Store};
+use crate::store::{Commit, Store};
 
 /// The most epochs that are alive at one time; a renewal beyond them waits for the job that retires old ones.
 pub(super) const LIVE_EPOCHS: usize = 64;
@@ -145,13 +145,7 @@ pub(super) async fn replace(
     row: &EpochKey,
 ) -> Result<Settled, Error> {
     let key = Key::Epoch(epoch);
-    let change = Commit {
-        partition: key.partition(),
-        precondition: Some(Precondition { key, value: before }),
-        ops: vec![Op::Put(key, row.encode(EVERY_FORMAT))],
-        secondary: Vec::new(),
-    };
-    commit(store, change).await
+    commit(store, Commit::replace(key, before, row.encode(EVERY_FORMAT))).await
 }
 
 impl Db {
@@ -240,13 +234,7 @@ impl Db {
                 continue;
             }
             let key = Key::Epoch(old);
-            let commit = Commit {
-                partition: key.partition(),
-                precondition: Some(Precondition { key, value: Some(bytes) }),
-                ops: vec![Op::Delete(key)],
-                secondary: Vec::new(),
-            };
-            if self.commit(commit).await? == Settled::Committed {
+            if self.commit(Commit::remove(key, bytes)).await? == Settled::Committed {
                 tracing::info!(target: "audit", event = "encryption.epoch_retired", epoch = old);
             }
         }

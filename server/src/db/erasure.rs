@@ -16,7 +16,7 @@ use crate::crypt::keyring::WrappedKey;
 use crate::keys::{ExpiryKind, Key, Partition, StoreRow};
 use crate::model::ThreadId;
 use crate::rows::{Erasures, Head, Present, Row as _};
-use crate::store::{Commit, Compaction, Op, Precondition, SecondaryWrite};
+use crate::store::{Commit, Compaction, Op, SecondaryWrite};
 use crate::telemetry;
 
 const PENDING: Key = Key::Store(StoreRow::Erasures);
@@ -148,12 +148,11 @@ impl Db {
 
     /// Replaces the note of what waits for a compaction; nothing if another was first.
     async fn replace_note(&self, before: Option<Vec<u8>>, after: Option<Erasures>) -> Result<Option<()>, Error> {
-        let op = match after {
-            Some(noted) => Op::Put(PENDING, noted.encode(self.0.format)),
-            None => Op::Delete(PENDING),
+        let commit = match (before, after) {
+            (before, Some(noted)) => Commit::replace(PENDING, before, noted.encode(self.0.format)),
+            (Some(before), None) => Commit::remove(PENDING, before),
+            (None, None) => return Ok(Some(())),
         };
-        let precondition = Some(Precondition { key: PENDING, value: before });
-        let commit = Commit { partition: Partition::Store, precondition, ops: vec![op], secondary: Vec::new() };
         Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
     }
 

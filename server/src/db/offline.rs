@@ -220,8 +220,7 @@ impl Db {
         if ops.is_empty() && secondary.is_empty() {
             return Ok(());
         }
-        let commit = Commit { partition, precondition: None, ops, secondary };
-        self.commit(commit).await?;
+        self.commit(Commit::of(partition, ops).with(secondary)).await?;
         Ok(())
     }
 }

@@ -17,10 +17,10 @@ use super::{Db, Error, Inner, Settings, decode};
 use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
-use crate::keys::{Counter, Key, Partition, StoreRow};
+use crate::keys::{Counter, Key, StoreRow};
 use crate::model::Incarnation;
 use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
-use crate::store::{Commit, Op, Precondition, Store};
+use crate::store::{Commit, Op, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
 const KNOWN_USERS: u64 = 100_000;
@@ -204,9 +204,8 @@ fn sealed_secret(crypt: &Crypt, secret: Secret) -> Result<Vec<u8>, Error> {
 pub(super) async fn seal_secret(store: &Store, crypt: &Crypt, strict: bool) -> Result<(), Error> {
     repeat(|| async {
         let (secret, _, before) = read_secret(store, Some(crypt)).await?;
-        let precondition = Some(Precondition { key: SECRET, value: Some(before) });
-        let ops = vec![Op::Put(SECRET, sealed_secret(crypt, Secret { strict, ..secret })?)];
-        let change = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
+        let sealed = sealed_secret(crypt, Secret { strict, ..secret })?;
+        let change = Commit::replace(SECRET, Some(before), sealed);
         Ok((commit(store, change).await? == Settled::Committed).then_some(()))
     })
     .await
@@ -225,12 +224,7 @@ async fn take_incarnation(store: &Store, format: Format, incarnation: Incarnatio
         return Ok(format);
     }
     let (key, taken) = (Key::Store(StoreRow::Format), Format { incarnation, ..format });
-    let change = Commit {
-        partition: Partition::Store,
-        precondition: Some(Precondition { key, value: Some(format.encode(EVERY_FORMAT)) }),
-        ops: vec![Op::Put(key, taken.encode(EVERY_FORMAT))],
-        secondary: Vec::new(),
-    };
+    let change = Commit::replace(key, Some(format.encode(EVERY_FORMAT)), taken.encode(EVERY_FORMAT));
     match commit(store, change).await? {
         Settled::Committed => Ok(taken),
         Settled::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
@@ -249,12 +243,8 @@ async fn create(
     let key = Key::Store(StoreRow::Format);
     let secret = Secret { bytes: random(), strict: crypt.is_some() };
     let secret = crypt.map_or_else(|| Ok(secret.encode(EVERY_FORMAT)), |crypt| sealed_secret(crypt, secret))?;
-    let change = Commit {
-        partition: Partition::Store,
-        precondition: Some(Precondition { key, value: None }),
-        ops: vec![Op::Put(key, format.encode(EVERY_FORMAT)), Op::Put(SECRET, secret)],
-        secondary: Vec::new(),
-    };
+    let mut change = Commit::replace(key, None, format.encode(EVERY_FORMAT));
+    change.ops.push(Op::Put(SECRET, secret));
     match commit(store, change).await? {
         Settled::Committed => Ok(format),
         // Somebody else created it since the read above.

@@ -7,7 +7,7 @@ use super::edit::Settled;
 use super::{Db, Error, decode};
 use crate::keys::{Key, Partition, StoreRow};
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Op, Precondition};
+use crate::store::{Commit, Op};
 
 const PROGRESS: Key = Key::Store(StoreRow::Sealing);
 
@@ -37,18 +37,14 @@ impl Db {
         metrics::gauge!("progressdb_sealing_job_threads").set(threads);
         metrics::gauge!("progressdb_sealing_job_users").set(users);
         let value = run.progress.encode(self.0.format);
-        let precondition = Some(Precondition { key: PROGRESS, value: run.saved.take() });
-        let ops = vec![Op::Put(PROGRESS, value.clone())];
-        let commit = Commit { partition: Partition::Store, precondition, ops, secondary: Vec::new() };
+        let commit = Commit::replace(PROGRESS, run.saved.take(), value.clone());
         run.saved = Some(value);
         Ok(self.commit(commit).await? == Settled::Committed)
     }
 
     /// Has the job start over, also one that is under way.
     pub(super) async fn forget_run(&self) -> Result<(), Error> {
-        let ops = vec![Op::Delete(PROGRESS)];
-        let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
-        self.commit(commit).await?;
+        self.commit(Commit::of(Partition::Store, vec![Op::Delete(PROGRESS)])).await?;
         Ok(())
     }
 }

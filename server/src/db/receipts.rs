@@ -12,7 +12,7 @@ use super::{Caller, Db, Error, Receipt, WriteOptions, decode};
 use crate::keys::{ExpiryKind, Hash16, Key, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{self, Idempotency, Names, ReceiptRow, Row as _};
-use crate::store::{Commit, Op, Precondition, SecondaryWrite};
+use crate::store::{Commit, SecondaryWrite};
 
 const SHARDS: usize = 64;
 
@@ -109,12 +109,7 @@ impl Db {
         let key = Key::User(user, UserRow::Receipt(name));
         let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let row: ReceiptRow = decode(key, &self.open_value(key, bytes.clone()).await?)?;
-        Ok(self.has_run_out(row.expires).then(|| Commit {
-            partition: key.partition(),
-            precondition: Some(Precondition { key, value: Some(bytes) }),
-            ops: vec![Op::Delete(key)],
-            secondary: Vec::new(),
-        }))
+        Ok(self.has_run_out(row.expires).then(|| Commit::remove(key, bytes)))
     }
 
     /// Marks the record of the thread's creation, if that may still be repeated: a repetition must not bring a thread
@@ -132,12 +127,8 @@ impl Db {
             }
             let seal = self.seal_for_user(user).await?;
             let marked = Idempotency { revision: 0, ..record };
-            let commit = Commit {
-                partition: key.partition(),
-                precondition: Some(Precondition { key, value: Some(before) }),
-                ops: vec![Op::Put(key, seal.value(key, marked.encode(self.0.format)))],
-                secondary: seal.count_for_user(user).collect(),
-            };
+            let commit = Commit::replace(key, Some(before), seal.value(key, marked.encode(self.0.format)))
+                .with(seal.count_for_user(user));
             Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
         })
         .await

@@ -13,7 +13,7 @@ use super::{Db, Error, decode, decode_key, idempotency};
 use crate::keys::{ExpiryKind, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow, day_of};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{DeletedMessage, Idempotency, MessageName, Names};
-use crate::store::{Commit, Op, Precondition, Row, SecondaryWrite};
+use crate::store::{Commit, Op, Row, SecondaryWrite};
 
 const ENTRIES_A_PAGE: usize = 512;
 
@@ -123,12 +123,7 @@ impl Db {
         };
         let removed = u64::from(commit.is_some());
         // An entry about something that is gone or was replaced has only itself to remove.
-        let mut commit = commit.unwrap_or_else(|| Commit {
-            partition: key.partition(),
-            precondition: None,
-            ops: Vec::new(),
-            secondary: Vec::new(),
-        });
+        let mut commit = commit.unwrap_or_else(|| Commit::of(key.partition(), Vec::new()));
         if commit.partition == key.partition() {
             commit.ops.push(Op::Delete(key));
         } else {
@@ -153,12 +148,10 @@ impl Db {
         let Some(read) = self.head(thread).await?.filter(|read| read.head.deleted != 0) else { return Ok(None) };
         self.close_creation(thread).await?;
         let key = Key::Thread(thread, ThreadRow::Head);
-        Ok(Some(Commit {
-            partition: key.partition(),
-            precondition: Some(Precondition { key, value: Some(read.bytes) }),
-            ops: vec![Op::DeleteRange(KeyRange::thread_without_head(thread)), Op::Delete(key)],
-            secondary: vec![SecondaryWrite::Delete(Key::User(read.head.owner, UserRow::Wrote(thread)))],
-        }))
+        let wrote = SecondaryWrite::Delete(Key::User(read.head.owner, UserRow::Wrote(thread)));
+        let mut commit = Commit::remove(key, read.bytes).with([wrote]);
+        commit.ops.push(Op::DeleteRange(KeyRange::thread_without_head(thread)));
+        Ok(Some(commit))
     }
 
     async fn purge_message(&self, thread: ThreadId, id: MessageId, deleted: u64) -> Result<Option<Commit>, Error> {
@@ -168,11 +161,11 @@ impl Db {
             Err(Error::Erased) => return Ok(None),
             opened => decode(key, &opened?)?,
         };
-        Ok((row.deleted == deleted).then(|| Commit {
-            partition: key.partition(),
-            precondition: Some(Precondition { key, value: Some(bytes) }),
-            ops: vec![Op::DeleteRange(KeyRange::versions(thread, id)), Op::Delete(key)],
-            secondary: Vec::new(),
+        let versions = Op::DeleteRange(KeyRange::versions(thread, id));
+        Ok((row.deleted == deleted).then(|| {
+            let mut commit = Commit::remove(key, bytes);
+            commit.ops.push(versions);
+            commit
         }))
     }
 
@@ -189,11 +182,6 @@ impl Db {
             Err(Error::Erased) => false,
             Err(error) => return Err(error),
         };
-        Ok((!in_force).then(|| Commit {
-            partition: key.partition(),
-            precondition: Some(Precondition { key, value: Some(bytes) }),
-            ops: vec![Op::Delete(key)],
-            secondary: Vec::new(),
-        }))
+        Ok((!in_force).then(|| Commit::remove(key, bytes)))
     }
 }

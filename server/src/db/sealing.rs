@@ -16,7 +16,7 @@ use crate::crypt::seal::{self, SEALS_A_KEY};
 use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
-use crate::store::{self, Commit, Op, Precondition, Row, SecondaryWrite};
+use crate::store::{self, Commit, Op, Row, SecondaryWrite};
 
 /// What the private rows of a commit are sealed with.
 pub(super) enum Seal {
@@ -144,12 +144,7 @@ impl Db {
             found => return found.map(Seal::Known),
         }
         let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
-        let commit = Commit {
-            partition: place.partition(),
-            precondition: Some(Precondition { key: place, value: None }),
-            ops: vec![Op::Put(place, new.wrapped.encode(self.0.format))],
-            secondary: Vec::new(),
-        };
+        let commit = Commit::replace(place, None, new.wrapped.encode(self.0.format));
         if self.commit(commit).await? == Settled::Committed {
             crypt.keyring.keep(place, new.key.clone()).await;
             return Ok(Seal::Known(new.key));

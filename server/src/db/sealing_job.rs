@@ -23,7 +23,7 @@ use crate::crypt::seal;
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{JobProgress, Row as _};
-use crate::store::{Commit, Direction, Op, Precondition, Row, SecondaryWrite};
+use crate::store::{Commit, Direction, Op, Row, SecondaryWrite};
 
 const ROWS_A_PAGE: usize = 64;
 const COUNTED_A_PAGE: usize = 1_000;
@@ -365,12 +365,7 @@ impl Db {
         after: Vec<u8>,
         secondary: Vec<SecondaryWrite>,
     ) -> Result<bool, Error> {
-        let commit = Commit {
-            partition: key.partition(),
-            precondition: Some(Precondition { key, value: Some(before) }),
-            ops: vec![Op::Put(key, after)],
-            secondary,
-        };
+        let commit = Commit::replace(key, Some(before), after).with(secondary);
         Ok(self.commit(commit).await? == Settled::Committed)
     }
 

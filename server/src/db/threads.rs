@@ -8,10 +8,10 @@ use super::idempotency::{self, Token};
 use super::page::{Position, Window, window};
 use super::write::{Answer, Write};
 use super::{Caller, Db, Error, ThreadUpdate, WriteOptions, Written, decode, decode_key};
-use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, StoreRow, ThreadRow, UserRow};
+use crate::keys::{Counter, Hash16, Key, KeyRange, StoreRow, ThreadRow, UserRow};
 use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
 use crate::rows::{Head, Participant, Present, Role, Row, ThreadObject};
-use crate::store::{Commit, Op, Precondition, SCAN_BYTES, SecondaryWrite};
+use crate::store::{Commit, Op, SCAN_BYTES, SecondaryWrite};
 
 /// How many threads of a list are read at first, to see how large they are, and at most at once.
 const FIRST_THREADS: usize = 8;
@@ -83,14 +83,9 @@ impl Db {
             let record = token.record(thread, None, 1, thread.0);
             let seal = self.seal_for_user(user).await?;
             let seals = seal.count_for_user(user);
-            let commit = Commit {
-                partition: key.partition(),
-                precondition: Some(Precondition { key, value: before }),
-                ops: vec![Op::Put(key, seal.value(key, record.encode(self.0.format)))],
-                secondary: seals
-                    .chain([idempotency::expire_of_user(self.0.format, user, thread, token.name)])
-                    .collect(),
-            };
+            let expiry = idempotency::expire_of_user(self.0.format, user, thread, token.name);
+            let commit =
+                Commit::replace(key, before, seal.value(key, record.encode(self.0.format))).with(seals.chain([expiry]));
             let committed = self.commit(commit).await? == Settled::Committed;
             Ok(committed.then_some(Creation { thread, found: false, removed: false }))
         })
@@ -136,16 +131,11 @@ impl Db {
         let (object_key, owner_key) =
             (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
         let rows = [
-            Op::Put(key, head.encode(self.0.format)),
             Op::Put(object_key, seal.value(object_key, object.encode(self.0.format))),
             Op::Put(owner_key, seal.value(owner_key, owner.encode(self.0.format))),
         ];
-        let commit = Commit {
-            partition: Partition::Thread(thread),
-            precondition: Some(Precondition { key, value: None }),
-            ops: rows.into_iter().chain(seal.new_row(self.0.format)).collect(),
-            secondary,
-        };
+        let mut commit = Commit::replace(key, None, head.encode(self.0.format)).with(secondary);
+        commit.ops.extend(rows.into_iter().chain(seal.new_row(self.0.format)));
         let committed = self.commit(commit).await? == Settled::Committed;
         if committed {
             self.note_writes(1);

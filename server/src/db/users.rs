@@ -4,7 +4,7 @@ use super::{Caller, Db, Error, decode};
 use crate::keys::{Counter, Hash16, Key, Partition, PartitionKind, StoreRow, UserRow};
 use crate::model::UserId;
 use crate::rows::{Profile, Row};
-use crate::store::{Commit, Direction, Op, Precondition, SecondaryWrite};
+use crate::store::{Commit, Direction, SecondaryWrite};
 
 /// A page of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +57,9 @@ impl Db {
             let profile = Profile { since: self.next_timestamp()?, user: caller.user.clone() };
             let seal = self.seal_for_user(user).await?;
             let seals = seal.count_for_user(user);
-            let commit = Commit {
-                partition: key.partition(),
-                precondition: Some(Precondition { key, value: None }),
-                ops: vec![Op::Put(key, seal.value(key, profile.encode(self.0.format)))],
-                secondary: seals
-                    .chain([SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1)])
-                    .collect(),
-            };
+            let counted = SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1);
+            let commit =
+                Commit::replace(key, None, seal.value(key, profile.encode(self.0.format))).with(seals.chain([counted]));
             // A conflict means that another request of the same user was first.
             self.commit(commit).await?;
         }

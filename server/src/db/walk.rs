@@ -94,7 +94,7 @@ mod tests {
 
     async fn put(store: &Store, key: Key) {
         let ops = vec![Op::Put(key, b"row".to_vec())];
-        let commit = Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
+        let commit = Commit::of(key.partition(), ops);
         store.commit(commit).await.expect("committed");
     }
 

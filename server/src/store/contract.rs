@@ -22,7 +22,7 @@ fn put(key: Key, text: &str) -> Op {
 }
 
 fn commit(ops: Vec<Op>) -> Commit {
-    Commit { partition: Partition::Thread(THREAD), precondition: None, ops, secondary: Vec::new() }
+    Commit::of(Partition::Thread(THREAD), ops)
 }
 
 fn with_precondition(value: Option<&str>, ops: Vec<Op>) -> Commit {

@@ -119,7 +119,7 @@ async fn a_damaged_row_stops_the_read_and_is_named(encryption: Encryption) {
 
 async fn damage(memory: &Memory, key: Key) {
     let ops = vec![crate::store::Op::Put(key, vec![1, 2, 3])];
-    let commit = crate::store::Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
+    let commit = crate::store::Commit::of(key.partition(), ops);
     memory.commit(commit).expect("written");
 }
 
@@ -134,7 +134,7 @@ async fn a_store_of_a_newer_format_or_of_another_database_does_not_open(encrypti
     let format = Format { format: 2, incarnation: Incarnation(1), created: 0, database_id: ID };
     let key = Key::Store(StoreRow::Format);
     let ops = vec![crate::store::Op::Put(key, format.encode(EVERY_FORMAT))];
-    let commit = crate::store::Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
+    let commit = crate::store::Commit::of(key.partition(), ops);
     world.memory.commit(commit).expect("written");
     assert!(matches!(reopen(ID).await, Err(OpenError::Format(Unreadable { found: 2, .. }))));
 }

@@ -61,7 +61,7 @@ async fn a_row_that_is_lost_changes_the_digest(encryption: Encryption) {
         };
         let memory = world.memory.restarted();
         let ops = vec![Op::Delete(Key::Thread(thread, row))];
-        let commit = Commit { partition: Partition::Thread(thread), precondition: None, ops, secondary: Vec::new() };
+        let commit = Commit::of(Partition::Thread(thread), ops);
         memory.commit(commit).expect("removed");
         let without = World::on(memory, world.time.clone(), encryption).await;
         match row {
@@ -101,12 +101,7 @@ async fn every_change_changes_the_digest(encryption: Encryption) {
 async fn a_damaged_row_ends_the_digest_and_is_named(encryption: Encryption) {
     let (world, thread, _) = filled(encryption).await;
     let key = Key::Thread(thread, ThreadRow::Message(MessageId { ts: START + 1_000_000, seq: 9 }));
-    let commit = Commit {
-        partition: Partition::Thread(thread),
-        precondition: None,
-        ops: vec![Op::Put(key, b"\x01cut".to_vec())],
-        secondary: Vec::new(),
-    };
+    let commit = Commit::of(Partition::Thread(thread), vec![Op::Put(key, b"\x01cut".to_vec())]);
     world.memory.commit(commit).expect("written");
     let failed = world.db.digest(|_, _| {}).await.expect_err("it does not decode");
     assert!(matches!(&failed, Error::Corrupt { key: named } if *named == key.to_string()), "{failed:?}");

@@ -56,12 +56,7 @@ fn holds(memory: &Memory, needle: &str) -> Vec<String> {
 }
 
 fn put(memory: &Memory, key: Key, value: Vec<u8>) {
-    let commit = Commit {
-        partition: key.partition(),
-        precondition: None,
-        ops: vec![Op::Put(key, value)],
-        secondary: Vec::new(),
-    };
+    let commit = Commit::of(key.partition(), vec![Op::Put(key, value)]);
     memory.commit(commit).expect("committed");
 }
 

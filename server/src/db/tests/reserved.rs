@@ -28,7 +28,7 @@ fn reserved(thread: ThreadId) -> [Key; 4] {
 fn write(world: &World, thread: ThreadId) {
     let ops = reserved(thread).map(|key| Op::Put(key, VALUE.to_vec())).to_vec();
     let partition = Partition::Thread(thread);
-    world.memory.commit(Commit { partition, precondition: None, ops, secondary: Vec::new() }).expect("written");
+    world.memory.commit(Commit::of(partition, ops)).expect("written");
 }
 
 async fn rows_of_a_newer_version_are_in_nobodys_way(encryption: Encryption) {
@@ -110,7 +110,7 @@ async fn sealed_rows_of_a_newer_version_outlive_the_key_they_were_sealed_with() 
     let head = world.db.head(thread).await.expect("read").expect("there").head;
     let seal = world.db.seal_for_thread(thread, &head).await.expect("its key");
     let ops = vec![Op::Put(key, seal.value(key, VALUE.to_vec()))];
-    let commit = Commit { partition: Partition::Thread(thread), precondition: None, ops, secondary: Vec::new() };
+    let commit = Commit::of(Partition::Thread(thread), ops);
     world.memory.commit(commit).expect("written");
     world.db.reencrypt_thread(thread).await.expect("sealed anew");
     let value = world.memory.get(&key).expect("read").expect("there");

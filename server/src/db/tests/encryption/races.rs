@@ -41,7 +41,7 @@ async fn an_erasure_that_meets_a_finished_compaction_is_noted_anew() {
     world.db.note_erasure(5, true).await.expect("noted");
     world.memory.meanwhile(Partition::Store, |memory| {
         let ops = vec![Op::Delete(PENDING)];
-        let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
+        let commit = Commit::of(Partition::Store, ops);
         assert_eq!(memory.commit(commit), Ok(Outcome::Committed));
     });
     world.db.note_erasure(10, false).await.expect("noted");
@@ -96,7 +96,7 @@ async fn a_job_whose_record_is_taken_away_starts_over() {
     world.memory.meanwhile(Partition::Store, |memory| {
         memory.meanwhile(Partition::Store, |memory| {
             let ops = vec![Op::Delete(SEALING)];
-            let commit = Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() };
+            let commit = Commit::of(Partition::Store, ops);
             assert_eq!(memory.commit(commit), Ok(Outcome::Committed));
         });
     });

@@ -173,12 +173,7 @@ mod tests {
     #[track_caller]
     fn check(ops: Vec<Op>, lengths: &[usize]) {
         let queue = Queue::default();
-        let commit = |op| Commit {
-            partition: Partition::Thread(THREAD),
-            precondition: None,
-            ops: vec![op],
-            secondary: Vec::new(),
-        };
+        let commit = |op| Commit::of(Partition::Thread(THREAD), vec![op]);
         let _answers: Vec<_> = ops.into_iter().map(|op| queue.push(commit(op)).expect("there is room")).collect();
         let (mut rest, mut cut) = (queue.drain().expect("some wait"), Vec::new());
         while !rest.is_empty() {

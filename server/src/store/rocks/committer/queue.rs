@@ -118,7 +118,7 @@ mod tests {
 
     fn commit(bytes: usize) -> Commit {
         let ops = vec![Op::Put(Key::Store(StoreRow::HighestTime), vec![0; bytes])];
-        Commit { partition: Partition::Store, precondition: None, ops, secondary: Vec::new() }
+        Commit::of(Partition::Store, ops)
     }
 
     #[test]
