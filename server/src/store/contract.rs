@@ -133,6 +133,21 @@ async fn secondary_writes_are_applied_and_counters_add_up(store: Store) {
     assert_eq!(store.get(&COUNTER).await, Ok(Some(CounterValue(3).encode(EVERY_FORMAT))));
 }
 
+async fn every_change_of_a_number_counts_also_within_one_commit(store: Store) {
+    let (other, mark) = (Key::Store(StoreRow::Counter(Counter::Users)), Key::Store(StoreRow::HighestTime));
+    let adds = [(COUNTER, 5), (other, 1), (COUNTER, 2), (COUNTER, -1)].map(|(key, by)| SecondaryWrite::Add(key, by));
+    let raises = [30, 10].map(|to| SecondaryWrite::Raise(mark, to));
+    let change = commit(vec![put(HEAD, "head")]).with(adds).with(raises);
+    for (times, counted, others) in [(1, 6, 1), (2, 12, 2)] {
+        assert_eq!(store.commit(change.clone()).await, Ok(Outcome::Committed));
+        let expected = [(COUNTER, counted), (other, others)];
+        for (key, value) in expected {
+            assert_eq!(store.get(&key).await, Ok(Some(CounterValue(value).encode(EVERY_FORMAT))), "{key} {times}");
+        }
+        assert_eq!(store.get(&mark).await, Ok(Some(Number(30).encode(EVERY_FORMAT))));
+    }
+}
+
 async fn a_number_is_raised_and_never_lowered(store: Store) {
     let mark = Key::Store(StoreRow::HighestTime);
     for (to, want) in [(5, 5), (3, 5), (5, 5), (9, 9)] {
@@ -230,6 +245,7 @@ on_every_engine!(
     a_range_deletion_takes_its_range_and_nothing_else,
     a_put_into_a_range_that_the_same_commit_deletes_is_refused,
     secondary_writes_are_applied_and_counters_add_up,
+    every_change_of_a_number_counts_also_within_one_commit,
     a_number_is_raised_and_never_lowered,
     racing_commits_are_serial,
     partitions_are_enumerated_by_kind_and_in_pages,

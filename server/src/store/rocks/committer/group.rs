@@ -75,16 +75,17 @@ impl<'a> Group<'a> {
 
     /// What the counters and numbers of a commit will hold.
     fn numbers(&self, writes: &[SecondaryWrite]) -> Result<Vec<(Key, Vec<u8>)>, Error> {
-        let mut numbers = Vec::new();
+        let mut numbers: Vec<(Key, Vec<u8>)> = Vec::new();
         for write in writes {
             match write {
                 SecondaryWrite::Add(key, delta) => {
-                    let current = self.current(key)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
+                    let current =
+                        self.current_number(&numbers, key)?.map_or(Ok(CounterValue(0)), |v| CounterValue::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("counter {key} is damaged")))?;
                     numbers.push((*key, CounterValue(current.0 + delta).encode(EVERY_FORMAT)));
                 }
                 SecondaryWrite::Raise(key, to) => {
-                    let current = self.current(key)?.map_or(Ok(Number(0)), |v| Number::decode(&v));
+                    let current = self.current_number(&numbers, key)?.map_or(Ok(Number(0)), |v| Number::decode(&v));
                     let current = current.map_err(|_| Error::Read(format!("number {key} is damaged")))?;
                     numbers.push((*key, Number(current.0.max(*to)).encode(EVERY_FORMAT)));
                 }
@@ -92,6 +93,14 @@ impl<'a> Group<'a> {
             }
         }
         Ok(numbers)
+    }
+
+    /// What a counter or number holds after the commits so far and what the same commit has made of it.
+    fn current_number(&self, numbers: &[(Key, Vec<u8>)], key: &Key) -> Result<Option<Vec<u8>>, Error> {
+        match numbers.iter().rfind(|(changed, _)| changed == key) {
+            Some((_, value)) => Ok(Some(value.clone())),
+            None => self.current(key),
+        }
     }
 
     /// What a row holds after the commits so far.
