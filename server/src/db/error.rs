@@ -78,7 +78,7 @@ pub enum Error {
     /// The storage engine does not answer, or not whether it did what it was asked.
     #[error("the store does not answer")]
     Unavailable,
-    /// The storage engine failed a read.
+    /// The storage engine failed a read or a compaction.
     #[error("storage engine failed")]
     Store(#[source] store::Error),
 }
@@ -91,7 +91,9 @@ impl From<store::Error> for Error {
             store::Error::DiskFull => Self::DiskFull,
             store::Error::Stopped(_) => Self::Stopped,
             store::Error::Unavailable(_) => Self::Unavailable,
-            read @ (store::Error::Read(_) | store::Error::Contradiction) => Self::Store(read),
+            other @ (store::Error::Read(_) | store::Error::Compaction(_) | store::Error::Contradiction) => {
+                Self::Store(other)
+            }
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::memory::{Memory, Timeout};
-use super::{Commit, Direction, Engine, Error, Op, Outcome, Precondition, SCAN_BYTES, SecondaryWrite, Settings, Store};
+use super::{
+    Commit, Compaction, Direction, Engine, Error, Op, Outcome, Precondition, SCAN_BYTES, SecondaryWrite, Settings,
+    Store,
+};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageId, ThreadId};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
@@ -289,6 +292,36 @@ async fn a_closed_or_read_only_store_refuses_commits_and_still_reads() {
     let store = engine.store();
     assert_eq!(text(&store, HEAD).await, Some("head".into()));
     assert!(matches!(store.commit(commit(vec![put(HEAD, "x")])).await, Err(Error::Stopped(_))));
+}
+
+/// A file of the store that holds rows.
+fn a_table(path: &std::path::Path) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(path).expect("the store is there").map(|entry| entry.expect("an entry").path());
+    let mut tables = entries.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    tables.next().expect("something was flushed")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_leaves_no_file_and_says_so_if_it_does() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = settings(directory.path()).path;
+    let engine = open(directory.path());
+    for n in 1..=3 {
+        engine.store().commit(commit(vec![put(message(n), "m"), put(HEAD, "head")])).await.expect("committed");
+        // The second finds nothing but what the first has left, at the bottom already.
+        for compaction in [Compaction::Rows, Compaction::Rows] {
+            assert_eq!(engine.store().compact(compaction).await, Ok(()), "after {n}");
+        }
+    }
+    engine.close().expect("flushed");
+    drop(engine);
+    let damaged = a_table(&path);
+    let mut bytes = std::fs::read(&damaged).expect("read");
+    bytes[0] ^= 0xff;
+    std::fs::write(&damaged, bytes).expect("written");
+    let engine = open(directory.path());
+    let compacted = engine.store().compact(Compaction::Rows).await;
+    assert!(matches!(compacted, Err(Error::Compaction(_))), "{compacted:?}");
 }
 
 #[tokio::test]

@@ -119,6 +119,15 @@ impl Memory {
         }
     }
 
+    /// It has no files. Fails where [`Self::time_out`] says that the engine is unavailable.
+    pub(crate) fn compact(&self) -> Result<(), Error> {
+        let mut state = self.0.lock().expect("no panic under the lock");
+        match state.timeouts.pop_front_if(|timeout| *timeout == Timeout::Unavailable) {
+            Some(_) => Err(Error::Compaction("failed, as the test asked".into())),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
         let meanwhile = {
             let mut state = self.0.lock().expect("no panic under the lock");

@@ -2,6 +2,7 @@
 //!
 //! Every call blocks for as long as the disk takes. Only the committer writes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,15 +116,22 @@ impl Database {
         self.logs.forget().map_err(|error| Error::Stopped(error.to_string()))
     }
 
-    /// Rewrites files until nothing that was removed is left in them.
+    /// Rewrites files until nothing that was removed is left in them; an error if one is left.
     pub(super) fn compact(&self, compaction: Compaction) -> Result<(), Error> {
-        self.flush().map_err(read_error)?;
+        self.flush().map_err(compaction_error)?;
+        let families: Vec<_> =
+            Family::ALL.into_iter().filter(|f| compaction != Compaction::Keys || f.holds_keys()).collect();
+        let before = self.tables(&families)?;
         let mut options = CompactOptions::default();
         // A file that is at the bottom already would be left as it is.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         options.set_exclusive_manual_compaction(false);
-        for family in Family::ALL.into_iter().filter(|family| compaction != Compaction::Keys || family.holds_keys()) {
-            self.db.compact_range_cf_opt(&self.family(family), None::<&[u8]>, None::<&[u8]>, &options);
+        for family in &families {
+            self.db.compact_range_cf_opt(&self.family(*family), None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        // The call above does not say whether it worked. Where it did, every table is a new one.
+        if let Some(left) = self.tables(&families)?.intersection(&before).next() {
+            return Err(Error::Compaction(format!("{left} was not rewritten; the log of the engine says why")));
         }
         match self.checkpoint_directory().filter(|path| compaction == Compaction::Everything && path.exists()) {
             Some(path) => fs::remove_dir_all(path).map_err(|error| Error::Read(error.to_string())),
@@ -134,6 +142,13 @@ impl Database {
     /// The directory of the store.
     pub(super) fn path(&self) -> &Path {
         &self.settings.path
+    }
+
+    /// The names of the tables of these families.
+    fn tables(&self, families: &[Family]) -> Result<BTreeSet<String>, Error> {
+        let files = self.db.live_files().map_err(compaction_error)?.into_iter();
+        let wanted = files.filter(|file| families.iter().any(|family| family.name() == file.column_family_name));
+        Ok(wanted.map(|file| file.name).collect())
     }
 
     /// The names of the copies of the store.
@@ -175,6 +190,10 @@ impl Database {
 
 fn read_error(error: rocksdb::Error) -> Error {
     Error::Read(error.into_string())
+}
+
+fn compaction_error(error: rocksdb::Error) -> Error {
+    Error::Compaction(error.into_string())
 }
 
 pub(super) fn read_options(tier: ReadTier) -> ReadOptions {
