@@ -16,6 +16,7 @@ pub mod data_dir;
 pub mod db;
 mod error_chain;
 mod files;
+mod forgetting_cache;
 pub mod format;
 pub mod http;
 pub mod keys;

@@ -1,19 +1,21 @@
 //! The keys in memory: every live epoch key, and the data keys that are in use.
 //!
 //! Epoch keys stay for the life of the process: unwrapping one is a call to the KMS. Data keys come and go within a
-//! limit; unwrapping one is a microsecond. Keys that leave memory are wiped. A data key that many need at once is
-//! fetched once. A new epoch begins when no new data key is on its way to the store, so that a search for keys of older
-//! epochs finds all of them.
+//! limit; unwrapping one is a microsecond. Keys that leave memory are wiped, and one that was forgotten does not come
+//! back by a read or a commit that overlapped with that. A new epoch begins when no new data key is on its way to the
+//! store, so that a search for keys of older epochs finds all of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use moka::future::Cache;
+use moka::sync::Cache;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock as AsyncRwLock};
 
 use super::KeyBytes;
 use super::seal::{Commitment, NotSealedHere, Sealer, random_key};
+use crate::forgetting_cache::ForgettingCache;
+pub use crate::forgetting_cache::Mark;
 use crate::keys::Key;
 pub use crate::model::WrappedKey;
 
@@ -33,6 +35,8 @@ pub struct NewKey {
     pub key: NumberedKey,
     /// What its row holds.
     pub wrapped: WrappedKey,
+    /// When it was made.
+    mark: Mark,
     _same_epoch: OwnedRwLockReadGuard<()>,
 }
 
@@ -58,7 +62,7 @@ pub struct Keyring {
     epochs: RwLock<BTreeMap<u32, Arc<Sealer>>>,
     /// Read-locked while a new data key is on its way to the store, write-locked to begin an epoch.
     turn: Arc<AsyncRwLock<()>>,
-    data_keys: Cache<Key, NumberedKey>,
+    data_keys: ForgettingCache<Key, NumberedKey>,
 }
 
 impl fmt::Debug for Keyring {
@@ -70,7 +74,8 @@ impl fmt::Debug for Keyring {
 impl Keyring {
     /// A keyring without keys that will hold at most this many data keys.
     pub fn new(capacity: usize) -> Self {
-        Self { epochs: RwLock::default(), turn: Arc::default(), data_keys: Cache::new(capacity as u64) }
+        let data_keys = ForgettingCache::new(Cache::builder().max_capacity(capacity as u64));
+        Self { epochs: RwLock::default(), turn: Arc::default(), data_keys }
     }
 
     /// Begins an epoch, after all new data keys of the one before it have reached the store.
@@ -106,14 +111,14 @@ impl Keyring {
         self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(&epoch).cloned()
     }
 
-    /// A new data key for the row `place`, wrapped under the newest epoch. It is not kept until [`Keyring::keep`].
+    /// A new data key for the row `place`, wrapped under the newest epoch. It is not kept until [`Keyring::keep_new`].
     pub async fn new_data_key(&self, place: Key, generation: u32) -> Result<NewKey, Missing> {
-        let _same_epoch = self.turn.clone().read_owned().await;
+        let (mark, _same_epoch) = (self.mark(), self.turn.clone().read_owned().await);
         let epoch = self.current_epoch().ok_or(Missing::Epoch(0))?;
         let key = random_key();
         let wrapped = wrap(&epoch, place, &key);
         let key = NumberedKey { number: generation, sealer: Arc::new(Sealer::new(&key)) };
-        Ok(NewKey { key, wrapped, _same_epoch })
+        Ok(NewKey { key, wrapped, mark, _same_epoch })
     }
 
     /// The same key, wrapped under the newest epoch.
@@ -134,36 +139,34 @@ impl Keyring {
         Ok(sealer.open_key(&place.encode(), &wrapped.sealed, &wrapped.commitment)?)
     }
 
-    /// The data key of the row `place`, fetched if it is not in memory; concurrent calls share one fetch. True if this
-    /// call fetched it.
-    pub async fn data_key<E: Clone + Send + Sync + 'static>(
-        &self,
-        place: Key,
-        fetch: impl Future<Output = Result<NumberedKey, E>>,
-    ) -> Result<(NumberedKey, bool), E> {
-        if let Some(key) = self.data_keys.get(&place).await {
-            return Ok((key, false));
-        }
-        metrics::counter!("progressdb_data_keys_fetched_total").increment(1);
-        let entry = self.data_keys.entry(place).or_try_insert_with(fetch).await;
-        let entry = entry.map_err(|error: Arc<E>| (*error).clone())?;
-        let fresh = entry.is_fresh();
-        Ok((entry.into_value(), fresh))
+    /// The data key of the row `place`, if it is in memory.
+    pub fn data_key(&self, place: Key) -> Option<NumberedKey> {
+        self.data_keys.get(&place)
     }
 
-    /// Keeps a data key whose row is on disk.
-    pub async fn keep(&self, place: Key, key: NumberedKey) {
-        self.data_keys.insert(place, key).await;
+    /// To be taken before the row of a data key is read.
+    pub fn mark(&self) -> Mark {
+        self.data_keys.mark()
+    }
+
+    /// Keeps a data key whose row was read since `mark`, unless one was forgotten since.
+    pub fn keep(&self, mark: Mark, place: Key, key: NumberedKey) {
+        self.data_keys.keep(mark, place, key);
+    }
+
+    /// Keeps a data key whose row is on disk now, unless one was forgotten since it was made.
+    pub fn keep_new(&self, place: Key, new: &NewKey) {
+        self.keep(new.mark, place, new.key.clone());
     }
 
     /// Forgets a data key, because its row is gone.
-    pub async fn forget(&self, place: Key) {
-        self.data_keys.invalidate(&place).await;
+    pub fn forget(&self, place: Key) {
+        self.data_keys.forget(&place);
     }
 
     /// How many data keys are in memory.
     pub fn cached(&self) -> u64 {
-        self.data_keys.entry_count()
+        self.data_keys.count()
     }
 }
 
@@ -181,8 +184,6 @@ fn wrap(epoch: &NumberedKey, place: Key, key: &KeyBytes) -> WrappedKey {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
     use crate::keys::ThreadRow;
     use crate::model::ThreadId;
@@ -237,22 +238,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_many_want_is_fetched_once_and_failures_are_not_kept() {
+    async fn a_key_that_was_forgotten_is_not_kept_by_who_overlapped_with_that() {
         let keyring = keyring();
-        let NewKey { key, .. } = keyring.new_data_key(place(1), 1).await.expect("there is an epoch");
-        let fetches = AtomicUsize::new(0);
-        let fetch = async || {
-            fetches.fetch_add(1, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-            Ok::<_, Missing>(key.clone())
-        };
-        let (one, two) = tokio::join!(keyring.data_key(place(1), fetch()), keyring.data_key(place(1), fetch()));
-        let fresh = [one, two].map(|found| found.expect("fetched").1);
-        assert_eq!((fetches.load(Ordering::Relaxed), fresh.iter().filter(|fresh| **fresh).count()), (1, 1));
-
-        keyring.forget(place(1)).await;
-        let failed = keyring.data_key(place(1), async { Err(Missing::Damaged) }).await;
-        assert_eq!(failed.map(|_| ()), Err(Missing::Damaged));
-        assert!(keyring.data_key(place(1), fetch()).await.expect("fetched").1, "a failure is not remembered");
+        let read = keyring.mark();
+        let new = keyring.new_data_key(place(1), 1).await.expect("there is an epoch");
+        keyring.keep_new(place(1), &new);
+        assert!(keyring.data_key(place(1)).is_some());
+        // An erasure, whose commit was after that of the new key and whose caller was quicker.
+        keyring.forget(place(1));
+        keyring.keep_new(place(1), &new);
+        assert!(keyring.data_key(place(1)).is_none(), "by the commit that brought it");
+        keyring.keep(read, place(1), new.key.clone());
+        assert!(keyring.data_key(place(1)).is_none(), "by a read of its row");
+        keyring.keep(keyring.mark(), place(1), new.key.clone());
+        assert!(keyring.data_key(place(1)).is_some());
     }
 }

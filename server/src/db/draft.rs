@@ -15,6 +15,7 @@ use super::sealing::Seal;
 use super::write::{Answer, MessageUpdate, NewMessage, ThreadUpdate, Write, Written};
 use super::write_queue::PendingWrite;
 use super::{Db, Error, decode};
+use crate::forgetting_cache::Mark;
 use crate::keys::{Counter, ExpiryKind, Hash16, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{self, DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
@@ -39,6 +40,8 @@ pub(super) struct Draft<'a> {
     records: HashMap<Hash16, rows::Idempotency>,
     /// None until a row is to be written.
     seal: Option<Seal>,
+    /// When the draft was begun.
+    mark: Mark,
 }
 
 impl<'a> Draft<'a> {
@@ -56,6 +59,7 @@ impl<'a> Draft<'a> {
             created: Vec::new(),
             records: HashMap::new(),
             seal: None,
+            mark: db.0.recent.mark(),
         }
     }
 
@@ -84,13 +88,20 @@ impl<'a> Draft<'a> {
             ops: self.ops,
             secondary: self.secondary,
         };
-        if self.db.commit(commit).await? != Settled::Committed {
-            return Ok(false);
+        let settled = self.db.commit(commit).await;
+        match &settled {
+            Ok(Settled::Conflict { .. }) => return Ok(false),
+            Ok(Settled::Committed) => self.db.swap_keys(self.seal.as_ref(), &self.forgotten),
+            // Nobody knows what became of it, so the keys may be gone.
+            Err(_) => self.db.swap_keys(None, &self.forgotten),
         }
+        if self.head.deleted != 0 {
+            self.db.0.recent.forget(self.thread);
+        }
+        settled?;
         self.db.note_writes(self.client_writes);
-        self.db.swap_keys(self.seal.as_ref(), &self.forgotten).await;
         if !self.created.is_empty() {
-            self.db.0.recent.append(self.thread, &self.before.head, &self.head, self.created);
+            self.db.0.recent.append(self.mark, self.thread, &self.before.head, &self.head, self.created);
         }
         Ok(true)
     }

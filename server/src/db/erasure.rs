@@ -78,7 +78,6 @@ impl Db {
         let edited = self.edit_thread(request.thread, |draft| self.draft_erasure(request, known, draft)).await?;
         let receipt = edited.ok_or(Error::AccessDenied)?;
         let Receipt { thread, key_ids, erased, horizon, .. } = &receipt;
-        self.0.recent.forget(*thread);
         let keys = key_ids.join(" ");
         tracing::info!(target: "audit", event = "thread.erased", thread = %thread, keys, erased, horizon);
         Ok(receipt)

@@ -64,6 +64,7 @@ impl Db {
         cursor: Cursor<MessageKey>,
         limit: usize,
     ) -> Result<Page<Arc<Message>>, Error> {
+        let mark = self.0.recent.mark();
         let head = self.readable_head(caller, thread).await?;
         self.check_readable()?;
         if cursor == Cursor::Newest
@@ -82,7 +83,7 @@ impl Db {
         });
         let items = items.collect::<Result<Vec<_>, Error>>()?;
         if cursor == Cursor::Newest && self.head(thread).await?.is_some_and(|read| read.head == head) {
-            self.0.recent.keep(thread, &head, &items);
+            self.0.recent.keep(mark, thread, &head, &items);
         }
         Ok(Page { items, has_before: window.has_below, has_after: window.has_above, total: head.live })
     }

@@ -3,11 +3,13 @@
 //! Most reads of a chat want the end of a thread, and rows that were just written lie scattered until they are
 //! compacted. An entry is good for one revision of the thread's head and for no other, so a reader that finds the head
 //! at another revision reads the rows. Appends carry an entry over to the next revision; any other change makes it stale.
+//! That of a thread that was deleted or erased is gone, and no read or append that overlapped with that brings it back.
 
 use std::sync::Arc;
 
 use moka::sync::Cache;
 
+use crate::forgetting_cache::{ForgettingCache, Mark};
 use crate::model::{Message, ThreadId};
 use crate::rows::Head;
 use crate::store::SCAN_BYTES;
@@ -18,7 +20,7 @@ pub(super) const LONGEST: usize = 100;
 const BYTES_A_MESSAGE: usize = 256;
 
 /// The newest messages of threads, within a budget of memory.
-pub(super) struct RecentMessages(Cache<ThreadId, Arc<Recent>>);
+pub(super) struct RecentMessages(ForgettingCache<ThreadId, Arc<Recent>>);
 
 struct Recent {
     revision: u64,
@@ -34,7 +36,13 @@ impl Recent {
 
 impl RecentMessages {
     pub(super) fn new(bytes: u64) -> Self {
-        Self(Cache::builder().max_capacity(bytes).weigher(|_, recent: &Arc<Recent>| recent.bytes()).build())
+        let builder = Cache::builder().max_capacity(bytes).weigher(|_, recent: &Arc<Recent>| recent.bytes());
+        Self(ForgettingCache::new(builder))
+    }
+
+    /// To be taken before a head is read.
+    pub(super) fn mark(&self) -> Mark {
+        self.0.mark()
     }
 
     /// The newest `limit` messages of a thread whose head is `head`, oldest first, if they are known.
@@ -47,27 +55,36 @@ impl RecentMessages {
 
     /// Removes the entry of a thread that is no more.
     pub(super) fn forget(&self, thread: ThreadId) {
-        self.0.invalidate(&thread);
+        self.0.forget(&thread);
     }
 
     /// Keeps what was read while the head was, before and after the read, `head`. Rows are visible a moment before the head
     /// that goes with them: a message that this one does not count is left to the next read.
-    pub(super) fn keep(&self, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
+    pub(super) fn keep(&self, mark: Mark, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
         let is_of_head = messages.last().is_none_or(|newest| newest.id.seq < head.next_seq);
         if is_of_head && messages.len() <= LONGEST {
-            self.0.insert(thread, Arc::new(Recent { revision: head.revision, messages: messages.to_vec() }));
+            let recent = Recent { revision: head.revision, messages: messages.to_vec() };
+            self.0.keep(mark, thread, Arc::new(recent));
         }
     }
 
-    /// Carries a known entry over a commit that appended `messages` and took the head from `before` to `after`.
-    pub(super) fn append(&self, thread: ThreadId, before: &Head, after: &Head, messages: Vec<Arc<Message>>) {
+    /// Carries a known entry over a commit that appended `messages` and took the head from `before` to `after`. `mark` is
+    /// from before the commit.
+    pub(super) fn append(
+        &self,
+        mark: Mark,
+        thread: ThreadId,
+        before: &Head,
+        after: &Head,
+        messages: Vec<Arc<Message>>,
+    ) {
         let Some(recent) = self.0.get(&thread).filter(|recent| recent.revision == before.revision) else { return };
         let mut messages: Vec<_> = recent.messages.iter().cloned().chain(messages).collect();
         messages.drain(..messages.len().saturating_sub(LONGEST));
         let recent = Recent { revision: after.revision, messages };
         // A page from memory is bounded as one from the rows is.
         if usize::try_from(recent.bytes()).is_ok_and(|bytes| bytes <= SCAN_BYTES) {
-            self.0.insert(thread, Arc::new(recent));
+            self.0.keep(mark, thread, Arc::new(recent));
         }
     }
 }
@@ -107,11 +124,12 @@ mod tests {
             Arc::new(assemble(ThreadId(1), MessageId { ts: seq, seq }, row))
         });
         let (recent, before, after) = (RecentMessages::new(1 << 20), head(1, 1), head(2, 2));
-        recent.keep(ThreadId(1), &before, &messages);
-        recent.append(ThreadId(1), &before, &after, vec![messages[1].clone()]);
+        let mark = recent.mark();
+        recent.keep(mark, ThreadId(1), &before, &messages);
+        recent.append(mark, ThreadId(1), &before, &after, vec![messages[1].clone()]);
         assert_eq!(recent.get(ThreadId(1), &after, 10).map(|found| found.len()), None, "it would be there twice");
-        recent.keep(ThreadId(1), &before, &messages[..1]);
-        recent.append(ThreadId(1), &before, &after, vec![messages[1].clone()]);
+        recent.keep(mark, ThreadId(1), &before, &messages[..1]);
+        recent.append(mark, ThreadId(1), &before, &after, vec![messages[1].clone()]);
         assert_eq!(recent.get(ThreadId(1), &after, 10).map(|found| found.len()), Some(2));
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::edit::Settled;
-use super::{Db, Error, decode_key};
+use super::{Db, Error, decode, decode_key};
 use crate::crypt::Crypt;
 use crate::crypt::keyring::{Missing, NewKey, NumberedKey, WrappedKey};
 use crate::crypt::seal::{self, SEALS_A_KEY};
 use crate::keys::{Hash16, Key, Partition, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
-use crate::store::{self, Commit, Op, Row, SecondaryWrite};
+use crate::store::{Commit, Op, Row, SecondaryWrite};
 
 /// What the private rows of a commit are sealed with.
 pub(super) enum Seal {
@@ -64,15 +64,6 @@ impl Seal {
             _ => None,
         }
     }
-}
-
-/// Why a data key was not fetched; shared by all who waited for it.
-#[derive(Clone, Debug)]
-enum NotFetched {
-    Gone,
-    Damaged,
-    Store(store::Error),
-    Epoch(u32),
 }
 
 impl Db {
@@ -123,13 +114,13 @@ impl Db {
     }
 
     /// Keeps the key that a commit carried, and forgets those whose rows it removed.
-    pub(super) async fn swap_keys(&self, seal: Option<&Seal>, forgotten: &[Key]) {
+    pub(super) fn swap_keys(&self, seal: Option<&Seal>, forgotten: &[Key]) {
         let Some(crypt) = self.crypt() else { return };
         if let Some(Seal::New(place, new)) = seal {
-            crypt.keyring.keep(*place, new.key.clone()).await;
+            crypt.keyring.keep_new(*place, new);
         }
         for place in forgotten {
-            crypt.keyring.forget(*place).await;
+            crypt.keyring.forget(*place);
         }
     }
 
@@ -146,7 +137,7 @@ impl Db {
         let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
         let commit = Commit::replace(place, None, new.wrapped.encode(self.0.format));
         if self.commit(commit).await? == Settled::Committed {
-            crypt.keyring.keep(place, new.key.clone()).await;
+            crypt.keyring.keep_new(place, &new);
             return Ok(Seal::Known(new.key));
         }
         // Another request of the same user was first.
@@ -214,39 +205,28 @@ impl Db {
     /// The data key whose row is `place`. [`Error::Erased`] if there is no such row.
     pub(super) async fn data_key(&self, crypt: &Arc<Crypt>, place: Key) -> Result<NumberedKey, Error> {
         self.check_readable()?;
-        loop {
-            let fetched = crypt.keyring.data_key(place, self.fetch_key(crypt, place)).await;
-            let (key, fresh) = match fetched {
-                Ok(found) => found,
-                Err(NotFetched::Epoch(epoch)) => {
-                    // Another process on the same store may have begun it.
-                    self.load_epoch(crypt, epoch).await?;
-                    continue;
-                }
-                Err(NotFetched::Gone) => return Err(Error::Erased),
-                Err(NotFetched::Damaged) => return Err(Error::Corrupt { key: place.to_string() }),
-                Err(NotFetched::Store(error)) => return Err(error.into()),
-            };
-            // An erasure forgets the key after its row; a fetch that overlapped with it must not bring it back.
-            if fresh && self.0.store.get(&place).await?.is_none() {
-                crypt.keyring.forget(place).await;
-                return Err(Error::Erased);
-            }
+        if let Some(key) = crypt.keyring.data_key(place) {
             return Ok(key);
         }
-    }
-
-    async fn fetch_key(&self, crypt: &Crypt, place: Key) -> Result<NumberedKey, NotFetched> {
-        let row = self.0.store.get(&place).await.map_err(NotFetched::Store)?.ok_or(NotFetched::Gone)?;
-        let wrapped = WrappedKey::decode(&row).map_err(|_| NotFetched::Damaged)?;
+        metrics::counter!("progressdb_data_keys_fetched_total").increment(1);
         let generation = match place {
             Key::Thread(_, ThreadRow::DataKey(generation)) | Key::User(_, UserRow::DataKey(generation)) => generation,
-            _ => return Err(NotFetched::Damaged),
+            _ => return Err(damaged(place, Missing::Damaged)),
         };
-        crypt.keyring.open_data_key(place, generation, &wrapped).map_err(|missing| match missing {
-            Missing::Epoch(epoch) => NotFetched::Epoch(epoch),
-            Missing::Damaged => NotFetched::Damaged,
-        })
+        loop {
+            let mark = crypt.keyring.mark();
+            let row = self.0.store.get(&place).await?.ok_or(Error::Erased)?;
+            let wrapped: WrappedKey = decode(place, &row)?;
+            match crypt.keyring.open_data_key(place, generation, &wrapped) {
+                Ok(key) => {
+                    crypt.keyring.keep(mark, place, key.clone());
+                    return Ok(key);
+                }
+                // Another process on the same store may have begun it.
+                Err(Missing::Epoch(epoch)) => self.load_epoch(crypt, epoch).await?,
+                Err(missing) => return Err(damaged(place, missing)),
+            }
+        }
     }
 }
 

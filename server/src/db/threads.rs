@@ -139,7 +139,7 @@ impl Db {
         let committed = self.commit(commit).await? == Settled::Committed;
         if committed {
             self.note_writes(1);
-            self.swap_keys(Some(&seal), &[]).await;
+            self.swap_keys(Some(&seal), &[]);
         }
         Ok(committed)
     }
