@@ -186,13 +186,25 @@ async fn commit_run(db: &Db, thread: ThreadId, run: &[PendingWrite]) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::tests::{json, message};
     use crate::model::UserId;
 
     fn pending() -> PendingWrite {
+        pending_write(Write::DeleteThread)
+    }
+
+    /// An append whose body and metadata have so many bytes.
+    fn append(body: usize, metadata: usize) -> PendingWrite {
+        let mut new = message(&format!("\"{}\"", "b".repeat(body - 2)));
+        new.content.metadata = (metadata > 0).then(|| json(&format!("{{\"\":\"{}\"}}", "m".repeat(metadata - 7))));
+        pending_write(Write::CreateMessage(new))
+    }
+
+    fn pending_write(write: Write) -> PendingWrite {
         let caller = Caller { user: UserId::parse("ann").expect("a valid id") };
         let (user, options) = (Hash16([0; 16]), WriteOptions::default());
         let answer = oneshot::channel().0;
-        PendingWrite { caller, user, write: Write::DeleteThread, options, idempotency: None, answer }
+        PendingWrite { caller, user, write, options, idempotency: None, answer }
     }
 
     /// Between the removal of a queue and the end of its task another write may open a new one.
@@ -218,6 +230,30 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert!(queues.push(thread, pending()).expect("there is room"), "the next write opens the queue");
+    }
+
+    /// How many of these writes go into each commit.
+    #[track_caller]
+    fn check_runs(writes: Vec<PendingWrite>, lengths: &[usize]) {
+        let (queues, thread) = (WriteQueues::default(), ThreadId(1));
+        for write in writes {
+            queues.push(thread, write).expect("there is room");
+        }
+        let runs: Vec<_> = std::iter::from_fn(|| queues.next(thread)).map(|run| run.len()).collect();
+        assert_eq!(runs, lengths);
+    }
+
+    #[test]
+    fn appends_share_a_commit_within_its_bounds_and_other_writes_share_none() {
+        let appends = |count| (0..count).map(|_| append(10, 0));
+        check_runs(appends(APPENDS_A_COMMIT).collect(), &[APPENDS_A_COMMIT]);
+        check_runs(appends(APPENDS_A_COMMIT + 1).collect(), &[APPENDS_A_COMMIT, 1]);
+        check_runs(vec![append(10, 0), append(10, 0), pending(), pending(), append(10, 0)], &[2, 1, 1, 1]);
+        const QUARTER: usize = BYTES_A_COMMIT / 4;
+        check_runs((0..5).map(|_| append(QUARTER, 0)).collect(), &[4, 1]);
+        check_runs((0..5).map(|_| append(QUARTER, QUARTER)).collect(), &[2, 2, 1]);
+        check_runs(vec![append(QUARTER, QUARTER), append(QUARTER, QUARTER + 1)], &[1, 1]);
+        check_runs(vec![append(10, 0), append(BYTES_A_COMMIT + 1, 0), append(10, 0)], &[1, 1, 1]);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 mod races;
 mod rotation;
 
-use super::{Encryption, ID, World, ann, crypt_with, json, message, once, plain, settings, thread, update};
+use super::{Encryption, HOUR, ID, World, ann, crypt_with, json, message, once, plain, settings, thread, update};
 use crate::crypt::seal::SEALS_A_KEY;
 use crate::db::*;
 use crate::keys::{KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::{MessageKey, ThreadId, ThreadOrder};
-use crate::rows::{EpochKey, Head};
-use crate::store::memory::Memory;
+use crate::rows::{EpochKey, Erasures, Head};
+use crate::store::memory::{Memory, Timeout};
 use crate::store::{Commit, Direction, Op};
 
 const CANARY: &str = "canary-7f3a";
@@ -71,6 +71,12 @@ fn head(memory: &Memory, thread: ThreadId) -> Head {
 fn message_row(key: MessageKey) -> Key {
     let id = crate::model::MessageId { ts: key.ts, seq: key.seq.expect("a final key") };
     Key::Thread(key.thread, ThreadRow::Message(id))
+}
+
+/// What waits for a compaction.
+fn pending(memory: &Memory) -> Option<Erasures> {
+    let row = memory.get(&Key::Store(StoreRow::Erasures)).expect("read");
+    row.map(|row| Erasures::decode(&row).expect("erasures"))
 }
 
 fn data_keys(memory: &Memory, thread: ThreadId) -> usize {
@@ -210,20 +216,17 @@ async fn files_that_held_plain_rows_are_compacted_as_a_whole() {
     let world = plain_world().await;
     let thread = world.thread("t").await;
     world.erase(thread).await.expect("erased");
-    let pending = async |world: &World| {
-        let row = world.memory.get(&Key::Store(StoreRow::Erasures)).expect("read");
-        row.map(|row| crate::rows::Erasures::decode(&row).expect("erasures").plain)
-    };
-    assert_eq!(pending(&world).await, Some(true), "its rows were plain");
+    let is_plain = |world: &World| pending(&world.memory).map(|noted| noted.plain);
+    assert_eq!(is_plain(&world), Some(true), "its rows were plain");
     let world = sealed_world().await;
     let thread = world.thread("t").await;
     world.erase(thread).await.expect("erased");
-    assert_eq!(pending(&world).await, Some(false), "only its key has to go");
+    assert_eq!(is_plain(&world), Some(false), "only its key has to go");
     let plain = plain_world().await;
     plain.thread("t").await;
     let world = World::open(plain.memory.restarted(), crypt()).await;
     world.db.run_sealing_job().await.expect("done");
-    assert_eq!(pending(&world).await, Some(true), "what was sealed had been plain");
+    assert_eq!(is_plain(&world), Some(true), "what was sealed had been plain");
 }
 
 #[tokio::test]
@@ -284,6 +287,64 @@ async fn retention_destroys_the_keys_of_what_it_purges() {
     world.pass(13 * 3_600_000_000_000);
     assert!(world.db.compact_if_due().await.expect("compacted"));
     assert_eq!(world.db.erasure_pending_since().await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn a_compaction_that_failed_stays_due() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.erase(thread).await.expect("erased");
+    let noted = pending(&world.memory).expect("noted");
+    world.pass(13 * HOUR);
+    world.memory.time_out([Timeout::Unavailable]);
+    let failed = world.db.compact_if_due().await;
+    assert!(matches!(failed, Err(Error::Store(_))), "{failed:?}");
+    assert_eq!(pending(&world.memory), Some(noted));
+    assert!(world.db.compact_if_due().await.expect("compacted"));
+    assert_eq!(pending(&world.memory), None);
+}
+
+/// Without the note, nothing would compact the files that still hold the keys.
+#[tokio::test]
+async fn whoever_destroys_keys_notes_it_before_and_a_crash_at_any_effect_loses_no_note() {
+    for (by_retention, least) in [(false, 3), (true, 3)] {
+        for effects in 0.. {
+            let world = sealed_world().await;
+            let thread = world.thread("t").await;
+            if by_retention {
+                world.db.delete_thread(&ann(), thread, plain()).await.expect("deleted");
+                world.pass(settings().thread_ttl.as_nanos() as u64 + 1_000_000);
+            }
+            world.memory.die_after(effects);
+            let died = match by_retention {
+                true => world.db.purge(false).await.is_err(),
+                false => world.erase(thread).await.is_err(),
+            };
+            let noted = pending(&world.memory.restarted()).is_some();
+            assert!(
+                noted || data_keys(&world.memory, thread) == 1,
+                "died after {effects}, by retention {by_retention}"
+            );
+            if !died {
+                assert!(effects > least, "it has more effects than {effects}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_erased_leaves_memory() {
+    let world = sealed_world().await;
+    let thread = world.thread("t").await;
+    world.message(thread, "1").await;
+    world.bodies(thread).await;
+    let place = Key::Thread(thread, ThreadRow::DataKey(1));
+    let (crypt, now) = (world.db.crypt().expect("encrypted"), head(&world.memory, thread));
+    let in_memory = || (crypt.keyring.data_key(place).is_some(), world.db.0.recent.get(thread, &now, 1).is_some());
+    assert_eq!(in_memory(), (true, true));
+    world.erase(thread).await.expect("erased");
+    assert_eq!(in_memory(), (false, false));
 }
 
 #[tokio::test]

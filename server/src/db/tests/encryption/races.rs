@@ -1,15 +1,11 @@
 //! Rows that two may change at once: whoever comes second builds on the first.
 
 use super::*;
-use crate::rows::{Erasures, JobProgress, Number};
+use crate::rows::{JobProgress, Number};
 use crate::store::Outcome;
 
 const PENDING: Key = Key::Store(StoreRow::Erasures);
 const SEALING: Key = Key::Store(StoreRow::Sealing);
-
-fn pending(memory: &Memory) -> Option<Erasures> {
-    memory.get(&PENDING).expect("read").map(|row| Erasures::decode(&row).expect("erasures"))
-}
 
 /// A store in which one thread is plain and another is sealed, by a job that has not come to it.
 async fn half_sealed() -> (World, ThreadId, ThreadId) {
