@@ -4,6 +4,7 @@
 //! knows neither JSON shapes (`http::input`) nor bytes on disk (`rows`).
 
 mod incarnation;
+mod key_text;
 mod keys;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use serde_json::value::RawValue;
 
 pub use incarnation::Incarnation;
+pub use key_text::KeyText;
 pub use keys::{Commitment, ProviderKind, UnknownProvider, Wrapped, WrappedKey};
 
 /// A user's id: 1 to 128 bytes of UTF-8 without control characters.
@@ -107,22 +109,6 @@ impl MessageKey {
     /// The final key of message `id` in `thread`.
     pub fn new(thread: ThreadId, id: MessageId) -> Self {
         Self { thread, ts: id.ts, seq: Some(id.seq) }
-    }
-}
-
-impl fmt::Display for ThreadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "t:{}", self.0)
-    }
-}
-
-impl fmt::Display for MessageKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:m:{}", self.thread, self.ts)?;
-        match self.seq {
-            Some(seq) => write!(f, ":{seq:09}"),
-            None => Ok(()),
-        }
     }
 }
 

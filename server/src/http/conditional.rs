@@ -4,15 +4,18 @@
 //! list of tags, on one line or on several. `If-Match` is evaluated first. A header with anything else is refused,
 //! because a condition that was not understood must not be ignored.
 //!
-//! The server's own tags are strong. An object has its revision, a page a digest of its bytes. There are no dates to
-//! compare with: `If-Modified-Since` and `If-Unmodified-Since` are not looked at, as the RFC has it for resources
+//! The server's own tags are strong. An object has its revision, a page of messages a digest of what decides its bytes,
+//! another page a digest of them. There are no dates to compare with: `If-Modified-Since` and `If-Unmodified-Since` are not looked at, as the RFC has it for resources
 //! without `Last-Modified`.
+
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::error::Error;
 use crate::db::Revisions;
+use crate::model::{Message, Page, ThreadId};
 
 /// The conditions that came with a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,6 +174,26 @@ pub(super) fn tag_of_revision(revision: u64) -> HeaderValue {
     HeaderValue::try_from(format!("\"{revision}\"")).expect("quoted digits are a header value")
 }
 
+/// The strong tag of a page of messages: a digest of what decides its bytes, which is a tenth of them.
+///
+/// A message is what it was at its revision. Its time of change tells revisions of two histories apart, as a restore
+/// makes them, and the version of the program tells pages of two shapes apart.
+pub(super) fn tag_of_messages(thread: ThreadId, page: &Page<Arc<Message>>) -> HeaderValue {
+    const BYTES_A_MESSAGE: usize = 32;
+    const BYTES_BESIDE: usize = 64;
+    let mut parts = Vec::with_capacity(page.items.len() * BYTES_A_MESSAGE + BYTES_BESIDE);
+    parts.extend_from_slice(concat!("messages ", env!("CARGO_PKG_VERSION"), "\n").as_bytes());
+    for number in [thread.0, page.total, u64::from(page.has_before), u64::from(page.has_after)] {
+        parts.extend_from_slice(&number.to_be_bytes());
+    }
+    for message in &page.items {
+        for number in [message.id.ts, message.id.seq, message.revision, message.updated_ts] {
+            parts.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+    tag_of_bytes(&parts)
+}
+
 /// The strong tag of a page: a digest of its bytes.
 pub(super) fn tag_of_bytes(bytes: &[u8]) -> HeaderValue {
     let digest = digest::digest(&digest::SHA256, bytes);
@@ -180,7 +203,10 @@ pub(super) fn tag_of_bytes(bytes: &[u8]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
+    use crate::model::{MessageContent, MessageId, UserId};
 
     fn headers(name: &HeaderName, lines: &[&[u8]]) -> HeaderMap {
         lines.iter().map(|line| (name.clone(), HeaderValue::from_bytes(line).unwrap())).collect()
@@ -254,6 +280,37 @@ mod tests {
         assert_eq!(of_change, (Some(Revisions::OneOf(vec![3, u64::MAX])), Some(Revisions::OneOf(vec![1, 2]))));
         let any = Conditions::of(&headers(&header::IF_MATCH, &[b"*"])).unwrap().of_change();
         assert_eq!(any, (Some(Revisions::Any), None));
+    }
+
+    #[test]
+    fn a_page_of_messages_has_another_tag_whenever_it_says_something_else() {
+        let message = |ts, seq, revision, updated_ts| {
+            let body = RawValue::from_string("1".into()).unwrap();
+            let content = MessageContent { body, role: None, reply_to: None, metadata: None };
+            let (id, author) = (MessageId { ts, seq }, UserId::parse("u").unwrap());
+            Arc::new(Message { thread: ThreadId(1), id, content, author, updated_ts, revision })
+        };
+        let page = |items, total| Page { items, has_before: false, has_after: false, total };
+        let (one, two) = (message(2, 0, 1, 2), message(3, 1, 1, 3));
+        let both = page(vec![one.clone(), two.clone()], 2);
+        let pages = [
+            (ThreadId(2), both.clone()),
+            (ThreadId(1), Page { has_before: true, ..both.clone() }),
+            (ThreadId(1), Page { has_after: true, ..both.clone() }),
+            (ThreadId(1), page(vec![two.clone(), one.clone()], 2)),
+            (ThreadId(1), page(vec![one.clone(), two.clone()], 3)),
+            (ThreadId(1), page(vec![one.clone()], 2)),
+            (ThreadId(1), page(vec![one.clone(), message(3, 1, 2, 3)], 2)),
+            (ThreadId(1), page(vec![one.clone(), message(3, 1, 1, 4)], 2)),
+            (ThreadId(1), page(vec![one.clone(), message(4, 1, 1, 3)], 2)),
+            (ThreadId(1), page(vec![one, message(3, 2, 1, 3)], 2)),
+            (ThreadId(1), page(Vec::new(), 2)),
+            (ThreadId(1), both.clone()),
+        ];
+        let tags = pages.map(|(thread, page)| tag_of_messages(thread, &page));
+        let different: std::collections::HashSet<_> = tags.iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(different.len(), tags.len());
+        assert_eq!(tags.last(), Some(&tag_of_messages(ThreadId(1), &both)));
     }
 
     #[test]

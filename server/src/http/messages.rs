@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 
+use super::conditional::tag_of_messages;
 use super::error::Error;
 use super::input::{self, MessageInput, MessageUpdateInput};
 use super::output;
@@ -64,8 +65,10 @@ pub(super) async fn list_messages(request: Request) -> Result<Response, Error> {
     if page_request.by_update {
         page.items.sort_by_key(|message| message.updated_ts);
     }
-    let messages = page.items.iter().map(|message| MessageObject::from(&**message)).collect();
-    request.show_page(&MessagePage { thread, messages, pagination })
+    request.show_tagged(tag_of_messages(thread, &page), || {
+        let messages = page.items.iter().map(|message| MessageObject::from(&**message)).collect();
+        MessagePage { thread, messages, pagination }.write()
+    })
 }
 
 fn foreign_cursor(error: db::Error) -> Error {

@@ -3,8 +3,6 @@
 //! Message bodies and metadata keep their exact text ([`RawValue`]). Optional fields that are absent stay absent; arrays
 //! are never `null`. JSON is written once, into the buffer that is sent.
 
-use std::fmt::Display;
-
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +16,7 @@ use super::input::AnyButNull;
 use super::limits::Brief;
 use super::page::Pagination;
 use crate::db::{Receipt, Written};
-use crate::model::{Message, MessageKey, Thread, ThreadId};
+use crate::model::{KeyText, Message, MessageKey, Thread, ThreadId};
 
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -27,7 +25,7 @@ pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 #[derive(Serialize, ToSchema)]
 #[schema(as = Thread)]
 pub(super) struct ThreadObject<'a> {
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000")]
     key: ThreadId,
     title: &'a str,
@@ -70,10 +68,10 @@ impl<'a> From<&'a Thread> for ThreadObject<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Message)]
 pub(super) struct MessageObject<'a> {
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000:m:1763700001000000000:000000000")]
     key: MessageKey,
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000")]
     thread: ThreadId,
     author: &'a str,
@@ -87,7 +85,7 @@ pub(super) struct MessageObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     role: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "display_option")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_key")]
     #[schema(value_type = Option<String>, nullable = false)]
     reply_to: Option<MessageKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,7 +127,7 @@ pub(super) struct MessageResponse<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ThreadAck)]
 pub(super) struct ThreadAck<'a> {
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000")]
     pub(super) key: ThreadId,
     /// With `Prefer: return=representation`.
@@ -171,7 +169,7 @@ impl<'a> From<&'a Receipt> for ErasureReceipt<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = MessageAck)]
 pub(super) struct MessageAck<'a> {
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000:m:1763700001000000000:000000000")]
     pub(super) key: MessageKey,
     /// With `Prefer: return=representation`.
@@ -192,11 +190,41 @@ pub(super) struct ThreadPage<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = MessagePage)]
 pub(super) struct MessagePage<'a> {
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "key")]
     #[schema(value_type = String, example = "t:1763700000000000000")]
     pub(super) thread: ThreadId,
     pub(super) messages: Vec<MessageObject<'a>>,
     pub(super) pagination: Pagination,
+}
+
+impl MessagePage<'_> {
+    /// The page as JSON, in one buffer of about its length.
+    pub(super) fn write(&self) -> Result<Vec<u8>, Error> {
+        const BYTES_BESIDE: usize = 512;
+        let of_messages: usize = self.messages.iter().map(MessageObject::length).sum();
+        let mut bytes = Vec::with_capacity(of_messages + BYTES_BESIDE);
+        serde_json::to_writer(&mut bytes, self).map_err(Error::Encoding)?;
+        Ok(bytes)
+    }
+}
+
+impl MessageObject<'_> {
+    /// About how many bytes it has as JSON.
+    fn length(&self) -> usize {
+        // Names of fields, keys and times have nearly the same length in all messages.
+        const EVERY_MESSAGE: usize = 184;
+        const EVERY_FIELD: usize = 16;
+        const EVERY_KEY: usize = 56;
+        let optional = |length: Option<usize>| length.map_or(0, |length| EVERY_FIELD + length);
+        let reply_to = optional(self.reply_to.map(|_| EVERY_KEY));
+        let metadata = optional(self.metadata.map(|metadata| metadata.get().len()));
+        EVERY_MESSAGE
+            + self.author.len()
+            + self.body.get().len()
+            + optional(self.role.map(str::len))
+            + reply_to
+            + metadata
+    }
 }
 
 /// A response of `status` with `value` as its JSON body.
@@ -225,11 +253,7 @@ pub(super) fn text(status: StatusCode, content_type: &'static str, body: impl In
 }
 
 /// The 202 of a committed write: the key and, in `represented`, the object too if the client asked for it.
-pub(super) fn acknowledge<K: Display, T: Serialize>(
-    written: &Written<K>,
-    brief: &T,
-    represented: Option<&T>,
-) -> Response {
+pub(super) fn acknowledge<K, T: Serialize>(written: &Written<K>, brief: &T, represented: Option<&T>) -> Response {
     let mut response = json(StatusCode::ACCEPTED, represented.unwrap_or(brief));
     if represented.is_some()
         && let Ok(bytes) = serde_json::to_vec(brief)
@@ -249,13 +273,13 @@ pub(super) fn acknowledge<K: Display, T: Serialize>(
     response
 }
 
-fn display<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+fn key<K: Copy + Into<KeyText>, S: Serializer>(key: &K, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str((*key).into().as_str())
 }
 
-fn display_option<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
+fn optional_key<S: Serializer>(key: &Option<MessageKey>, serializer: S) -> Result<S::Ok, S::Error> {
+    match key {
+        Some(key) => self::key(key, serializer),
         None => serializer.serialize_none(),
     }
 }

@@ -138,9 +138,18 @@ impl Request {
     /// A 200 with a page whose `ETag` is a digest of its bytes, or what the conditions make of it.
     pub(super) fn show_page<T: Serialize>(&self, value: &T) -> Result<Response, Error> {
         let bytes = serde_json::to_vec(value).map_err(Error::Encoding)?;
-        let (tag, storing) = (tag_of_bytes(&bytes), Storing::Revalidate);
+        self.show_tagged(tag_of_bytes(&bytes), || Ok(bytes))
+    }
+
+    /// A 200 with JSON whose `ETag` is known before it is written, or what the conditions make of it.
+    pub(super) fn show_tagged(
+        &self,
+        tag: HeaderValue,
+        write: impl FnOnce() -> Result<Vec<u8>, Error>,
+    ) -> Result<Response, Error> {
+        let storing = Storing::Revalidate;
         match Conditions::of(&self.headers)?.evaluate(&tag) {
-            Verdict::Fresh => Ok(tagged(output::json_text(StatusCode::OK, bytes), tag, storing)),
+            Verdict::Fresh => Ok(tagged(output::json_text(StatusCode::OK, write()?), tag, storing)),
             verdict => unchanged_or_refused(verdict, tag, storing),
         }
     }
