@@ -79,6 +79,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         threads: Option<PathBuf>,
     },
+    /// Remove a stopped database, and leave its API keys and whatever the configuration names; shows what without --confirm
+    Reset {
+        /// Remove it
+        #[arg(long)]
+        confirm: bool,
+    },
     /// Report what a stopped store holds
     Inspect {
         /// As JSON on one line

@@ -13,6 +13,7 @@ mod kms;
 mod kms_check;
 mod progress;
 mod report;
+mod reset;
 mod serve;
 mod verify;
 mod version;
@@ -59,6 +60,7 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Verify { json, out, threads, .. } => {
             verify::run(load(&sources(args)), *json, out.as_deref(), threads.as_deref(), formats)
         }
+        Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
     }
 }

@@ -282,6 +282,22 @@ impl Loaded {
         show::to_json(&self.effective)
     }
 
+    /// The files that the configuration was read from, and those that it names.
+    pub fn named_files(&self) -> Vec<PathBuf> {
+        let mut files = vec![PathBuf::from(".env")];
+        for (key, (value, source)) in &self.effective.0 {
+            if let Source::File(path) = source {
+                files.push(path.clone());
+            }
+            match value {
+                value::Value::Text(path) if key.ends_with("_file") => files.push(path.into()),
+                value::Value::Texts(paths) if key.ends_with("_files") => files.extend(paths.iter().map(PathBuf::from)),
+                _ => {}
+            }
+        }
+        files
+    }
+
     /// `{"valid","errors","warnings"}`, what `progressdb config check --json` prints.
     pub fn to_report(&self) -> serde_json::Value {
         let errors = self.config.as_ref().err().map(|error| error.0.as_slice()).unwrap_or_default();

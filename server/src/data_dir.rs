@@ -22,6 +22,7 @@ mod filesystem;
 mod foreign;
 mod lock;
 mod marker;
+mod reset;
 mod stores;
 
 use std::fs::{self, File};
@@ -36,6 +37,7 @@ pub use self::error::Error;
 use self::lock::LOCK;
 pub use self::marker::LAYOUT;
 use self::marker::{MARKER, MARKER_TMP, Marker, State};
+pub use self::reset::{CheckStore, Reset};
 pub use self::stores::Former;
 
 const TMP: &str = "tmp";
@@ -54,7 +56,8 @@ const PARTS: [&str; 7] = [TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARK
 
 /// A data directory that no other process can open as long as this lives.
 ///
-/// If a new one is dropped before [`Directory::mark_ready`], it is removed, with the directories that were made for it.
+/// If one that [`Directory::open`] began is dropped before [`Directory::mark_ready`], it is removed, with the directories
+/// that were made for it.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -63,11 +66,13 @@ pub struct Directory {
     _lock: File,
     /// Removed together with a database that did not become ready.
     made: Made,
+    /// The marker was there before: nothing is undone.
+    found: bool,
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !self.is_new() {
+        if !self.is_new() || self.found {
             self.made.keep();
             return;
         }
@@ -89,15 +94,16 @@ impl Directory {
         let made = create_directory(path)?;
         let lock = lock::acquire(path)?;
         // Under the lock: another process may have made one meanwhile.
-        let marker = match Marker::read(path)? {
-            Some(marker) => marker.move_up(path, birth)?,
-            None => Marker::create(path, birth)?,
+        let (marker, found) = match Marker::read(path)? {
+            Some(marker) => (marker.move_up(path, birth)?, true),
+            None => (Marker::create(path, birth)?, false),
         };
-        let directory = Self { path: path.to_owned(), marker, _lock: lock, made };
+        let directory = Self { path: path.to_owned(), marker, _lock: lock, made, found };
         match directory.marker.state {
             State::Creating => remove_if_there(&directory.store_path())?,
             State::Ready => check_store(path, &directory.marker)?,
             State::Restoring => return Err(Error::Restoring { path: path.to_owned() }),
+            State::Resetting => return Err(Error::Resetting { path: path.to_owned() }),
         }
         remove_if_there(&directory.tmp_path())?;
         create_directory(&directory.tmp_path())?.keep();
@@ -119,11 +125,13 @@ impl Directory {
         }
         let lock = lock::acquire(path)?;
         let marker = Marker::read(path)?.ok_or_else(|| Error::Missing { path: path.to_owned() })?;
-        if marker.state == State::Restoring {
-            return Err(Error::Restoring { path: path.to_owned() });
+        match marker.state {
+            State::Creating | State::Ready => {}
+            State::Restoring => return Err(Error::Restoring { path: path.to_owned() }),
+            State::Resetting => return Err(Error::Resetting { path: path.to_owned() }),
         }
         check_store(path, &marker)?;
-        Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default() })
+        Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default(), found: true })
     }
 
     /// Whether the store is still to be made, after which [`Directory::mark_ready`] must be called.
@@ -133,7 +141,7 @@ impl Directory {
 
     /// Ends the creation. Call it when the store is synced and before anything is acknowledged.
     pub fn mark_ready(&mut self) -> Result<(), Error> {
-        let ready = self.marker.to_ready();
+        let ready = self.marker.in_state(State::Ready);
         let store = self.store_path();
         files::sync_directory_of(&store).map_err(|error| Error::cannot_sync(&store, error))?;
         ready.write(&self.path)?;

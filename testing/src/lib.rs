@@ -9,6 +9,7 @@
 //! | [`user`] | one user who calls it: [`User`] |
 //! | [`http`] | the client below all of them, which may also send what no HTTP library would |
 //! | [`command`] | programs that are run to their end |
+//! | [`interrupt`] | a command that is killed at each of its changes to the disk |
 //! | [`servers`] | servers that stand for key management services |
 //! | `kubernetes` | an API server and a cluster in this process, with the feature of that name: the server's tests need no `kube` |
 //! | [`layers`] | what a module of a crate may use of the others |
@@ -25,6 +26,7 @@
 pub mod command;
 pub mod disk;
 pub mod http;
+pub mod interrupt;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod layers;
@@ -39,6 +41,7 @@ pub mod waiting;
 
 pub use command::{Finished, finish, program};
 pub use http::Answer;
+pub use interrupt::kill_at_each_change;
 pub use machine::{missing, python, skip, temporary_directory, variable};
 pub use random::Random;
 pub use server::Server;

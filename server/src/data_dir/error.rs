@@ -36,8 +36,14 @@ pub enum Error {
         what: String,
     },
     /// A restore began there and did not end.
-    #[error("{} holds a restore that did not end: finish it or undo it with `progressdb restore`", .path.display())]
+    #[error("{} holds a restore that did not end: repeat it with `progressdb restore`, or undo it with `progressdb reset --confirm`", .path.display())]
     Restoring {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A reset began there and did not end.
+    #[error("{} holds a reset that did not end: finish it with `progressdb reset --confirm`", .path.display())]
+    Resetting {
         /// The data directory.
         path: PathBuf,
     },
@@ -73,7 +79,8 @@ impl Error {
         match self {
             Error::Io { .. } => 1,
             Error::Missing { .. } => 5,
-            Error::NotOurs { .. } | Error::Damaged { .. } | Error::Restoring { .. } => 7,
+            Error::NotOurs { .. } | Error::Damaged { .. } => 7,
+            Error::Restoring { .. } | Error::Resetting { .. } => 7,
             Error::InUse { .. } => 75,
             Error::TooNew { .. } | Error::UnsupportedFs { .. } => 78,
         }
@@ -89,6 +96,7 @@ impl Error {
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
             Error::Restoring { .. } => "startup.restore_unfinished",
+            Error::Resetting { .. } => "startup.reset_unfinished",
             Error::Io { .. } => "startup.failed",
         }
     }

@@ -33,11 +33,29 @@ pub(super) fn acquire(path: &Path) -> Result<File, Error> {
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             Ok(file)
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            Err(Error::InUse { path: path.to_owned(), pid })
-        }
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut file)),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// Names who has the lock, if anybody has; makes and changes no file.
+pub(super) fn check_free(path: &Path) -> Result<(), Error> {
+    let name = path.join(LOCK);
+    let failed = |error| Error::io(format!("cannot read {}", name.display()), error);
+    let mut file = match OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&name) {
+        // There is none, or a link, which is for the caller to refuse.
+        Err(_) => return Ok(()),
+        Ok(file) => file,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(in_use(path, &mut file)),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+fn in_use(path: &Path, file: &mut File) -> Error {
+    let mut text = String::new();
+    let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    Error::InUse { path: path.to_owned(), pid }
 }

@@ -5,7 +5,7 @@
 //! layout        2
 //! database_id   random, 16 bytes in hex
 //! incarnation   random, 8 bytes in hex; another one after each restore. Since layout 2
-//! state         creating, ready, or restoring
+//! state         creating, ready, restoring, or resetting
 //! store         the directory of the store: store-<n>. Since layout 2; before it was always `store`
 //! kept          directories of former stores that are kept on purpose; absent if there are none
 //! created       when the database was created
@@ -66,6 +66,8 @@ pub(super) enum State {
     Ready,
     /// A restore began and did not end.
     Restoring,
+    /// A reset began and did not end.
+    Resetting,
 }
 
 impl Marker {
@@ -126,9 +128,9 @@ impl Marker {
         Ok(marker)
     }
 
-    /// The same, ready.
-    pub(super) fn to_ready(&self) -> Self {
-        Self { state: State::Ready, ..self.clone() }
+    /// The same in another state.
+    pub(super) fn in_state(&self, state: State) -> Self {
+        Self { state, ..self.clone() }
     }
 
     /// The same with another store, which is another incarnation of the database; the former store is kept if `keep`.

@@ -320,7 +320,7 @@ fn a_restore_that_did_not_end_is_refused_with_the_command_that_ends_it() {
     let db = Db::new().ready();
     let marker = fs::read_to_string(db.path().join(MARKER)).unwrap().replace("\"ready\"", "\"restoring\"");
     db.write(MARKER, &marker);
-    let text = "DB holds a restore that did not end: finish it or undo it with `progressdb restore`";
+    let text = "DB holds a restore that did not end: repeat it with `progressdb restore`, or undo it with `progressdb reset --confirm`";
     check_refused(&db, 7, text);
     assert_eq!(Directory::open_existing(&db.path()).unwrap_err().exit_code(), 7);
     assert_eq!(fs::read_to_string(db.path().join(MARKER)).unwrap(), marker);

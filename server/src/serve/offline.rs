@@ -1,17 +1,18 @@
 //! Commands on a stopped database. The lock of its directory keeps servers away meanwhile.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::StartupError;
 use super::description::describe;
-use super::open::{database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
+use super::open::{birth, database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
 use crate::backup::Source;
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
-use crate::data_dir::Directory;
+use crate::data_dir::{Directory, Reset};
 use crate::db::{self, Db, Digest, EpochError, KeyReport, OpenError};
 use crate::error_chain::with_causes;
 use crate::format::Formats;
@@ -91,6 +92,11 @@ pub fn decrypt(config: &Config, formats: &Formats) -> Result<Value, StartupError
     });
     close(&engine)?;
     Ok(json!({ "values": decrypted? }))
+}
+
+/// Removes the database in `path`, except for the files `named`. False if there is none.
+pub fn reset(path: &Path, named: &[PathBuf]) -> Result<bool, StartupError> {
+    Ok(Reset::remove(path, named, Engine::check_files, birth())?)
 }
 
 fn open_for_change(config: &Config, formats: &Formats) -> Result<(Directory, Engine), StartupError> {

@@ -22,7 +22,8 @@ use crate::http::App;
 use crate::model::Incarnation;
 use crate::store::{self, Engine};
 
-fn birth() -> Birth {
+/// Of a database that is made now.
+pub(super) fn birth() -> Birth {
     let (mut database_id, mut incarnation) = ([0; 16], [0; 8]);
     for bytes in [&mut database_id[..], &mut incarnation] {
         rand::fill(bytes).expect("the system's random source works, or nothing here is safe");

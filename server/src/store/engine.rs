@@ -3,7 +3,9 @@
 //! What follows from an engine's kind stays behind this handle: whether it has a directory, how it is locked, what it
 //! counts, and which of its complaints means what.
 
-use super::rocks::{Rocks, Settings};
+use std::path::Path;
+
+use super::rocks::{self, Rocks, Settings};
 use super::{Error, Store};
 
 /// An open engine; clones share it.
@@ -31,6 +33,12 @@ impl Engine {
     /// Opens the engine that keeps its data in a directory of this process.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         Ok(Self(Store::Rocks(Rocks::open(settings)?)))
+    }
+
+    /// Says which entry of a store's directory no store has or, if the store is to be `whole`, why it cannot open. Opens
+    /// nothing.
+    pub fn check_files(path: &Path, whole: bool) -> Result<(), String> {
+        rocks::check_files(path, whole)
     }
 
     /// What it is called in `/readyz`.

@@ -29,7 +29,7 @@ mod options;
 mod reader;
 mod scan;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::committer::Committer;
@@ -53,6 +53,11 @@ pub struct Settings {
     pub max_tables: u64,
     /// Change nothing on disk; commits are refused.
     pub read_only: bool,
+}
+
+/// See [`super::Engine::check_files`].
+pub(super) fn check_files(path: &Path, whole: bool) -> Result<(), String> {
+    open::check_files(path, whole)
 }
 
 /// A handle on an open store; clones share it.

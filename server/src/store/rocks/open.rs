@@ -46,6 +46,35 @@ fn check_manifest(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Says which file in the store's directory RocksDB does not make or, if the store is to be `whole`, why it cannot open.
+pub(super) fn check_files(path: &Path, whole: bool) -> Result<(), String> {
+    let directory = path.file_name().unwrap_or_default().display();
+    let unreadable = |error| format!("{directory} cannot be read: {error}");
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let is_file = entry.file_type().map_err(unreadable)?.is_file();
+        let name = entry.file_name();
+        if !is_file || !name.to_str().is_some_and(is_file_of_store) {
+            return Err(format!("{directory}/{} is no file of a store", name.display()));
+        }
+    }
+    if whole { check_manifest(path) } else { Ok(()) }
+}
+
+/// Whether RocksDB gives files such a name.
+fn is_file_of_store(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbered = |prefix| name.strip_prefix(prefix).is_some_and(is_number);
+    let of_kind =
+        |kinds: &[&str]| name.rsplit_once('.').is_some_and(|(number, kind)| is_number(number) && kinds.contains(&kind));
+    ["CURRENT", "IDENTITY", "LOCK", "LOG"].contains(&name)
+        || numbered("MANIFEST-")
+        || numbered("OPTIONS-")
+        || numbered("LOG.old.")
+        || of_kind(&["sst", "log", "blob", "dbtmp"])
+        || name.strip_suffix(".dbtmp").and_then(|name| name.strip_prefix("OPTIONS-")).is_some_and(is_number)
+}
+
 /// The families that this version does not know.
 fn unknown_families(path: &Path) -> Vec<String> {
     let names = DB::list_cf(&Options::default(), path).unwrap_or_default();
@@ -83,6 +112,29 @@ mod tests {
         fs::remove_file(store.join("CURRENT")).expect("removed");
         check_damaged(path, "store-1/CURRENT cannot be read");
         assert!(!store.join("CURRENT").exists(), "nothing was made in its place");
+    }
+
+    #[test]
+    fn a_file_that_no_store_has_is_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (path, store) = (directory.path(), directory.path().join("store-1"));
+        let engine = Engine::open(settings(path, true)).expect("a new one");
+        assert_eq!(check_files(&store, true), Ok(()), "also while it is open");
+        engine.close().expect("flushed");
+        drop(engine);
+        drop(Engine::open(settings(path, false)).expect("it is there"));
+        assert_eq!(check_files(&store, true), Ok(()));
+        for name in ["notes.txt", "1.txt", "CURRENT.bak", "MANIFEST-", "000001.log.old", "log"] {
+            fs::write(store.join(name), "somebody's own").expect("written");
+            assert_eq!(check_files(&store, false), Err(format!("store-1/{name} is no file of a store")));
+            fs::remove_file(store.join(name)).expect("removed");
+        }
+        fs::create_dir(store.join("000009.sst")).expect("made");
+        assert_eq!(check_files(&store, false), Err("store-1/000009.sst is no file of a store".to_owned()));
+        fs::remove_dir(store.join("000009.sst")).expect("removed");
+        fs::remove_file(store.join("CURRENT")).expect("removed");
+        assert_eq!(check_files(&store, false), Ok(()));
+        assert_eq!(check_files(&store, true), Err("store-1/CURRENT cannot be read".to_owned()));
     }
 
     #[test]

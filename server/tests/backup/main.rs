@@ -1,0 +1,5 @@
+//! Backup, verify, restore and reset of a database, from outside: exit codes, events, output, and what is on the disk.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod reset;
+mod tree;
