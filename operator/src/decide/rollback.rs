@@ -51,9 +51,8 @@ pub(super) fn given_up(desired: &Desired, facts: &Facts) -> Option<Finding> {
 /// Keeps what ran before, as the first write of starting its successor, unless this very start has just begun or goes back
 /// itself.
 pub(super) fn keep(case: Case<'_>) -> Option<Write> {
-    let is_under_way = |former: &Former| {
-        is_tried(case, former) && former.tried_at.is_some_and(|at| case.now.duration_since(at) < PATIENCE)
-    };
+    let is_same = |former: &Former| former.tried.as_ref() == Some(&case.desired.server.roll) && former.failed.is_none();
+    let is_under_way = |former: &Former| is_same(former) && former.tried_at.is_some() && !is_overdue(case, former);
     if case.desired.rollback.is_some() || case.facts.former.as_ref().is_some_and(is_under_way) {
         return None;
     }

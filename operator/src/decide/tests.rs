@@ -267,6 +267,21 @@ fn a_successor_that_runs_after_it_was_given_up_is_not_replaced() {
 }
 
 #[test]
+fn a_start_that_is_under_way_is_written_down_once() {
+    for ran in [false, true] {
+        let (desired, mut facts) = unplaceable();
+        let set = StatefulSet { replicas: Some(0), roll: Some("old".into()), ..StatefulSet::default() };
+        (facts.stateful_set, facts.pod) = (Some(set), None);
+        let tried_at = Some(now() - jiff::SignedDuration::from_secs(10));
+        facts.former = Some(Former { tried: Some("new".into()), tried_at, ran, ..Former::default() });
+        assert_eq!(written(&desired, &facts).0, Value::Null, "{ran}");
+        // Of another successor it is written, with what is known of this one.
+        facts.former.as_mut().unwrap().tried = Some("other".into());
+        assert_eq!(!written(&desired, &facts).0[RAN].is_null(), ran);
+    }
+}
+
+#[test]
 fn a_check_of_the_kms_after_a_rollback_finds_its_settings() {
     let (mut desired, mut facts) = unplaceable();
     desired.rollback = Some(Server { roll: "old".into(), ..desired.server.clone() });
