@@ -35,9 +35,9 @@ test: ## run every test that needs no cluster; the last line counts those that w
 	@scripts/test-servers
 	@scripts/count-skips $(CARGO) test --release --workspace
 
-torture: ## kill -9 and power cuts under load, LOOPS=100 times each (power cuts as root)
+torture: ## kill -9, power cuts and checkpoints under load, LOOPS=100 times each (power cuts as root)
 	@scripts/setup build test
-	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability -- kill_9 power_cut --nocapture
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability -- kill_9 power_cut checkpoints --nocapture
 
 check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check

@@ -175,6 +175,12 @@ pub enum Error {
     /// Files are left that a compaction should have replaced, and with them what was removed.
     #[error("the compaction failed: {0}")]
     Compaction(String),
+    /// A checkpoint could not be made; nothing is left of it.
+    #[error("no checkpoint could be made: {0}")]
+    Checkpoint(String),
+    /// The engine cannot do this, or not as it was opened.
+    #[error("the engine cannot do this")]
+    Unsupported,
 }
 
 /// How much a compaction rewrites.

@@ -91,9 +91,11 @@ impl From<store::Error> for Error {
             store::Error::DiskFull => Self::DiskFull,
             store::Error::Stopped(_) => Self::Stopped,
             store::Error::Unavailable(_) => Self::Unavailable,
-            other @ (store::Error::Read(_) | store::Error::Compaction(_) | store::Error::Contradiction) => {
-                Self::Store(other)
-            }
+            other @ (store::Error::Read(_)
+            | store::Error::Compaction(_)
+            | store::Error::Contradiction
+            | store::Error::Checkpoint(_)
+            | store::Error::Unsupported) => Self::Store(other),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::rocks::{self, Rocks, Settings};
 use super::{Error, Store};
+use crate::keys::Key;
 
 /// An open engine; clones share it.
 #[derive(Clone)]
@@ -39,6 +40,12 @@ impl Engine {
     /// nothing.
     pub fn check_files(path: &Path, whole: bool) -> Result<(), String> {
         rocks::check_files(path, whole)
+    }
+
+    /// One that a test has made.
+    #[cfg(test)]
+    pub(crate) fn of(store: Store) -> Self {
+        Self(store)
     }
 
     /// What it is called in `/readyz`.
@@ -81,6 +88,18 @@ impl Engine {
             Store::Rocks(rocks) => rocks.files(),
             #[cfg(test)]
             Store::Memory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Makes the directory `path` a copy of the store as it is between two commits: every commit that was acknowledged
+    /// before the call is in it. It opens like any store. `path` must not exist, and must lie on the store's file system:
+    /// the two share files, which costs room only once the store rewrites its own. A failure leaves nothing. Returns the
+    /// values that these rows have in it. Blocks, and commits wait meanwhile.
+    pub fn checkpoint(&self, path: &Path, keys: &[Key]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        match &self.0 {
+            Store::Rocks(rocks) => rocks.checkpoint(path, keys),
+            #[cfg(test)]
+            Store::Memory(_) => Err(Error::Unsupported),
         }
     }
 

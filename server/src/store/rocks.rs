@@ -10,6 +10,7 @@
 //! family       the column families: which rows lie together
 //! options      what RocksDB is told
 //! logs         what is known of the write-ahead log outside of RocksDB
+//! checkpoint   a copy of the store at one moment, by hard links
 //! figures      what the engine says of itself in metrics
 //! files        of which files a store consists
 //! ```
@@ -17,6 +18,7 @@
 //! One write batch spans all families through their shared log. No iterator outlives a call. What RocksDB is told and why
 //! is in `docs/storage.md`.
 
+mod checkpoint;
 mod committer;
 mod database;
 mod family;
@@ -145,6 +147,13 @@ impl Rocks {
         let database = self.database.clone();
         let done = tokio::task::spawn_blocking(move || database.compact(compaction)).await;
         done.map_err(|error| Error::Read(error.to_string()))?
+    }
+
+    /// Blocks until the checkpoint is on disk.
+    pub(super) fn checkpoint(&self, path: &Path, keys: &[Key]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let committer = self.committer.as_ref().ok_or(Error::Unsupported)?;
+        let (database, path, keys) = (self.database.clone(), path.to_owned(), keys.to_owned());
+        committer.between_groups(move || checkpoint::cut(&database, &path, &keys))?
     }
 
     pub(super) fn checkpoints(&self) -> Vec<String> {

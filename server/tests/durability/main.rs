@@ -4,6 +4,7 @@
 //! `PROGRESSDB_TORTURE_LOOPS` (default 20) says how often the server is killed; `PROGRESSDB_TEST_SEED` repeats a run.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod checkpoints;
 mod directories;
 mod load;
 mod logs;

@@ -4,13 +4,15 @@
 //! of the same group leave, builds one batch, writes and syncs it once, and only then answers: nothing is visible or
 //! acknowledged before it is on disk. There is no artificial delay; while one group syncs, the next one gathers.
 //!
+//! Between two groups it runs what must not meet a write, such as the cut of a checkpoint.
+//!
 //! The first failed write or sync ends it for good: what the page cache holds then is unknown, and a second try could
 //! report success for data that is gone. Everything that waits is refused.
 
 mod group;
 mod queue;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use metrics::Histogram;
@@ -18,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use self::group::{Families, Group};
-use self::queue::{Answer, Queue, Waiting};
+use self::queue::{Answer, Drained, Queue, Waiting};
 use super::database::Database;
 use crate::clock::monotonic;
 use crate::store::{Commit, Error, Outcome};
@@ -50,6 +52,20 @@ impl Committer {
     pub(super) async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
         let answer = self.writer.queue.push(commit)?;
         answer.await.unwrap_or_else(|_| Err(Error::Stopped("the committer ended".into())))
+    }
+
+    /// Runs `task` between two groups: what was acknowledged before is in the database, and nobody writes meanwhile. Blocks
+    /// until it is done.
+    pub(super) fn between_groups<T: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (done, result) = mpsc::sync_channel(1);
+        self.writer.queue.push_task(Box::new(move || {
+            // Its caller waits, unless it panicked.
+            let _ = done.send(task());
+        }))?;
+        result.recv().map_err(|_| Error::Stopped(self.stopped().unwrap_or_else(|| "shutting down".into())))
     }
 
     /// Why it takes no more commits, after a failure.
@@ -126,7 +142,8 @@ impl Writer {
     fn run(&self) {
         let _guard = StopOnPanic(self);
         let families = Families::of(&self.database);
-        while let Some(mut waiting) = self.queue.drain() {
+        while let Some(Drained { mut waiting, tasks }) = self.queue.drain() {
+            tasks.into_iter().for_each(|task| task());
             while !waiting.is_empty() {
                 let rest = waiting.split_off(group::length(&waiting));
                 let group = std::mem::replace(&mut waiting, rest);

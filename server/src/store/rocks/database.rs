@@ -165,9 +165,15 @@ impl Database {
 
     /// Less than the reserve is free.
     pub(super) fn disk_full(&self) -> bool {
+        self.lacks(0)
+    }
+
+    /// Less than `bytes` are free beside the reserve.
+    pub(super) fn lacks(&self, bytes: u64) -> bool {
         let stat = rustix::fs::statvfs(&self.settings.path);
+        let needed = self.settings.reserve_bytes.saturating_add(bytes);
         // Where the file system does not say what is free, the write itself will.
-        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < self.settings.reserve_bytes)
+        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < needed)
     }
 
     pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {

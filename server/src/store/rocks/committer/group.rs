@@ -184,7 +184,7 @@ mod tests {
         let queue = Queue::default();
         let commit = |op| Commit::of(Partition::Thread(THREAD), vec![op]);
         let _answers: Vec<_> = ops.into_iter().map(|op| queue.push(commit(op)).expect("there is room")).collect();
-        let (mut rest, mut cut) = (queue.drain().expect("some wait"), Vec::new());
+        let (mut rest, mut cut) = (queue.drain().expect("some wait").waiting, Vec::new());
         while !rest.is_empty() {
             cut.push(length(&rest));
             rest.drain(..length(&rest));

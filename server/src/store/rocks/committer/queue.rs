@@ -1,4 +1,5 @@
-//! The commits that wait for the committer: within bounds, in order of arrival, taken all at once.
+//! The commits that wait for the committer: within bounds, in order of arrival, taken all at once; and the few tasks that
+//! run between two groups.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,6 +23,16 @@ pub(super) struct Waiting {
     pub(super) caller: oneshot::Sender<Answer>,
 }
 
+/// What runs on the committer's thread while nothing is written.
+pub(super) type Task = Box<dyn FnOnce() + Send>;
+
+/// All that waited.
+pub(super) struct Drained {
+    pub(super) waiting: Vec<Waiting>,
+    /// They come before those commits.
+    pub(super) tasks: Vec<Task>,
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -31,6 +42,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiting>,
+    tasks: Vec<Task>,
     bytes: usize,
     /// The committer sleeps.
     idle: bool,
@@ -63,10 +75,27 @@ impl Queue {
         Ok(answer)
     }
 
+    /// Has the committer run the task before the commits that come later. Whoever has one run waits for it, and there are
+    /// few of them.
+    pub(super) fn push_task(&self, task: Task) -> Result<(), Error> {
+        let wake = {
+            let mut state = self.lock();
+            if let Some(why) = &state.closed {
+                return Err(Error::Stopped(why.clone()));
+            }
+            state.tasks.push(task);
+            std::mem::take(&mut state.idle)
+        };
+        if wake {
+            self.arrival.notify_one();
+        }
+        Ok(())
+    }
+
     /// Everything that waits, once there is something; none when the queue was closed and is empty.
-    pub(super) fn drain(&self) -> Option<Vec<Waiting>> {
+    pub(super) fn drain(&self) -> Option<Drained> {
         let mut state = self.lock();
-        while state.waiting.is_empty() {
+        while state.waiting.is_empty() && state.tasks.is_empty() {
             if state.closed.is_some() {
                 return None;
             }
@@ -75,7 +104,8 @@ impl Queue {
         }
         state.idle = false;
         state.bytes = 0;
-        Some(std::mem::take(&mut state.waiting))
+        let (waiting, tasks) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.tasks));
+        Some(Drained { waiting, tasks })
     }
 
     /// Takes no more; what waits is still drained. An earlier reason stands.
@@ -88,6 +118,8 @@ impl Queue {
     pub(super) fn fail(&self, why: &str) -> Vec<Waiting> {
         let mut state = self.lock();
         state.closed = Some(why.to_owned());
+        // Who waits for one sees that it is gone.
+        state.tasks.clear();
         std::mem::take(&mut state.waiting)
     }
 
@@ -128,7 +160,8 @@ mod tests {
         queue.close("shutting down");
         assert!(matches!(queue.push(commit(4)), Err(Error::Stopped(why)) if why == "shutting down"));
         let drained = queue.drain().expect("three wait");
-        let lengths: Vec<_> = drained.iter().map(|waiting| size_of(&waiting.commit) - size_of(&commit(0))).collect();
+        let lengths: Vec<_> =
+            drained.waiting.iter().map(|waiting| size_of(&waiting.commit) - size_of(&commit(0))).collect();
         assert_eq!(lengths, [1, 2, 3]);
         assert!(queue.drain().is_none());
     }
@@ -138,10 +171,25 @@ mod tests {
         let queue = Queue::default();
         let _answers: Vec<_> = (0..MAX_COMMITS).map(|_| queue.push(commit(0)).expect("there is room")).collect();
         assert_eq!(queue.push(commit(0)).err(), Some(Error::Busy));
-        assert_eq!(queue.drain().map(|drained| drained.len()), Some(MAX_COMMITS));
+        assert_eq!(queue.drain().map(|drained| drained.waiting.len()), Some(MAX_COMMITS));
         let _half = queue.push(commit(MAX_BYTES / 2)).expect("there is room");
         assert_eq!(queue.push(commit(MAX_BYTES / 2)).err(), Some(Error::Busy));
         let _rest = queue.push(commit(MAX_BYTES / 4)).expect("there is room");
+    }
+
+    #[test]
+    fn tasks_are_drained_with_the_commits_and_refused_after_the_close() {
+        let queue = Queue::default();
+        queue.push_task(Box::new(|| {})).expect("taken");
+        let Drained { waiting, tasks } = queue.drain().expect("one task waits");
+        assert_eq!((waiting.len(), tasks.len()), (0, 1));
+        let (held, gone) = std::sync::mpsc::channel::<()>();
+        queue.push_task(Box::new(move || drop(held))).expect("taken");
+        queue.fail("a write failed");
+        assert!(gone.recv().is_err(), "it will never run, and who waits for it is told");
+        let refused = queue.push_task(Box::new(|| {})).err();
+        assert_eq!(refused, Some(Error::Stopped("a write failed".into())));
+        assert!(queue.drain().is_none());
     }
 
     #[test]
