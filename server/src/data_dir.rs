@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <db>/PROGRESSDB   marker, one JSON line: see `data_dir/marker.rs`
-//! <db>/lock         held by flock for the life of the process; not in the store, which a restore replaces
+//! <db>/lock         held by flock for the life of the process, and says where it is reached: see `data_dir/lock.rs`
+//! <db>/server.sock  where the running server answers commands: see `data_dir/socket.rs`
 //! <db>/store-<n>/   the engine's; the marker names the one that counts (`store/` where layout 1 made it)
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/rocks/logs.rs`
 //! <db>/tmp/         emptied at every start
@@ -23,10 +24,13 @@ mod foreign;
 mod lock;
 mod marker;
 mod reset;
+mod socket;
 mod stores;
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::files::{self, Made};
@@ -34,10 +38,13 @@ use crate::format::Identity;
 
 use self::creation::create_directory;
 pub use self::error::Error;
+pub use self::lock::Holder;
 use self::lock::LOCK;
 pub use self::marker::LAYOUT;
 use self::marker::{MARKER, MARKER_TMP, Marker, State};
 pub use self::reset::{CheckStore, Reset};
+pub use self::socket::Reachable;
+use self::socket::SOCKET;
 pub use self::stores::Former;
 
 const TMP: &str = "tmp";
@@ -52,7 +59,7 @@ pub struct Birth {
 }
 
 /// What the undoing of a creation removes besides the store; the lock last.
-const PARTS: [&str; 7] = [TMP, "dev-keys.json", "wal.json", "wal.json.tmp", MARKER_TMP, MARKER, LOCK];
+const PARTS: [&str; 8] = [TMP, "dev-keys.json", "wal.json", "wal.json.tmp", SOCKET, MARKER_TMP, MARKER, LOCK];
 
 /// A data directory that no other process can open as long as this lives.
 ///
@@ -63,7 +70,7 @@ pub struct Directory {
     path: PathBuf,
     marker: Marker,
     /// Closing it releases the lock.
-    _lock: File,
+    lock: File,
     /// Removed together with a database that did not become ready.
     made: Made,
     /// The marker was there before: nothing is undone.
@@ -98,7 +105,7 @@ impl Directory {
             Some(marker) => (marker.move_up(path, birth)?, true),
             None => (Marker::create(path, birth)?, false),
         };
-        let directory = Self { path: path.to_owned(), marker, _lock: lock, made, found };
+        let directory = Self { path: path.to_owned(), marker, lock, made, found };
         match directory.marker.state {
             State::Creating => remove_if_there(&directory.store_path())?,
             State::Ready => check_store(path, &directory.marker)?,
@@ -131,7 +138,7 @@ impl Directory {
             State::Resetting => return Err(Error::Resetting { path: path.to_owned() }),
         }
         check_store(path, &marker)?;
-        Ok(Self { path: path.to_owned(), marker, _lock: lock, made: Made::default(), found: true })
+        Ok(Self { path: path.to_owned(), marker, lock, made: Made::default(), found: true })
     }
 
     /// Whether the store is still to be made, after which [`Directory::mark_ready`] must be called.
@@ -167,6 +174,22 @@ impl Directory {
     /// Where the engine keeps its files; does not exist while the directory is new.
     pub fn store_path(&self) -> PathBuf {
         self.path.join(self.marker.store())
+    }
+
+    /// Listens at the socket for commands, in place of what a former server left there.
+    pub fn bind_socket(&self) -> io::Result<UnixListener> {
+        socket::bind(&self.path, &self.tmp_path())
+    }
+
+    /// Removes the socket, so that nobody tries it in vain.
+    pub fn remove_socket(&self) {
+        // A command asks the lock first whether anybody is there.
+        let _ = fs::remove_file(self.path.join(SOCKET));
+    }
+
+    /// Says in the lock file where this process is reached: at `address`, and at the socket if it listens there.
+    pub fn announce(&self, address: SocketAddr, socket: bool) -> io::Result<()> {
+        lock::announce(&self.lock, Some(address), socket.then_some(SOCKET))
     }
 
     /// On the same file system as the store, emptied at every start.

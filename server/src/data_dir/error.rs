@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Holder;
+
 /// Why a data directory is refused, by what the operator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process has the directory.
-    #[error("{} is in use{}: stop that process, or choose another directory with --db", .path.display(), show_pid(*.pid))]
+    #[error("{} is in use{}: stop that process, or choose another directory with --db", .path.display(), show(.holder))]
     InUse {
         /// The data directory.
         path: PathBuf,
-        /// Its process id, if the lock file says it.
-        pid: Option<u32>,
+        /// Which process, and where it is reached.
+        holder: Holder,
     },
     /// There is no database to look at.
     #[error("{} holds no database: check --db", .path.display())]
@@ -120,6 +122,8 @@ impl Error {
     }
 }
 
-fn show_pid(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" by process {pid}")).unwrap_or_default()
+fn show(holder: &Holder) -> String {
+    let pid = holder.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+    let address = holder.address.map(|address| format!(", a server at {address}")).unwrap_or_default();
+    pid + &address
 }

@@ -114,9 +114,9 @@ fn a_creation_that_is_given_up_leaves_nothing_that_was_not_there() {
 fn a_lock_whose_file_is_gone_holds_nobody_off() {
     let db = Db::new().ready();
     let held = db.open().unwrap();
-    assert!(crate::files::is_same_file(&held._lock, &db.path().join(LOCK)));
+    assert!(crate::files::is_same_file(&held.lock, &db.path().join(LOCK)));
     fs::remove_file(db.path().join(LOCK)).unwrap();
-    assert!(!crate::files::is_same_file(&held._lock, &db.path().join(LOCK)));
+    assert!(!crate::files::is_same_file(&held.lock, &db.path().join(LOCK)));
 }
 
 #[test]
@@ -143,6 +143,24 @@ fn a_second_process_is_refused_and_told_by_whom() {
     let pid = std::process::id();
     let text = format!("DB is in use by process {pid}: stop that process, or choose another directory with --db");
     check_refused(&db, 75, &text);
+}
+
+#[test]
+fn a_server_is_found_by_the_directory_that_it_serves() {
+    let db = Db::new();
+    let held = db.open().unwrap();
+    let address = ([127, 0, 0, 1], 8080).into();
+    held.announce(address, true).unwrap();
+    let pid = std::process::id();
+    let text = format!(
+        "DB is in use by process {pid}, a server at 127.0.0.1:8080: stop that process, or choose another directory with --db"
+    );
+    check_refused(&db, 75, &text);
+    let Err(Error::InUse { holder, .. }) = db.open() else {
+        panic!("it is in use");
+    };
+    let socket = Some(db.path().join("server.sock"));
+    assert_eq!(holder, Holder { pid: Some(pid), address: Some(address), socket });
 }
 
 #[test]
