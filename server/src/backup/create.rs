@@ -2,7 +2,7 @@
 //!
 //! 1. leftovers of backups whose process is gone are removed from the place
 //! 2. everything is written to a temporary beside the target, and synced
-//! 3. it is read again, from the disk, and compared
+//! 3. it is read again and compared, from memory as far as the system still has it there: a sync that succeeded is trusted
 //! 4. it gets its name by one rename that replaces nothing, and the directory is synced
 //!
 //! A temporary is called `progressdb-backup-<id>.tmp` and locked while its process lives. A crash before step 4 leaves it,
@@ -14,7 +14,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
 use super::artefact::{self, Hashing, create_file, directory};
@@ -125,6 +125,8 @@ pub fn create(source: &Source, target: &Target, stamp: &Stamp, progress: &Progre
     };
     let read = Artefact::open_any(&temporary.path).and_then(|artefact| artefact.of_bytes(total).check(progress));
     let manifest = read.map_err(Failed::Unreadable)?;
+    // Nobody reads it soon: the memory is for what a server reads. Where that cannot be said, it goes by age.
+    let _ = fadvise(&temporary.file, 0, None, Advice::DontNeed);
     progress.advance(0).map_err(|error| cannot(&target.path, error))?;
     temporary.publish(target)?;
     parents.keep();

@@ -8,7 +8,6 @@ use std::io::{self, BufRead as _, Read, Write as _};
 use std::path::Path;
 use std::thread;
 
-use rustix::fs::{Advice, fadvise};
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::super::create::Writing;
@@ -152,8 +151,6 @@ pub(in crate::backup) fn write(writing: &Writing<'_>, at: &Path, file: &File) ->
     })?;
     writing.begin_sync();
     file.sync_all().map_err(cannot)?;
-    // The check is to read the disk, not what is still in memory; where that cannot be asked for, it reads what there is.
-    let _ = fadvise(file, 0, None, Advice::DontNeed);
     Ok(manifest)
 }
 
