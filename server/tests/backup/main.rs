@@ -1,5 +1,8 @@
 //! Backup, verify, restore and reset of a database, from outside: exit codes, events, output, and what is on the disk.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod crash;
+mod kept;
+mod offline;
 mod reset;
 mod tree;
