@@ -42,6 +42,8 @@ pub(crate) enum Group {
     Reopen,
     /// Resident memory
     Memory,
+    /// A backup of a stopped server, against cp, sha256sum and sync
+    Backup,
 }
 
 /// How much of everything.
@@ -51,6 +53,8 @@ pub(crate) struct Scale {
     pub(crate) seconds: u64,
     pub(crate) long_thread: usize,
     pub(crate) many_threads: usize,
+    /// Megabytes of messages in the store that is backed up.
+    pub(crate) backup_mb: usize,
 }
 
 /// Everything that the groups share.

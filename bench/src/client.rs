@@ -1,6 +1,6 @@
 //! What one connection repeats: an append or a read of the newest messages, for each system.
 //!
-//! All appends carry 256 random bytes, new ones every time, and go to a random thread of the connection's own; all reads
+//! All appends that are compared carry 256 random bytes, new ones every time, and go to a random thread of the connection's own; all reads
 //! ask for the newest messages of such a thread. Every answer is checked before it counts.
 
 use anyhow::{Context, Result, ensure};
@@ -46,24 +46,25 @@ pub(crate) struct Append {
     noise: Noise,
     /// One whole request for each thread; only its text changes.
     requests: Vec<Vec<u8>>,
+    body_bytes: usize,
 }
 
 impl Append {
     /// In front of and behind the text, in every request's body.
     pub(crate) const QUOTES: (&'static [u8], &'static [u8]) = (b"{\"body\":\"", b"\"}");
 
-    /// `heads` end with an empty line and announce a body of [`BODY_BYTES`] and its [`Self::QUOTES`].
-    pub(crate) fn new(http: Http, seed: usize, heads: Vec<Vec<u8>>) -> Self {
-        let body = [Self::QUOTES.0, &[b'x'; BODY_BYTES], Self::QUOTES.1].concat();
+    /// `heads` end with an empty line and announce a text of `body_bytes` and its [`Self::QUOTES`].
+    pub(crate) fn new(http: Http, seed: usize, heads: Vec<Vec<u8>>, body_bytes: usize) -> Self {
+        let body = [Self::QUOTES.0, &vec![b'x'; body_bytes], Self::QUOTES.1].concat();
         let requests = heads.into_iter().map(|head| [head, body.clone()].concat()).collect();
-        Self { http, noise: Noise::new(seed as u64), requests }
+        Self { http, noise: Noise::new(seed as u64), requests, body_bytes }
     }
 
     async fn call(&mut self) -> Result<()> {
         let index = self.noise.below(self.requests.len());
         let request = &mut self.requests[index];
         let end = request.len() - Self::QUOTES.1.len();
-        self.noise.fill(&mut request[end - BODY_BYTES..end]);
+        self.noise.fill(&mut request[end - self.body_bytes..end]);
         let reply = self.http.call(request).await?;
         ensure!(reply.status == 202, "an append got {}: {}", reply.status, String::from_utf8_lossy(reply.body));
         Ok(())

@@ -54,6 +54,9 @@ struct Args {
     /// Seconds of each measured run [default: 5; quick: 2]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=120))]
     seconds: Option<u8>,
+    /// Megabytes of messages in the store that is backed up [default: 2500; quick: 200]
+    #[arg(long, value_name = "MB")]
+    backup_mb: Option<usize>,
     /// Write all figures, round by round, with the latency histograms
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -162,10 +165,11 @@ fn groups(args: &Args) -> Vec<Group> {
 }
 
 fn scale(args: &Args) -> Scale {
-    let (rounds, seconds, long_thread, many_threads) =
-        if args.quick { (1, 2, 100_000, 10_000) } else { (3, 5, 1_000_000, 100_000) };
+    let (rounds, seconds, long_thread, many_threads, backup_mb) =
+        if args.quick { (1, 2, 100_000, 10_000, 200) } else { (3, 5, 1_000_000, 100_000, 2_500) };
     let rounds = args.rounds.map_or(rounds, usize::from);
-    Scale { rounds, seconds: args.seconds.map_or(seconds, u64::from), long_thread, many_threads }
+    let backup_mb = args.backup_mb.unwrap_or(backup_mb);
+    Scale { rounds, seconds: args.seconds.map_or(seconds, u64::from), long_thread, many_threads, backup_mb }
 }
 
 fn program(args: &Args) -> Result<Option<PathBuf>> {

@@ -52,6 +52,13 @@ impl Process {
         Ok(())
     }
 
+    /// SIGTERM, and waits for an end that must be a good one.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { bail!("{} was stopped and ended with {status}", self.name) }
+    }
+
     /// Resident memory in megabytes of 10⁶ bytes.
     pub(crate) fn resident_mb(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;

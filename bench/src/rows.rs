@@ -1,5 +1,6 @@
 //! The rows themselves: what each group does and which bar it has to reach.
 
+mod backup;
 mod own;
 mod peers;
 
@@ -46,6 +47,7 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Start => own::start(bench).await,
         Group::Reopen => own::reopen(bench).await,
         Group::Memory => own::memory(bench).await,
+        Group::Backup => backup::backup(bench).await,
     }
 }
 

@@ -70,6 +70,16 @@ impl Server {
         Ok((server, clock::now() - begin))
     }
 
+    /// Stops it in an orderly way and waits; its data directory stays.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.process.terminate()
+    }
+
+    /// Its data directory.
+    pub(crate) fn db(&self) -> PathBuf {
+        self.home.join("db")
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.kill()
@@ -156,12 +166,17 @@ impl Server {
 
     /// One connection for each of `owners`, each appending to its own threads.
     pub(crate) async fn appenders(&self, owners: &[Owner]) -> Result<Vec<Client>> {
-        let bytes = Append::QUOTES.0.len() + BODY_BYTES + Append::QUOTES.1.len();
+        self.appenders_of(owners, BODY_BYTES).await
+    }
+
+    /// The same with texts of `body_bytes`.
+    pub(crate) async fn appenders_of(&self, owners: &[Owner], body_bytes: usize) -> Result<Vec<Client>> {
+        let bytes = Append::QUOTES.0.len() + body_bytes + Append::QUOTES.1.len();
         let mut clients = Vec::new();
         for (seed, owner) in owners.iter().enumerate() {
             let head = |thread: &u64| signed("POST", &messages_path(*thread), owner.user, bytes);
             let heads = owner.threads.iter().map(head).collect();
-            clients.push(Client::Append(Append::new(Http::connect(self.address).await?, seed, heads)));
+            clients.push(Client::Append(Append::new(Http::connect(self.address).await?, seed, heads, body_bytes)));
         }
         Ok(clients)
     }
