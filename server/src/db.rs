@@ -15,6 +15,7 @@ mod epochs;
 mod erasure;
 mod error;
 mod idempotency;
+mod integrity;
 mod messages;
 mod offline;
 mod open;
@@ -55,6 +56,7 @@ pub use digest::{DIGEST_VERSION, Digest};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
+pub use integrity::{Counts, Finding, Integrity, RootDigest, check_integrity};
 pub use offline::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use open::{Inspected, OpenError};
 pub use retention::Purged;
@@ -102,6 +104,8 @@ pub struct Settings {
     pub max_clock_jump: Duration,
     /// Believe the clock at the start, whatever it shows.
     pub accept_clock: bool,
+    /// The store was opened read-only: opening the database changes nothing.
+    pub read_only: bool,
     /// A store without epoch keys gets its first one when it is opened with a KMS.
     pub makes_epochs: bool,
     /// What the newest messages of threads that are read may take in memory.

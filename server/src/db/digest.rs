@@ -54,29 +54,27 @@ impl Db {
     /// Reads every row of every thread. `each` is told of each thread and its digest.
     pub async fn digest(&self, mut each: impl FnMut(ThreadId, &str)) -> Result<Digest, Error> {
         let mut found = Digest { version: DIGEST_VERSION, ..Digest::default() };
-        let mut root = Context::new(&SHA256);
-        root.update(NAME);
+        let mut root = Root::default();
         let mut threads = Partitions::all(&[PartitionKind::Thread]);
         while let Some(page) = threads.next_page(&self.0.store).await? {
             for partition in page {
                 let Partition::Thread(thread) = partition else { continue };
                 let digest = match self.digest_of_thread(thread, &mut found).await {
                     // Nobody can say any more what it held; the rows go with the next purge.
-                    Err(Error::Erased) => Context::new(&SHA256).finish().as_ref().to_vec(),
+                    Err(Error::Erased) => digest_of_nothing(),
                     read => read?,
                 };
-                root.update(&thread.0.to_be_bytes());
-                root.update(&digest);
+                root = root.with(thread, &digest);
                 found.threads += 1;
                 each(thread, &hex::encode(digest));
             }
         }
-        found.root = hex::encode(root.finish());
+        found.root = root.finish();
         Ok(found)
     }
 
     async fn digest_of_thread(&self, thread: ThreadId, found: &mut Digest) -> Result<Vec<u8>, Error> {
-        let mut hasher = Hasher(Context::new(&SHA256));
+        let mut hasher = Hasher::default();
         let mut rows = Rows::of(KeyRange::all(Partition::Thread(thread)), ROWS_A_PAGE);
         while let Some(page) = rows.next_page(&self.0.store).await? {
             found.bytes += page.iter().map(|row| (row.key.len() + row.value.len()) as u64).sum::<u64>();
@@ -87,51 +85,123 @@ impl Db {
                 }
             }
             for Row { key, value } in self.open_rows(counted).await? {
-                hasher.row(decode_key(&key)?, &value, found)?;
+                let key = decode_key(&key)?;
+                hasher.add(key, &ThreadValue::decode(key, &value)?, found);
             }
         }
-        Ok(hasher.0.finish().as_ref().to_vec())
+        Ok(hasher.current())
     }
 }
 
-struct Hasher(Context);
+/// The digest of all threads in the making.
+pub(super) struct Root(Context);
+
+impl Default for Root {
+    fn default() -> Self {
+        let mut root = Context::new(&SHA256);
+        root.update(NAME);
+        Self(root)
+    }
+}
+
+impl Root {
+    /// The next thread, by the order of the keys.
+    pub(super) fn with(mut self, thread: ThreadId, digest: &[u8]) -> Self {
+        self.0.update(&thread.0.to_be_bytes());
+        self.0.update(digest);
+        self
+    }
+
+    pub(super) fn finish(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
+/// That of a thread whose keys were destroyed.
+pub(super) fn digest_of_nothing() -> Vec<u8> {
+    Context::new(&SHA256).finish().as_ref().to_vec()
+}
+
+/// The value of a row of a thread.
+pub(super) enum ThreadValue {
+    Head(Head),
+    Participant(Participant),
+    Object(ThreadObject),
+    /// Also an earlier version.
+    Message(MessageRow),
+    Deleted(DeletedMessage),
+    /// What only a later version reads.
+    Opaque(Vec<u8>),
+    /// Not covered by the digest.
+    Other,
+}
+
+impl ThreadValue {
+    pub(super) fn decode(key: Key, value: &[u8]) -> Result<Self, Error> {
+        let Key::Thread(_, row) = key else { return Ok(Self::Other) };
+        Ok(match row {
+            ThreadRow::Head => Self::Head(decode(key, value)?),
+            ThreadRow::Participant(_) => Self::Participant(decode(key, value)?),
+            ThreadRow::Object => Self::Object(decode(key, value)?),
+            ThreadRow::Message(_) | ThreadRow::Version(..) => Self::Message(decode(key, value)?),
+            ThreadRow::Deleted(_) => Self::Deleted(decode(key, value)?),
+            ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
+                Self::Opaque(value.to_vec())
+            }
+            ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => Self::Other,
+        })
+    }
+}
+
+/// The digest of a thread in the making.
+pub(super) struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
 
 impl Hasher {
-    fn row(&mut self, key: Key, value: &[u8], found: &mut Digest) -> Result<(), Error> {
-        let Key::Thread(_, row) = key else { return Ok(()) };
-        match row {
-            ThreadRow::Head => self.head(&decode(key, value)?),
-            ThreadRow::Participant(_) => {
+    /// The digest of the rows so far.
+    pub(super) fn current(&self) -> Vec<u8> {
+        self.0.clone().finish().as_ref().to_vec()
+    }
+
+    /// The next row, by the order of the keys, with its value.
+    pub(super) fn add(&mut self, key: Key, value: &ThreadValue, found: &mut Digest) {
+        let Key::Thread(_, row) = key else { return };
+        match (value, row) {
+            (ThreadValue::Head(head), _) => self.head(head),
+            (ThreadValue::Participant(participant), _) => {
                 found.participants += 1;
-                self.participant(&decode(key, value)?);
+                self.participant(participant);
             }
-            ThreadRow::Object => self.object(&decode(key, value)?),
-            ThreadRow::Message(id) => {
-                found.messages += 1;
-                self.kind(0x10);
-                self.message(id, &decode(key, value)?);
-            }
-            ThreadRow::Version(id, revision) => {
+            (ThreadValue::Object(object), _) => self.object(object),
+            (ThreadValue::Message(message), ThreadRow::Version(id, revision)) => {
                 found.versions += 1;
                 self.kind(0x11);
                 self.number(revision);
-                self.message(id, &decode(key, value)?);
+                self.message(id, message);
             }
-            ThreadRow::Deleted(id) => {
+            (ThreadValue::Message(message), ThreadRow::Message(id)) => {
+                found.messages += 1;
+                self.kind(0x10);
+                self.message(id, message);
+            }
+            (ThreadValue::Deleted(DeletedMessage { deleted, message }), ThreadRow::Deleted(id)) => {
                 found.deleted += 1;
-                let DeletedMessage { deleted, message } = decode(key, value)?;
                 self.kind(0x14);
-                self.number(deleted);
-                self.message(id, &message);
+                self.number(*deleted);
+                self.message(id, message);
             }
-            ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
+            (ThreadValue::Opaque(bytes), _) => {
                 self.kind(0xff);
                 self.bytes(&key.encode());
-                self.bytes(value);
+                self.bytes(bytes);
             }
-            ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => {}
+            _ => {}
         }
-        Ok(())
     }
 
     fn head(&mut self, head: &Head) {

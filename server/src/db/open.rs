@@ -99,8 +99,14 @@ impl Db {
             Some(format) => format,
             None => create(&store, identity, formats.writes, clock.now(), crypt.as_deref()).await?,
         };
-        let format = take_incarnation(&store, format, identity.incarnation).await?;
-        let secret = open_secret(&store, crypt.as_deref()).await?;
+        let format = match settings.read_only {
+            true => format,
+            false => take_incarnation(&store, format, identity.incarnation).await?,
+        };
+        let secret = match settings.read_only {
+            true => read_secret(&store, crypt.as_deref()).await?.0,
+            false => open_secret(&store, crypt.as_deref()).await?,
+        };
         let db = Self(Arc::new(Inner {
             store,
             clock,

@@ -162,7 +162,7 @@ impl Db {
     }
 
     /// `memo` is the last key used: rows of one page have the same.
-    async fn open_with(
+    pub(super) async fn open_with(
         &self,
         memo: &mut Option<(Key, NumberedKey)>,
         key: Key,

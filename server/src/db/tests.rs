@@ -17,6 +17,7 @@ mod crash;
 mod digest;
 mod encryption;
 mod formats;
+mod integrity;
 mod lists;
 mod promises;
 mod receipts;
@@ -141,6 +142,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         max_clock_jump: Duration::from_hours(24),
         accept_clock: false,
+        read_only: false,
         makes_epochs: true,
         recent_bytes: 1 << 20,
         retention: true,

@@ -124,6 +124,7 @@ pub(super) fn database_settings(config: &Config) -> db::Settings {
     db::Settings {
         max_clock_jump: config.storage.max_clock_jump,
         accept_clock: config.storage.accept_clock,
+        read_only: false,
         makes_epochs: !config.rehearsal,
         recent_bytes: config.storage.memory_bytes / 8,
         retention: config.retention.enabled,

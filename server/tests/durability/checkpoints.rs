@@ -31,6 +31,7 @@ async fn database(engine: &Engine) -> Db {
     let settings = db::Settings {
         max_clock_jump: Duration::from_hours(24),
         accept_clock: false,
+        read_only: false,
         makes_epochs: true,
         recent_bytes: 1 << 20,
         retention: false,
