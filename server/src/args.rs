@@ -1,12 +1,11 @@
 //! The command line. Flags that set something are the same on every subcommand, so that all find the same store.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::backup::Form;
-use crate::config::{Flags, parse_duration, parse_size};
+use crate::config::{Flags, parse_size};
 
 /// A database for chat threads: every acknowledged message is on disk.
 #[derive(Debug, Parser)]
@@ -65,20 +64,22 @@ pub enum Command {
     Decrypt,
     /// Copy the store into one file, read it again, and give it its name only then
     Backup(BackupArgs),
-    /// Check what a stopped store holds; changes nothing
-    Verify {
-        /// Read every thread, and print one digest that is equal for two copies of the same data, sealed or plain
-        #[arg(long, required = true)]
-        digest: bool,
-        /// As JSON on one line
+    /// Check a stopped database or a backup: every row, every counter, every index; changes nothing
+    Verify(VerifyArgs),
+    /// Put a backup in the place of a stopped database, or where there is none
+    Restore {
+        /// The backup
+        #[arg(long = "in", value_name = "PATH")]
+        from: PathBuf,
+        /// Replace the database that is there
         #[arg(long)]
-        json: bool,
-        /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// Write the digest of each thread to this file, one line a thread
-        #[arg(long, value_name = "FILE")]
-        threads: Option<PathBuf>,
+        force: bool,
+        /// Keep what is replaced beside it, as a store of its own
+        #[arg(long, requires = "force")]
+        keep_old: bool,
+        /// Check everything that can be without writing, and stop
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Remove a stopped database, and leave its API keys and whatever the configuration names; shows what without --confirm
     Reset {
@@ -99,14 +100,10 @@ pub enum Command {
 
 /// What to write, and where.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BackupArgs {
-    /// What to do with backups that are there instead of making one.
-    #[command(subcommand)]
-    pub command: Option<BackupCommand>,
-    /// Where it goes: a new name, a directory to get a dated name in it, or the URL of an object store
-    #[arg(long, value_name = "PATH|URL", required = true)]
-    pub out: Option<PathBuf>,
+    /// Where it goes: a new name, or a directory to get a dated name in it
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
     /// One file, or a directory
     #[arg(long, value_enum, default_value_t)]
     pub format: Form,
@@ -118,55 +115,27 @@ pub struct BackupArgs {
     pub json: bool,
 }
 
-/// What to do with backups that are there.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum BackupCommand {
-    /// List the backups in a directory or an object store, the oldest first
-    List {
-        /// The directory, or `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`
-        #[arg(long = "in", value_name = "DIR|URL")]
-        place: String,
-        /// As JSON on one line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Read a whole backup and compare every digest; of several, the newest
-    Verify {
-        /// A directory, an artefact, an object store, or a backup in it as `list` shows it
-        #[arg(long = "in", value_name = "PATH|URL")]
-        place: String,
-        /// Read at most this many bytes a second, such as 50MB
-        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-        rate_limit: Option<u64>,
-        /// As JSON on one line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove old backups, never the newest nor the last one that was verified
-    Prune(PruneArgs),
-}
-
-/// What may be removed.
+/// What is checked, and how it is reported.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub struct PruneArgs {
-    /// The directory, or the URL of an object store
-    #[arg(long = "in", value_name = "DIR|URL")]
-    pub place: String,
-    /// Keep so many of each database, the newest
-    #[arg(long, value_name = "N")]
-    pub keep: Option<usize>,
-    /// Remove those that are older, such as 720h
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_age: Option<Duration>,
-    /// Keep objects that no backup names for this long: an upload that was interrupted goes on with them
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "24h")]
-    pub grace: Duration,
-    /// Say what would be removed, and remove nothing
+pub struct VerifyArgs {
+    /// The backup to check, instead of the database of --db
+    #[arg(long = "in", value_name = "PATH", conflicts_with = "digest")]
+    pub from: Option<PathBuf>,
+    /// Where a backup is unpacked meanwhile [default: beside it]
+    #[arg(long, value_name = "DIR", requires = "from")]
+    pub scratch: Option<PathBuf>,
+    /// Only print one digest of all threads, equal for two copies of the same data, sealed or plain
     #[arg(long)]
-    pub dry_run: bool,
+    pub digest: bool,
     /// As JSON on one line
     #[arg(long)]
     pub json: bool,
+    /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the digest of each thread to this file, one line a thread
+    #[arg(long, value_name = "FILE", requires = "digest")]
+    pub threads: Option<PathBuf>,
 }
 
 /// What to do with the configuration.

@@ -5,7 +5,6 @@
 //! line and printed to standard error, one line for each problem.
 
 mod backup;
-mod backups;
 mod config;
 mod decrypt;
 mod failure;
@@ -15,6 +14,7 @@ mod kms_check;
 mod progress;
 mod report;
 mod reset;
+mod restore;
 mod serve;
 mod verify;
 mod version;
@@ -25,10 +25,12 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::args::{Args, BackupArgs, Command};
+use crate::args::{Args, Command};
 use crate::config::{Environment, Loaded, Sources, Warning, load, sort_warnings};
+use crate::data_dir::Existing;
 use crate::error_chain::with_causes;
 use crate::format::Formats;
+use crate::serve::Restore;
 use crate::{http, telemetry};
 
 use self::failure::Failure;
@@ -57,10 +59,15 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Version { json } => print(&version::describe(formats, *json)),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
-        Command::Backup(BackupArgs { command: Some(command), .. }) => backups::run(load(&sources(args)), command),
         Command::Backup(wanted) => backup::run(load(&sources(args)), wanted, formats),
-        Command::Verify { json, out, threads, .. } => {
-            verify::run(load(&sources(args)), *json, out.as_deref(), threads.as_deref(), formats)
+        Command::Verify(wanted) => verify::run(load(&sources(args)), wanted, formats),
+        Command::Restore { from, force, keep_old, dry_run } => {
+            let existing = match (force, keep_old) {
+                (false, _) => Existing::Refuse,
+                (true, false) => Existing::Replace,
+                (true, true) => Existing::Keep,
+            };
+            restore::run(load(&sources(args)), &Restore { from: from.clone(), existing, dry_run: *dry_run }, formats)
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),

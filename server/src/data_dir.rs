@@ -26,6 +26,7 @@ mod marker;
 mod reset;
 mod socket;
 mod stores;
+mod target;
 
 use std::fs::{self, File};
 use std::io;
@@ -46,6 +47,7 @@ pub use self::reset::{CheckStore, Reset};
 pub use self::socket::Reachable;
 use self::socket::SOCKET;
 pub use self::stores::Former;
+pub use self::target::{Committed, Existing, Target};
 
 const TMP: &str = "tmp";
 
@@ -108,7 +110,10 @@ impl Directory {
         let directory = Self { path: path.to_owned(), marker, lock, made, found };
         match directory.marker.state {
             State::Creating => remove_if_there(&directory.store_path())?,
-            State::Ready => check_store(path, &directory.marker)?,
+            State::Ready => {
+                check_store(path, &directory.marker)?;
+                stores::remove_leftovers(path, Some(&directory.marker))?;
+            }
             State::Restoring => return Err(Error::Restoring { path: path.to_owned() }),
             State::Resetting => return Err(Error::Resetting { path: path.to_owned() }),
         }

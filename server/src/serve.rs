@@ -5,6 +5,7 @@
 //! exit code 0. A second signal ends the process at once. An engine that fails a write ends the process with an error.
 //! The other signals are in `signals`, and what changes without a restart in `reload`.
 
+mod at_rest;
 mod description;
 mod development;
 mod error;
@@ -13,6 +14,7 @@ pub mod offline;
 mod open;
 mod open_files;
 mod reload;
+mod restore;
 mod signals;
 mod tasks;
 
@@ -30,6 +32,7 @@ pub use self::error::StartupError;
 use self::listeners::Listeners;
 use self::open::Opened;
 use self::open_files::OpenFiles;
+pub use self::restore::{Restore, RestoreError, Restored, restore};
 pub use self::signals::Signals;
 
 /// The exit code after a second signal.

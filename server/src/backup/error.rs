@@ -132,7 +132,7 @@ impl Failed {
 }
 
 /// The exit code after a signal.
-pub(super) const STOPPED: u8 = 130;
+const STOPPED: u8 = 130;
 
 /// A signal asked to stop.
 #[derive(Debug, thiserror::Error)]

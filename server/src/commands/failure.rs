@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::kms_check::CheckError;
 use super::with_causes;
 use crate::crypt::kms;
-use crate::serve::StartupError;
+use crate::serve::{RestoreError, StartupError};
 use crate::{backup, config, telemetry};
 
 /// Why a command failed; each has its exit code.
@@ -21,7 +21,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Backup(#[from] backup::Failed),
     #[error(transparent)]
-    Place(#[from] backup::remote::Error),
+    Restore(#[from] RestoreError),
     #[error("{0} keys do not open")]
     Verification(u64),
     #[error("cannot write {}", path.display())]
@@ -37,7 +37,7 @@ impl Failure {
             Failure::Check(_) | Failure::Verification(_) => 1,
             Failure::Startup(error) => error.exit_code(),
             Failure::Backup(error) => error.exit_code(),
-            Failure::Place(error) => error.exit_code(),
+            Failure::Restore(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
         }
     }
@@ -48,7 +48,8 @@ impl Failure {
             Failure::Config(_) => "startup.config_invalid",
             Failure::Check(_) => "kms.failed",
             Failure::Startup(error) => error.event(),
-            Failure::Backup(_) | Failure::Place(_) => "cli.backup_failed",
+            Failure::Backup(_) => "cli.backup_failed",
+            Failure::Restore(error) => error.event(),
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",
         }

@@ -24,7 +24,7 @@ pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<
 ///
 /// A new file is created atomically and only its owner can read it. An existing one is overwritten in place and keeps
 /// its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
-fn write(file: &Path, report: &Value) -> Result<(), Failure> {
+pub(super) fn write(file: &Path, report: &Value) -> Result<(), Failure> {
     let line = format!("{report}\n");
     let written = match OpenOptions::new().write(true).truncate(true).open(file) {
         Ok(mut there) => there.write_all(line.as_bytes()),

@@ -1,30 +1,96 @@
-//! `progressdb verify`: reads a stopped database completely and prints its digest.
+//! `progressdb verify`: checks every row of a stopped database or of a backup, or prints the digest of a database.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::{begin_offline, report};
+use super::{begin_offline, print, progress, report};
+use crate::args::VerifyArgs;
+use crate::backup::Progress;
 use crate::clock::monotonic;
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
+use crate::db::Integrity;
 use crate::format::Formats;
 use crate::model::ThreadId;
-use crate::serve::offline;
+use crate::serve::{RestoreError, offline};
 
-pub(super) fn run(
-    loaded: Loaded,
-    as_json: bool,
-    out: Option<&Path>,
-    threads: Option<&Path>,
-    formats: &Formats,
-) -> Result<(), Failure> {
+pub(super) fn run(loaded: Loaded, wanted: &VerifyArgs, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
-    let mut list = threads.map(List::create).transpose()?;
+    let config = loaded.config?;
+    if wanted.digest {
+        return print_digest(&config, wanted, formats);
+    }
     let started = monotonic();
-    let digest = offline::digest(&loaded.config?, formats, |thread, digest| {
+    let (path, checked, backup) = match &wanted.from {
+        None => (&config.db_path, offline::verify(&config, formats)?, Value::Null),
+        Some(from) => {
+            let (checked, backup) = check_backup(from, wanted.scratch.as_deref(), &config, formats)?;
+            (from, checked, backup)
+        }
+    };
+    let mut found = json!(checked);
+    found["verified"] = json!(path);
+    found["seconds"] = json!(started.elapsed().as_secs_f64());
+    if !backup.is_null() {
+        found["backup"] = backup;
+    }
+    if let Some(out) = &wanted.out {
+        report::write(out, &found)?;
+    }
+    print(&if wanted.json { found.to_string() } else { in_words(path, &checked) })?;
+    let Some(first) = checked.findings.into_iter().next() else {
+        tracing::info!(event = "cli.verify_complete", src = %path.display(), outcome = "ok");
+        return Ok(());
+    };
+    Err(RestoreError::Findings { path: path.clone(), first, wrong: checked.wrong }.into())
+}
+
+fn check_backup(
+    from: &Path,
+    scratch: Option<&Path>,
+    config: &Config,
+    formats: &Formats,
+) -> Result<(Integrity, Value), Failure> {
+    let progress = Progress::default();
+    let scratch = scratch.or(from.parent()).unwrap_or(Path::new("."));
+    let (manifest, checked) =
+        progress::watch(&progress, || Ok(offline::verify_backup(from, scratch, config, formats, &progress)?))?;
+    let backup = json!({
+        "id": hex::encode(manifest.header.id),
+        "created": manifest.header.created,
+        "database_id": hex::encode(manifest.header.database_id),
+        "sequence": manifest.sequence,
+        "files": manifest.files.len(),
+        "bytes": manifest.bytes(),
+    });
+    Ok((checked, backup))
+}
+
+/// A line for each count that is not 0, the digest, the findings, and the verdict.
+fn in_words(path: &Path, checked: &Integrity) -> String {
+    let counts = json!(checked.counts);
+    let counts = counts.as_object().into_iter().flatten().filter(|(_, count)| **count != json!(0));
+    let mut lines: Vec<String> = counts.map(|(name, count)| format!("{}: {count}", name.replace('_', " "))).collect();
+    let digest = checked.digest.as_ref();
+    lines.push(digest.map_or("digest: none, not all rows were opened".to_owned(), |digest| {
+        format!("digest: {} (version {})", digest.root, digest.version)
+    }));
+    let findings = checked.findings.iter();
+    lines.extend(
+        findings.map(|finding| format!("row {}: found {}; expected {}", finding.row, finding.found, finding.expected)),
+    );
+    let verdict = if checked.ok { "ok".to_owned() } else { format!("{} wrong", checked.wrong) };
+    lines.push(format!("verify={verdict} path={}", path.display()));
+    lines.join("\n")
+}
+
+fn print_digest(config: &Config, wanted: &VerifyArgs, formats: &Formats) -> Result<(), Failure> {
+    let mut list = wanted.threads.as_deref().map(List::create).transpose()?;
+    let started = monotonic();
+    let digest = offline::digest(config, formats, |thread, digest| {
         if let Some(list) = &mut list {
             list.add(thread, digest);
         }
@@ -32,7 +98,7 @@ pub(super) fn run(
     list.map_or(Ok(()), List::finish)?;
     let mut found = json!(digest);
     found["seconds"] = json!(started.elapsed().as_secs_f64());
-    report::tell(&found, as_json, out)
+    report::tell(&found, wanted.json, wanted.out.as_deref())
 }
 
 /// The file with the digest of each thread. The first failure to write it is reported at the end.

@@ -15,8 +15,7 @@ use serde_json::Value as Json;
 
 use crate::crypt::kms::is_url;
 
-pub(crate) use duration::parse_duration;
-use duration::show_duration;
+use duration::{parse_duration, show_duration};
 
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "********";

@@ -37,6 +37,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// There is a database, and nobody said that it may go.
+    #[error("{} holds a database: pass --force to replace it, and --keep-old to keep what it holds", .path.display())]
+    Exists {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// A restore began there and did not end.
     #[error("{} holds a restore that did not end: repeat it with `progressdb restore`, or undo it with `progressdb reset --confirm`", .path.display())]
     Restoring {
@@ -81,6 +87,7 @@ impl Error {
         match self {
             Error::Io { .. } => 1,
             Error::Missing { .. } => 5,
+            Error::Exists { .. } => 6,
             Error::NotOurs { .. } | Error::Damaged { .. } => 7,
             Error::Restoring { .. } | Error::Resetting { .. } => 7,
             Error::InUse { .. } => 75,
@@ -97,6 +104,7 @@ impl Error {
             Error::Damaged { .. } => "startup.store_corrupt",
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
+            Error::Exists { .. } => "startup.store_exists",
             Error::Restoring { .. } => "startup.restore_unfinished",
             Error::Resetting { .. } => "startup.reset_unfinished",
             Error::Io { .. } => "startup.failed",

@@ -101,8 +101,14 @@ impl Marker {
 
     /// Begins a creation.
     pub(super) fn create(path: &Path, birth: Birth) -> Result<Self, Error> {
+        let marker = Self::new(birth);
+        marker.write(path)?;
+        Ok(marker)
+    }
+
+    fn new(birth: Birth) -> Self {
         let created = jiff::Timestamp::from_nanosecond(birth.created_ns.into()).unwrap_or_default();
-        let marker = Self {
+        Self {
             name: NAME.to_owned(),
             layout: LAYOUT,
             database_id: birth.identity.database_id,
@@ -111,9 +117,7 @@ impl Marker {
             store: FIRST_STORE.to_owned(),
             kept: Vec::new(),
             created: format!("{created:.0}"),
-        };
-        marker.write(path)?;
-        Ok(marker)
+        }
     }
 
     /// The same in the newest layout. Layout 1 said neither the store's name nor the incarnation; the store keeps its
@@ -143,6 +147,15 @@ impl Marker {
             state: State::Ready,
             ..self.clone()
         }
+    }
+
+    /// Of a database that was restored, in place of the one that was there before. Former stores stay kept, and so does
+    /// the one that counted, if `keep`.
+    pub(super) fn restored(birth: Birth, store: &str, before: Option<&Self>, keep: bool) -> Self {
+        let before = before.filter(|before| before.state == State::Ready);
+        let kept = before.map(|before| before.with_store(store, birth.identity.incarnation, keep).kept);
+        let kept = kept.unwrap_or_default();
+        Self { store: store.to_owned(), kept, state: State::Ready, ..Self::new(birth) }
     }
 
     pub(super) fn identity(&self) -> Identity {

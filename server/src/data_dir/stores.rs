@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::marker::{store_name, store_number};
+use super::marker::{Marker, store_name, store_number};
 use super::{Directory, Error};
 use crate::files;
 use crate::model::Incarnation;
@@ -24,14 +24,7 @@ pub enum Former {
 impl Directory {
     /// Where to make another store: a name that nothing in the directory has, and no store had that is kept.
     pub fn next_store(&self) -> Result<PathBuf, Error> {
-        let failed = |error| Error::io(format!("cannot list {}", self.path.display()), error);
-        let mut newest = store_number(self.marker.store()).unwrap_or(0);
-        newest = self.marker.kept().iter().filter_map(|name| store_number(name)).fold(newest, u32::max);
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            newest = newest.max(name.to_str().and_then(store_number).unwrap_or(0));
-        }
-        Ok(self.path.join(store_name(newest + 1)))
+        next_store(&self.path, Some(&self.marker))
     }
 
     /// Makes `store`, which lies in the directory and whose files are synced, the one that counts, as another incarnation
@@ -52,6 +45,39 @@ impl Directory {
     pub fn kept(&self) -> &[String] {
         self.marker.kept()
     }
+}
+
+/// Where to make another store.
+pub(super) fn next_store(path: &Path, marker: Option<&Marker>) -> Result<PathBuf, Error> {
+    let named = marker.into_iter().flat_map(|marker| marker.kept().iter().map(String::as_str).chain([marker.store()]));
+    let numbers = named.filter_map(store_number).max().unwrap_or(0);
+    let there = stores_in(path)?.iter().filter_map(|store| store_number(&name_of(store))).max().unwrap_or(0);
+    Ok(path.join(store_name(numbers.max(there) + 1)))
+}
+
+/// Removes every store that neither counts nor is kept on purpose: an interrupted restore or rollback left it.
+pub(super) fn remove_leftovers(path: &Path, marker: Option<&Marker>) -> Result<(), Error> {
+    let counts = |name: &str| {
+        marker.is_some_and(|marker| marker.store() == name || marker.kept().iter().any(|kept| kept == name))
+    };
+    for leftover in stores_in(path)?.into_iter().filter(|store| !counts(&name_of(store))) {
+        super::remove_if_there(&leftover)?;
+        tracing::warn!(event = "startup.leftover_removed", path = %leftover.display(),
+            "an interrupted restore or rollback had left it");
+    }
+    Ok(())
+}
+
+/// The directories in a data directory that have the name of a store.
+fn stores_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error| Error::io(format!("cannot list {}", path.display()), error);
+    let entries = fs::read_dir(path).map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.path()));
+    let entries = entries.collect::<Result<Vec<_>, Error>>()?;
+    Ok(entries.into_iter().filter(|entry| store_number(&name_of(entry)).is_some()).collect())
+}
+
+fn name_of(store: &Path) -> String {
+    store.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

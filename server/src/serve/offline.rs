@@ -1,21 +1,25 @@
 //! Commands on a stopped database. The lock of its directory keeps servers away meanwhile.
 
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::StartupError;
+use super::at_rest::{AtRest, Keys};
 use super::description::describe;
 use super::open::{birth, database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
-use crate::backup::Source;
+use super::restore::check_room;
+use super::{RestoreError, StartupError};
+use crate::backup::{Artefact, Manifest, Progress, Source};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::data_dir::{Directory, Reset};
-use crate::db::{self, Db, Digest, EpochError, KeyReport, OpenError};
+use crate::db::{self, Db, Digest, EpochError, Integrity, KeyReport, OpenError};
 use crate::error_chain::with_causes;
-use crate::format::Formats;
+use crate::format::{Formats, Identity};
 use crate::model::ThreadId;
 use crate::store::Engine;
 
@@ -52,12 +56,67 @@ pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &st
     let crypt = open_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let settings = db::Settings { makes_epochs: false, ..database_settings(config) };
+    let settings = db::Settings { read_only: true, makes_epochs: false, ..database_settings(config) };
     runtime()?.block_on(async {
         let opened = Db::open(engine.store(), directory.identity(), formats, settings, crypt);
         let db = opened.await.map_err(|error| open_error(&directory, error))?;
         db.digest(each).await.map_err(|error| open_error(&directory, OpenError::Unreadable(error)))
     })
+}
+
+/// Checks every row of the database. Without a KMS what is sealed is counted and not opened. Changes nothing.
+pub fn verify(config: &Config, formats: &Formats) -> Result<Integrity, StartupError> {
+    let crypt = open_kms(config)?;
+    let directory = Directory::open_existing(&config.db_path)?;
+    let (name, store, identity) = (directory.path(), &directory.store_path(), directory.identity());
+    AtRest { name, store, identity }.check(config, crypt, Keys::IfConfigured, formats)
+}
+
+/// Checks every digest of a backup, unpacks it below `scratch`, and checks every row of it.
+pub fn verify_backup(
+    from: &Path,
+    scratch: &Path,
+    config: &Config,
+    formats: &Formats,
+    progress: &Progress,
+) -> Result<(Manifest, Integrity), RestoreError> {
+    let artefact = Artefact::open(from, formats)?;
+    let manifest = artefact.check(progress)?;
+    let crypt = open_kms(config)?;
+    let scratch = Scratch::make(scratch, manifest.bytes())?;
+    let store = scratch.path.join("store-1");
+    artefact.unpack(&store, progress)?;
+    let incarnation = birth().identity.incarnation;
+    let identity = Identity { database_id: manifest.header.database_id, incarnation };
+    let checked = AtRest { name: from, store: &store, identity }.check(config, crypt, Keys::IfConfigured, formats)?;
+    Ok((manifest, checked))
+}
+
+/// A temporary directory, removed when it is dropped.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn make(within: &Path, bytes: u64) -> Result<Self, StartupError> {
+        let within = if within.as_os_str().is_empty() { Path::new(".") } else { within };
+        let cannot = |error: std::io::Error| {
+            let what = format!("cannot unpack in {}: name another directory with --scratch", within.display());
+            StartupError::io(what, error)
+        };
+        let stat = rustix::fs::statvfs(within).map_err(|error| cannot(error.into()))?;
+        check_room(within, stat.f_bavail.saturating_mul(stat.f_frsize), bytes)?;
+        let name = hex::encode(birth().identity.database_id);
+        let path = within.join(format!("progressdb-verify-{name}.tmp"));
+        DirBuilder::new().mode(0o700).create(&path).map_err(cannot)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
 }
 
 /// Opens every wrapped key, and names those that do not open; changes nothing.

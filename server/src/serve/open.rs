@@ -2,6 +2,7 @@
 //! says what to do about it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
@@ -152,9 +153,14 @@ pub(super) fn store_settings(
     read_only: bool,
 ) -> Result<store::Settings, StartupError> {
     let config::Storage { memory_bytes, reserve_bytes, .. } = config.storage;
-    let max_tables = OpenFiles::of_process(config)?.tables;
+    let max_tables = tables(config)?;
     let (path, create) = (directory.store_path(), directory.is_new());
     Ok(store::Settings { path, create, memory_bytes, reserve_bytes, max_tables, read_only })
+}
+
+/// How many tables of the store may be open.
+pub(super) fn tables(config: &Config) -> Result<u64, StartupError> {
+    Ok(OpenFiles::of_process(config)?.tables)
 }
 
 pub(super) fn open_engine(
@@ -162,7 +168,15 @@ pub(super) fn open_engine(
     formats: &Formats,
     settings: store::Settings,
 ) -> Result<Engine, StartupError> {
-    let path = directory.path();
+    open_engine_at(directory.path(), formats, settings)
+}
+
+/// The same for a store that messages call `path`.
+pub(super) fn open_engine_at(
+    path: &Path,
+    formats: &Formats,
+    settings: store::Settings,
+) -> Result<Engine, StartupError> {
     Engine::open(settings).map_err(|error| match error {
         // Such parts come with a later format, whose number is not known here.
         store::OpenError::TooNew(_) => {
@@ -178,7 +192,11 @@ pub(super) fn open_engine(
 }
 
 pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupError {
-    let path = directory.path();
+    open_error_at(directory.path(), error)
+}
+
+/// The same for a store that messages call `path`.
+pub(super) fn open_error_at(path: &Path, error: OpenError) -> StartupError {
     match error {
         OpenError::Format(Unreadable { found, reads: [oldest, newest] }) => match found > newest {
             true => StartupError::TooNew { found, newest },

@@ -4,9 +4,9 @@
 mod crash;
 mod kept;
 mod offline;
-mod place;
-mod remote;
-mod remote_faults;
 mod reset;
-mod stores;
+mod restore;
+mod restore_crash;
 mod tree;
+mod verify;
+mod world;

@@ -1,0 +1,31 @@
+//! `progressdb restore`: puts a backup in the place of a database. The steps are in `serve/restore.rs`.
+
+use super::failure::Failure;
+use super::{begin_offline, print, progress, with_causes};
+use crate::backup::Progress;
+use crate::config::Loaded;
+use crate::format::Formats;
+use crate::serve::{self, Restore, Restored};
+
+pub(super) fn run(loaded: Loaded, wanted: &Restore, formats: &Formats) -> Result<(), Failure> {
+    begin_offline(&loaded);
+    let config = loaded.config?;
+    let (src, dst) = (wanted.from.display(), config.db_path.display());
+    let progress = Progress::default();
+    let restored = progress::watch(&progress, || Ok(serve::restore(wanted, &config, formats, &progress)?));
+    let Restored { manifest, kept } = restored.inspect_err(|failure| {
+        tracing::warn!(event = "cli.restore_failed", %src, %dst, error = with_causes(failure));
+    })?;
+    let (created, bytes) = (&manifest.header.created, manifest.bytes());
+    if wanted.dry_run {
+        let counts = manifest.counts;
+        let (threads, messages) = (counts.threads, counts.messages);
+        print(&format!("would restore: {src}, of {created}: {threads} threads, {messages} messages, {bytes} bytes"))?;
+        return print("dry-run: leave out --dry-run to proceed");
+    }
+    tracing::info!(event = "cli.restore_complete", %src, %dst, outcome = "ok", created, bytes);
+    if let Some(kept) = kept {
+        print(&format!("kept={}", kept.display()))?;
+    }
+    print(&format!("restore=ok data_dir={dst}"))
+}

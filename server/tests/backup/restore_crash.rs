@@ -1,0 +1,95 @@
+//! A restore that is killed at each change that it makes to the disk: afterwards there is the old database, the restored
+//! one, or a refusal that names the next command.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testing::{Setup, kill_at_each_change};
+
+use crate::tree::names;
+use crate::world::{back_up, copy, digest, filled, marker, verify};
+
+fn stores(setup: &Setup) -> Vec<String> {
+    names(setup.db()).into_iter().filter(|name| name.starts_with("store")).collect()
+}
+
+#[test]
+fn a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_new() {
+    const TEST: &str = "a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_new";
+    let (made, old) = (Setup::new(), Setup::new());
+    filled(&made);
+    let backup = back_up(&made, "backup.pdbk");
+    let server = old.start();
+    server.user("zoe").create_thread("there before");
+    server.stop().check_code(0);
+    let (before, after) = (digest(&old), digest(&made));
+    let setup = Setup::with_db(&old.root().join("copy"));
+    let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
+    let prepare = || {
+        copy(old.db(), setup.db());
+        setup.command(&words)
+    };
+    let (mut with_old, mut with_new, mut leftovers) = (0, 0, 0);
+    let killed = kill_at_each_change(TEST, prepare, |change| {
+        let found = digest(&setup);
+        assert!(found == before || found == after, "{change}: neither the old one nor the new");
+        *(if found == before { &mut with_old } else { &mut with_new }) += 1;
+        let left = stores(&setup).len() > 1;
+        leftovers += usize::from(left);
+        let server = setup.start();
+        assert_eq!(server.log().contains("startup.leftover_removed"), left, "{change}");
+        server.stop().check_code(0);
+        assert_eq!(stores(&setup), [marker(setup.db())["store"].as_str().unwrap()], "{change}");
+        assert_eq!((digest(&setup), verify(&setup, 0)["ok"].clone()), (found, json!(true)), "{change}");
+        setup.run(&words).check_code(0);
+        assert_eq!((digest(&setup), stores(&setup).len()), (after.clone(), 1), "{change}");
+    });
+    let Some(killed) = killed else { return };
+    assert!(with_old > 3 && with_new > 1 && leftovers > 3, "{with_old} {with_new} {leftovers} of {killed}");
+}
+
+#[test]
+fn a_restore_into_nothing_that_is_killed_anywhere_is_finished_or_undone_by_the_command_it_names() {
+    const TEST: &str = "a_restore_into_nothing_that_is_killed_anywhere_is_finished_or_undone_by_the_command_it_names";
+    let made = Setup::new();
+    filled(&made);
+    let backup = back_up(&made, "backup.pdbk");
+    let after = digest(&made);
+    let setup = Setup::new();
+    let words = ["restore", "--in", backup.to_str().unwrap()];
+    let prepare = || {
+        let _ = fs::remove_dir_all(setup.db());
+        setup.command(&words)
+    };
+    let (mut nothing, mut unfinished, mut restored) = (0, 0, 0);
+    let killed = kill_at_each_change(TEST, prepare, |change| {
+        let state =
+            if setup.db().join("PROGRESSDB").exists() { marker(setup.db())["state"].clone() } else { Value::Null };
+        match state.as_str() {
+            Some("ready") => {
+                restored += 1;
+                assert_eq!(digest(&setup), after, "{change}");
+                return;
+            }
+            Some("restoring") => {
+                unfinished += 1;
+                let refused = setup.refused_start();
+                refused.check_code(7).check_says(&[
+                    "startup.restore_unfinished",
+                    "progressdb restore",
+                    "reset --confirm",
+                ]);
+                if unfinished % 2 == 0 {
+                    setup.run(&["reset", "--confirm"]).check_code(0);
+                    assert_eq!(names(setup.db()), [""; 0], "{change}");
+                }
+            }
+            Some("creating") | None => nothing += 1,
+            other => panic!("{change}: {other:?}"),
+        }
+        setup.run(&words).check_code(0);
+        assert_eq!((digest(&setup), stores(&setup).len()), (after.clone(), 1), "{change}");
+    });
+    let Some(killed) = killed else { return };
+    assert!(nothing > 0 && unfinished > 3 && restored > 0, "{nothing} {unfinished} {restored} of {killed}");
+}
