@@ -1,11 +1,12 @@
 //! The command line. Flags that set something are the same on every subcommand, so that all find the same store.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::backup::Form;
-use crate::config::{Flags, parse_size};
+use crate::config::{Flags, parse_duration, parse_size};
 
 /// A database for chat threads: every acknowledged message is on disk.
 #[derive(Debug, Parser)]
@@ -100,10 +101,14 @@ pub enum Command {
 
 /// What to write, and where.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BackupArgs {
-    /// Where it goes: a new name, or a directory to get a dated name in it
-    #[arg(long, value_name = "PATH")]
-    pub out: PathBuf,
+    /// What to do with backups that are there instead of making one.
+    #[command(subcommand)]
+    pub command: Option<BackupCommand>,
+    /// Where it goes: a new name, a directory to get a dated name in it, or the URL of an object store
+    #[arg(long, value_name = "PATH|URL", required = true)]
+    pub out: Option<PathBuf>,
     /// One file, or a directory
     #[arg(long, value_enum, default_value_t)]
     pub format: Form,
@@ -111,6 +116,57 @@ pub struct BackupArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate_limit: Option<u64>,
     /// Print what was made as JSON on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with backups that are there.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum BackupCommand {
+    /// List the backups in a directory or an object store, the oldest first
+    List {
+        /// The directory, or `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///…`
+        #[arg(long = "in", value_name = "DIR|URL")]
+        place: String,
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a whole backup and compare every digest; of several, the newest
+    Verify {
+        /// A directory, an artefact, an object store, or a backup in it as `list` shows it
+        #[arg(long = "in", value_name = "PATH|URL")]
+        place: String,
+        /// Read at most this many bytes a second, such as 50MB
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        rate_limit: Option<u64>,
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove old backups, never the newest nor the last one that was verified
+    Prune(PruneArgs),
+}
+
+/// What may be removed.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct PruneArgs {
+    /// The directory, or the URL of an object store
+    #[arg(long = "in", value_name = "DIR|URL")]
+    pub place: String,
+    /// Keep so many of each database, the newest
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Remove those that are older, such as 720h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_age: Option<Duration>,
+    /// Keep objects that no backup names for this long: an upload that was interrupted goes on with them
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "24h")]
+    pub grace: Duration,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As JSON on one line
     #[arg(long)]
     pub json: bool,
 }

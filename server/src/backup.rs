@@ -3,8 +3,12 @@
 //! ```text
 //! manifest   what a backup says of itself: whose it is, which files it holds, their digests
 //! source     the files of one store as they were at one moment, and what is said of them
+//! destination  where one goes: a disk, or an object store
 //! create     writes an artefact: it is there as a whole, or not at all
 //! artefact   reads one, an archive or a directory, and trusts nothing in it
+//! place      where backups are kept: lists, checks and prunes them
+//! retention  which of them may go
+//! remote     object stores
 //! progress   how far this is, how fast it may go, and whether it shall stop
 //! zstd pipe  streams
 //! ```
@@ -19,16 +23,23 @@
 
 mod artefact;
 mod create;
+mod destination;
 mod error;
 mod manifest;
 mod pipe;
+mod place;
 mod progress;
+pub mod remote;
+mod retention;
 mod source;
 mod zstd;
 
 pub use self::artefact::{Artefact, Form};
 pub use self::create::{Stamp, Summary, Target, create};
+pub use self::destination::{Destination, Made};
 pub use self::error::{Failed, Refused};
 pub use self::manifest::{Counts, FileEntry, Header, KmsMetadata, LAYOUT, Manifest, NOT_INCLUDED};
+pub use self::place::{Listed, Place, Pruned};
 pub use self::progress::{Phase, Progress, Seen};
+pub use self::retention::{Keep, Verdict};
 pub use self::source::{Description, Source};

@@ -5,6 +5,7 @@
 //! line and printed to standard error, one line for each problem.
 
 mod backup;
+mod backups;
 mod config;
 mod decrypt;
 mod failure;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, BackupArgs, Command};
 use crate::config::{Environment, Loaded, Sources, Warning, load, sort_warnings};
 use crate::data_dir::Existing;
 use crate::error_chain::with_causes;
@@ -59,6 +60,7 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Version { json } => print(&version::describe(formats, *json)),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
+        Command::Backup(BackupArgs { command: Some(command), .. }) => backups::run(load(&sources(args)), command),
         Command::Backup(wanted) => backup::run(load(&sources(args)), wanted, formats),
         Command::Verify(wanted) => verify::run(load(&sources(args)), wanted, formats),
         Command::Restore { from, force, keep_old, dry_run } => {

@@ -7,6 +7,7 @@
 //!
 //! This module alone reads the process environment, and reads nothing of the store.
 
+mod backup;
 mod check;
 mod effective;
 mod encryption;
@@ -35,6 +36,7 @@ use crate::http::{self, ApiKeys, RateLimit, listen};
 use crate::telemetry::{Collector, Log};
 
 pub use self::{
+    backup::Backup,
     key_files::{Found, KeyFiles},
     running::{Reread, Running},
     show::reference,
@@ -82,6 +84,8 @@ pub struct Config {
     pub retention: Retention,
     /// Whether values are sealed, and by whose keys.
     pub encryption: Encryption,
+    /// Backups that the server makes by itself, and how object stores are reached.
+    pub backup: Backup,
     /// The collector that traces are sent to.
     pub collector: Option<Collector>,
 }
@@ -338,6 +342,12 @@ pub fn load_for_kms_check(sources: &Sources) -> Loaded {
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let want = "want bytes as a number, or with a unit: 64KiB, 100MB, 1GiB";
     value::parse_size(&text.into()).filter(|bytes| *bytes > 0).ok_or_else(|| want.to_owned())
+}
+
+/// A duration as settings have it, such as `720h`, from the command line.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let want = "want a duration such as 90m or 720h; a day is 24h";
+    value::parse_duration(&text.into()).ok_or_else(|| want.to_owned())
 }
 
 /// Settings of how a KMS is called, not of which one it is.

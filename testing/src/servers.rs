@@ -1,4 +1,4 @@
-//! Servers that stand for key management services, each on a free port of loopback and gone when dropped.
+//! Servers that stand for key management services and for object stores, each on a free port of loopback and gone when dropped.
 //!
 //! | Provider | Stood for by | What it does not enforce, so that [`proxy`] answers it |
 //! |---|---|---|
@@ -8,12 +8,13 @@
 //! | http | [`service`], the protocol of `prgkms` | throttling |
 //!
 //! [`Provider`] is one of the four, ready to use, with a switch for an outage; tests that are the same for all of them
-//! run over [`providers`]. A server that this machine cannot have skips its tests by name, and fails them under
+//! run over [`providers`]. Object stores are in [`object_store`]. A server that this machine cannot have skips its tests by name, and fails them under
 //! `CI=true`.
 
 pub mod forward;
 pub mod listen;
 pub mod moto;
+pub mod object_store;
 mod process;
 mod provider;
 pub mod proxy;

@@ -120,9 +120,10 @@ pub(super) fn sync_files<'a>(directory: &Path, mut names: impl Iterator<Item = &
 
 /// The longest header, and the longest manifest, that are read: about half a million files.
 const LONGEST_HEADER: u64 = 64 << 10;
-const LONGEST_MANIFEST: u64 = 64 << 20;
+pub(super) const LONGEST_MANIFEST: u64 = 64 << 20;
 
-fn parse_header(path: &Path, bytes: &[u8]) -> Result<Header, Refused> {
+/// Reads the header, or a manifest as one: it begins with the same fields.
+pub(super) fn parse_header(path: &Path, bytes: &[u8]) -> Result<Header, Refused> {
     /// Name and layout first: a newer layout may have other fields.
     #[derive(serde::Deserialize)]
     struct First {

@@ -50,7 +50,22 @@ impl Stamp {
 
     /// What the artefact is called in a directory.
     pub fn file_name(&self) -> String {
-        format!("progressdb-{}.pdbk", self.time().strftime("%Y%m%dT%H%M%SZ"))
+        format!("progressdb-{}.pdbk", self.time().strftime(DATED))
+    }
+
+    /// What the backup is called in an object store. Names sort by time.
+    pub(super) fn remote_name(&self) -> String {
+        format!("{}-{}", self.time().strftime(DATED), hex::encode(self.id))
+    }
+
+    /// What an artefact is called that is not whole.
+    pub(super) fn temporary_name(&self) -> String {
+        format!("{PREFIX}{}{SUFFIX}", hex::encode(self.id))
+    }
+
+    /// A time as [`Stamp::created`] shows it.
+    pub(super) fn time_of(created_ns: u64) -> String {
+        Self { id: [0; 16], created_ns }.created()
     }
 }
 
@@ -85,7 +100,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Whether `path`, which need not exist, lies in `directory`.
-fn is_inside(path: &Path, directory: &Path) -> bool {
+pub(super) fn is_inside(path: &Path, directory: &Path) -> bool {
     let there = parent(path).ancestors().find_map(|ancestor| match ancestor.as_os_str().is_empty() {
         true => fs::canonicalize(".").ok(),
         false => fs::canonicalize(ancestor).ok(),
@@ -186,6 +201,7 @@ impl Writing<'_> {
     }
 }
 
+const DATED: &str = "%Y%m%dT%H%M%SZ";
 const PREFIX: &str = "progressdb-backup-";
 const SUFFIX: &str = ".tmp";
 
@@ -198,7 +214,7 @@ struct Temporary {
 
 impl Temporary {
     fn create(target: &Target, stamp: &Stamp) -> io::Result<Self> {
-        let path = target.parent().join(format!("{PREFIX}{}{SUFFIX}", hex::encode(stamp.id)));
+        let path = target.parent().join(stamp.temporary_name());
         let file = match target.form {
             Form::Tar => create_file(&path)?,
             Form::Dir => {

@@ -132,7 +132,7 @@ impl Failed {
 }
 
 /// The exit code after a signal.
-const STOPPED: u8 = 130;
+pub(super) const STOPPED: u8 = 130;
 
 /// A signal asked to stop.
 #[derive(Debug, thiserror::Error)]

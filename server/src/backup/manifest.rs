@@ -125,6 +125,12 @@ impl Header {
         }
     }
 
+    /// When the backup was made, in Unix nanoseconds.
+    pub(super) fn created_ns(&self) -> Option<u64> {
+        let created: jiff::Timestamp = self.created.parse().ok()?;
+        u64::try_from(created.as_nanosecond()).ok()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).expect("texts and numbers are JSON");
         line.push(b'\n');

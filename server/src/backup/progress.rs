@@ -104,6 +104,11 @@ impl Progress {
         self.stopped.notify_all();
     }
 
+    /// Fails if it shall stop, and waits for nothing.
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.state().stop { Err(io::Error::other(Stopped)) } else { Ok(()) }
+    }
+
     /// How far it is.
     pub fn seen(&self) -> Seen {
         let State { phase, total, .. } = *self.state();

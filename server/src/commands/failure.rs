@@ -21,6 +21,8 @@ pub(super) enum Failure {
     #[error(transparent)]
     Backup(#[from] backup::Failed),
     #[error(transparent)]
+    Place(#[from] backup::remote::Error),
+    #[error(transparent)]
     Restore(#[from] RestoreError),
     #[error("{0} keys do not open")]
     Verification(u64),
@@ -37,6 +39,7 @@ impl Failure {
             Failure::Check(_) | Failure::Verification(_) => 1,
             Failure::Startup(error) => error.exit_code(),
             Failure::Backup(error) => error.exit_code(),
+            Failure::Place(error) => error.exit_code(),
             Failure::Restore(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
         }
@@ -48,7 +51,7 @@ impl Failure {
             Failure::Config(_) => "startup.config_invalid",
             Failure::Check(_) => "kms.failed",
             Failure::Startup(error) => error.event(),
-            Failure::Backup(_) => "cli.backup_failed",
+            Failure::Backup(_) | Failure::Place(_) => "cli.backup_failed",
             Failure::Restore(error) => error.event(),
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",

@@ -36,6 +36,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let listen = checker.listen(&keys);
     let mut encryption = checker.encryption();
     let collector = checker.outgoing(environment, &mut encryption);
+    let backup = checker.backup(environment);
     let values = &checker.values;
     let log = values.log(environment);
     let config = Config {
@@ -74,6 +75,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             thread_ttl: values.duration("retention.tttl"),
         },
         encryption,
+        backup,
         collector,
     };
     checker.check_keys(&config);
@@ -231,7 +233,7 @@ impl Checker {
     }
 
     /// Refuses a value that is allowed by itself, but not with the other settings. Not for secrets.
-    fn refuse(&mut self, key: &'static str, why: &str, allowed: &str) {
+    pub(super) fn refuse(&mut self, key: &'static str, why: &str, allowed: &str) {
         let (value, source) = self.values.get(key);
         let shown = value.to_yaml();
         let what = format!("{shown} from {source} {why}");

@@ -110,7 +110,7 @@ fn append_path(url: &str) -> String {
 }
 
 /// Upper case wins over lower case, and a proxy for a scheme over that for all.
-fn proxies(environment: &Environment) -> (Proxies, Vec<Problem>) {
+pub(super) fn proxies(environment: &Environment) -> (Proxies, Vec<Problem>) {
     let find = |name: &str| {
         let lower = name.to_lowercase();
         [name, &lower].into_iter().find_map(|name| environment.get(name).map(|value| (name.to_owned(), value)))

@@ -182,6 +182,43 @@ pub(crate) static SETTINGS: &[Setting] = &[
     Setting::new("retention.mttl", ms(1, CENTURY), "720h", "How long a deleted message is kept."),
     Setting::new("retention.tttl", ms(1, CENTURY), "720h", "How long a deleted thread is kept."),
     Setting::new(
+        "backup.schedule",
+        Kind::Cron,
+        "",
+        "When the server makes a backup by itself, in UTC: 5 to 7 fields, or an alias such as `@daily`. Unset: never.",
+    ),
+    Setting::new(
+        "backup.destination",
+        Kind::Text,
+        "",
+        "Where it goes: a directory, best on another disk, or `s3://bucket/prefix`, `gs://…`, `az://container/…`, \
+         `file:///directory`.",
+    ),
+    Setting::new("backup.keep", Kind::Integer(0, 100_000), "0", "Backups that stay there, the newest ones. 0: all."),
+    Setting::new("backup.max_age", ms(0, CENTURY), "0s", "Older ones are removed. 0: none for its age."),
+    Setting::new(
+        "backup.verify",
+        Kind::Choice(&["after", "never"]),
+        "after",
+        "Whether a backup in an object store is read again after it was sent. Those in a directory always are.",
+    ),
+    Setting::new("backup.rate_limit", Kind::Size(0, TIB), "0", "Bytes a second that are read and sent. 0: unlimited."),
+    Setting::new(
+        "backup.endpoint",
+        Kind::Url,
+        "",
+        "Address of the object store, in place of the cloud's own; for Azure with the account, as in `https://host/account`.",
+    ),
+    Setting::new("backup.region", Kind::Text, "", "S3: region of the bucket. Also `AWS_REGION`; else `us-east-1`."),
+    Setting::new("backup.allow_http", Kind::Bool, "false", "Reach the object store without TLS. For tests."),
+    Setting::new(
+        "backup.ca_file",
+        Kind::Text,
+        "",
+        "PEM certificates that the object store is trusted by, in place of the system's.",
+    ),
+    Setting::new("backup.timeout", ms(100, HOUR), "1m", "For one try of one request to the object store; there are up to 6."),
+    Setting::new(
         "logging.level",
         Kind::Choice(&["trace", "debug", "info", "warn", "error"]),
         "info",

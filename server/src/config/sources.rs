@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use secrecy::SecretString;
 use serde_json::Value as Json;
 
 use super::{
@@ -60,6 +61,12 @@ impl Environment {
 }
 
 impl Environment {
+    /// The variables whose names begin with one of these, for what others name.
+    pub(super) fn starting_with(&self, prefixes: &[&str]) -> Vec<(String, SecretString)> {
+        let wanted = self.0.keys().filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        wanted.filter_map(|name| Some((name.clone(), SecretString::from(self.get(name)?)))).collect()
+    }
+
     fn without_ours(&self) -> Self {
         let of_others = self.0.iter().filter(|(name, _)| !name.starts_with(PREFIX));
         Self(of_others.map(|(name, value)| (name.clone(), value.clone())).collect())

@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 
 use crate::crypt::kms::is_url;
 
-use duration::{parse_duration, show_duration};
+pub(crate) use duration::parse_duration;
+use duration::show_duration;
 
 /// What stands in place of a secret.
 pub(crate) const MASK: &str = "********";

@@ -4,7 +4,11 @@
 mod crash;
 mod kept;
 mod offline;
+mod place;
+mod remote;
+mod remote_faults;
 mod reset;
+mod stores;
 mod restore;
 mod restore_crash;
 mod tree;

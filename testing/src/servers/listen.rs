@@ -61,6 +61,17 @@ pub enum Reply {
         /// The body.
         body: Vec<u8>,
     },
+    /// The connection ends after so many bytes of the body.
+    CutBody {
+        /// The status code.
+        status: u16,
+        /// Besides those of the framing.
+        headers: Vec<(String, String)>,
+        /// The body, as long as it would be.
+        body: Vec<u8>,
+        /// What arrives of it.
+        sent: usize,
+    },
     /// The connection ends without an answer.
     Cut,
     /// No answer for as long as the server lives.
@@ -153,17 +164,8 @@ fn serve<S: Read + Write>(stream: S, stopped: &AtomicBool, answer: &dyn Fn(Call)
     let mut stream = BufReader::new(stream);
     let Some(call) = read_call(&mut stream)? else { return Ok(stream.into_inner()) };
     match answer(call) {
-        Reply::Answer { status, headers, body } => {
-            let mut out =
-                format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-            for (name, value) in headers {
-                out.push_str(&format!("{name}: {value}\r\n"));
-            }
-            let mut out = (out + "\r\n").into_bytes();
-            out.extend_from_slice(&body);
-            stream.get_mut().write_all(&out)?;
-            stream.get_mut().flush()?;
-        }
+        Reply::Answer { status, headers, body } => send(stream.get_mut(), status, &headers, &body, body.len())?,
+        Reply::CutBody { status, headers, body, sent } => send(stream.get_mut(), status, &headers, &body, sent)?,
         Reply::Cut => {}
         Reply::Stall => {
             while !stopped.load(Ordering::SeqCst) {
@@ -172,6 +174,23 @@ fn serve<S: Read + Write>(stream: S, stopped: &AtomicBool, answer: &dyn Fn(Call)
         }
     }
     Ok(stream.into_inner())
+}
+
+fn send(
+    stream: &mut impl Write,
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+    sent: usize,
+) -> std::io::Result<()> {
+    let mut out = format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let mut out = (out + "\r\n").into_bytes();
+    out.extend_from_slice(&body[..sent]);
+    stream.write_all(&out)?;
+    stream.flush()
 }
 
 /// `None` when the connection ends before a request.

@@ -1,11 +1,14 @@
-//! A server that is a process of its own and says in its first line where it listens.
+//! A server that is a process of its own, and says in its first line where it listens or is told where to.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+
+use crate::waiting::poll;
 
 /// How long one may take until it listens.
 const TO_START: Duration = Duration::from_secs(60);
@@ -32,6 +35,18 @@ impl Process {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         assert_eq!(words[0], "listening", "{command:?}: {line}");
         Some((process, words))
+    }
+
+    /// Starts `command` and waits until something listens at `addr`; `None` when it ends without.
+    pub(crate) fn start_listening(mut command: Command, addr: SocketAddr) -> Option<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = Self { child: command.spawn().unwrap() };
+        let listens = poll(TO_START, || {
+            let ended = process.child.try_wait().unwrap().is_some();
+            let listens = !ended && TcpStream::connect(addr).is_ok();
+            (ended || listens).then_some(listens)
+        });
+        listens.unwrap_or_else(|| panic!("{command:?} does not listen")).then_some(process)
     }
 
     /// Stops it, so that it takes requests and does not answer, until [`Self::go_on`].

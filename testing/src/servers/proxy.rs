@@ -15,7 +15,15 @@ struct Rule {
     /// How often it still applies; `None` is for ever.
     left: Option<usize>,
     applies: Applies,
-    reply: Reply,
+    fault: Fault,
+}
+
+#[derive(Clone)]
+enum Fault {
+    /// Answers so.
+    Reply(Reply),
+    /// Passes it on, and alters what the server answers.
+    Alter(Arc<dyn Fn(Reply) -> Reply + Send + Sync>),
 }
 
 #[derive(Default)]
@@ -75,8 +83,24 @@ impl Proxy {
         self.add(None, Box::new(applies), reply);
     }
 
+    /// Answers the next `times` of those requests so.
+    pub fn times_when(&self, times: usize, applies: impl Fn(&Call) -> bool + Send + 'static, reply: Reply) {
+        self.add(Some(times), Box::new(applies), reply);
+    }
+
+    /// Passes those requests on, the next `times` of them if so many are given, and alters what the server answers.
+    pub fn alter(
+        &self,
+        times: Option<usize>,
+        applies: impl Fn(&Call) -> bool + Send + 'static,
+        alter: impl Fn(Reply) -> Reply + Send + Sync + 'static,
+    ) {
+        let (applies, fault) = (Box::new(applies), Fault::Alter(Arc::new(alter)));
+        self.state.lock().unwrap().rules.push(Rule { left: times, applies, fault });
+    }
+
     fn add(&self, left: Option<usize>, applies: Applies, reply: Reply) {
-        self.state.lock().unwrap().rules.push(Rule { left, applies, reply });
+        self.state.lock().unwrap().rules.push(Rule { left, applies, fault: Fault::Reply(reply) });
     }
 
     /// Passes everything through again.
@@ -105,16 +129,20 @@ fn listen(address: IpAddr, server: SocketAddr, authority: Option<&Authority>, st
     let state = Arc::clone(state);
     Listener::start_at(address, tls, move |call| {
         let fault = notice(&mut state.lock().unwrap(), &call);
-        fault.unwrap_or_else(|| pass(server, &call))
+        match fault {
+            None => pass(server, &call),
+            Some(Fault::Reply(reply)) => reply,
+            Some(Fault::Alter(alter)) => alter(pass(server, &call)),
+        }
     })
 }
 
 /// Records a call and returns the fault for it, if any.
-fn notice(state: &mut State, call: &Call) -> Option<Reply> {
+fn notice(state: &mut State, call: &Call) -> Option<Fault> {
     state.calls.push(call.clone());
     let rule = state.rules.iter_mut().rev().find(|rule| rule.left != Some(0) && (rule.applies)(call))?;
     rule.left = rule.left.map(|left| left - 1);
-    Some(rule.reply.clone())
+    Some(rule.fault.clone())
 }
 
 /// Passes a request on; when the server cannot be reached, the connection is cut.

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::{decimal, text};
 
 /// None if it is no duration, negative or too long.
-pub(super) fn parse_duration(raw: &Json) -> Option<Duration> {
+pub(crate) fn parse_duration(raw: &Json) -> Option<Duration> {
     if let Json::Number(number) = raw {
         return seconds(number.as_f64()?);
     }

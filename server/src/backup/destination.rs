@@ -1,0 +1,65 @@
+//! Where a backup goes: an artefact on a disk, or an object store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::create::is_inside;
+use super::remote::{Access, Error, Location, Remote};
+use super::{Failed, Form, Manifest, Progress, Source, Stamp, Summary, Target, create};
+
+/// Where a backup goes.
+pub enum Destination {
+    /// A new artefact, or one in a directory.
+    Disk {
+        /// Its name, or the directory.
+        out: PathBuf,
+        /// Its form.
+        form: Form,
+        /// The database, which does not hold its own backups.
+        data_dir: PathBuf,
+    },
+    /// An object store.
+    Remote(Box<Remote>),
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its path or its URL.
+    pub at: String,
+    /// Bytes that were written or sent for it; what an object store had already is not among them.
+    pub bytes: u64,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+impl Destination {
+    /// What `--out` means: the URL of an object store, or a path. `form` is for a path.
+    pub fn open(out: &Path, form: Form, data_dir: &Path, access: &Access) -> Result<Self, Error> {
+        let Some(url) = out.to_str().filter(|text| Location::is_url(text)) else {
+            let (out, data_dir) = (out.to_owned(), data_dir.to_owned());
+            return Ok(Self::Disk { out, form, data_dir });
+        };
+        let location = Location::parse(url)?;
+        if let Some(path) = location.directory().filter(|path| is_inside(path, data_dir)) {
+            return Err(Failed::Inside { path }.into());
+        }
+        Ok(Self::Remote(Box::new(Remote::open(&location, access, true)?)))
+    }
+
+    /// Writes a backup of `source` there. It is there when this returns, and was not if this fails.
+    pub fn write(&self, source: &Source, progress: &Arc<Progress>) -> Result<Made, Error> {
+        let stamp = Stamp::now();
+        match self {
+            Self::Disk { out, form, data_dir } => {
+                let target = Target::resolve(out, *form, &stamp, data_dir)?;
+                let Summary { path, bytes, manifest } = create(source, &target, &stamp, progress)?;
+                Ok(Made { at: path.display().to_string(), bytes, manifest })
+            }
+            Self::Remote(remote) => {
+                let sent = remote.send(source, &stamp, progress)?;
+                Ok(Made { at: sent.url, bytes: sent.sent_bytes, manifest: sent.manifest })
+            }
+        }
+    }
+}
