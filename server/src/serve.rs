@@ -6,6 +6,7 @@
 //! The other signals are in `signals`, and what changes without a restart in `reload`.
 
 mod at_rest;
+mod cut;
 mod description;
 mod development;
 mod error;
@@ -15,6 +16,7 @@ mod open;
 mod open_files;
 mod reload;
 mod restore;
+mod scheduled_backups;
 mod signals;
 mod tasks;
 
@@ -28,6 +30,7 @@ use crate::http::App;
 use crate::store::Engine;
 use crate::telemetry;
 
+use self::cut::Cutter;
 pub use self::error::StartupError;
 use self::listeners::Listeners;
 use self::open::Opened;
@@ -57,9 +60,11 @@ pub async fn run(
         config.keys = development::keys(&directory, config.rehearsal)?;
     }
     let app = App::new(&config.http());
+    let settings = running.to_json();
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
     reload.map_err(|error| StartupError::io("cannot start the thread that reads files again", error))?;
     let listeners = Listeners::start(&app, &config, &open_files)?;
+    let (identity, tmp) = (directory.identity(), directory.tmp_path());
     let Opened { engine, db, owner } = tokio::select! {
         opened = Box::pin(open::open(directory, &config, crypt, &app, formats)) => opened?,
         // Nothing is open yet that would have to be closed.
@@ -70,7 +75,8 @@ pub async fn run(
     if config.development {
         development::print_welcome(&config.keys, listeners.address, &config.db_path);
     }
-    let tasks = tasks::start(&db, &engine, &config, owner);
+    let cutter = Cutter { engine: engine.clone(), identity, formats: *formats, config: config.clone(), settings, tmp };
+    let tasks = tasks::start(&db, &engine, &config, owner, cutter);
 
     let failure = tokio::select! {
         () = signals.next() => None,

@@ -7,7 +7,7 @@ use super::{Inputs, labels, names, owned, pod};
 /// Name of the alarm, what is true for how long, how bad it is and what to do.
 type Alarm = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const ALARMS: [Alarm; 6] = [
+const ALARMS: [Alarm; 7] = [
     (
         "ProgressDBDown",
         "up{SELF} == 0",
@@ -49,6 +49,14 @@ const ALARMS: [Alarm; 6] = [
         "0m",
         "critical",
         "The KMS does not answer: writes end 180 s, reads 3600 s after its last success. Do not restart the pod.",
+    ),
+    (
+        "ProgressDBBackupOld",
+        // Without a schedule there is no interval. A server that never made a backup counts from its start.
+        "time() - (progressdb_backup_last_success_timestamp_seconds{SELF} > 0 or process_start_time_seconds{SELF}) > 2 * progressdb_backup_interval_seconds{SELF}",
+        "10m",
+        "warning",
+        "No scheduled backup succeeded for two intervals: see backup.failed in the server's log.",
     ),
 ];
 

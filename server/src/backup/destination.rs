@@ -1,11 +1,13 @@
 //! Where a backup goes: an artefact on a disk, or an object store.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::create::is_inside;
 use super::remote::{Access, Error, Location, Remote};
 use super::{Failed, Form, Manifest, Progress, Source, Stamp, Summary, Target, create};
+use crate::files;
 
 /// Where a backup goes.
 pub enum Destination {
@@ -45,6 +47,30 @@ impl Destination {
             return Err(Failed::Inside { path }.into());
         }
         Ok(Self::Remote(Box::new(Remote::open(&location, access, true)?)))
+    }
+
+    /// What `backup.destination` means: the URL of an object store, or a directory, which is made.
+    pub fn open_directory(place: &str, data_dir: &Path, access: &Access) -> Result<Self, Error> {
+        let path = Path::new(place);
+        if !Location::is_url(place) {
+            if is_inside(path, data_dir) {
+                return Err(Failed::Inside { path: path.to_owned() }.into());
+            }
+            let made = files::create_directories(path, 0o700);
+            made.map_err(|error| Error::io(format!("cannot make the directory {place}"), error))?.keep();
+        }
+        Self::open(path, Form::Tar, data_dir, access)
+    }
+
+    /// Reads a backup that was written here. An artefact was read before it got its name.
+    pub fn read_again(&self, made: &Made, progress: &Arc<Progress>) -> Result<(), Error> {
+        let Self::Remote(remote) = self else { return Ok(()) };
+        let location = Location::parse(&made.at)?;
+        let checked = remote.check(location.backup().unwrap_or_default(), progress)?;
+        match checked.unmarked {
+            None => Ok(()),
+            Some(why) => Err(Error::io("the backup is right and cannot be marked as verified", io::Error::other(why))),
+        }
     }
 
     /// Writes a backup of `source` there. It is there when this returns, and was not if this fails.

@@ -1,6 +1,6 @@
 //! The configuration of a running server, read again: what of it is applied, and what needs a restart.
 
-use super::{Config, Error, KeyFiles, Problem, Source, Sources, Warning, effective::Effective, load};
+use super::{Config, Error, KeyFiles, Problem, Source, Sources, Warning, effective::Effective, load, show};
 use crate::http::ApiKeys;
 use crate::telemetry::Log;
 
@@ -33,6 +33,11 @@ pub struct Reread {
 impl Running {
     pub(super) fn new(sources: Sources, effective: Effective, config: &Config) -> Self {
         Self { sources, effective, development: config.development }
+    }
+
+    /// What is in force, by the full name of each setting: `{"value","source"}`, for a backup.
+    pub fn to_json(&self) -> serde_json::Value {
+        show::to_json(&self.effective)
     }
 
     /// Reads all sources again; the flags and the environment are those of the start. If anything is wrong with them,

@@ -170,6 +170,27 @@ pub struct Inspected {
     pub users: i64,
 }
 
+impl Inspected {
+    /// The rows that count: client commits, live threads, messages, users.
+    pub const COUNTERS: [Key; 4] = [
+        Key::Store(StoreRow::Counter(Counter::Sequence)),
+        Key::Store(StoreRow::Counter(Counter::Threads)),
+        Key::Store(StoreRow::Counter(Counter::Messages)),
+        Key::Store(StoreRow::Counter(Counter::Users)),
+    ];
+
+    /// What they say, by their values at one moment.
+    pub fn count(values: &[Option<Vec<u8>>]) -> Result<[i64; 4], Error> {
+        let mut counts = [0; 4];
+        for ((count, key), value) in counts.iter_mut().zip(Self::COUNTERS).zip(values) {
+            if let Some(value) = value {
+                *count = decode::<crate::rows::CounterValue>(key, value)?.0;
+            }
+        }
+        Ok(counts)
+    }
+}
+
 async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> {
     let key = Key::Store(row);
     let value = store.get(&key).await?;

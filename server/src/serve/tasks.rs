@@ -10,6 +10,8 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
+use super::cut::Cutter;
+use super::scheduled_backups::{self, Scheduled};
 use crate::clock::Held;
 use crate::config::{Config, Encryption};
 use crate::data_dir::Directory;
@@ -40,7 +42,7 @@ impl JobOwner {
 }
 
 /// Starts watching, and the jobs if this process owns them.
-pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<JobOwner>) -> Tasks {
+pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<JobOwner>, cutter: Cutter) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(engine.clone(), db.clone()));
     tasks.spawn(watch_clock(db.clone()));
@@ -49,12 +51,12 @@ pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<Job
         tasks.spawn(watch_kms(owner.clone(), db.clone(), probe_interval, probe_interval_failing));
     }
     if let Some(owner) = owner {
-        start_jobs(&mut tasks, db, config, &owner);
+        start_jobs(&mut tasks, db, config, &owner, cutter);
     }
     Tasks(tasks)
 }
 
-fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner) {
+fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner, cutter: Cutter) {
     tasks.spawn(expire_idempotency(owner.clone(), db.clone()));
     if config.encryption.enabled {
         tasks.spawn(seal_what_is_plain(owner.clone(), db.clone()));
@@ -62,6 +64,9 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
     tasks.spawn(compact_after_erasures(owner.clone(), db.clone()));
     if config.retention.enabled {
         tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
+    }
+    if config.backup.schedule.is_some() {
+        tasks.spawn(scheduled_backups::run(owner.clone(), db.clone(), Scheduled::new(config, cutter)));
     }
 }
 
@@ -106,7 +111,8 @@ async fn expire_idempotency(_owner: JobOwner, db: Db) {
     }
 }
 
-fn time_until_next(schedule: &croner::Cron, now: u64) -> Option<Duration> {
+/// How long until the schedule names a time again, from `now` on: Unix nanoseconds.
+pub(super) fn time_until_next(schedule: &croner::Cron, now: u64) -> Option<Duration> {
     let now = Timestamp::from_nanosecond(now.into()).ok()?.to_zoned(TimeZone::UTC);
     let next = schedule.find_next_occurrence(&now, false).ok()?;
     Some(now.duration_until(&next).unsigned_abs())

@@ -129,6 +129,19 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_key_files_refused", "Key files that cannot be used; their former keys stay in force."),
     counter("progressdb_config_reloads_total", "Reloads of the configuration by SIGHUP.")
         .by(&[("outcome", &["taken", "refused"])]),
+    gauge(
+        "progressdb_backup_last_success_timestamp_seconds",
+        "When the newest backup in `backup.destination` was made, in Unix seconds; 0 if there is none.",
+    ),
+    gauge(
+        "progressdb_backup_last_verified_timestamp_seconds",
+        "When a backup in `backup.destination` was last read again as a whole and was right, in Unix seconds; 0 if none was.",
+    ),
+    gauge("progressdb_backup_interval_seconds", "Time between the next two scheduled backups."),
+    gauge("progressdb_backup_duration_seconds", "Time that the last scheduled backup took, with all that follows it."),
+    gauge("progressdb_backup_bytes", "Bytes that were sent or written for the last scheduled backup."),
+    counter("progressdb_backup_failures_total", "Scheduled backups that failed.")
+        .by(&[("reason", &["clock", "damaged", "denied", "io", "missing", "settings", "store", "unavailable"])]),
     gauge("progressdb_instance_info", "1, with what identifies the database that this process serves.").by(&[
         ("database_id", &[]),
         ("incarnation", &[]),
@@ -185,7 +198,8 @@ mod tests {
 What `/metrics` shows: on `server.management_address` without a key, on the main port with an admin key. Which of them to
 watch, and when to be alarmed, is in [operations.md](operations.md#what-to-watch). Labels are routes, methods, statuses,
 limits, and providers and operations of the KMS, never ids of users, threads or messages. Counters stand at 0 before their
-first event. What speaks of keys and the KMS is there with encryption on only.
+first event. What speaks of keys and the KMS is there with encryption on only, and what speaks of backups with
+`backup.schedule` only, but for their failures.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|

@@ -39,12 +39,14 @@ fn family_of(name: &str) -> &str {
     ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
-/// A server whose store is sealed, so that there is something to say of keys as well.
+/// A server whose store is sealed and backed up on schedule, so that there is something to say of that as well.
 fn sealed_setup() -> Setup {
     let setup = Setup::new();
     let key = setup.root().join("master.key");
     std::fs::write(&key, "5c".repeat(32)).unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let backups = setup.root().join("backups").to_str().unwrap().to_owned();
+    let setup = setup.set("backup.schedule", "@yearly").set("backup.destination", backups);
     setup.set("encryption.enabled", true).set("encryption.kms.master_key_file", key.to_str().unwrap())
 }
 
@@ -95,13 +97,15 @@ fn names_in_code() -> BTreeSet<String> {
     found
 }
 
-/// A scrape once every family is published: figures of the engine and of the KMS are published every few seconds, at first
-/// right after the start.
+/// A scrape once every family is published: figures of the engine, of the KMS and of backups are published at first right
+/// after the start.
 fn scrape_all(server: &Server) -> BTreeMap<String, Family> {
     let mut scraped = BTreeMap::new();
     wait_until("all figures are published", || {
         scraped = scrape(server);
-        scraped.contains_key("progressdb_rocksdb_rows") && scraped.contains_key("progressdb_data_keys_cached")
+        ["progressdb_rocksdb_rows", "progressdb_data_keys_cached", "progressdb_backup_interval_seconds"]
+            .iter()
+            .all(|name| scraped.contains_key(*name))
     });
     scraped
 }
