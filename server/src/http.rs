@@ -10,6 +10,7 @@ mod admin;
 mod admin_rows;
 mod audited;
 mod auth;
+mod backup;
 mod clock;
 mod conditional;
 mod cors;
@@ -43,11 +44,13 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::backup::Backups;
 use crate::db::Db;
 use auth::Auth;
 pub use auth::KeysInForce;
 use cors::Cors;
 use error::Error;
+pub(crate) use error::refusal;
 use limits::Limits;
 use metrics::RequestMetrics;
 use middleware::RequestIds;
@@ -64,6 +67,7 @@ pub struct App(Arc<Shared>);
 struct Open {
     db: Db,
     engine: &'static str,
+    backups: Backups,
 }
 
 struct Shared {
@@ -96,9 +100,9 @@ impl App {
         }))
     }
 
-    /// Ready: the database is open, on an engine of that name. Only the first call counts.
-    pub fn open(&self, db: Db, engine: &'static str) {
-        let _ = self.0.open.set(Open { db, engine });
+    /// Ready: the database is open, on an engine of that name, and may be backed up. Only the first call counts.
+    pub fn open(&self, db: Db, engine: &'static str, backups: Backups) {
+        let _ = self.0.open.set(Open { db, engine, backups });
     }
 
     /// The store is open, but the KMS does not open its keys.
@@ -113,6 +117,10 @@ impl App {
 
     fn db(&self) -> Option<&Db> {
         self.0.open.get().map(|open| &open.db)
+    }
+
+    fn backups(&self) -> Option<&Backups> {
+        self.0.open.get().map(|open| &open.backups)
     }
 
     /// The name of the engine below the database.
@@ -182,6 +190,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::get_message_row))
         .routes(routes!(admin::purge))
         .routes(routes!(admin::get_prometheus))
+        .routes(routes!(backup::create_backup))
         .routes(routes!(clock::get_clock, clock::accept_clock))
         .routes(routes!(encryption::get_status))
         .routes(routes!(encryption::rotate))

@@ -6,11 +6,11 @@
 //! The other signals are in `signals`, and what changes without a restart in `reload`.
 
 mod at_rest;
-mod cut;
 mod description;
 mod development;
 mod error;
 mod listeners;
+mod local_socket;
 pub mod offline;
 mod open;
 mod open_files;
@@ -24,18 +24,20 @@ use std::process;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::backup::{Backups, Checkpoints, LEASE};
 use crate::config::{Config, Running};
 use crate::format::Formats;
 use crate::http::App;
 use crate::store::Engine;
 use crate::telemetry;
 
-use self::cut::Cutter;
 pub use self::error::StartupError;
 use self::listeners::Listeners;
+use self::local_socket::LocalSocket;
 use self::open::Opened;
 use self::open_files::OpenFiles;
 pub use self::restore::{Restore, RestoreError, Restored, restore};
+use self::scheduled_backups::Scheduled;
 pub use self::signals::Signals;
 
 /// The exit code after a second signal.
@@ -64,19 +66,22 @@ pub async fn run(
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
     reload.map_err(|error| StartupError::io("cannot start the thread that reads files again", error))?;
     let listeners = Listeners::start(&app, &config, &open_files)?;
-    let (identity, tmp) = (directory.identity(), directory.tmp_path());
-    let Opened { engine, db, owner } = tokio::select! {
+    let Opened { engine, db, directory, owner } = tokio::select! {
         opened = Box::pin(open::open(directory, &config, crypt, &app, formats)) => opened?,
         // Nothing is open yet that would have to be closed.
         () = signals.next() => return Ok(()),
     };
-    app.open(db.clone(), engine.name());
+    let describe = description::of_checkpoints(&engine, directory.identity(), formats, &config, settings);
+    let checkpoints = Checkpoints::new(engine.clone(), directory.tmp_path(), LEASE, describe);
+    let backups = Backups::new(checkpoints.clone(), directory.path().to_owned(), config.backup.root.clone());
+    let socket = LocalSocket::start(&directory, listeners.address, &checkpoints);
+    app.open(db.clone(), engine.name(), backups.clone());
     tracing::info!(event = "server.ready", db = %config.db_path.display(), rehearsal = config.rehearsal);
     if config.development {
         development::print_welcome(&config.keys, listeners.address, &config.db_path);
     }
-    let cutter = Cutter { engine: engine.clone(), identity, formats: *formats, config: config.clone(), settings, tmp };
-    let tasks = tasks::start(&db, &engine, &config, owner, cutter);
+    let scheduled = Scheduled::new(&config, directory.database_id(), checkpoints.clone());
+    let tasks = tasks::start(&db, &engine, &checkpoints, &config, owner, scheduled);
 
     let failure = tokio::select! {
         () = signals.next() => None,
@@ -85,17 +90,25 @@ pub async fn run(
     tokio::spawn(exit_on_next(signals));
     tracing::info!(event = "server.draining", hold_s = config.drain.hold.as_secs());
     app.drain();
+    backups.stop();
     if failure.is_none() {
         tokio::time::sleep(config.drain.hold).await;
     }
     listeners.drain().await;
+    if let Some(socket) = socket {
+        socket.stop().await;
+    }
     tasks.abort();
-    close(engine, failure).await
+    close(engine, checkpoints, failure).await
 }
 
 /// Closes the engine, which has stopped already if there was a failure.
-async fn close(engine: Engine, failure: Option<String>) -> Result<(), StartupError> {
-    let closed = tokio::task::spawn_blocking(move || engine.close()).await;
+async fn close(engine: Engine, checkpoints: Checkpoints, failure: Option<String>) -> Result<(), StartupError> {
+    let closed = tokio::task::spawn_blocking(move || {
+        checkpoints.remove_all();
+        engine.close()
+    });
+    let closed = closed.await;
     match (failure, closed) {
         (Some(reason), _) => Err(StartupError::stopped("the store stopped: a write failed", reason)),
         (None, Ok(Err(error))) => Err(StartupError::stopped("the store could not be flushed", error)),

@@ -72,8 +72,8 @@ fn request(key: Key, user: &str, thread: &str, method: &str, target: &str) -> Re
 fn want(path: &str, method: &str, key: Key, owner: bool) -> Option<u16> {
     let open = ["/healthz", "/readyz", "/openapi.json"].contains(&path) || path.starts_with("/docs");
     let done = match (path, method) {
-        // Retention and encryption are off in this server.
-        ("/admin/jobs/purge", _) => 409,
+        // Retention and encryption are off in this server, and it has no root for backups.
+        ("/admin/jobs/purge" | "/admin/backup", _) => 409,
         ("/admin/encryption/compact", _) | ("/admin/clock", _) => 200,
         (path, "POST") if path.starts_with("/admin/encryption/") => 409,
         ("/backend/v1/sign", _) => 200,

@@ -160,6 +160,11 @@ impl Manifest {
         line
     }
 
+    /// The SHA-256 of the line.
+    pub fn sha256(&self) -> [u8; 32] {
+        digest(&SHA256, &self.to_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
+    }
+
     /// Reads such a line; the error says what is wrong with it.
     pub fn from_bytes(line: &[u8]) -> Result<Self, String> {
         let begin = line.len().checked_sub(ENDING_LENGTH).ok_or("it is too short")?;

@@ -24,6 +24,8 @@ pub(super) enum Failure {
     Place(#[from] backup::remote::Error),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error(transparent)]
+    Online(#[from] backup::OnlineError),
     #[error("{0} keys do not open")]
     Verification(u64),
     #[error("cannot write {}", path.display())]
@@ -41,6 +43,7 @@ impl Failure {
             Failure::Backup(error) => error.exit_code(),
             Failure::Place(error) => error.exit_code(),
             Failure::Restore(error) => error.exit_code(),
+            Failure::Online(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
         }
     }
@@ -51,7 +54,7 @@ impl Failure {
             Failure::Config(_) => "startup.config_invalid",
             Failure::Check(_) => "kms.failed",
             Failure::Startup(error) => error.event(),
-            Failure::Backup(_) | Failure::Place(_) => "cli.backup_failed",
+            Failure::Backup(_) | Failure::Place(_) | Failure::Online(_) => "cli.backup_failed",
             Failure::Restore(error) => error.event(),
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",

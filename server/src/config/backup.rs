@@ -3,6 +3,7 @@
 //! Credentials for object stores come from the variables that the tools of the clouds read. They are no settings: nothing
 //! shows them, and no file of ours holds them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{Checker, NOT_ALLOWED};
@@ -25,12 +26,15 @@ pub struct Backup {
     pub verify: bool,
     /// Bytes a second.
     pub rate_limit: Option<u64>,
+    /// The directory for those that an administrator asks for.
+    pub root: Option<PathBuf>,
     /// How object stores are reached.
     pub access: Access,
 }
 
 const SCHEDULE: &str = "backup.schedule";
 const DESTINATION: &str = "backup.destination";
+const ROOT: &str = "backup.root";
 
 /// The variables of the clouds.
 const CLOUDS: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
@@ -60,8 +64,12 @@ impl Checker {
                 proxies,
                 variables: environment.starting_with(&CLOUDS),
             },
+            root: values.optional_path(ROOT),
             destination: destination.clone(),
         };
+        if backup.root.as_ref().is_some_and(|root| !root.is_absolute()) {
+            self.refuse(ROOT, NOT_ALLOWED, "an absolute path");
+        }
         match destination {
             Some(text) if Location::is_url(&text) => {
                 self.problems.extend(unusable);
@@ -106,6 +114,14 @@ mod tests {
     fn loaded<const N: usize>(variables: [(&str, &str); N]) -> Loaded {
         let environment = Environment::from(variables);
         load(&Sources { environment, directory: "/nonexistent".into(), ..Sources::default() })
+    }
+
+    #[test]
+    fn the_root_for_backups_on_request_is_an_absolute_path() {
+        let root = |path| loaded([("PROGRESSDB_BACKUP_ROOT", path)]).config.map(|config| config.backup.root);
+        assert_eq!(root("/var/backups").unwrap(), Some("/var/backups".into()));
+        let problem = root("backups").unwrap_err().to_string();
+        assert_eq!(problem, "backup.root: backups from PROGRESSDB_BACKUP_ROOT is not allowed: want an absolute path");
     }
 
     #[test]

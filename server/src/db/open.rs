@@ -19,7 +19,7 @@ use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, StoreRow};
 use crate::model::Incarnation;
-use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
+use crate::rows::{CounterValue, EVERY_FORMAT, Format, Number, Row, Secret};
 use crate::store::{Commit, Op, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
@@ -134,21 +134,8 @@ impl Db {
 
     /// What a store says of itself, sealed or plain.
     pub async fn inspect(store: &Store, formats: &Formats) -> Result<Inspected, OpenError> {
-        let count = async |counter| {
-            let value = read::<crate::rows::CounterValue>(store, StoreRow::Counter(counter)).await?;
-            Ok::<i64, Error>(value.map_or(0, |value| value.0))
-        };
-        let missing = || Error::Corrupt { key: Key::Store(StoreRow::Format).to_string() };
-        let format = read::<Format>(store, StoreRow::Format).await?.ok_or_else(missing)?;
-        formats.check(format.format)?;
-        Ok(Inspected {
-            database_id: format.database_id,
-            format: format.format,
-            sequence: count(Counter::Sequence).await?,
-            threads: count(Counter::Threads).await?,
-            messages: count(Counter::Messages).await?,
-            users: count(Counter::Users).await?,
-        })
+        let values = store.get_many(Inspected::ROWS.into()).await.map_err(Error::from)?;
+        Inspected::of(&values, formats)
     }
 }
 
@@ -171,23 +158,28 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// The rows that count: client commits, live threads, messages, users.
-    pub const COUNTERS: [Key; 4] = [
+    /// The rows that say it.
+    pub const ROWS: [Key; 5] = [
+        Key::Store(StoreRow::Format),
         Key::Store(StoreRow::Counter(Counter::Sequence)),
         Key::Store(StoreRow::Counter(Counter::Threads)),
         Key::Store(StoreRow::Counter(Counter::Messages)),
         Key::Store(StoreRow::Counter(Counter::Users)),
     ];
 
-    /// What they say, by their values at one moment.
-    pub fn count(values: &[Option<Vec<u8>>]) -> Result<[i64; 4], Error> {
-        let mut counts = [0; 4];
-        for ((count, key), value) in counts.iter_mut().zip(Self::COUNTERS).zip(values) {
-            if let Some(value) = value {
-                *count = decode::<crate::rows::CounterValue>(key, value)?.0;
-            }
-        }
-        Ok(counts)
+    /// From the values of [`Inspected::ROWS`], all of one moment.
+    pub fn of(values: &[Option<Vec<u8>>], formats: &Formats) -> Result<Self, OpenError> {
+        let value = |at: usize| values.get(at).and_then(Option::as_deref);
+        let missing = || Error::Corrupt { key: Self::ROWS[0].to_string() };
+        let format: Format = decode(Self::ROWS[0], value(0).ok_or_else(missing)?)?;
+        formats.check(format.format)?;
+        let count = |at: usize| {
+            let counter = value(at).map(|value| decode::<CounterValue>(Self::ROWS[at], value)).transpose()?;
+            Ok::<_, Error>(counter.map_or(0, |counter| counter.0))
+        };
+        let Format { database_id, format, .. } = format;
+        let [sequence, threads, messages, users] = [count(1)?, count(2)?, count(3)?, count(4)?];
+        Ok(Self { database_id, format, sequence, threads, messages, users })
     }
 }
 

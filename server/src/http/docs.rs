@@ -168,7 +168,10 @@ fn errors(path: &str, method: &str, has_body: bool) -> Vec<u16> {
     if path == "/admin/clock" && method == "post" {
         statuses.push(409);
     }
-    if path == "/admin/jobs/purge" || (path.starts_with("/admin/encryption/") && method != "get") {
+    if path == "/admin/backup"
+        || path == "/admin/jobs/purge"
+        || (path.starts_with("/admin/encryption/") && method != "get")
+    {
         statuses.extend([409, 507]);
     }
     statuses

@@ -11,8 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::backup::row_of as backup_row;
 use super::conditional::tag_of_revision;
 use super::output;
+use crate::backup::{CutError, MakeError};
 use crate::clock::Held;
 use crate::db;
 use crate::error_chain::with_causes;
@@ -102,6 +104,8 @@ pub(super) enum Error {
     NotReady { reason: &'static str },
     /// An audited action is refused because the log cannot be written.
     AuditUnwritable,
+    /// No backup was made.
+    Backup(MakeError),
     /// A response that could not be written as JSON.
     Encoding(serde_json::Error),
 }
@@ -137,9 +141,10 @@ pub(super) struct ErrorBody<'a> {
     reason: Option<&'a str>,
 }
 
-type Row = (StatusCode, &'static str, Cow<'static, str>);
+/// Status, code and text.
+pub(super) type Row = (StatusCode, &'static str, Cow<'static, str>);
 
-fn row(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Row {
+pub(super) fn row(status: StatusCode, code: &'static str, text: impl Into<Cow<'static, str>>) -> Row {
     (status, code, text.into())
 }
 
@@ -225,6 +230,7 @@ impl Error {
             Self::AuditUnwritable => {
                 row(S::SERVICE_UNAVAILABLE, "audit_unavailable", "not done: the server's audit log cannot be written")
             }
+            Self::Backup(error) => backup_row(error),
             Self::Encoding(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
         }
     }
@@ -248,6 +254,7 @@ impl Error {
         match self {
             Self::RateLimited { retry_after_s } => Some(*retry_after_s),
             Self::Db(db::Error::KmsUnavailable { .. }) | Self::AuditUnwritable => Some(10),
+            Self::Backup(MakeError::Cut(CutError::TooMany)) => Some(60),
             Self::Db(db::Error::ClockHeld(Held { retry_after: left, .. }) | db::Error::ClockSettling { left }) => {
                 Some(left.as_secs().max(1))
             }
@@ -284,6 +291,7 @@ impl Error {
     /// Details for the log only.
     fn internal(&self) -> Option<String> {
         let error: &(dyn std::error::Error + 'static) = match self {
+            Self::Backup(error) if backup_row(error).0 == StatusCode::INTERNAL_SERVER_ERROR => error,
             Self::Db(error @ (db::Error::Corrupt { .. } | db::Error::Store(_) | db::Error::KmsUnavailable { .. })) => {
                 error
             }
@@ -335,6 +343,11 @@ fn db_row(error: &db::Error) -> Row {
         E::Unavailable => row(S::SERVICE_UNAVAILABLE, "unavailable", "the storage engine does not answer; try again"),
         E::Corrupt { .. } | E::Store(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
     }
+}
+
+/// A refusal by a listener that is not part of the API, in the words of the API's errors.
+pub(crate) fn refusal(status: StatusCode, code: &str, text: impl AsRef<str>) -> Response {
+    output::json(status, &ErrorBody { error: text.as_ref(), code, reason: None })
 }
 
 impl IntoResponse for Error {

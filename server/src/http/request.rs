@@ -24,6 +24,7 @@ use super::head;
 use super::input;
 use super::limits::{self, ReceivedBody};
 use super::output;
+use crate::backup::Backups;
 use crate::db::{Caller, Db, Idempotency, WriteOptions};
 use crate::model::{InvalidKey, InvalidUserId, MessageKey, ThreadId, UserId};
 
@@ -62,6 +63,11 @@ impl Request {
     /// The database; an error until it is open.
     pub(super) fn db(&self) -> Result<&Db, Error> {
         self.app.db().ok_or(Error::NotReady { reason: self.app.opening() })
+    }
+
+    /// What makes backups; an error until the database is open.
+    pub(super) fn backups(&self) -> Result<&Backups, Error> {
+        self.app.backups().ok_or(Error::NotReady { reason: self.app.opening() })
     }
 
     pub(super) fn query(&self) -> Query<'_> {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 
-use crate::backup::{Counts, Description, KmsMetadata};
+use crate::backup::{Counts, Describe, Description, KmsMetadata};
 use crate::config::Config;
-use crate::db::{Db, OpenError, WrappedKeys};
+use crate::db::{Db, Inspected, OpenError, WrappedKeys};
 use crate::format::{Formats, Identity};
 use crate::http::wrapped_keys_to_json;
 use crate::model::ProviderKind;
@@ -20,13 +21,40 @@ pub(super) async fn describe(
     config: &Config,
     settings: Value,
 ) -> Result<Description, OpenError> {
-    let store = engine.store();
-    let inspected = Db::inspect(&store, formats).await?;
+    let inspected = Db::inspect(&engine.store(), formats).await?;
+    let endpoint = config.encryption.kms.as_ref().and_then(|kms| kms.endpoint());
+    describe_inspected(engine, identity, inspected, endpoint, settings).await
+}
+
+/// What describes the checkpoints of a running server, by what its rows said at the cut.
+pub(super) fn of_checkpoints(
+    engine: &Engine,
+    identity: Identity,
+    formats: &Formats,
+    config: &Config,
+    settings: Value,
+) -> Describe {
+    let (engine, formats, runtime) = (engine.clone(), *formats, Handle::current());
+    let endpoint = config.encryption.kms.as_ref().and_then(|kms| kms.endpoint()).map(str::to_owned);
+    Box::new(move |values| {
+        let inspected = Inspected::of(values, &formats)?;
+        let settings = settings.clone();
+        runtime.block_on(describe_inspected(&engine, identity, inspected, endpoint.as_deref(), settings))
+    })
+}
+
+async fn describe_inspected(
+    engine: &Engine,
+    identity: Identity,
+    inspected: Inspected,
+    endpoint: Option<&str>,
+    settings: Value,
+) -> Result<Description, OpenError> {
     if inspected.database_id != identity.database_id {
         return Err(OpenError::Foreign);
     }
-    let keys = WrappedKeys::of(&store, identity.database_id).await?;
-    let endpoint = config.encryption.kms.as_ref().and_then(|kms| kms.endpoint());
+    // Wrapped keys are only ever added while a server runs, so those of the checkpoint are among them.
+    let keys = WrappedKeys::of(&engine.store(), identity.database_id).await?;
     Ok(Description {
         database_id: identity.database_id,
         incarnation: identity.incarnation.to_string(),

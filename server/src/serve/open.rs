@@ -45,6 +45,7 @@ pub(super) fn open_directory(config: &Config, must_exist: bool) -> Result<Direct
 pub(super) struct Opened {
     pub(super) engine: Engine,
     pub(super) db: Db,
+    pub(super) directory: Arc<Directory>,
     /// None in a rehearsal.
     pub(super) owner: Option<JobOwner>,
 }
@@ -74,8 +75,8 @@ pub(super) async fn open(
     // still write.
     let directory = Arc::new(directory);
     std::mem::forget(Arc::clone(&directory));
-    let owner = (!config.rehearsal).then(|| JobOwner::of(directory));
-    Ok(Opened { engine, db, owner })
+    let owner = (!config.rehearsal).then(|| JobOwner::of(directory.clone()));
+    Ok(Opened { engine, db, directory, owner })
 }
 
 /// Says in metrics which database this process serves. A restore shows as another incarnation.

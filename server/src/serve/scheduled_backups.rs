@@ -10,10 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 
-use super::cut::Cutter;
 use super::tasks::{JobOwner, time_until_next};
 use crate::backup::remote::Error;
-use crate::backup::{Destination, Listed, Made, Place, Progress, Refused};
+use crate::backup::{Checkpoints, CutError, Destination, Listed, Made, Place, Progress, Refused};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Backup, Config};
 use crate::db::Db;
@@ -26,14 +25,15 @@ const GRACE: Duration = Duration::from_hours(24);
 pub(super) struct Scheduled {
     settings: Backup,
     data_dir: PathBuf,
-    cutter: Cutter,
+    database_id: [u8; 16],
+    checkpoints: Checkpoints,
 }
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("the store cannot be cut: {0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(#[from] CutError),
     #[error(transparent)]
     Place(#[from] Error),
 }
@@ -88,8 +88,8 @@ impl Drop for StopWhenDropped {
 }
 
 impl Scheduled {
-    pub(super) fn new(config: &Config, cutter: Cutter) -> Self {
-        Self { settings: config.backup.clone(), data_dir: config.db_path.clone(), cutter }
+    pub(super) fn new(config: &Config, database_id: [u8; 16], checkpoints: Checkpoints) -> Self {
+        Self { settings: config.backup.clone(), data_dir: config.db_path.clone(), database_id, checkpoints }
     }
 
     /// Runs `work` on a thread where it may block, and stops it when this is dropped.
@@ -117,7 +117,7 @@ impl Scheduled {
             }
             Ok(listed) => listed,
         };
-        let id = hex::encode(self.cutter.identity.database_id);
+        let id = hex::encode(self.database_id);
         let ours = || listed.iter().filter(|backup| backup.database_id.as_ref() == Some(&id));
         let newest =
             |time: fn(&Listed) -> Option<&String>| ours().filter_map(time).filter_map(|time| seconds(time)).max();
@@ -138,8 +138,11 @@ impl Scheduled {
     fn make(&self, progress: &Arc<Progress>) -> Result<(), Failure> {
         let destination = Destination::open_directory(self.destination(), &self.data_dir, &self.settings.access)?;
         let made = {
-            let cut = self.cutter.cut().map_err(Failure::Store)?;
-            destination.write(&cut.source, progress)?
+            let hold = self.checkpoints.hold()?;
+            let source = hold.checkpoint().source();
+            let source =
+                source.map_err(|source| Error::Io { what: "cannot read the checkpoint".to_owned(), source })?;
+            destination.write(&source, progress)?
         };
         let Made { at, bytes, manifest } = &made;
         metrics::gauge!("progressdb_backup_bytes").set(*bytes as f64);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
-use super::cut::Cutter;
 use super::scheduled_backups::{self, Scheduled};
+use crate::backup::{Checkpoints, Figures};
 use crate::clock::Held;
 use crate::config::{Config, Encryption};
 use crate::data_dir::Directory;
@@ -42,21 +42,29 @@ impl JobOwner {
 }
 
 /// Starts watching, and the jobs if this process owns them.
-pub(super) fn start(db: &Db, engine: &Engine, config: &Config, owner: Option<JobOwner>, cutter: Cutter) -> Tasks {
+pub(super) fn start(
+    db: &Db,
+    engine: &Engine,
+    checkpoints: &Checkpoints,
+    config: &Config,
+    owner: Option<JobOwner>,
+    scheduled: Scheduled,
+) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(engine.clone(), db.clone()));
+    tasks.spawn(watch_checkpoints(checkpoints.clone()));
     tasks.spawn(watch_clock(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
         tasks.spawn(watch_kms(owner.clone(), db.clone(), probe_interval, probe_interval_failing));
     }
     if let Some(owner) = owner {
-        start_jobs(&mut tasks, db, config, &owner, cutter);
+        start_jobs(&mut tasks, db, config, &owner, scheduled);
     }
     Tasks(tasks)
 }
 
-fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner, cutter: Cutter) {
+fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner, scheduled: Scheduled) {
     tasks.spawn(expire_idempotency(owner.clone(), db.clone()));
     if config.encryption.enabled {
         tasks.spawn(seal_what_is_plain(owner.clone(), db.clone()));
@@ -66,7 +74,7 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
         tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
     }
     if config.backup.schedule.is_some() {
-        tasks.spawn(scheduled_backups::run(owner.clone(), db.clone(), Scheduled::new(config, cutter)));
+        tasks.spawn(scheduled_backups::run(owner.clone(), db.clone(), scheduled));
     }
 }
 
@@ -82,6 +90,24 @@ async fn publish_figures(engine: Engine, db: Db) {
             metrics::gauge!("progressdb_kms_seconds_since_success").set(age.as_secs_f64());
             metrics::gauge!("progressdb_data_keys_cached").set(db.cached_keys() as f64);
         }
+    }
+}
+
+/// Removes checkpoints whose leases have ended, and publishes what the others take.
+async fn watch_checkpoints(checkpoints: Checkpoints) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let checkpoints = checkpoints.clone();
+        // Files are looked at and removed.
+        let looked = tokio::task::spawn_blocking(move || {
+            checkpoints.remove_expired();
+            checkpoints.figures()
+        });
+        let Ok(Figures { held, oldest, pinned_bytes }) = looked.await else { continue };
+        metrics::gauge!("progressdb_backup_checkpoints").set(held as f64);
+        metrics::gauge!("progressdb_backup_checkpoint_oldest_seconds").set(oldest.as_secs_f64());
+        metrics::gauge!("progressdb_backup_checkpoint_pinned_bytes").set(pinned_bytes as f64);
     }
 }
 

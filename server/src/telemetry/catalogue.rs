@@ -142,6 +142,20 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_backup_bytes", "Bytes that were sent or written for the last scheduled backup."),
     counter("progressdb_backup_failures_total", "Scheduled backups that failed.")
         .by(&[("reason", &["clock", "damaged", "denied", "io", "missing", "settings", "store", "unavailable"])]),
+    gauge("progressdb_backup_checkpoints", "Checkpoints of the store that are held for backups."),
+    gauge(
+        "progressdb_backup_checkpoint_oldest_seconds",
+        "How long the oldest of them has been held; 0 if there is none.",
+    ),
+    gauge(
+        "progressdb_backup_checkpoint_pinned_bytes",
+        "Disk that their files take and that the store itself does not use any more.",
+    ),
+    histogram("progressdb_backup_cut_seconds", "Time to cut a checkpoint."),
+    counter(
+        "progressdb_backup_leases_ended_total",
+        "Checkpoints that were removed because their client did not renew the lease.",
+    ),
     gauge("progressdb_instance_info", "1, with what identifies the database that this process serves.").by(&[
         ("database_id", &[]),
         ("incarnation", &[]),

@@ -4,6 +4,7 @@
 mod crash;
 mod kept;
 mod offline;
+mod online;
 mod place;
 mod remote;
 mod remote_faults;
