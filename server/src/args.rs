@@ -69,9 +69,12 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Put a backup in the place of a stopped database, or where there is none
     Restore {
-        /// The backup
-        #[arg(long = "in", value_name = "PATH")]
+        /// The backup: a path, or the URL of an object store, for the newest in it, or of one backup there
+        #[arg(long = "in", value_name = "PATH|URL")]
         from: PathBuf,
+        /// Where a backup of an object store is fetched to meanwhile [default: beside the data directory]
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
         /// Replace the database that is there
         #[arg(long)]
         force: bool,
@@ -174,10 +177,10 @@ pub struct PruneArgs {
 /// What is checked, and how it is reported.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct VerifyArgs {
-    /// The backup to check, instead of the database of --db
-    #[arg(long = "in", value_name = "PATH", conflicts_with = "digest")]
+    /// The backup to check, instead of the database of --db: a path, or the URL of an object store or of one backup there
+    #[arg(long = "in", value_name = "PATH|URL", conflicts_with = "digest")]
     pub from: Option<PathBuf>,
-    /// Where a backup is unpacked meanwhile [default: beside it]
+    /// Where a backup is unpacked meanwhile [default: beside it; of an object store, beside the data directory]
     #[arg(long, value_name = "DIR", requires = "from")]
     pub scratch: Option<PathBuf>,
     /// Only print one digest of all threads, equal for two copies of the same data, sealed or plain

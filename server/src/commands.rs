@@ -9,6 +9,7 @@ mod backups;
 mod config;
 mod decrypt;
 mod failure;
+mod fetched;
 mod inspect;
 mod kms;
 mod kms_check;
@@ -63,13 +64,14 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Backup(BackupArgs { command: Some(command), .. }) => backups::run(load(&sources(args)), command),
         Command::Backup(wanted) => backup::run(load(&sources(args)), wanted, formats),
         Command::Verify(wanted) => verify::run(load(&sources(args)), wanted, formats),
-        Command::Restore { from, force, keep_old, dry_run } => {
+        Command::Restore { from, scratch, force, keep_old, dry_run } => {
             let existing = match (force, keep_old) {
                 (false, _) => Existing::Refuse,
                 (true, false) => Existing::Replace,
                 (true, true) => Existing::Keep,
             };
-            restore::run(load(&sources(args)), &Restore { from: from.clone(), existing, dry_run: *dry_run }, formats)
+            let wanted = Restore { from: from.clone(), existing, dry_run: *dry_run };
+            restore::run(load(&sources(args)), wanted, scratch.as_deref(), formats)
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),

@@ -1,18 +1,26 @@
 //! `progressdb restore`: puts a backup in the place of a database. The steps are in `serve/restore.rs`.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use super::failure::Failure;
+use super::fetched::Fetched;
 use super::{begin_offline, print, progress, with_causes};
 use crate::backup::Progress;
 use crate::config::Loaded;
 use crate::format::Formats;
 use crate::serve::{self, Restore, Restored};
 
-pub(super) fn run(loaded: Loaded, wanted: &Restore, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn run(loaded: Loaded, wanted: Restore, scratch: Option<&Path>, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
     let config = loaded.config?;
     let (src, dst) = (wanted.from.display(), config.db_path.display());
-    let progress = Progress::default();
-    let restored = progress::watch(&progress, || Ok(serve::restore(wanted, &config, formats, &progress)?));
+    let progress = Arc::new(Progress::default());
+    let restored = progress::watch(&progress, || {
+        let fetched = Fetched::get(&wanted.from, scratch, &config, formats, &progress)?;
+        let wanted = Restore { from: fetched.path().to_owned(), ..wanted };
+        Ok(serve::restore(&wanted, &config, formats, &progress)?)
+    });
     let Restored { manifest, kept } = restored.inspect_err(|failure| {
         tracing::warn!(event = "cli.restore_failed", %src, %dst, error = with_causes(failure));
     })?;

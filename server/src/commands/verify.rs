@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::fetched::Fetched;
 use super::{begin_offline, print, progress, report};
 use crate::args::VerifyArgs;
 use crate::backup::Progress;
@@ -54,10 +56,12 @@ fn check_backup(
     config: &Config,
     formats: &Formats,
 ) -> Result<(Integrity, Value), Failure> {
-    let progress = Progress::default();
-    let scratch = scratch.or(from.parent()).unwrap_or(Path::new("."));
-    let (manifest, checked) =
-        progress::watch(&progress, || Ok(offline::verify_backup(from, scratch, config, formats, &progress)?))?;
+    let progress = Arc::new(Progress::default());
+    let (manifest, checked) = progress::watch(&progress, || {
+        let fetched = Fetched::get(from, scratch, config, formats, &progress)?;
+        let scratch = scratch.or(fetched.path().parent()).unwrap_or(Path::new("."));
+        Ok(offline::verify_backup(fetched.path(), scratch, config, formats, &progress)?)
+    })?;
     let backup = json!({
         "id": hex::encode(manifest.header.id),
         "created": manifest.header.created,

@@ -101,6 +101,40 @@ fn a_backup_is_fetched_as_a_directory_artefact() {
 }
 
 #[test]
+fn a_backup_of_an_object_store_is_verified_and_restored_by_its_url() {
+    let Some(store) = ObjectStore::versitygw("a_backup_of_an_object_store_is_restored") else { return };
+    let (setup, url) = (setup_for(&store, store.addr), store.url("r"));
+    fill(&setup, 1);
+    let old = back_up(&setup, &url)["backup"].as_str().unwrap().to_owned();
+    change(&setup);
+    back_up(&setup, &url);
+    let digest = |setup: &Setup| setup.run(&["verify", "--digest", "--json"]).check_code(0).stdout.clone();
+    let checked = setup.run(&["verify", "--in", &url]);
+    checked.check_code(0).check_says(&["threads: 2", "verify=ok path=s3://"]);
+    let elsewhere = setup_for(&store, store.addr);
+    elsewhere.run(&["restore", "--in", &url]).check_code(0).check_says(&["restore=ok"]);
+    assert_eq!(root(&digest(&elsewhere)), root(&digest(&setup)));
+    let restored = elsewhere.run(&["restore", "--in", &old, "--force"]);
+    restored.check_code(0).check_says(&["cli.restore_complete", &format!("src={old}")]);
+    assert_ne!(root(&digest(&elsewhere)), root(&digest(&setup)), "the older one was asked for");
+    let (largest, _) = objects(&store, "r").into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+    fs::write(largest, "something else").unwrap();
+    for words in [&["verify", "--in", &url][..], &["restore", "--in", &url, "--force"]] {
+        elsewhere.run(words).check_code(7).check_says(&["is damaged: store/"]);
+    }
+    elsewhere.run(&["restore", "--in", &format!("{url}x"), "--force"]).check_code(5).check_says(&["does not exist"]);
+    assert_ne!(root(&digest(&elsewhere)), root(&digest(&setup)), "what was there is untouched");
+    let left = fs::read_dir(elsewhere.db().parent().unwrap()).unwrap();
+    let left = left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp")).count();
+    assert_eq!(left, 0, "nothing temporary is left");
+}
+
+/// The digest of all threads.
+fn root(report: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(report).unwrap()["root"].as_str().unwrap().to_owned()
+}
+
+#[test]
 fn a_database_is_not_backed_up_into_itself() {
     let setup = Setup::new();
     fill(&setup, 1);

@@ -175,6 +175,12 @@ impl Error {
     }
 }
 
+/// Whether what was to be removed is gone already; of several objects that are removed at once, some stores call it another
+/// error.
+pub(super) fn is_gone(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) || all_causes(error).contains("NoSuchKey")
+}
+
 fn variables(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use object_store::path::Path;
 use object_store::{GetResult, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 
+use super::error::is_gone;
 use super::{Error, Location};
 
 pub(super) const OBJECTS: &str = "objects";
@@ -149,7 +150,8 @@ impl Objects {
         let mut deleted = self.store.delete_stream(futures_util::stream::iter(keys).boxed());
         while let Some(done) = deleted.next().await {
             match done {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(self.failed("removing from", kind, "", &error)),
             }
         }
