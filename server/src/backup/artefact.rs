@@ -4,6 +4,7 @@
 pub(super) mod directory;
 pub(super) mod tar;
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -85,7 +86,7 @@ impl Artefact {
     /// Reads everything and compares every digest.
     pub fn check(&self, progress: &Progress) -> Result<Manifest, Refused> {
         progress.begin(Phase::Checking, self.bytes);
-        self.read(Reading { path: &self.path, into: None, progress, found: Vec::new() })
+        self.read(Reading { path: &self.path, into: None, progress, found: Vec::new(), names: HashSet::new() })
     }
 
     /// The same, and writes the files of the store into `into`, a directory that it makes. When this returns they are on
@@ -94,7 +95,13 @@ impl Artefact {
         let cannot = |error| Refused::io(format!("cannot write {}", into.display()), error);
         progress.begin(Phase::Unpacking, self.bytes);
         DirBuilder::new().mode(0o700).create(into).map_err(cannot)?;
-        let manifest = self.read(Reading { path: &self.path, into: Some(into), progress, found: Vec::new() })?;
+        let manifest = self.read(Reading {
+            path: &self.path,
+            into: Some(into),
+            progress,
+            found: Vec::new(),
+            names: HashSet::new(),
+        })?;
         sync_files(into, manifest.files.iter().map(|file| file.path.as_str())).map_err(cannot)?;
         files::sync_directory_of(into).map_err(cannot)?;
         Ok(manifest)
@@ -150,6 +157,7 @@ struct Reading<'a> {
     into: Option<&'a Path>,
     progress: &'a Progress,
     found: Vec<FileEntry>,
+    names: HashSet<String>,
 }
 
 impl Reading<'_> {
@@ -158,7 +166,7 @@ impl Reading<'_> {
         let Some(name) = entry.strip_prefix(STORE).filter(|name| is_file_name(name)) else {
             return Err(self.damaged(format!("it has an entry {entry:?}, which no backup has")));
         };
-        if self.found.iter().any(|file| file.path == name) {
+        if !self.names.insert(name.to_owned()) {
             return Err(self.damaged(format!("{entry} is there twice")));
         }
         let mut content = Hashing::new(content, self.progress);

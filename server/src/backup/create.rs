@@ -18,7 +18,7 @@ use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
 use super::artefact::{self, Hashing, create_file, directory};
-use super::{Artefact, Failed, FileEntry, Form, Header, Manifest, Phase, Progress, Source};
+use super::{Artefact, Failed, FileEntry, Form, Header, Manifest, Phase, Progress, Refused, Source};
 use crate::clock::Clock;
 use crate::files::{self, is_same_file};
 
@@ -139,7 +139,10 @@ pub fn create(source: &Source, target: &Target, stamp: &Stamp, progress: &Progre
         Form::Dir => written.bytes(),
     };
     let read = Artefact::open_any(&temporary.path).and_then(|artefact| artefact.of_bytes(total).check(progress));
-    let manifest = read.map_err(Failed::Unreadable)?;
+    let manifest = read.map_err(|refused| match refused {
+        Refused::Io { what, source } => Failed::Io { what, source },
+        unreadable => Failed::Unreadable(unreadable),
+    })?;
     // Nobody reads it soon: the memory is for what a server reads. Where that cannot be said, it goes by age.
     let _ = fadvise(&temporary.file, 0, None, Advice::DontNeed);
     progress.advance(0).map_err(|error| cannot(&target.path, error))?;

@@ -121,7 +121,7 @@ impl Failed {
         match self {
             Self::Exists { .. } => 6,
             Self::Inside { .. } => 2,
-            Self::Io { source, .. } | Self::Unreadable(Refused::Io { source, .. }) if is_stop(source) => STOPPED,
+            Self::Io { source, .. } if is_stop(source) => STOPPED,
             Self::Unreadable(_) | Self::Io { .. } => 1,
         }
     }
