@@ -44,6 +44,8 @@ pub(crate) enum Group {
     Memory,
     /// A backup of a stopped server, against cp, sha256sum and sync
     Backup,
+    /// A backup of a running server: the cut at full load, and what clients notice at half of it
+    BackupOnline,
 }
 
 /// How much of everything.

@@ -1,6 +1,7 @@
 //! The rows themselves: what each group does and which bar it has to reach.
 
 mod backup;
+mod backup_online;
 mod own;
 mod peers;
 
@@ -48,6 +49,7 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Reopen => own::reopen(bench).await,
         Group::Memory => own::memory(bench).await,
         Group::Backup => backup::backup(bench).await,
+        Group::BackupOnline => backup_online::backup_online(bench).await,
     }
 }
 

@@ -11,6 +11,7 @@ use super::{LOAD_LIMIT, THREADS_EACH};
 use crate::bench::{Bench, CONNECTIONS, Contender};
 use crate::clock;
 use crate::report::{Bar, Compare, Row, Series, Unit};
+use crate::server::{Owner, Server};
 
 /// Long texts, so that loading does not take longer than what is measured.
 const TEXT_BYTES: usize = 16 << 10;
@@ -21,13 +22,7 @@ const COPY: &str = "cp -r \"$1\" \"$2\" && find \"$2\" -type f -exec sha256sum {
 /// when everything is on disk; the backup was read again by then.
 pub(super) async fn backup(bench: &mut Bench) -> Result<()> {
     let program = bench.program.clone().context("these rows need the server")?;
-    let mut server = bench.own_server().await?;
-    let owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
-    let messages = (bench.scale.backup_mb * 1_000_000).div_ceil(TEXT_BYTES);
-    let mut loader = Contender::new("loading", server.id(), server.appenders_of(&owners, TEXT_BYTES).await?);
-    loader.load(messages, LOAD_LIMIT).await?;
-    server.verify(loader.answered).await?;
-    drop(loader);
+    let (mut server, _) = filled_server(bench).await?;
     server.stop()?;
     let (db, out) = (server.db(), bench.workshop.directory("backup")?);
     let (mut ours, mut copied) = (Series::default(), Series::default());
@@ -52,6 +47,17 @@ pub(super) async fn backup(bench: &mut Bench) -> Result<()> {
         bar: Some(Bar::AtMost(1.2)),
     });
     Ok(())
+}
+
+/// A server with that many megabytes of messages, and the owners of its threads.
+pub(super) async fn filled_server(bench: &Bench) -> Result<(Server, Vec<Owner>)> {
+    let server = bench.own_server().await?;
+    let owners = server.create_threads(CONNECTIONS, THREADS_EACH).await?;
+    let messages = (bench.scale.backup_mb * 1_000_000).div_ceil(TEXT_BYTES);
+    let mut loader = Contender::new("loading", server.id(), server.appenders_of(&owners, TEXT_BYTES).await?);
+    loader.load(messages, LOAD_LIMIT).await?;
+    server.verify(loader.answered).await?;
+    Ok((server, owners))
 }
 
 /// How long the command takes, from a disk that is at rest; what it made is removed.
