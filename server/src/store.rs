@@ -302,6 +302,15 @@ impl Store {
         }
     }
 
+    /// Whatever in the data directory holds this store as it was: its checkpoints, and former stores beside it, by name.
+    pub fn copies(&self) -> Vec<String> {
+        match self {
+            Self::Rocks(rocks) => rocks.copies(),
+            #[cfg(test)]
+            Self::Memory(_) => Vec::new(),
+        }
+    }
+
     /// Why writes are refused at the moment, if they are.
     pub fn refused(&self) -> Option<Error> {
         match self {

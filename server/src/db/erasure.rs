@@ -37,7 +37,8 @@ pub struct Receipt {
     /// Unix nanoseconds until which files of the store may hold remains of its keys or, if it was never encrypted,
     /// of its rows.
     pub horizon: u64,
-    /// Copies of the store on the same disk that hold the thread for as long as they are kept.
+    /// Copies of the store in the data directory that hold the thread for as long as they are kept: checkpoints, and former
+    /// stores.
     pub checkpoints: Vec<String>,
 }
 
@@ -112,7 +113,7 @@ impl Db {
                 key_ids.push(key_id);
             }
         }
-        let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.checkpoints());
+        let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.copies());
         let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
         draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };

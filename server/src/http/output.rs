@@ -150,7 +150,8 @@ pub(super) struct ErasureReceipt<'a> {
     erased_ts: u64,
     /// Unix nanoseconds until which files of the store may hold what was destroyed.
     horizon_ts: u64,
-    /// Copies on the same disk that hold the thread for as long as they are kept; backups elsewhere do too.
+    /// Copies in the data directory that hold the thread for as long as they are kept: checkpoints by name, and former
+    /// stores that a restore or a rollback kept, such as `store-1`. Backups elsewhere hold it too.
     checkpoints: &'a [String],
 }
 

@@ -156,6 +156,10 @@ impl Rocks {
         committer.between_groups(move || checkpoint::cut(&database, &path, &keys))?
     }
 
+    pub(super) fn copies(&self) -> Vec<String> {
+        self.database.copies()
+    }
+
     pub(super) fn checkpoints(&self) -> Vec<String> {
         self.database.checkpoints()
     }

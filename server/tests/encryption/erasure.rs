@@ -66,8 +66,10 @@ fn after_a_compaction_no_file_holds_an_erased_text_or_a_wrapped_key() {
         }
         std::fs::create_dir_all(setup.db().join("checkpoints/before")).unwrap();
         std::fs::write(setup.db().join("checkpoints/before/000001.sst"), CANARY).unwrap();
+        // A store that a restore kept.
+        std::fs::create_dir(setup.db().join("store-9")).unwrap();
         let receipt = user.delete(&format!("{}?purge=true", thread(&erased))).json()["receipt"].clone();
-        assert_eq!(receipt["checkpoints"], json!(["before"]));
+        assert_eq!(receipt["checkpoints"], json!(["before", "store-9"]));
         let compacted = post(&server, "compact", None);
         compacted.check_json(200, &json!({ "status": "ok", "checkpoints_deleted": ["before"] }));
         // The user's own name and records stay: the user has another thread.

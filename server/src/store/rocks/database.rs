@@ -158,6 +158,20 @@ impl Database {
         names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// The same, and the names of other stores beside this one: what a restore or a rollback kept, or left.
+    pub(super) fn copies(&self) -> Vec<String> {
+        let (parent, own) = (self.settings.path.parent(), self.settings.path.file_name());
+        let entries = parent.and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().filter_map(Result::ok);
+        let stores = entries.filter(|entry| {
+            let is_store = entry.file_name().as_encoded_bytes().starts_with(b"store");
+            is_store && Some(entry.file_name().as_os_str()) != own && entry.path().is_dir()
+        });
+        let mut copies = self.checkpoints();
+        copies.extend(stores.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        copies.sort();
+        copies
+    }
+
     /// Where copies of the store lie, beside it.
     fn checkpoint_directory(&self) -> Option<PathBuf> {
         self.settings.path.parent().map(|parent| parent.join("checkpoints"))
