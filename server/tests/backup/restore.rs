@@ -10,7 +10,7 @@ use testing::http::Request;
 use testing::{Setup, skip, temporary_directory};
 
 use crate::tree::{names, tree_without_lock};
-use crate::world::{back_up, copy, digest, filled, marker, sealed, sealed_at, verify, with_master_key};
+use crate::world::{back_up, break_counter, copy, digest, filled, marker, sealed, sealed_at, verify, with_master_key};
 
 /// Restores into the directory of `setup`, with these words besides, and expects this exit code.
 #[track_caller]
@@ -171,6 +171,18 @@ fn a_wrong_or_missing_kms_is_refused_before_the_swap() {
     check_untouched(&wrong, &backup, &["--force"], 78, "startup.keys_unusable");
     let fresh = Setup::new();
     restore(&fresh, &backup, &[], 78);
+    assert!(!fresh.db().exists(), "a refused restore left something");
+}
+
+#[test]
+fn a_backup_whose_rows_do_not_fit_together_is_refused_before_the_swap() {
+    let made = Setup::new();
+    filled(&made);
+    break_counter(made.db());
+    let backup = back_up(&made, "backup.pdbk");
+    check_untouched(&other(), &backup, &["--force"], 7, "row s:threads");
+    let fresh = Setup::new();
+    restore(&fresh, &backup, &[], 7);
     assert!(!fresh.db().exists(), "a refused restore left something");
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testing::{Setup, kill_at_each_change};
+use testing::{Random, Server, Setup, kill_at_each_change, variable, wait_until};
 
 use crate::tree::names;
 use crate::world::{back_up, copy, digest, filled, marker, verify};
@@ -46,6 +46,45 @@ fn a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_n
     });
     let Some(killed) = killed else { return };
     assert!(with_old > 3 && with_new > 1 && leftovers > 3, "{with_old} {with_new} {leftovers} of {killed}");
+}
+
+/// One directory, two backups that take turns, kills at random moments, and now and then a server that is killed as well.
+#[test]
+fn torture_a_restore_that_is_killed_at_random_leaves_the_old_database_or_the_new() {
+    let loops: usize = variable("PROGRESSDB_TORTURE_LOOPS").map_or(10, |text| text.parse().unwrap());
+    let mut random = Random::seeded();
+    let made = [Setup::new(), Setup::new()];
+    let backups = made.each_ref().map(|setup| {
+        filled(setup);
+        (back_up(setup, "backup.pdbk"), digest(setup))
+    });
+    let setup = Setup::new();
+    filled(&setup);
+    let (mut before, mut kept, mut replaced) = (digest(&setup), 0, 0);
+    for turn in 0..loops {
+        let (backup, wanted) = &backups[turn % 2];
+        let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
+        let running = Server::begin(setup.command(&words));
+        let mut polls = random.below(120);
+        wait_until("its moment has come", || {
+            polls = polls.saturating_sub(1);
+            polls == 0
+        });
+        running.kill();
+        let found = digest(&setup);
+        assert!(found == before || found == *wanted, "turn {turn}: neither the old one nor the new");
+        *(if found == *wanted && found != before { &mut replaced } else { &mut kept }) += 1;
+        assert_eq!(verify(&setup, 0)["ok"], json!(true), "turn {turn}");
+        before = found;
+        if turn % 3 == 0 {
+            let server = setup.start();
+            server.user("zoe").create_thread(&format!("turn {turn}"));
+            server.kill();
+            assert_eq!(stores(&setup).len(), 1, "turn {turn}");
+            before = digest(&setup);
+        }
+    }
+    println!("{loops} kills: {kept} times what was there before, {replaced} times what was restored");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testing::{Setup, THREADS};
 
 use crate::tree::{names, tree_without_lock};
-use crate::world::{back_up, digest, filled, sealed, sealed_at, verify, write_everything};
+use crate::world::{back_up, break_counter, digest, filled, sealed, sealed_at, verify, write_everything};
 
 #[test]
 fn a_whole_database_passes_and_the_report_counts_everything() {
@@ -84,6 +84,24 @@ fn a_damaged_store_is_refused() {
     let finished = setup.run(&["verify"]);
     assert!(matches!(finished.code, Some(1 | 7)), "{finished:?}");
     finished.check_says(&["orruption"]);
+}
+
+/// Every digest of the backup is right, and still what it holds is not whole.
+#[test]
+fn rows_that_do_not_fit_together_are_named_with_7() {
+    let setup = Setup::new();
+    filled(&setup);
+    break_counter(setup.db());
+    let report = verify(&setup, 7);
+    assert_eq!((&report["ok"], &report["wrong"]), (&json!(false), &json!(1)));
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["row"], &finding["found"]), (&json!("s:threads"), &json!("99")));
+    let said = ["verify.findings", "row s:threads", "99", "2: so many live threads there are"];
+    let finished = setup.run(&["verify"]);
+    finished.check_code(7).check_says(&said);
+    assert_eq!(finished.stdout.lines().last(), Some(&*format!("verify=1 wrong path={}", setup.db().display())));
+    let backup = back_up(&setup, "backup.pdbk");
+    setup.run(&["verify", "--in", backup.to_str().unwrap()]).check_code(7).check_says(&said);
 }
 
 #[test]

@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use progressdb_server::keys::{Counter, Key, StoreRow};
+use progressdb_server::rows::{CounterValue, EVERY_FORMAT, Row as _};
+use progressdb_server::store::{self, Commit, Engine, Op, Outcome};
 use serde_json::{Value, json};
 use testing::{Server, Setup, message};
 
@@ -69,6 +72,26 @@ pub(crate) fn verify(setup: &Setup, code: i32) -> Value {
     let finished = setup.run(&["verify", "--json"]);
     finished.check_code(code);
     serde_json::from_str(&finished.stdout).unwrap()
+}
+
+/// Makes the counter of live threads of a stopped database wrong, through the store itself.
+pub(crate) fn break_counter(db: &Path) {
+    let path = db.join(marker(db)["store"].as_str().unwrap());
+    let settings = store::Settings {
+        path,
+        create: false,
+        memory_bytes: 16 << 20,
+        reserve_bytes: 0,
+        max_tables: 64,
+        read_only: false,
+    };
+    let engine = Engine::open(settings).unwrap();
+    let key = Key::Store(StoreRow::Counter(Counter::Threads));
+    let ops = vec![Op::Put(key, CounterValue(99).encode(EVERY_FORMAT))];
+    let commit = Commit { partition: key.partition(), precondition: None, ops, secondary: Vec::new() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+    assert_eq!(runtime.block_on(engine.store().commit(commit)), Ok(Outcome::Committed));
+    engine.close().unwrap();
 }
 
 /// The digest of all threads.
