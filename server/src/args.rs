@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use reqwest::Url;
 
 use crate::backup::Form;
 use crate::config::{Flags, parse_duration, parse_size};
@@ -91,6 +92,8 @@ pub enum Command {
         #[arg(long)]
         confirm: bool,
     },
+    /// Try a running server as its users do, as a user of its own, and leave nothing: exit code 0, 1 or 78
+    Smoke(SmokeArgs),
     /// Report what a stopped store holds
     Inspect {
         /// As JSON on one line
@@ -195,6 +198,54 @@ pub struct VerifyArgs {
     /// Write the digest of each thread to this file, one line a thread
     #[arg(long, value_name = "FILE", requires = "digest")]
     pub threads: Option<PathBuf>,
+}
+
+/// Which server to try, and how.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct SmokeArgs {
+    /// The server [default: where the configuration says that it listens]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    pub url: Option<Url>,
+    /// Write nothing: health, a list of threads, metrics
+    #[arg(long)]
+    pub read_only: bool,
+    /// File with a backend key [default: that of the configuration, or of a development server in --db]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// File with an admin key, for /metrics [default: as for the backend key]
+    #[arg(long, value_name = "FILE", conflicts_with = "management_url")]
+    pub admin_key_file: Option<PathBuf>,
+    /// The management listener, whose /metrics needs no key
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
+    pub management_url: Option<Url>,
+    /// PEM certificates that the server is trusted by, in place of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The longest that one step may take
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout, default_value = "10s")]
+    pub timeout: Duration,
+    /// Print the result as JSON on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or("want http(s)://HOST[:PORT]")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("want a URL without a name and a password: keys are in files, see --key-file".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("want a URL without a query".to_owned());
+    }
+    Ok(url)
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|timeout| match timeout.is_zero() {
+        true => Err("want more than no time".to_owned()),
+        false => Ok(timeout),
+    })
 }
 
 /// What to do with the configuration.

@@ -18,6 +18,7 @@ mod report;
 mod reset;
 mod restore;
 mod serve;
+mod smoke;
 mod verify;
 mod version;
 
@@ -74,6 +75,7 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
             restore::run(load(&sources(args)), wanted, scratch.as_deref(), formats)
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
+        Command::Smoke(wanted) => smoke::run(&sources(args), wanted),
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
     }
 }
@@ -82,7 +84,7 @@ fn sources(args: &Args) -> Sources {
     Sources { environment: Environment::of_process(), flags: args.flags(), ..Sources::default() }
 }
 
-/// Begins a command on a stopped database: sets up the log and prints the configuration's warnings.
+/// Begins a command that is not `serve`: sets up the log and prints the configuration's warnings.
 fn begin_offline(loaded: &Loaded) {
     telemetry::install_logs(&loaded.log);
     print_warnings(&loaded.warnings);

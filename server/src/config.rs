@@ -37,7 +37,8 @@ use crate::telemetry::{Collector, Log};
 
 pub use self::{
     backup::Backup,
-    key_files::{Found, KeyFiles},
+    key_files::{Found, KeyFiles, read_key},
+    outgoing::proxies_of,
     running::{Reread, Running},
     show::reference,
     sources::{Environment, Flags, Source, Sources},

@@ -40,6 +40,8 @@ pub enum InvalidUserId {
 impl UserId {
     /// The longest id, in bytes.
     pub const MAX_BYTES: usize = 128;
+    /// How the ids of probe users begin: users of smoke tests, whose threads are nobody's data.
+    pub const PROBE_PREFIX: &str = "progressdb-probe-";
 
     /// Checks `text`; it is taken as it stands, white space included.
     pub fn parse(text: &str) -> Result<Self, InvalidUserId> {
@@ -69,6 +71,11 @@ impl UserId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is the id of a probe user.
+    pub fn is_probe(&self) -> bool {
+        self.0.starts_with(Self::PROBE_PREFIX)
     }
 }
 

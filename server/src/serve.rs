@@ -31,6 +31,7 @@ use crate::http::App;
 use crate::store::Engine;
 use crate::telemetry;
 
+pub use self::development::{known_keys, reachable};
 pub use self::error::StartupError;
 use self::listeners::Listeners;
 use self::local_socket::LocalSocket;

@@ -22,6 +22,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "format",
             "http",
             "model",
+            "outgoing",
             "serve",
             "store",
             "telemetry",

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::kms_check::CheckError;
+use super::smoke::SmokeFailed;
 use super::with_causes;
 use crate::crypt::kms;
 use crate::serve::{RestoreError, StartupError};
@@ -26,6 +27,8 @@ pub(super) enum Failure {
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Online(#[from] backup::OnlineError),
+    #[error(transparent)]
+    Smoke(#[from] SmokeFailed),
     #[error("{0} keys do not open")]
     Verification(u64),
     #[error("cannot write {}", path.display())]
@@ -44,6 +47,7 @@ impl Failure {
             Failure::Place(error) => error.exit_code(),
             Failure::Restore(error) => error.exit_code(),
             Failure::Online(error) => error.exit_code(),
+            Failure::Smoke(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
         }
     }
@@ -56,6 +60,7 @@ impl Failure {
             Failure::Startup(error) => error.event(),
             Failure::Backup(_) | Failure::Place(_) | Failure::Online(_) => "cli.backup_failed",
             Failure::Restore(error) => error.event(),
+            Failure::Smoke(_) => "cli.smoke_failed",
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",
         }

@@ -14,7 +14,7 @@ use crate::backup::{Phase, Progress, Seen};
 use crate::serve::{Signals, StartupError};
 
 /// The exit code after a second signal, which leaves what is temporary.
-const SECOND_SIGNAL: i32 = 130;
+pub(super) const SECOND_SIGNAL: i32 = 130;
 
 /// Does `work`, which moves `progress`, and shows it meanwhile. The first signal stops it, the second ends the process.
 pub(super) fn watch<T>(progress: &Progress, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{hints::is_quoted, value::is_secret};
+use super::{Error, Problem, Source, hints::is_quoted, value::is_secret};
 use crate::http::ApiKeys;
 
 /// The largest key file.
@@ -184,6 +184,17 @@ fn is_same_keys(left: &[SecretString], right: &[SecretString]) -> bool {
 fn missing_from(others: &[SecretString], keys: &[SecretString]) -> usize {
     let is_there = |key: &SecretString| others.iter().any(|other| other.expose_secret() == key.expose_secret());
     keys.iter().filter(|key| !is_there(key)).count()
+}
+
+/// The first key of a file that a command line names.
+pub fn read_key(path: &Path) -> Result<SecretString, Error> {
+    let refuse = |why: String| {
+        let shown = path.display().to_string();
+        let what = format!("{shown} {why}");
+        let allowed = "a file with one key a line";
+        Error(vec![Problem::new("key file", Some(shown), &Source::File(path.to_owned()), &what, allowed)])
+    };
+    read_keys(path).map_err(refuse)?.into_iter().next().ok_or_else(|| refuse("holds no key".to_owned()))
 }
 
 /// The keys of a file, one a line.

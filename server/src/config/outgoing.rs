@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{Encryption, Environment, Problem, Source, check::Checker};
+use super::{Encryption, Environment, Error, Problem, Source, check::Checker};
 use crate::crypt::kms::ProviderKind;
 use crate::outgoing::Proxies;
 use crate::telemetry::Collector;
@@ -107,6 +107,12 @@ fn append_path(url: &str) -> String {
     let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/v1/traces{query}", url.trim_end_matches('/'))
+}
+
+/// The proxies for a command that calls a server itself.
+pub fn proxies_of(environment: &Environment) -> Result<Proxies, Error> {
+    let (proxies, problems) = proxies(environment);
+    if problems.is_empty() { Ok(proxies) } else { Err(Error(problems)) }
 }
 
 /// Upper case wins over lower case, and a proxy for a scheme over that for all.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A thread whose keys were destroyed has the digest of nothing. Heads are hashed without the revision, the id of the commit and the state of the keys, because moving or sealing a
-//! thread changes these. Answers kept for idempotency, wrapped keys, and whatever does not belong to a thread are left out;
-//! rows that only a later version writes are hashed as they are. Another way to count is another version.
+//! thread changes these. Answers kept for idempotency, wrapped keys, threads of probe users, and whatever does not belong to a
+//! thread are left out; rows that only a later version writes are hashed as they are. Another way to count is another version.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct Digest {
     pub version: u32,
     /// 64 hexadecimal digits.
     pub root: String,
-    /// Threads, deleted ones included.
+    /// Threads, deleted ones included; like all counts without those of probe users.
     pub threads: u64,
     /// Live messages.
     pub messages: u64,
@@ -51,7 +51,7 @@ pub struct Digest {
 }
 
 impl Db {
-    /// Reads every row of every thread. `each` is told of each thread and its digest.
+    /// Reads every row of every thread. `each` is told of each thread and its digest, except for those of probe users.
     pub async fn digest(&self, mut each: impl FnMut(ThreadId, &str)) -> Result<Digest, Error> {
         let mut found = Digest { version: DIGEST_VERSION, ..Digest::default() };
         let mut root = Root::default();
@@ -59,11 +59,16 @@ impl Db {
         while let Some(page) = threads.next_page(&self.0.store).await? {
             for partition in page {
                 let Partition::Thread(thread) = partition else { continue };
-                let digest = match self.digest_of_thread(thread, &mut found).await {
+                let mut of_thread = Digest::default();
+                let digest = match self.digest_of_thread(thread, &mut of_thread).await {
                     // Nobody can say any more what it held; the rows go with the next purge.
                     Err(Error::Erased) => digest_of_nothing(),
-                    read => read?,
+                    read => match read? {
+                        Some(digest) => digest,
+                        None => continue,
+                    },
                 };
+                found.count(&of_thread);
                 root = root.with(thread, &digest);
                 found.threads += 1;
                 each(thread, &hex::encode(digest));
@@ -73,7 +78,8 @@ impl Db {
         Ok(found)
     }
 
-    async fn digest_of_thread(&self, thread: ThreadId, found: &mut Digest) -> Result<Vec<u8>, Error> {
+    /// None for the thread of a probe user.
+    async fn digest_of_thread(&self, thread: ThreadId, found: &mut Digest) -> Result<Option<Vec<u8>>, Error> {
         let mut hasher = Hasher::default();
         let mut rows = Rows::of(KeyRange::all(Partition::Thread(thread)), ROWS_A_PAGE);
         while let Some(page) = rows.next_page(&self.0.store).await? {
@@ -89,7 +95,18 @@ impl Db {
                 hasher.add(key, &ThreadValue::decode(key, &value)?, found);
             }
         }
-        Ok(hasher.current())
+        Ok((!hasher.is_of_probe).then(|| hasher.current()))
+    }
+}
+
+impl Digest {
+    /// Adds what one thread holds.
+    fn count(&mut self, thread: &Digest) {
+        self.messages += thread.messages;
+        self.versions += thread.versions;
+        self.deleted += thread.deleted;
+        self.participants += thread.participants;
+        self.bytes += thread.bytes;
     }
 }
 
@@ -154,18 +171,22 @@ impl ThreadValue {
 }
 
 /// The digest of a thread in the making.
-pub(super) struct Hasher(Context);
+pub(super) struct Hasher {
+    context: Context,
+    /// A probe user made the thread, so that it is left out of the root.
+    pub(super) is_of_probe: bool,
+}
 
 impl Default for Hasher {
     fn default() -> Self {
-        Self(Context::new(&SHA256))
+        Self { context: Context::new(&SHA256), is_of_probe: false }
     }
 }
 
 impl Hasher {
     /// The digest of the rows so far.
     pub(super) fn current(&self) -> Vec<u8> {
-        self.0.clone().finish().as_ref().to_vec()
+        self.context.clone().finish().as_ref().to_vec()
     }
 
     /// The next row, by the order of the keys, with its value.
@@ -221,6 +242,7 @@ impl Hasher {
     }
 
     fn object(&mut self, object: &ThreadObject) {
+        self.is_of_probe = object.author.is_probe();
         self.kind(0x04);
         self.number(object.revision);
         self.bytes(object.author.as_str().as_bytes());
@@ -245,16 +267,16 @@ impl Hasher {
     }
 
     fn kind(&mut self, kind: u8) {
-        self.0.update(&[kind]);
+        self.context.update(&[kind]);
     }
 
     fn number(&mut self, number: u64) {
-        self.0.update(&number.to_be_bytes());
+        self.context.update(&number.to_be_bytes());
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.0.update(bytes);
+        self.context.update(bytes);
     }
 
     fn optional(&mut self, text: Option<&str>) {

@@ -27,20 +27,39 @@ struct Keys {
 
 /// One key of each role, from the data directory; generated and stored there if there are none, but never by a rehearsal.
 pub(super) fn keys(directory: &Directory, rehearsal: bool) -> Result<ApiKeys, StartupError> {
+    if let Some(keys) = known_keys(directory.path())? {
+        return Ok(keys);
+    }
+    if rehearsal {
+        let why = "no API keys are configured and a rehearsal makes none: configure security.api_keys";
+        return Err(StartupError::Config(why.to_owned()));
+    }
     let path = directory.path().join(FILE);
-    let failed = |error: io::Error| StartupError::io(format!("cannot read or write {}", path.display()), error);
-    let keys = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && rehearsal => {
-            let why = "no API keys are configured and a rehearsal makes none: configure security.api_keys";
-            return Err(StartupError::Config(why.to_owned()));
+    create(directory, &path).map(ApiKeys::from).map_err(|error| failed(&path, error))
+}
+
+/// The keys that a server without configured ones has made in the data directory `db`, if it has.
+pub fn known_keys(db: &Path) -> Result<Option<ApiKeys>, StartupError> {
+    let path = db.join(FILE);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let keys: Keys = serde_json::from_slice(&bytes).map_err(|error| failed(&path, error.into()))?;
+            Ok(Some(keys.into()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(directory, &path).map_err(failed)?,
-        Err(error) => return Err(failed(error)),
-    };
-    let Keys { backend, frontend, admin, signing } = keys;
-    let one = |key: String| vec![SecretString::from(key)];
-    Ok(ApiKeys { backend: one(backend), frontend: one(frontend), admin: one(admin), signing: one(signing) })
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&path, error)),
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> StartupError {
+    StartupError::io(format!("cannot read or write {}", path.display()), error)
+}
+
+impl From<Keys> for ApiKeys {
+    fn from(Keys { backend, frontend, admin, signing }: Keys) -> Self {
+        let one = |key: String| vec![SecretString::from(key)];
+        Self { backend: one(backend), frontend: one(frontend), admin: one(admin), signing: one(signing) }
+    }
 }
 
 fn create(directory: &Directory, path: &Path) -> io::Result<Keys> {
@@ -81,7 +100,7 @@ pub(super) fn print_welcome(keys: &ApiKeys, address: SocketAddr, db: &Path) {
 }
 
 /// The address under which this machine reaches a server that listens on `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     // A server that listens on every interface listens on this one too.
     let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())

@@ -7,6 +7,8 @@ mod events;
 mod key_files;
 mod rehearsal;
 mod signals;
+mod smoke;
+mod smoke_faults;
 mod stalled;
 
 use serde_json::json;

@@ -240,7 +240,9 @@ impl Walk {
             0 => self.hasher.as_ref().map(Hasher::current),
             _ => Some(digest_of_nothing()),
         };
-        part.digests.push((self.thread, digest));
+        if self.erased > 0 || !self.hasher.as_ref().is_some_and(|hasher| hasher.is_of_probe) {
+            part.digests.push((self.thread, digest));
+        }
         let Some(head) = self.head else {
             if self.hasher.is_some() || self.live.len() + self.deleted.len() > 0 || self.object {
                 part.find(row, "no head that can be read", "one: the thread has other rows");

@@ -1,16 +1,17 @@
 //! One digest for what all threads hold.
 
 use super::*;
-use crate::db::{DIGEST_VERSION, Digest, ThreadUpdate};
+use crate::db::{DIGEST_VERSION, Digest, ThreadUpdate, check_integrity};
 use crate::keys::ThreadRow;
 use crate::model::MessageId;
-use crate::store::{Commit, Op};
+use crate::store::{Commit, Op, Store};
 
 plain_and_sealed!(
     a_digest_counts_what_it_covers_and_names_each_thread,
     a_row_that_is_lost_changes_the_digest,
     every_change_changes_the_digest,
     a_damaged_row_ends_the_digest_and_is_named,
+    threads_of_probe_users_are_left_out,
 );
 
 async fn digest(world: &World) -> Digest {
@@ -105,4 +106,26 @@ async fn a_damaged_row_ends_the_digest_and_is_named(encryption: Encryption) {
     world.memory.commit(commit).expect("written");
     let failed = world.db.digest(|_, _| {}).await.expect_err("it does not decode");
     assert!(matches!(&failed, Error::Corrupt { key: named } if *named == key.to_string()), "{failed:?}");
+}
+
+/// Live, edited, deleted: whatever a smoke test leaves is nobody's data, and a user who is named nearly so is a client.
+async fn threads_of_probe_users_are_left_out(encryption: Encryption) {
+    let (world, ..) = filled(encryption).await;
+    let before = digest(&world).await;
+    let probe = caller("progressdb-probe-smoke");
+    for is_deleted in [false, true] {
+        let thread = world.db.create_thread(&probe, thread("probe"), plain()).await.expect("created").key;
+        world.db.create_message(&probe, thread, message("1"), plain()).await.expect("created");
+        if is_deleted {
+            world.db.delete_thread(&probe, thread, plain()).await.expect("deleted");
+        }
+        assert_eq!(digest(&world).await, before);
+        let scan = check_integrity(&Store::Memory(world.memory.clone()), Some(&world.db)).await.expect("it reads");
+        assert_eq!((scan.wrong, scan.digest.map(|digest| digest.root)), (0, Some(before.root.clone())));
+    }
+    let client = caller("progressdb-probe");
+    world.db.create_thread(&client, thread("not a probe"), plain()).await.expect("created");
+    let after = digest(&world).await;
+    assert_eq!((after.threads, after.participants), (before.threads + 1, before.participants + 1));
+    assert_ne!(after.root, before.root);
 }
