@@ -3,6 +3,7 @@
 
 mod crash;
 mod kept;
+mod marks;
 mod offline;
 mod online;
 mod place;

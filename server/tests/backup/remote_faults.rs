@@ -79,7 +79,7 @@ fn what_fails_for_a_moment_is_tried_again() {
     };
     proxy.times_when(2, is_sent, s3_error(500, "InternalError", "try again"));
     proxy.times_when(1, is_sent, s3_error(503, "SlowDown", "slow down"));
-    proxy.times_when(1, |call| call.target.contains("/backups/"), s3_error(500, "InternalError", "try again"));
+    proxy.times_when(1, |call| call.target.contains("/f/backups/"), s3_error(500, "InternalError", "try again"));
     proxy.times_when(1, is_sent, Reply::Cut);
     back_up(&setup, &url);
     proxy.times_when(2, is_read, s3_error(500, "InternalError", "try again"));
@@ -91,7 +91,7 @@ fn a_manifest_whose_answer_is_lost_is_there_once() {
     let Some(Behind { proxy, setup, url, store: _store }) = Behind::new("a_manifest_whose_answer_is_lost", 1) else {
         return;
     };
-    let is_manifest = |call: &Call| call.method == "PUT" && call.target.contains("/backups/");
+    let is_manifest = |call: &Call| call.method == "PUT" && call.target.contains("/f/backups/");
     proxy.alter(Some(1), is_manifest, |_| Reply::Cut);
     back_up(&setup, &url);
     assert_eq!(list(&setup, &url).len(), 1);
@@ -140,7 +140,7 @@ fn a_body_that_is_cut_is_read_on_and_other_bytes_are_refused() {
     proxy.alter(None, is_read, other);
     verify(&setup, &url).check_code(7).check_says(&["is damaged: store/", "with the SHA-256"]);
     proxy.clear();
-    proxy.alter(None, |call| call.method == "GET" && call.target.contains("/backups/"), other);
+    proxy.alter(None, |call| call.method == "GET" && call.target.contains("/f/backups/"), other);
     verify(&setup, &url).check_code(7).check_says(&["is damaged"]);
     let listed = json_of(&setup.run(&["backup", "list", "--in", &url, "--json"]));
     assert!(listed[0]["problem"].is_string(), "{listed}");
