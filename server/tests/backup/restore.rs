@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::json;
 use testing::disk::Disk;
 use testing::http::Request;
-use testing::{Setup, skip, temporary_directory};
+use testing::{Server, Setup, skip, temporary_directory};
 
 use crate::tree::{names, tree_without_lock};
 use crate::world::{back_up, break_counter, copy, digest, filled, marker, sealed, sealed_at, verify, with_master_key};
@@ -147,7 +148,7 @@ fn a_backup_of_a_newer_version_is_refused_with_78_and_both_versions() {
 }
 
 #[test]
-fn a_running_server_and_a_second_restore_are_refused_with_75() {
+fn a_running_server_is_refused_with_75_and_serves_on() {
     let (made, setup) = (Setup::new(), Setup::new());
     filled(&made);
     let backup = back_up(&made, "backup.pdbk");
@@ -158,6 +159,42 @@ fn a_running_server_and_a_second_restore_are_refused_with_75() {
     server.user("zoe").create_thread("still served");
     server.stop().check_code(0);
     assert_eq!(setup.start().user("zoe").thread_keys("").len(), 1);
+}
+
+/// While one restore is at work, stopped in the middle of it, nobody else gets the directory.
+#[test]
+fn a_second_restore_and_a_server_are_refused_with_75_while_a_restore_runs() {
+    let (made, setup) = (Setup::new(), other());
+    filled(&made);
+    let backup = back_up(&made, "backup.pdbk");
+    let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
+    let running = (0..50).find_map(|_| {
+        let next = setup.db().join(format!("store-{}", number_of_store(&setup) + 1));
+        let mut running = Server::begin(setup.command(&words));
+        while !next.exists() && running.runs() {
+            std::thread::yield_now();
+        }
+        running.signal(Signal::STOP);
+        // It may have come to its end before it was stopped: then the next one is caught.
+        let caught = next.exists() && format!("store-{}", number_of_store(&setup)) != next.file_name()?.to_str()?;
+        running.signal(if caught { Signal::STOP } else { Signal::CONT });
+        if caught {
+            return Some(running);
+        }
+        running.wait().check_code(0);
+        None
+    });
+    let running = running.expect("one of fifty was stopped in time");
+    restore(&setup, &backup, &["--force"], 75).check_says(&["startup.store_in_use", &running.pid().to_string()]);
+    setup.refused_start().check_code(75).check_says(&["startup.store_in_use"]);
+    setup.run(&["reset", "--confirm"]).check_code(75);
+    running.signal(Signal::CONT);
+    running.wait().check_code(0);
+    assert_eq!(digest(&setup), digest(&made));
+}
+
+fn number_of_store(setup: &Setup) -> u32 {
+    marker(setup.db())["store"].as_str().unwrap().trim_start_matches("store-").parse().unwrap()
 }
 
 #[test]
