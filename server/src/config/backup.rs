@@ -121,7 +121,10 @@ mod tests {
         let root = |path| loaded([("PROGRESSDB_BACKUP_ROOT", path)]).config.map(|config| config.backup.root);
         assert_eq!(root("/var/backups").unwrap(), Some("/var/backups".into()));
         let problem = root("backups").unwrap_err().to_string();
-        assert_eq!(problem, "backup.root: backups from PROGRESSDB_BACKUP_ROOT is not allowed: want an absolute path");
+        assert_eq!(
+            problem,
+            "backup.root: \"backups\" from PROGRESSDB_BACKUP_ROOT is not allowed: want an absolute path"
+        );
     }
 
     #[test]

@@ -172,13 +172,6 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "24h",
         "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
     ),
-    Setting::new(
-        "backup.root",
-        Kind::Text,
-        "",
-        "The directory for backups that `POST /admin/backup` makes, an absolute path outside `server.db_path`. Unset: it makes \
-         none.",
-    ),
     Setting::new("retention.enabled", Kind::Bool, "false", "Remove deleted threads and messages for good."),
     Setting::new(
         "retention.cron",
@@ -188,6 +181,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
     ),
     Setting::new("retention.mttl", ms(1, CENTURY), "720h", "How long a deleted message is kept."),
     Setting::new("retention.tttl", ms(1, CENTURY), "720h", "How long a deleted thread is kept."),
+    Setting::new(
+        "backup.root",
+        Kind::Text,
+        "",
+        "The directory for backups that `POST /admin/backup` makes, an absolute path outside `server.db_path`. Unset: it makes \
+         none.",
+    ),
     Setting::new(
         "backup.schedule",
         Kind::Cron,
