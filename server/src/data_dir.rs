@@ -7,6 +7,7 @@
 //! <db>/store-<n>/   the engine's; the marker names the one that counts (`store/` where layout 1 made it)
 //! <db>/wal.json     the newest log of the store, while it is needed: see `store/rocks/logs.rs`
 //! <db>/tmp/         emptied at every start
+//! <db>/checkpoints/ ways back from a change of format: see `data_dir/checkpoints.rs`
 //! ```
 //! A [`Directory`] is opened and locked: no other process has it, it is a database of ours, it is of a layout that this
 //! version reads (an older layout is moved up), and its file system keeps what was synced. A directory of something else is
@@ -17,6 +18,7 @@
 //! that is refused before that call is undone when the [`Directory`] is dropped. What is in the store is for the engine to
 //! check, and its format for the database.
 
+mod checkpoints;
 mod creation;
 mod error;
 mod filesystem;
@@ -37,6 +39,7 @@ use std::path::{Path, PathBuf};
 use crate::files::{self, Made};
 use crate::format::Identity;
 
+pub use self::checkpoints::{Checkpoint, CheckpointOf};
 use self::creation::create_directory;
 pub use self::error::Error;
 pub use self::lock::Holder;
@@ -118,6 +121,7 @@ impl Directory {
             State::Resetting => return Err(Error::Resetting { path: path.to_owned() }),
         }
         remove_if_there(&directory.tmp_path())?;
+        directory.remove_unfinished_checkpoints()?;
         create_directory(&directory.tmp_path())?.keep();
         filesystem::self_test(&directory.tmp_path())?;
         Ok(directory)

@@ -21,6 +21,16 @@ pub enum Error {
         /// The data directory.
         path: PathBuf,
     },
+    /// There is no checkpoint of that name, or none at all.
+    #[error("{} has no checkpoint {} to go back to{}: restore a backup", .path.display(), .wanted.as_deref().unwrap_or("at all"), only(.there))]
+    NoCheckpoint {
+        /// The data directory.
+        path: PathBuf,
+        /// Its name.
+        wanted: Option<String>,
+        /// Those that there are.
+        there: Vec<String>,
+    },
     /// The directory is not a database of ours; it was left as it is.
     #[error("{} is not a data directory of ours: {reason}; choose an empty or new directory with --db", .path.display())]
     NotOurs {
@@ -86,7 +96,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Io { .. } => 1,
-            Error::Missing { .. } => 5,
+            Error::Missing { .. } | Error::NoCheckpoint { .. } => 5,
             Error::Exists { .. } => 6,
             Error::NotOurs { .. } | Error::Damaged { .. } => 7,
             Error::Restoring { .. } | Error::Resetting { .. } => 7,
@@ -107,6 +117,7 @@ impl Error {
             Error::Exists { .. } => "startup.store_exists",
             Error::Restoring { .. } => "startup.restore_unfinished",
             Error::Resetting { .. } => "startup.reset_unfinished",
+            Error::NoCheckpoint { .. } => "rollback.checkpoint_missing",
             Error::Io { .. } => "startup.failed",
         }
     }
@@ -134,4 +145,8 @@ fn show(holder: &Holder) -> String {
     let pid = holder.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
     let address = holder.address.map(|address| format!(", a server at {address}")).unwrap_or_default();
     pid + &address
+}
+
+fn only(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(", only {}", names.join(" and ")) }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use super::checkpoints::CHECKPOINTS;
 use super::lock::LOCK;
 use super::marker::{MARKER, MARKER_TMP, is_store_name};
 use super::{Error, TMP};
@@ -17,7 +18,7 @@ pub(super) fn refuse(path: &Path) -> Result<(), Error> {
     let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let ours = [MARKER, MARKER_TMP, LOCK, TMP].iter().any(|name| entry.file_name() == *name)
+        let ours = [MARKER, MARKER_TMP, LOCK, TMP, CHECKPOINTS].iter().any(|name| entry.file_name() == *name)
             || entry.file_name().to_str().is_some_and(is_store_name);
         if ours && entry.file_type().map_err(failed)?.is_symlink() {
             return Err(Error::not_ours(path, format!("{} is a symbolic link", entry.file_name().display())));

@@ -12,6 +12,7 @@ use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::checkpoints::CHECKPOINTS;
 use super::lock::{self, LOCK};
 use super::marker::{MARKER, MARKER_TMP, Marker, State, is_store_name};
 use super::{Birth, Error, TMP, foreign, remove_if_there};
@@ -20,7 +21,7 @@ use crate::files;
 /// Files of a database that are neither stores nor the marker nor the lock.
 const FILES: [&str; 4] = ["wal.json", "wal.json.tmp", "server.sock", MARKER_TMP];
 /// Directories of a database besides its stores.
-const DIRECTORIES: [&str; 2] = [TMP, "checkpoints"];
+const DIRECTORIES: [&str; 2] = [TMP, CHECKPOINTS];
 /// What stays, whoever made it.
 const STAY: [&str; 2] = ["dev-keys.json", "lost+found"];
 

@@ -210,8 +210,9 @@ fn a_file_in_place_of_the_directory_is_refused() {
 
 #[test]
 fn symbolic_links_in_place_of_our_entries_are_refused() {
-    for name in ["PROGRESSDB", "lock", "store-1", "tmp"] {
+    for name in ["PROGRESSDB", "lock", "store-1", "tmp", "checkpoints"] {
         let db = Db::new().ready();
+        fs::create_dir_all(db.path().join("checkpoints")).unwrap();
         let elsewhere = db.0.path().join("elsewhere");
         fs::rename(db.path().join(name), &elsewhere).unwrap();
         symlink(&elsewhere, db.path().join(name)).unwrap();
