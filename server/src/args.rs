@@ -94,6 +94,35 @@ pub enum Command {
     },
     /// Try a running server as its users do, as a user of its own, and leave nothing: exit code 0, 1 or 78
     Smoke(SmokeArgs),
+    /// Bring a stopped store to what this version expects
+    ///
+    /// Runs the migrations that a start would run, after which an older version still reads the store.
+    Migrate {
+        /// Also change the format of the store, after a checkpoint: older versions refuse it afterwards
+        #[arg(long)]
+        finalize: bool,
+        /// Only say what would be done, how many rows it concerns, and how long a sample took
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to the checkpoint that was made before the format of a stopped store was changed
+    ///
+    /// What was written since stays in the store of before, which is kept. A store that has that format already is left
+    /// as it is, unless the checkpoint is named.
+    Rollback {
+        /// The checkpoint, as `inspect` lists it [default: the newest]
+        #[arg(long, value_name = "NAME")]
+        to: Option<String>,
+        /// Go back though something was written since
+        #[arg(long)]
+        confirm: bool,
+        /// As JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
     /// Report what a stopped store holds
     Inspect {
         /// As JSON on one line

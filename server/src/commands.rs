@@ -13,10 +13,12 @@ mod fetched;
 mod inspect;
 mod kms;
 mod kms_check;
+mod migrate;
 mod progress;
 mod report;
 mod reset;
 mod restore;
+mod rollback;
 mod serve;
 mod smoke;
 mod verify;
@@ -76,6 +78,13 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Smoke(wanted) => smoke::run(&sources(args), wanted),
+        Command::Migrate { finalize, dry_run: true, json } => {
+            migrate::foresee(load(&sources(args)), *finalize, *json, formats)
+        }
+        Command::Migrate { finalize, json, .. } => migrate::run(load(&sources(args)), *finalize, *json, formats),
+        Command::Rollback { to, confirm, json } => {
+            rollback::run(load(&sources(args)), to.as_deref(), *confirm, *json, formats)
+        }
         Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
     }
 }

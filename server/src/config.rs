@@ -81,6 +81,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What the store may use.
     pub storage: Storage,
+    /// What raises the format of a store.
+    pub finalize: Finalize,
     /// When deleted threads and messages are removed for good.
     pub retention: Retention,
     /// Whether values are sealed, and by whose keys.
@@ -155,6 +157,15 @@ pub struct Storage {
     pub max_clock_jump: Duration,
     /// Trust the clock at the start, whatever it shows; set by the command line only.
     pub accept_clock: bool,
+}
+
+/// What raises the format of a store that an older version made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finalize {
+    /// The first start of a version that writes a newer one.
+    Auto,
+    /// `progressdb migrate --finalize`.
+    Manual,
 }
 
 /// When deleted threads and messages are removed for good.

@@ -15,8 +15,10 @@ mod epochs;
 mod erasure;
 mod error;
 mod idempotency;
+mod inspect;
 mod integrity;
 mod messages;
+mod migrations;
 mod offline;
 mod open;
 mod page;
@@ -44,7 +46,7 @@ use moka::sync::Cache;
 
 use crate::clock::{self, Clock};
 use crate::crypt::{Crypt, kms};
-use crate::format::Formats;
+use crate::format::{Formats, MigrationTime};
 use crate::keys::{Counter, Hash16, Key, StoreRow};
 use crate::model::{Incarnation, UserId};
 use crate::rows::{CounterValue, Row};
@@ -56,9 +58,11 @@ pub use digest::{DIGEST_VERSION, Digest};
 pub use epochs::EpochError;
 pub use erasure::Receipt;
 pub use error::Error;
+pub use inspect::{Inspected, inspect_any};
 pub use integrity::{Counts, Finding, Integrity, RootDigest, check_integrity};
+pub use migrations::{Foreseen, Migrated, Pending, pending};
 pub use offline::{KeyFailure, KeyReport, migrate_keys, verify_keys};
-pub use open::{Inspected, OpenError};
+pub use open::OpenError;
 pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
 pub use users::UserPage;
@@ -142,6 +146,8 @@ pub struct Health {
     pub reads: [u32; 2],
     /// The newest format that this version writes.
     pub writes: u32,
+    /// What raises the store to that format, by name.
+    pub pending: Vec<&'static str>,
     /// Changes with each restore.
     pub incarnation: Incarnation,
     /// Client writes ever committed.
@@ -188,6 +194,7 @@ impl Db {
             format: self.0.format,
             reads: self.0.formats.reads,
             writes: self.0.formats.writes,
+            pending: self.0.formats.ahead(self.0.format, MigrationTime::Finalize).map(|m| m.name).collect(),
             incarnation: self.0.incarnation,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),

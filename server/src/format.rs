@@ -5,40 +5,21 @@
 //! format of the store that they go to, never in the newest that the binary knows: an older binary can then go back to
 //! a store that a newer one has served, until the store's format is raised by command.
 
-use serde::Serialize;
+mod migrations;
 
 use crate::model::Incarnation;
 
+pub use migrations::{Change, Migration, MigrationTime, Rewrite};
+
 /// What a binary reads, writes and can migrate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Formats {
     /// The store formats that it reads, first and last.
     pub reads: [u32; 2],
     /// The format of a store that it creates.
     pub writes: u32,
-    /// How it migrates a store from one format to the next.
+    /// How it migrates a store from one format to the next, in the order in which they run.
     pub migrations: &'static [Migration],
-}
-
-/// A step from one store format to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Migration {
-    /// The format before it.
-    pub from: u32,
-    /// The format after it.
-    pub to: u32,
-    /// What runs it.
-    pub at: MigrationTime,
-}
-
-/// When a migration runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MigrationTime {
-    /// When a server starts: an older binary reads the store after it.
-    Start,
-    /// On command: an older binary does not read the store any more.
-    Finalize,
 }
 
 /// A store that this binary does not read.
@@ -68,6 +49,11 @@ impl Formats {
     pub fn check(&self, found: u32) -> Result<(), Unreadable> {
         let [first, last] = self.reads;
         if (first..=last).contains(&found) { Ok(()) } else { Err(Unreadable { found, reads: self.reads }) }
+    }
+
+    /// The migrations of this kind that a store of format `found` has before it.
+    pub fn ahead(&self, found: u32, at: MigrationTime) -> impl Iterator<Item = &'static Migration> + use<> {
+        self.migrations.iter().filter(move |migration| migration.at == at && found < migration.to)
     }
 }
 

@@ -74,6 +74,7 @@ struct Shared {
     open: OnceLock<Open>,
     draining: AtomicBool,
     awaits_kms: AtomicBool,
+    migrating: AtomicBool,
     rehearsal: bool,
     auth: KeysInForce,
     cors: Cors,
@@ -90,6 +91,7 @@ impl App {
             open: OnceLock::new(),
             draining: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
+            migrating: AtomicBool::new(false),
             rehearsal: settings.rehearsal,
             auth: KeysInForce::new(&settings.keys),
             cors: Cors::new(&settings.cors_allowed_origins),
@@ -108,6 +110,11 @@ impl App {
     /// The store is open, but the KMS does not open its keys.
     pub fn await_kms(&self) {
         self.0.awaits_kms.store(true, Ordering::Relaxed);
+    }
+
+    /// The store is open, and its rows are changed before it is served.
+    pub fn migrate(&self) {
+        self.0.migrating.store(true, Ordering::Relaxed);
     }
 
     /// No longer ready, though still serving: the process is about to stop.
@@ -130,7 +137,12 @@ impl App {
 
     /// Why there is no database yet.
     fn opening(&self) -> &'static str {
-        if self.0.awaits_kms.load(Ordering::Relaxed) { "waiting for the KMS" } else { "opening" }
+        let is = |state: &AtomicBool| state.load(Ordering::Relaxed);
+        match () {
+            () if is(&self.0.migrating) => "migrating",
+            () if is(&self.0.awaits_kms) => "waiting for the KMS",
+            () => "opening",
+        }
     }
 
     /// The server is a rehearsal on a copy of the data.

@@ -34,6 +34,7 @@
 //!               03                          store secret
 //!               04                          progress of the sealing job
 //!               05                          erasures that wait for a compaction
+//!               06 number                   progress of a migration
 //! A D                                       (reserved) archive, activity still to be moved
 //! ```
 //!
@@ -196,6 +197,8 @@ pub enum StoreRow {
     Sealing,
     /// Erasures that wait for a compaction.
     Erasures,
+    /// Progress of the migration of this number.
+    Migration(u32),
 }
 
 /// The counters of the whole store.

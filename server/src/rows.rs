@@ -3,7 +3,7 @@
 //! Every value starts with a version byte: the store format that it was written in, which is that of the store at that
 //! time and not the newest that the binary knows. All layouts of formats that a release ever wrote are read; a store of
 //! another format is refused as a whole when it is opened. Counters and numbers, which engines change, and the rows
-//! that are read before anything else (format, secret, epoch keys) are the same in all formats. Numbers are big-endian;
+//! that are read before anything else (format, secret, epoch keys, migrations) are the same in all formats. Numbers are big-endian;
 //! texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
 //!
 //! ```text
@@ -26,6 +26,7 @@
 //! epoch key     1 created commitment:32 (provider key_id length:4 blob)...
 //! erasures      1 oldest latest plain:1
 //! job           1 epoch position? started finished threads users values keys failed
+//! migration     1 finalizes:1 to:4 version position? started finished rows changed
 //! message name  1 ts seq
 //! ```
 
@@ -245,6 +246,27 @@ pub struct JobProgress {
     pub keys: u64,
     /// Partitions that could not be done.
     pub failed: u64,
+}
+
+/// The progress of a migration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MigrationProgress {
+    /// No version that knows only older formats reads the store since it began.
+    pub finalizes: bool,
+    /// The store format that it leads to.
+    pub to: u32,
+    /// The version of the server that began it.
+    pub version: String,
+    /// The last partition that is done, as bytes.
+    pub position: Option<Vec<u8>>,
+    /// Unix nanoseconds.
+    pub started: u64,
+    /// Unix nanoseconds; 0 while it runs.
+    pub finished: u64,
+    /// Rows that were looked at.
+    pub rows: u64,
+    /// Rows that were written or removed.
+    pub changed: u64,
 }
 
 /// Which row an entry among what expires is about.

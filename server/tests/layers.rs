@@ -57,7 +57,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("crypt", &["clock", "error_chain", "forgetting_cache", "keys", "model", "outgoing", "token_bucket"]),
     ("store", &["clock", "files", "format", "keys", "model", "rows"]),
     ("data_dir", &["files", "format", "model"]),
-    ("format", &["model"]),
+    ("format", &["keys", "model", "rows"]),
     ("rows", &["keys", "model"]),
     ("keys", &["model"]),
     ("telemetry", &["clock", "outgoing"]),

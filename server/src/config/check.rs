@@ -9,7 +9,8 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    Config, Drain, Environment, Error, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts, Warning,
+    Config, Drain, Environment, Error, Finalize, KeyFiles, Loaded, Problem, Retention, Source, Storage, Timeouts,
+    Warning,
     effective::Effective,
     hints,
     key_files::{KeyFile, KeyList},
@@ -68,6 +69,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             max_clock_jump: values.duration("storage.max_clock_jump"),
             accept_clock: false,
         },
+        finalize: if values.text("format.finalize") == "manual" { Finalize::Manual } else { Finalize::Auto },
         retention: Retention {
             enabled: values.flag("retention.enabled"),
             cron: parse_cron(&values.text("retention.cron")).expect("read as a schedule before"),

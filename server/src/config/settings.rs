@@ -172,6 +172,13 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "24h",
         "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
     ),
+    Setting::new(
+        "format.finalize",
+        Kind::Choice(&["auto", "manual"]),
+        "auto",
+        "What raises a store of an older format, after which older versions refuse it: `auto`, the first start of a version \
+         that writes a newer one; `manual`, `progressdb migrate --finalize`. A checkpoint is made before.",
+    ),
     Setting::new("retention.enabled", Kind::Bool, "false", "Remove deleted threads and messages for good."),
     Setting::new(
         "retention.cron",

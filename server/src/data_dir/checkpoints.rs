@@ -54,6 +54,13 @@ pub struct CheckpointOf {
     pub created_ns: u64,
 }
 
+impl Checkpoint {
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Directory {
     /// Makes a checkpoint, and removes the older ones. `cut` makes the directory that it is given a copy of the store, on
     /// disk when it returns.
@@ -109,9 +116,12 @@ impl Directory {
         let path = self.checkpoints_path().join(&name);
         let record = path.join(RECORD);
         let read = fs::read(&record).map_err(|error| Error::io(format!("cannot read {}", record.display()), error))?;
-        let of = serde_json::from_slice(&read)
-            .map_err(|_| Error::damaged(&self.path, format!("{CHECKPOINTS}/{name}/{RECORD} cannot be understood")))?;
-        Ok(Checkpoint { name, of, path })
+        let of: CheckpointOf =
+            serde_json::from_slice(&read).map_err(|_| Error::damaged(&path, format!("its {RECORD} is unreadable")))?;
+        match of.database_id == self.database_id() {
+            true => Ok(Checkpoint { name, of, path }),
+            false => Err(Error::damaged(&path, "it is of another database")),
+        }
     }
 
     /// Makes `store`, which must not exist, a store with what the checkpoint holds. It is on disk when this returns; a

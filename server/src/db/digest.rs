@@ -11,7 +11,9 @@
 //!
 //! A thread whose keys were destroyed has the digest of nothing. Heads are hashed without the revision, the id of the commit and the state of the keys, because moving or sealing a
 //! thread changes these. Answers kept for idempotency, wrapped keys, threads of probe users, and whatever does not belong to a
-//! thread are left out; rows that only a later version writes are hashed as they are. Another way to count is another version.
+//! thread are left out. Reactions and read markers, which only a later version writes, are hashed as they are; what it derives
+//! from other rows, replies and changes, is left out, so that the root stays when a migration adds it. Another way to count is
+//! another version.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
@@ -162,10 +164,10 @@ impl ThreadValue {
             ThreadRow::Object => Self::Object(decode(key, value)?),
             ThreadRow::Message(_) | ThreadRow::Version(..) => Self::Message(decode(key, value)?),
             ThreadRow::Deleted(_) => Self::Deleted(decode(key, value)?),
-            ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) | ThreadRow::Reply(..) | ThreadRow::Change(_) => {
-                Self::Opaque(value.to_vec())
+            ThreadRow::ReadMarker(_) | ThreadRow::Reaction(..) => Self::Opaque(value.to_vec()),
+            ThreadRow::Reply(..) | ThreadRow::Change(_) | ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => {
+                Self::Other
             }
-            ThreadRow::DataKey(_) | ThreadRow::Idempotency(_) => Self::Other,
         })
     }
 }

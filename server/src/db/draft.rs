@@ -16,6 +16,7 @@ use super::write::{Answer, MessageUpdate, NewMessage, ThreadUpdate, Write, Writt
 use super::write_queue::PendingWrite;
 use super::{Db, Error, decode};
 use crate::forgetting_cache::Mark;
+use crate::format::Change;
 use crate::keys::{Counter, ExpiryKind, Hash16, Key, Partition, StoreRow, ThreadRow, UserRow};
 use crate::model::{Message, MessageContent, MessageId, MessageKey, ThreadId};
 use crate::rows::{self, DeletedMessage, Head, MessageName, MessageRow, Present, Row, ThreadObject};
@@ -284,9 +285,32 @@ impl<'a> Draft<'a> {
 
     /// Sets a row of the thread.
     fn put(&mut self, row: ThreadRow, value: &impl Row) {
-        let (key, seal) = (Key::Thread(self.thread, row), self.seal.as_ref().expect("prepared before the first row"));
-        self.ops.push(Op::Put(key, seal.value(key, value.encode(self.db.0.format))));
+        self.put_value(Key::Thread(self.thread, row), value.encode(self.db.0.format));
+    }
+
+    fn put_value(&mut self, key: Key, value: Vec<u8>) {
+        let seal = self.seal.as_ref().expect("prepared before the first row");
+        self.ops.push(Op::Put(key, seal.value(key, value)));
         self.head.seals += u64::from(seal.generation() != 0);
+    }
+
+    /// Makes the changes of a migration. The head keeps what belongs to its commits and its keys.
+    pub(super) async fn rewrite(&mut self, changes: &[Change]) -> Result<(), Error> {
+        for change in changes.iter().cloned() {
+            match change {
+                Change::Put(key @ Key::Thread(_, ThreadRow::Head), value) => {
+                    let Head { revision, commit_id, generation, oldest, seals, .. } = self.head;
+                    self.head = Head { revision, commit_id, generation, oldest, seals, ..decode(key, &value)? };
+                }
+                Change::Put(key, value) if key.is_private() || key.is_reserved() => {
+                    self.prepare().await?;
+                    self.put_value(key, value);
+                }
+                Change::Put(key, value) => self.ops.push(Op::Put(key, value)),
+                Change::Delete(key) => self.ops.push(Op::Delete(key)),
+            }
+        }
+        Ok(())
     }
 
     /// A time above every one that the thread has seen.

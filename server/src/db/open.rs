@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use aws_lc_rs::{hmac, rand};
 use moka::sync::Cache;
-use serde::Serialize;
 
 use super::edit::{Settled, commit, repeat};
 use super::epochs::{EpochError, list_epochs, open_epochs};
+use super::migrations::settle_records;
 use super::offline::any_data_key;
 use super::receipts::Turns;
 use super::recent::RecentMessages;
@@ -19,7 +19,7 @@ use crate::crypt::{Crypt, seal};
 use crate::format::{Formats, Identity, Unreadable};
 use crate::keys::{Counter, Key, StoreRow};
 use crate::model::Incarnation;
-use crate::rows::{CounterValue, EVERY_FORMAT, Format, Number, Row, Secret};
+use crate::rows::{EVERY_FORMAT, Format, Number, Row, Secret};
 use crate::store::{Commit, Op, Store};
 
 /// How many users are remembered as known, which saves a read per thread created.
@@ -42,6 +42,12 @@ pub enum OpenError {
     /// It holds no keys, and none may be made.
     #[error("the store has no keys yet and a rehearsal makes none: rehearse with encryption.enabled: false")]
     NoKeys,
+    /// Another version began to change its format, and this one does not know how to end that.
+    #[error("version {version} began to change the format of the store and did not end")]
+    Unfinished {
+        /// The version that began it.
+        version: String,
+    },
     /// The keys of the store are not to be had.
     #[error("the keys of the store do not open")]
     Keys(#[from] EpochError),
@@ -53,7 +59,8 @@ pub enum OpenError {
 impl Db {
     /// Opens the database `identity` on `store`, and creates it if the store is empty.
     ///
-    /// It stays in the format in which it is; one that is created gets the newest of `formats`. With `crypt`, the keys of the store are fetched from the KMS, or made if there are none.
+    /// It stays in the format in which it is; one that is created gets the newest of `formats`. With `crypt`, the keys of
+    /// the store are fetched from the KMS, or made if there are none.
     pub async fn open(
         store: Store,
         identity: Identity,
@@ -85,6 +92,7 @@ impl Db {
             if format.database_id != identity.database_id {
                 return Err(OpenError::Foreign);
             }
+            settle_records(&store, formats, settings.read_only).await?;
         }
         let database_id = identity.database_id;
         match &crypt {
@@ -112,7 +120,7 @@ impl Db {
             clock,
             hasher: hmac::Key::new(hmac::HMAC_SHA256, &secret.bytes),
             database_id,
-            incarnation: format.incarnation,
+            incarnation: identity.incarnation,
             crypt,
             strict: AtomicBool::new(secret.strict),
             sealing_wanted: tokio::sync::Notify::new(),
@@ -131,59 +139,9 @@ impl Db {
         db.note_writes(usize::try_from(sequence).unwrap_or(usize::MAX));
         Ok(db)
     }
-
-    /// What a store says of itself, sealed or plain.
-    pub async fn inspect(store: &Store, formats: &Formats) -> Result<Inspected, OpenError> {
-        let values = store.get_many(Inspected::ROWS.into()).await.map_err(Error::from)?;
-        Inspected::of(&values, formats)
-    }
 }
 
-/// What a store says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Inspected {
-    /// Which database it is.
-    #[serde(with = "hex")]
-    pub database_id: [u8; 16],
-    /// The format of its rows.
-    pub format: u32,
-    /// Client commits ever made.
-    pub sequence: i64,
-    /// Live threads.
-    pub threads: i64,
-    /// Messages ever created.
-    pub messages: i64,
-    /// Users ever seen.
-    pub users: i64,
-}
-
-impl Inspected {
-    /// The rows that say it.
-    pub const ROWS: [Key; 5] = [
-        Key::Store(StoreRow::Format),
-        Key::Store(StoreRow::Counter(Counter::Sequence)),
-        Key::Store(StoreRow::Counter(Counter::Threads)),
-        Key::Store(StoreRow::Counter(Counter::Messages)),
-        Key::Store(StoreRow::Counter(Counter::Users)),
-    ];
-
-    /// From the values of [`Inspected::ROWS`], all of one moment.
-    pub fn of(values: &[Option<Vec<u8>>], formats: &Formats) -> Result<Self, OpenError> {
-        let value = |at: usize| values.get(at).and_then(Option::as_deref);
-        let missing = || Error::Corrupt { key: Self::ROWS[0].to_string() };
-        let format: Format = decode(Self::ROWS[0], value(0).ok_or_else(missing)?)?;
-        formats.check(format.format)?;
-        let count = |at: usize| {
-            let counter = value(at).map(|value| decode::<CounterValue>(Self::ROWS[at], value)).transpose()?;
-            Ok::<_, Error>(counter.map_or(0, |counter| counter.0))
-        };
-        let Format { database_id, format, .. } = format;
-        let [sequence, threads, messages, users] = [count(1)?, count(2)?, count(3)?, count(4)?];
-        Ok(Self { database_id, format, sequence, threads, messages, users })
-    }
-}
-
-async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> {
+pub(super) async fn read<R: Row>(store: &Store, row: StoreRow) -> Result<Option<R>, Error> {
     let key = Key::Store(row);
     let value = store.get(&key).await?;
     value.map(|value| decode(key, &value)).transpose()

@@ -70,6 +70,10 @@ pub(super) fn show(name: &str, row: &AdminRow) -> Value {
         AdminRow::Erasures(erasures) => {
             json!({ "oldest_ts": erasures.oldest, "latest_ts": erasures.latest, "plain": erasures.plain })
         }
+        AdminRow::Migration(run) => json!({
+            "to": run.to, "finalizes": run.finalizes, "begun_by": run.version, "started_ts": run.started,
+            "finished_ts": run.finished, "rows": run.rows, "changed": run.changed,
+        }),
     };
     shown["key"] = json!(name);
     shown

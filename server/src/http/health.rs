@@ -75,8 +75,10 @@ pub(super) struct Format {
     data: u32,
     /// The oldest and the newest that this server reads.
     reads: [u32; 2],
-    /// What this server writes.
+    /// The newest that this server writes; a store of an older one is raised to it by `progressdb migrate --finalize`.
     writes: u32,
+    /// The migrations that this takes, by name.
+    pending: Vec<&'static str>,
 }
 
 /// Says that the process lives.
@@ -92,7 +94,7 @@ pub(super) async fn get_healthz() -> Response {
     tag = "health",
     responses(
         (status = 200, description = "Ready, at least for reads", body = Ready),
-        (status = 503, description = "Opening, draining or stopped: see `reason`", body = ErrorBody),
+        (status = 503, description = "Opening, migrating, draining or stopped: see `reason`", body = ErrorBody),
     ),
 )]
 pub(super) async fn get_readyz(State(app): State<App>) -> Response {
@@ -125,7 +127,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
         }),
         status: "ok",
         version: VERSION,
-        format: Format { data: health.format, reads: health.reads, writes: health.writes },
+        format: Format { data: health.format, reads: health.reads, writes: health.writes, pending: health.pending },
         incarnation: health.incarnation.to_string(),
         sequence: health.sequence,
         engine,

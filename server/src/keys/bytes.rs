@@ -166,6 +166,7 @@ impl StoreRow {
             Self::Secret => bytes.push(0x03),
             Self::Sealing => bytes.push(0x04),
             Self::Erasures => bytes.push(0x05),
+            Self::Migration(number) => push(bytes, 0x06, &[&number.to_be_bytes()]),
         }
     }
 
@@ -177,6 +178,7 @@ impl StoreRow {
             [0x03] => Some(Self::Secret),
             [0x04] => Some(Self::Sealing),
             [0x05] => Some(Self::Erasures),
+            [0x06, number @ ..] if number.len() == 4 => u32_at(number).map(Self::Migration),
             _ => None,
         }
     }

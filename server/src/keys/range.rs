@@ -82,6 +82,11 @@ impl KeyRange {
         Self::of_kind(Partition::User(user), 0x08)
     }
 
+    /// The progress of all migrations.
+    pub fn migrations() -> Self {
+        Self::of_kind(Partition::Store, 0x06)
+    }
+
     /// A user's threads, oldest first.
     pub fn created_threads(user: Hash16) -> Self {
         Self::of_kind(Partition::User(user), 0x01)

@@ -55,6 +55,7 @@ fn key() -> impl Strategy<Value = Key> {
             .prop_map(|(due, t, kind)| Key::Expiry { due, thread: ThreadId(t), kind }),
         any::<u32>().prop_map(Key::Epoch),
         prop::sample::select(store).prop_map(Key::Store),
+        any::<u32>().prop_map(|number| Key::Store(StoreRow::Migration(number))),
     ]
 }
 

@@ -72,6 +72,7 @@ impl fmt::Display for Key {
                 StoreRow::Secret => write!(f, "s:secret"),
                 StoreRow::Sealing => write!(f, "s:sealing"),
                 StoreRow::Erasures => write!(f, "s:erasures"),
+                StoreRow::Migration(number) => write!(f, "s:migration:{number}"),
             },
         }
     }
@@ -95,6 +96,7 @@ impl FromStr for Key {
             ["x", due, thread, kind] => parse_expiry(due, thread, kind),
             ["k", epoch] => small(epoch).map(Self::Epoch),
             ["s", row] => parse_store_row(row).map(Self::Store),
+            ["s", "migration", number] => small(number).map(|number| Self::Store(StoreRow::Migration(number))),
             _ => None,
         };
         // One row has one name: padded numbers and upper-case digits name nothing.

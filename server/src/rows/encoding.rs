@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 use super::codec::{Reader, Writer};
 use super::{
     CounterValue, Damaged, DeletedMessage, EVERY_FORMAT, EpochKey, Erasures, Format, Head, Idempotency, JobProgress,
-    MessageName, MessageRow, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row, Secret, ThreadObject,
+    MessageName, MessageRow, MigrationProgress, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row,
+    Secret, ThreadObject,
 };
 use crate::keys::Hash16;
 use crate::model::{Commitment, Incarnation, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
@@ -340,6 +341,32 @@ impl Row for JobProgress {
             values: read.number()?,
             keys: read.number()?,
             failed: read.number()?,
+        };
+        read.end(progress)
+    }
+}
+
+impl Row for MigrationProgress {
+    fn encode(&self, _: u32) -> Vec<u8> {
+        let writer = Writer::sized(EVERY_FORMAT, 96).byte(u8::from(self.finalizes)).small(self.to).text(&self.version);
+        let writer = match &self.position {
+            Some(position) => writer.byte(1).blob(position),
+            None => writer.byte(0),
+        };
+        [self.started, self.finished, self.rows, self.changed].into_iter().fold(writer, Writer::number).done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
+        let mut read = Reader::open(bytes)?;
+        let progress = Self {
+            finalizes: read.flag()?,
+            to: read.small()?,
+            version: read.text()?.to_owned(),
+            position: read.optional(|r| r.blob().map(<[u8]>::to_vec))?,
+            started: read.number()?,
+            finished: read.number()?,
+            rows: read.number()?,
+            changed: read.number()?,
         };
         read.end(progress)
     }

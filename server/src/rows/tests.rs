@@ -125,6 +125,11 @@ proptest! {
         let [started, finished, threads, values] = numbers;
         check(&Erasures { oldest: started, latest: finished, plain: threads % 2 == 0 });
         let position = position.then(|| blob.clone());
+        let version = "0.4.0".to_owned();
+        let rows = values;
+        check(&MigrationProgress {
+            finalizes: threads % 2 == 0, to: 2, version, position: position.clone(), started, finished, rows, changed: threads,
+        });
         check(&JobProgress { epoch: 3, position, started, finished, threads, users: 1, values, keys: 2, failed: 3 });
     }
 
@@ -136,6 +141,7 @@ proptest! {
         let _ = ReceiptRow::decode(&bytes);
         let _ = (Profile::decode(&bytes), Format::decode(&bytes), CounterValue::decode(&bytes));
         let _ = (WrappedKey::decode(&bytes), EpochKey::decode(&bytes), JobProgress::decode(&bytes), Secret::decode(&bytes));
+        let _ = MigrationProgress::decode(&bytes);
     }
 }
 

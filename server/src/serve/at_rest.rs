@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StartupError;
-use super::offline::runtime;
-use super::open::{database_settings, open_engine_at, open_error_at, tables};
+use super::offline::{reading, runtime};
+use super::open::{open_engine_at, open_error_at, tables};
 use crate::config::Config;
 use crate::crypt::Crypt;
-use crate::db::{self, Db, Integrity, OpenError, check_integrity};
+use crate::db::{Db, Integrity, OpenError, check_integrity};
 use crate::format::{Formats, Identity};
 use crate::store;
 
@@ -66,8 +66,7 @@ impl AtRest<'_> {
         keys: Keys,
         formats: &Formats,
     ) -> Result<Option<Db>, OpenError> {
-        let settings = db::Settings { read_only: true, makes_epochs: false, ..database_settings(config) };
-        let open = |crypt| Db::open(store.clone(), self.identity, formats, settings, crypt);
+        let open = |crypt| Db::open(store.clone(), self.identity, formats, reading(config), crypt);
         match open(crypt).await {
             // Nothing in it was ever sealed.
             Err(OpenError::NoKeys) => open(None).await.map(Some),

@@ -24,12 +24,17 @@ pub enum StartupError {
         what: String,
     },
     /// A newer version wrote the store.
-    #[error("store format {found} is too new: this version reads up to {newest}; start the version that wrote it")]
+    #[error(
+        "store format {found} is too new: this version reads up to {newest}; start the version that wrote it{}",
+        way_back(.checkpoint)
+    )]
     TooNew {
         /// The format found.
         found: u32,
         /// The newest that this version reads.
         newest: u32,
+        /// The checkpoint from before its format was changed.
+        checkpoint: Option<String>,
     },
     /// The store is of an older format than this version reads.
     #[error(
@@ -42,6 +47,32 @@ pub enum StartupError {
         oldest: u32,
         /// A version that reads it and writes a format that this version reads.
         through: &'static str,
+    },
+    /// Another version began to change the format of the store.
+    #[error(
+        "version {version} began to change the format of the store and did not end: start that version once, or go back with `progressdb rollback`"
+    )]
+    FormatChangeUnfinished {
+        /// The version that began it.
+        version: String,
+    },
+    /// A migration, or what comes before it, failed.
+    #[error("{what}; {next}")]
+    Migration {
+        /// What failed.
+        what: String,
+        /// What to do.
+        next: String,
+        /// Why it failed.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Going back would hide what was written since, and nobody has confirmed that.
+    #[error("{}", unconfirmed(.checkpoint, *.since))]
+    Unconfirmed {
+        /// The checkpoint to go back to.
+        checkpoint: String,
+        /// How many writes came after it, and how many messages among them, if that could be read.
+        since: Option<(u64, u64)>,
     },
     /// The configured keys do not open what is stored.
     #[error("the store cannot be opened: {why}")]
@@ -88,13 +119,25 @@ impl StartupError {
         Self::Failed { event: "command.failed", what: what.into(), source: source.into() }
     }
 
+    /// A migration failed; `next` says what to do.
+    pub(super) fn migration(
+        what: impl Into<String>,
+        next: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Migration { what: what.into(), next: next.into(), source: source.into() }
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::DataDir(error) => error.exit_code(),
             Self::Io { .. } | Self::Failed { .. } => 1,
+            Self::Unconfirmed { .. } => 6,
             Self::LogMissing { .. } => 7,
-            Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::Keys { .. } | Self::Config(_) => 78,
+            Self::Migration { .. } => 70,
+            Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::FormatChangeUnfinished { .. } => 78,
+            Self::Keys { .. } | Self::Config(_) => 78,
         }
     }
 
@@ -104,6 +147,9 @@ impl StartupError {
             Self::DataDir(error) => error.event(),
             Self::TooNew { .. } => "startup.schema_version_too_new",
             Self::UpgradeThrough { .. } => "startup.schema_version_too_old",
+            Self::FormatChangeUnfinished { .. } => "startup.format_change_unfinished",
+            Self::Migration { .. } => "migration.failed",
+            Self::Unconfirmed { .. } => "rollback.unconfirmed",
             Self::LogMissing { .. } => "startup.log_missing",
             Self::Keys { .. } => "startup.keys_unusable",
             Self::Config(_) => "startup.config_invalid",
@@ -111,4 +157,19 @@ impl StartupError {
             Self::Io { .. } => "startup.failed",
         }
     }
+}
+
+fn way_back(checkpoint: &Option<String>) -> String {
+    let way = |name| format!(", or go back to checkpoint {name} with `progressdb rollback`");
+    checkpoint.as_ref().map(way).unwrap_or_default()
+}
+
+fn unconfirmed(checkpoint: &str, since: Option<(u64, u64)>) -> String {
+    let lost = match since {
+        Some((writes, messages)) => format!("{writes} writes, {messages} of them new messages, came after it"),
+        None => "the live store does not say how much came after it".to_owned(),
+    };
+    format!(
+        "nothing was changed: going back to checkpoint {checkpoint} hides what was written since ({lost}); the store that holds it is kept; confirm with `progressdb rollback --confirm`"
+    )
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::at_rest::{AtRest, Keys};
 use super::description::describe;
+use super::migrations::Stage;
 use super::open::{birth, database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
 use super::restore::check_room;
 use super::{RestoreError, StartupError};
@@ -23,13 +24,24 @@ use crate::format::{Formats, Identity};
 use crate::model::ThreadId;
 use crate::store::Engine;
 
+pub use super::migrations::{Forecast, Report};
+
 /// What the database says of itself; changes nothing.
 pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
     let directory = Directory::open_existing(&config.db_path)?;
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let inspected = runtime()?.block_on(Db::inspect(&engine.store(), formats));
-    let mut report = json!(inspected.map_err(|error| open_error(&directory, error))?);
+    let store = engine.store();
+    let inspected = runtime()?.block_on(async {
+        let inspected = Db::inspect(&store, formats).await?;
+        Ok((inspected, db::pending(&store, formats).await?))
+    });
+    let (inspected, pending) = inspected.map_err(|error| open_error(&directory, error))?;
+    let mut report = json!(inspected);
     report["incarnation"] = json!(directory.identity().incarnation.to_string());
+    report["formats"] = json!({ "reads": formats.reads, "writes": formats.writes });
+    report["pending"] = json!(pending);
+    report["checkpoints"] = json!(directory.checkpoints()?);
+    report["kept"] = json!(directory.kept());
     Ok(report)
 }
 
@@ -51,14 +63,44 @@ pub fn source(config: &Config, settings: Value, formats: &Formats) -> Result<Sto
     Ok(Stopped { source, _directory: directory })
 }
 
+/// Runs what is pending: start migrations, and the change of format if `finalize`. Can be interrupted and started again.
+pub fn migrate(config: &Config, formats: &Formats, finalize: bool) -> Result<Report, StartupError> {
+    let crypt = open_kms(config)?;
+    let (directory, engine) = open_for_change(config, formats)?;
+    let migrated = runtime()?.block_on(async {
+        let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
+        let db = stage.open(database_settings(config)).await.map_err(|error| open_error(&directory, error))?;
+        stage.run(db, finalize).await.map(|(_, report)| report)
+    });
+    let closed = close(&engine);
+    migrated.and_then(|report| closed.map(|()| report))
+}
+
+/// Says what [`migrate`] would do; changes nothing.
+pub fn foresee(config: &Config, formats: &Formats, finalize: bool) -> Result<Forecast, StartupError> {
+    let crypt = open_kms(config)?;
+    let directory = Directory::open_existing(&config.db_path)?;
+    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+    let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
+    runtime()?.block_on(async {
+        let opened = stage.open(reading(config)).await;
+        let db = opened.map_err(|error| open_error(&directory, error))?;
+        stage.foresee(&db, finalize).await
+    })
+}
+
+/// The settings of a database that is only read.
+pub(super) fn reading(config: &Config) -> db::Settings {
+    db::Settings { makes_epochs: false, read_only: true, ..database_settings(config) }
+}
+
 /// Reads all threads into one digest, and calls `each` with the digest of each. Changes nothing.
 pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &str)) -> Result<Digest, StartupError> {
     let crypt = open_kms(config)?;
     let directory = Directory::open_existing(&config.db_path)?;
     let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let settings = db::Settings { read_only: true, makes_epochs: false, ..database_settings(config) };
     runtime()?.block_on(async {
-        let opened = Db::open(engine.store(), directory.identity(), formats, settings, crypt);
+        let opened = Db::open(engine.store(), directory.identity(), formats, reading(config), crypt);
         let db = opened.await.map_err(|error| open_error(&directory, error))?;
         db.digest(each).await.map_err(|error| open_error(&directory, OpenError::Unreadable(error)))
     })

@@ -9,10 +9,11 @@ use aws_lc_rs::rand;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::StartupError;
+use super::migrations::Stage;
 use super::open_files::OpenFiles;
 use super::tasks::JobOwner;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Finalize};
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::data_dir::{self, Birth, Directory};
@@ -25,12 +26,19 @@ use crate::store::{self, Engine};
 
 /// Of a database that is made now.
 pub(super) fn birth() -> Birth {
-    let (mut database_id, mut incarnation) = ([0; 16], [0; 8]);
-    for bytes in [&mut database_id[..], &mut incarnation] {
-        rand::fill(bytes).expect("the system's random source works, or nothing here is safe");
-    }
-    let identity = Identity { database_id, incarnation: Incarnation(u64::from_be_bytes(incarnation)) };
+    let identity = Identity { database_id: random(), incarnation: new_incarnation() };
     Birth { identity, created_ns: Clock::wall() }
+}
+
+/// One that no other store has.
+pub(super) fn new_incarnation() -> Incarnation {
+    Incarnation(u64::from_be_bytes(random()))
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the system's random source works, or nothing here is safe");
+    bytes
 }
 
 /// The data directory, locked. It is made if it is absent, unless it must exist: a mistyped one would become a new database.
@@ -66,7 +74,9 @@ pub(super) async fn open(
     });
     let engine;
     (engine, directory) = opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
-    let db = open_database(&directory, &engine, config, crypt, app, formats).await?;
+    let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
+    let db = open_database(&stage, app).await?;
+    let db = migrate(&stage, db, app).await?;
     if directory.is_new() {
         directory.mark_ready()?;
     }
@@ -91,16 +101,10 @@ fn publish_identity(identity: Identity) {
 }
 
 /// Opens the database; while the KMS does not open its keys, tries again and again.
-async fn open_database(
-    directory: &Directory,
-    engine: &Engine,
-    config: &Config,
-    crypt: Option<Arc<Crypt>>,
-    app: &App,
-    formats: &Formats,
-) -> Result<Db, StartupError> {
+async fn open_database(stage: &Stage<'_>, app: &App) -> Result<Db, StartupError> {
+    let Stage { directory, config, .. } = *stage;
     loop {
-        match Db::open(engine.store(), directory.identity(), formats, database_settings(config), crypt.clone()).await {
+        match stage.open(database_settings(config)).await {
             Err(OpenError::Keys(EpochError::Kms { epoch, error })) if may_pass(&error) => {
                 app.await_kms();
                 tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
@@ -109,6 +113,20 @@ async fn open_database(
             opened => return opened.map_err(|error| open_error(directory, error)),
         }
     }
+}
+
+/// Runs what is pending before the store is served. A rehearsal does not change the format.
+async fn migrate(stage: &Stage<'_>, db: Db, app: &App) -> Result<Db, StartupError> {
+    if stage.pending(&db).await?.is_empty() {
+        return Ok(db);
+    }
+    app.migrate();
+    let finalize = stage.config.finalize == Finalize::Auto && !stage.config.rehearsal;
+    let (db, report) = stage.run(db, finalize).await?;
+    if let Some(to) = report.pending.raise_to {
+        tracing::info!(event = "format.pending", data = report.format, to, "`progressdb migrate --finalize` raises it");
+    }
+    Ok(db)
 }
 
 /// Whether the KMS may recover, or be repaired, without a restart of this server.
@@ -169,7 +187,7 @@ pub(super) fn open_engine(
     formats: &Formats,
     settings: store::Settings,
 ) -> Result<Engine, StartupError> {
-    open_engine_at(directory.path(), formats, settings)
+    open_engine_at(directory.path(), formats, settings).map_err(|error| with_way_back(directory, error))
 }
 
 /// The same for a store that messages call `path`.
@@ -182,7 +200,7 @@ pub(super) fn open_engine_at(
         // Such parts come with a later format, whose number is not known here.
         store::OpenError::TooNew(_) => {
             let newest = formats.reads[1];
-            StartupError::TooNew { found: newest + 1, newest }
+            StartupError::TooNew { found: newest + 1, newest, checkpoint: None }
         }
         store::OpenError::LogMissing(what) => StartupError::LogMissing { path: path.to_owned(), what },
         store::OpenError::Damaged(what) => data_dir::Error::damaged(path, what).into(),
@@ -193,17 +211,18 @@ pub(super) fn open_engine_at(
 }
 
 pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupError {
-    open_error_at(directory.path(), error)
+    with_way_back(directory, open_error_at(directory.path(), error))
 }
 
 /// The same for a store that messages call `path`.
 pub(super) fn open_error_at(path: &Path, error: OpenError) -> StartupError {
     match error {
         OpenError::Format(Unreadable { found, reads: [oldest, newest] }) => match found > newest {
-            true => StartupError::TooNew { found, newest },
+            true => StartupError::TooNew { found, newest, checkpoint: None },
             false => StartupError::UpgradeThrough { found, oldest, through: "0.3" },
         },
         OpenError::Foreign => data_dir::Error::damaged(path, "its store belongs to another database").into(),
+        OpenError::Unfinished { version } => StartupError::FormatChangeUnfinished { version },
         OpenError::NoKeys => StartupError::Keys { why: OpenError::NoKeys.to_string() },
         OpenError::Sealed => StartupError::Keys { why: OpenError::Sealed.to_string() },
         OpenError::Keys(error) => StartupError::Keys { why: with_causes(&error) },
@@ -216,6 +235,21 @@ pub(super) fn open_error_at(path: &Path, error: OpenError) -> StartupError {
         ),
         OpenError::Unreadable(error) => StartupError::io("the store could not be read", error),
     }
+}
+
+/// A refusal for a newer format also names the checkpoint from before.
+fn with_way_back(directory: &Directory, error: StartupError) -> StartupError {
+    match error {
+        StartupError::TooNew { found, newest, .. } => {
+            StartupError::TooNew { found, newest, checkpoint: newest_checkpoint(directory) }
+        }
+        other => other,
+    }
+}
+
+/// The way back from a change of format, if there is one.
+pub(super) fn newest_checkpoint(directory: &Directory) -> Option<String> {
+    directory.checkpoints().ok()?.pop()
 }
 
 /// Keeps keys out of core files, and out of reach of other processes of the same user.

@@ -6,7 +6,7 @@ use crate::keys::{Hash16, Key, StoreRow, ThreadRow, UserRow};
 use crate::model::{MessageContent, MessageId, ProviderKind, ThreadContent, UserId, WrappedKey};
 use crate::rows::{
     CounterValue, DeletedMessage, EpochKey, Erasures, Format, Head, Idempotency, JobProgress, MessageName, MessageRow,
-    Names, Number, Participant, Profile, ReceiptRow, ThreadObject,
+    MigrationProgress, Names, Number, Participant, Profile, ReceiptRow, ThreadObject,
 };
 
 /// A row by its kind. A field in an `Option` called `open` or `user` is there only if the row was to be opened.
@@ -85,6 +85,8 @@ pub enum AdminRow {
     Sealing(JobProgress),
     /// Erasures that wait for a compaction.
     Erasures(Erasures),
+    /// How far a migration has come.
+    Migration(MigrationProgress),
 }
 
 /// A message in a row.
@@ -171,5 +173,6 @@ fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<AdminRow, Err
         StoreRow::Secret => AdminRow::Secret,
         StoreRow::Sealing => AdminRow::Sealing(decode(key, value)?),
         StoreRow::Erasures => AdminRow::Erasures(decode(key, value)?),
+        StoreRow::Migration(_) => AdminRow::Migration(decode(key, value)?),
     })
 }

@@ -7,7 +7,8 @@ use crate::db::walk::{Partitions, Rows};
 use crate::keys::{Counter, ExpiryKind, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow};
 use crate::model::MessageId;
 use crate::rows::{
-    CounterValue, EpochKey, Erasures, Format, Head, JobProgress, MessageName, Names, Number, Present, Row as _, Secret,
+    CounterValue, EpochKey, Erasures, Format, Head, JobProgress, MessageName, MigrationProgress, Names, Number,
+    Present, Row as _, Secret,
 };
 use crate::store::Row;
 
@@ -82,6 +83,7 @@ impl Scan {
                 StoreRow::Secret => secret = self.check_secret(key, value, part),
                 StoreRow::Sealing => drop(part.decode::<JobProgress>(key, value)),
                 StoreRow::Erasures => drop(part.decode::<Erasures>(key, value)),
+                StoreRow::Migration(_) => drop(part.decode::<MigrationProgress>(key, value)),
             }
         }
         for (there, row) in [(format, StoreRow::Format), (secret, StoreRow::Secret)] {
