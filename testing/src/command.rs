@@ -7,16 +7,31 @@ use crate::machine::build_directory;
 use crate::pump::{Pump, pump};
 use crate::waiting::{GENEROUS, poll};
 
+/// The program under test.
+pub const PROGRAM: &str = "progressdb";
+/// The version after it, of `testing/next`.
+pub const NEXT_PROGRAM: &str = "progressdb-next";
+
 /// The program under test, as cargo built it beside the tests.
 pub fn binary() -> PathBuf {
-    let path = build_directory().join("progressdb");
+    binary_named(PROGRAM)
+}
+
+/// The same of another program of ours.
+pub fn binary_named(name: &str) -> PathBuf {
+    let path = build_directory().join(name);
     assert!(path.exists(), "{} is not built; type: cargo build --release --workspace --bins", path.display());
     path
 }
 
 /// The program with a clean environment, in a directory of the test's own.
 pub fn program(words: &[&str], directory: &Path) -> Command {
-    let mut command = Command::new(binary());
+    program_named(PROGRAM, words, directory)
+}
+
+/// The same with another program of ours.
+pub fn program_named(name: &str, words: &[&str], directory: &Path) -> Command {
+    let mut command = Command::new(binary_named(name));
     command.args(words).current_dir(directory).env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
     command

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::command::{Finished, finish, program};
+use crate::command::{Finished, NEXT_PROGRAM, PROGRAM, finish, program_named};
 use crate::machine::temporary_directory;
 use crate::server::Server;
 use crate::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY};
@@ -17,6 +17,7 @@ pub struct Setup {
     config: Value,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    program: &'static str,
 }
 
 impl Default for Setup {
@@ -52,7 +53,7 @@ impl Setup {
                 },
             },
         });
-        Self { root, db, config, arguments: Vec::new(), environment: Vec::new() }
+        Self { root, db, config, arguments: Vec::new(), environment: Vec::new(), program: PROGRAM }
     }
 
     /// Sets a configuration key, such as `server.max_payload_size`.
@@ -63,6 +64,12 @@ impl Setup {
             at = at.as_object_mut().unwrap().entry(part).or_insert_with(|| json!({}));
         }
         *at = value.into();
+        self
+    }
+
+    /// Runs the version after this one instead.
+    pub fn next_version(mut self) -> Self {
+        self.program = NEXT_PROGRAM;
         self
     }
 
@@ -97,7 +104,7 @@ impl Setup {
 
     /// The program with this setup's configuration: `progressdb <words> --config <file>`.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = program(words, self.root.path());
+        let mut command = program_named(self.program, words, self.root.path());
         command.arg("--config").arg(self.config_file());
         command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
