@@ -84,7 +84,7 @@ pub async fn run(
     if config.development {
         development::print_welcome(&config.keys, listeners.address, &config.db_path);
     }
-    let scheduled = Scheduled::new(&config, directory.database_id(), checkpoints.clone());
+    let scheduled = Scheduled::new(&config, directory.database_id(), backups.clone());
     let tasks = tasks::start(&db, &engine, &checkpoints, &config, owner, scheduled);
 
     let failure = tokio::select! {

@@ -1,7 +1,8 @@
 //! Backups that the server makes by itself: at the times of `backup.schedule`, one at a time.
 //!
 //! A run cuts the store, writes the backup, reads it again, and removes what is not to be kept. A run that fails is not
-//! repeated before the next time; one that would begin while the one before is under way is skipped.
+//! repeated before the next time; one that would begin while another backup is made, or the one before is under way, is
+//! skipped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::tasks::{JobOwner, time_until_next};
 use crate::backup::remote::Error;
-use crate::backup::{Checkpoints, CutError, Destination, Listed, Made, Place, Progress, Refused};
+use crate::backup::{Backups, Destination, Listed, Made, MakeError, Place, Progress, Refused};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Backup, Config};
 use crate::db::Db;
@@ -26,14 +27,14 @@ pub(super) struct Scheduled {
     settings: Backup,
     data_dir: PathBuf,
     database_id: [u8; 16],
-    checkpoints: Checkpoints,
+    backups: Backups,
 }
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Store(#[from] CutError),
+    Make(#[from] MakeError),
     #[error(transparent)]
     Place(#[from] Error),
 }
@@ -41,8 +42,8 @@ enum Failure {
 impl Failure {
     fn reason(&self) -> &'static str {
         match self {
-            Self::Store(_) => "store",
-            Self::Place(error) => error.reason(),
+            Self::Make(MakeError::Failed(error)) | Self::Place(error) => error.reason(),
+            Self::Make(_) => "store",
         }
     }
 }
@@ -88,8 +89,8 @@ impl Drop for StopWhenDropped {
 }
 
 impl Scheduled {
-    pub(super) fn new(config: &Config, database_id: [u8; 16], checkpoints: Checkpoints) -> Self {
-        Self { settings: config.backup.clone(), data_dir: config.db_path.clone(), database_id, checkpoints }
+    pub(super) fn new(config: &Config, database_id: [u8; 16], backups: Backups) -> Self {
+        Self { settings: config.backup.clone(), data_dir: config.db_path.clone(), database_id, backups }
     }
 
     /// Runs `work` on a thread where it may block, and stops it when this is dropped.
@@ -128,22 +129,22 @@ impl Scheduled {
     }
 
     fn make_or_tell(&self, progress: &Arc<Progress>) {
-        if let Err(failure) = self.make(progress) {
-            let reason = failure.reason();
-            metrics::counter!("progressdb_backup_failures_total", "reason" => reason).increment(1);
-            tracing::error!(event = "backup.failed", reason, error = with_causes(&failure));
-        }
+        let failure = match self.make(progress) {
+            Ok(()) | Err(Failure::Make(MakeError::Stopped)) => return,
+            Err(Failure::Make(MakeError::Running)) => {
+                tracing::warn!(event = "backup.skipped", "another backup is being made");
+                return;
+            }
+            Err(failure) => failure,
+        };
+        let reason = failure.reason();
+        metrics::counter!("progressdb_backup_failures_total", "reason" => reason).increment(1);
+        tracing::error!(event = "backup.failed", reason, error = with_causes(&failure));
     }
 
     fn make(&self, progress: &Arc<Progress>) -> Result<(), Failure> {
         let destination = Destination::open_directory(self.destination(), &self.data_dir, &self.settings.access)?;
-        let made = {
-            let hold = self.checkpoints.hold()?;
-            let source = hold.checkpoint().source();
-            let source =
-                source.map_err(|source| Error::Io { what: "cannot read the checkpoint".to_owned(), source })?;
-            destination.write(&source, progress)?
-        };
+        let (made, _) = self.backups.make(&destination, self.settings.rate_limit)?;
         let Made { at, bytes, manifest } = &made;
         metrics::gauge!("progressdb_backup_bytes").set(*bytes as f64);
         show("progressdb_backup_last_success_timestamp_seconds", seconds(&manifest.header.created));

@@ -3,11 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
+use serde_json::json;
+use testing::http::Request;
 use testing::servers::listen::Reply;
 use testing::servers::object_store::ObjectStore;
 use testing::servers::proxy::Proxy;
 use testing::waiting::poll;
-use testing::{Server, Setup, timed, wait_until};
+use testing::{ADMIN_KEY, Server, Setup, timed, wait_until};
 
 use crate::stores::{fill, list, setup_for, verify};
 
@@ -51,7 +53,8 @@ fn a_server_makes_backups_on_schedule_and_keeps_so_many() {
     for backup in &listed {
         verify(&setup, backup["at"].as_str().unwrap()).check_code(0);
     }
-    let again = setup.set("backup.schedule", "0 0 1 1 *").start();
+    let setup = setup.set("backup.schedule", "0 0 1 1 *");
+    let again = setup.start();
     wait_until("the next start knows of them", || again.log().contains("server.ready") && has(&again, SUCCESS));
     assert!(again.metric(SUCCESS) > 1e9 && again.metric(VERIFIED) > 1e9);
 }
@@ -113,7 +116,24 @@ fn a_slow_backup_makes_others_skip_and_does_not_hold_up_a_stop() {
     stopped.check_code(0);
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert_eq!(left(), 0, "what was cut is removed");
-    let server = setup.set("backup.schedule", "0 0 1 1 *").start();
+    let setup = setup.set("backup.schedule", "0 0 1 1 *");
+    let server = setup.start();
+    server.stop().check_code(0);
+}
+
+#[test]
+fn a_scheduled_backup_and_one_that_is_asked_for_are_not_made_at_once() {
+    let setup = Setup::new();
+    fill(&setup, 2);
+    let root = setup.root().join("root");
+    fs::create_dir(&root).unwrap();
+    let destination = setup.root().join("backups");
+    let setup = scheduled(setup, destination.to_str().unwrap()).set("backup.rate_limit", "10KB");
+    let setup = setup.set("backup.root", root.to_str().unwrap());
+    let server = setup.start();
+    server.wait_for_line("backup.scheduled");
+    let ask = || server.send(&Request::new("POST", "/admin/backup").key(ADMIN_KEY).json(&json!({})));
+    wait_until("the other one is refused", || ask().text().contains("another backup is being made"));
     server.stop().check_code(0);
 }
 
