@@ -175,7 +175,13 @@ impl Manifest {
             let digest = &wanted[ENDING.len()..ENDING.len() + 64];
             return Err(format!("its SHA-256 is {digest}, and it says something else"));
         }
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
+        let manifest: Self = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        // Whoever can write a manifest can give it a right digest: its names become paths.
+        if let Some(file) = manifest.files.iter().find(|file| !is_file_name(&file.path)) {
+            return Err(format!("it names a file {:?}, which no store has", file.path));
+        }
+        let bytes = manifest.files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes));
+        bytes.map(|_| manifest).ok_or_else(|| "it names more bytes than there can be".to_owned())
     }
 
     /// Says where the files that were found differ from those that the manifest names, if they do.
@@ -284,6 +290,17 @@ pub(super) mod tests {
             assert!(Manifest::from_bytes(&line[..at]).is_err(), "cut off at {at}");
         }
         assert!(Manifest::from_bytes(&[line.clone(), b" ".to_vec()].concat()).is_err());
+    }
+
+    #[test]
+    fn a_manifest_whose_names_lead_elsewhere_is_refused() {
+        for path in ["../escaped", "/etc/passwd", "a/b", "", "."] {
+            let refused = Manifest::from_bytes(&manifest(vec![file(path, 1, 3)]).to_bytes()).unwrap_err();
+            assert!(refused.contains("which no store has"), "{path}: {refused}");
+        }
+        let endless = manifest(vec![file("CURRENT", u64::MAX, 3), file("000012.sst", 1, 3)]);
+        let refused = Manifest::from_bytes(&endless.to_bytes()).unwrap_err();
+        assert!(refused.contains("more bytes than there can be"), "{refused}");
     }
 
     #[test]
