@@ -203,7 +203,7 @@ impl Directory {
 
     /// On the same file system as the store, emptied at every start.
     pub fn tmp_path(&self) -> PathBuf {
-        self.path.join(TMP)
+        tmp_of(&self.path)
     }
 }
 
@@ -213,6 +213,11 @@ fn check_store(path: &Path, marker: &Marker) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::damaged(path, format!("its store directory {} is missing", marker.store()))),
     }
+}
+
+/// Where whoever has the data directory at `path` keeps what is temporary.
+pub fn tmp_of(path: &Path) -> PathBuf {
+    path.join(TMP)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {

@@ -17,6 +17,7 @@ use metrics::Histogram;
 
 use super::{Description, Source};
 use crate::clock::monotonic;
+use crate::data_dir;
 use crate::db::{Inspected, OpenError};
 use crate::error_chain::with_causes;
 use crate::store::{self, Engine};
@@ -79,6 +80,17 @@ impl Checkpoint {
     }
 }
 
+/// Where the checkpoint of a server lies that has this data directory. The id comes from the server: what is no id of one
+/// leads nowhere.
+pub(super) fn checkpoint_path(data_dir: &Path, id: &str) -> PathBuf {
+    let id: String = id.chars().filter(char::is_ascii_hexdigit).collect();
+    data_dir::tmp_of(data_dir).join(directory_name(&id))
+}
+
+fn directory_name(id: &str) -> String {
+    format!("backup-{id}")
+}
+
 /// Why there is no checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CutError {
@@ -135,7 +147,7 @@ impl Checkpoints {
         let _begun = Begun::new(self)?;
         let _turn = self.0.cutting.lock().unwrap_or_else(PoisonError::into_inner);
         let id = random_id();
-        let path = self.0.directory.join(format!("backup-{id}"));
+        let path = self.0.directory.join(directory_name(&id));
         let started = monotonic();
         let values = self.0.engine.checkpoint(&path, &Inspected::ROWS).map_err(|error| match error {
             store::Error::DiskFull => CutError::DiskFull,

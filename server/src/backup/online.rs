@@ -16,7 +16,8 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 use serde::{Deserialize, Serialize};
 
-use super::{Description, Failed, Source};
+use super::checkpoints::checkpoint_path;
+use super::{Description, Source};
 use crate::clock::monotonic;
 use crate::data_dir::{Holder, Reachable};
 
@@ -31,7 +32,7 @@ const RENEWALS: u32 = 4;
 pub struct Lease {
     /// The name of the checkpoint.
     pub id: String,
-    /// The directory with its files.
+    /// The directory with its files, as the server sees it.
     pub path: PathBuf,
     /// How long it is held unless the lease is renewed.
     pub lease_seconds: u64,
@@ -69,6 +70,14 @@ pub enum OnlineError {
         /// Others are backed up, so it is worth trying again.
         busy: bool,
     },
+    /// The checkpoint is not where it should be.
+    #[error("cannot read the checkpoint {} of the server: run this command where --db is the server's data directory", .path.display())]
+    Unreadable {
+        /// Its directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The checkpoint is gone.
     #[error("the backup was given up: {0}; start it again")]
     Lost(&'static str),
@@ -79,7 +88,7 @@ impl OnlineError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoSocket { .. } | Self::Unreachable { .. } | Self::Refused { busy: true, .. } => 75,
-            Self::Refused { .. } | Self::Lost(_) => 1,
+            Self::Refused { .. } | Self::Unreadable { .. } | Self::Lost(_) => 1,
         }
     }
 }
@@ -89,6 +98,8 @@ impl OnlineError {
 pub struct Online {
     server: Server,
     lease: Lease,
+    /// The directory with its files, as this process sees it.
+    path: PathBuf,
     keeper: Arc<Keeper>,
     thread: Option<JoinHandle<()>>,
 }
@@ -128,17 +139,25 @@ impl Online {
         }
         let lease: Lease = answer.json().map_err(|error| unreachable(error.into()))?;
         let keeper = Keeper { idle: Mutex::new(idle), ended: AtomicBool::new(false), lost: OnceLock::new() };
-        let mut online = Self { server, lease, keeper: Arc::new(keeper), thread: None };
+        // The server may have another root, or another working directory.
+        let path = checkpoint_path(directory, &lease.id);
+        let mut online = Self { server, lease, path, keeper: Arc::new(keeper), thread: None };
         let thread = online.keep(on_lost).map_err(|error| unreachable(error.into()))?;
         online.thread = Some(thread);
         Ok(online)
     }
 
     /// What is to be backed up.
-    pub fn source(&self) -> Result<Source, Failed> {
-        let Lease { path, description, .. } = &self.lease;
-        let source = Source::of_directory(path, description.clone());
-        source.map_err(|error| Failed::io(format!("cannot read {}", path.display()), error))
+    pub fn source(&self) -> Result<Source, OnlineError> {
+        let Self { path, lease, server, .. } = self;
+        let source = Source::of_directory(path, lease.description.clone());
+        let source = source.map_err(|source| OnlineError::Unreadable { path: path.clone(), source })?;
+        // Only what is still held now was whole when it was listed: a client may have slept through its lease.
+        match server.renew(lease) {
+            Ok(true) => Ok(source),
+            Ok(false) => Err(OnlineError::Lost(LEASE_ENDED)),
+            Err(_) => Err(OnlineError::Lost(GONE)),
+        }
     }
 
     /// Why the checkpoint is gone, if it is.
@@ -193,6 +212,12 @@ impl Server {
         format!("http://server/checkpoints/{}", lease.id)
     }
 
+    /// Begins the lease anew; false if it has ended.
+    fn renew(&self, lease: &Lease) -> reqwest::Result<bool> {
+        let answer = self.client.put(self.url(lease)).timeout(RENEW_TIMEOUT).send()?;
+        Ok(answer.status().is_success())
+    }
+
     /// Renews the lease until the keeper has ended; why it was lost, if it was.
     fn keep(&self, lease: &Lease, mut idle: UnixStream, keeper: &Keeper) -> Option<&'static str> {
         let pause = Duration::from_secs(lease.lease_seconds.max(1)) / RENEWALS;
@@ -203,9 +228,9 @@ impl Server {
             if keeper.ended.load(Ordering::Acquire) {
                 return None;
             }
-            match self.client.put(self.url(lease)).timeout(RENEW_TIMEOUT).send() {
-                Ok(answer) if answer.status().is_success() => renewed = monotonic(),
-                Ok(_) => return Some("the server has ended the lease of its checkpoint"),
+            match self.renew(lease) {
+                Ok(true) => renewed = monotonic(),
+                Ok(false) => return Some(LEASE_ENDED),
                 Err(error) if error.is_connect() || is_over(lease, renewed) => return Some(GONE),
                 // It may be busy for a while.
                 Err(_) => {}
@@ -220,6 +245,7 @@ impl Server {
     }
 }
 
+const LEASE_ENDED: &str = "the server has ended the lease of its checkpoint";
 const GONE: &str = "the server stopped, or was killed";
 
 fn is_over(lease: &Lease, renewed: Instant) -> bool {

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use testing::disk::Disk;
 use testing::http::{Connection, Request, encode};
 use testing::waiting::poll;
-use testing::{ADMIN_KEY, Server, Setup, messages, temporary_directory, wait_until};
+use testing::{ADMIN_KEY, Server, Setup, finish, messages, temporary_directory, wait_until};
 
 const WRITERS: usize = 6;
 const THREADS: usize = 3;
@@ -306,6 +307,16 @@ fn a_server_is_found_in_a_directory_with_a_long_path() {
     setup.run(&["backup", "--out", path(&place(&setup))]).check_code(0);
     let refused = setup.run(&["inspect"]);
     refused.check_code(75).check_says(&[&format!("by process {}, a server at {}", server.pid(), server.addr)]);
+    server.stop().check_code(0);
+}
+
+#[test]
+fn a_server_with_a_relative_data_directory_is_backed_up_from_anywhere() {
+    let setup = Setup::new();
+    let server = Server::spawn(setup.command(&["serve", "--db", "database"])).ready();
+    let mut backup: Command = setup.command(&["backup", "--out", path(&place(&setup))]);
+    backup.current_dir("/");
+    finish(backup).check_code(0);
     server.stop().check_code(0);
 }
 
