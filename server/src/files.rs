@@ -72,12 +72,16 @@ pub(crate) fn create_directories(path: &Path, mode: u32) -> io::Result<Made> {
         // Its parents may serve others as well.
         let mode = if step == path { mode } else { 0o777 };
         match DirBuilder::new().mode(mode).create(step) {
-            Ok(()) => made.0.push(step.to_owned()),
+            Ok(()) => {
+                made.0.push(step.to_owned());
+                sync_directory_of(step)?;
+            }
             // Another process made it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
+    // Also of one that another process has just made.
     sync_directory_of(path)?;
     Ok(made)
 }

@@ -41,7 +41,7 @@ pub mod waiting;
 
 pub use command::{Finished, finish, program};
 pub use http::Answer;
-pub use interrupt::kill_at_each_change;
+pub use interrupt::{fail_at_each_change, kill_at_each_change};
 pub use machine::{missing, python, skip, temporary_directory, variable};
 pub use random::Random;
 pub use server::Server;

@@ -106,7 +106,8 @@ impl Marker {
         Ok(marker)
     }
 
-    fn new(birth: Birth) -> Self {
+    /// The same, not written yet.
+    pub(super) fn new(birth: Birth) -> Self {
         let created = jiff::Timestamp::from_nanosecond(birth.created_ns.into()).unwrap_or_default();
         Self {
             name: NAME.to_owned(),

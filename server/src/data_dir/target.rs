@@ -4,7 +4,7 @@
 //! 2. where none is, the marker says `restoring`, so that no server makes an empty one there
 //! 3. the restored store is made beside the live one, and checked
 //! 4. one rename of the marker makes it the one that counts
-//! 5. the former store is removed, unless it is kept
+//! 5. the former store is removed, unless it is kept, and so are checkpoints
 //!
 //! A crash before step 4 leaves what was there before, and a leftover that the next start or restore removes; or a directory
 //! that says `restoring`. A failure takes back everything that was made.
@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::checkpoints::CHECKPOINTS;
 use super::creation::create_directory;
 use super::lock::{self, LOCK};
 use super::marker::{MARKER, Marker, State};
@@ -84,8 +85,9 @@ impl Target {
         let store = stores::next_store(&self.path, self.before.as_ref())?;
         if self.before.as_ref().is_none_or(|before| before.state != State::Ready) {
             let of_ours = self.before.as_ref().is_none_or(|before| before.state == State::Creating);
-            Marker::create(&self.path, birth)?.in_state(State::Restoring).write(&self.path)?;
             self.marked = of_ours;
+            // In one write: whatever says `creating` is made into an empty database by the next start.
+            Marker::new(birth).in_state(State::Restoring).write(&self.path)?;
         }
         self.store = Some(store.clone());
         Ok(store)
@@ -103,7 +105,14 @@ impl Target {
             Marker::restored(birth, name, self.before.as_ref(), existing == Existing::Keep).write(&self.path)
         });
         if let Err(error) = committed {
-            self.store = Some(store);
+            match self.names(name) {
+                false => self.store = Some(store),
+                // Renamed, and only not synced: then nothing that a marker may name is removed.
+                true => {
+                    self.marked = false;
+                    self.made.keep();
+                }
+            }
             return Err(error);
         }
         self.marked = false;
@@ -111,6 +120,15 @@ impl Target {
         let former = self.before.as_ref().filter(|before| before.state == State::Ready);
         let former = former.map(|before| self.path.join(before.store()));
         Ok(Committed { target: self, former, kept: existing == Existing::Keep })
+    }
+
+    /// Whether the marker says that this store counts, or may say so.
+    fn names(&self, store: &str) -> bool {
+        match Marker::read(&self.path) {
+            Ok(Some(marker)) => marker.state == State::Ready && marker.store() == store,
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
 }
 
@@ -142,14 +160,17 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// Removes the former store, unless it is kept. A failure leaves a leftover, which the next start removes.
-    pub fn finish(self) -> Result<Option<PathBuf>, Error> {
+    /// Removes the former store, unless it is kept, and the checkpoints, which are ways back for the former store only.
+    /// Says which store is kept.
+    pub fn finish(self) -> Option<PathBuf> {
         let Self { target, former, kept } = self;
-        if let Some(former) = former.as_ref().filter(|_| !kept) {
-            remove_if_there(former)?;
+        let goes = former.clone().filter(|_| !kept).into_iter().chain([target.path.join(CHECKPOINTS)]);
+        for error in goes.filter_map(|path| remove_if_there(&path).err()) {
+            // The restore is done all the same.
+            tracing::warn!(event = "cli.former_store_left", %error);
         }
         drop(target);
-        Ok(former.filter(|_| kept))
+        former.filter(|_| kept)
     }
 }
 

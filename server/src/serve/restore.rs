@@ -109,8 +109,7 @@ pub fn restore(
         .advance(0)
         .map_err(|error| StartupError::io(format!("{} is not restored", wanted.from.display()), error))?;
     let committed = target.commit(birth, wanted.existing).map_err(StartupError::from)?;
-    let kept = committed.finish().map_err(StartupError::from)?;
-    Ok(Restored { manifest, kept })
+    Ok(Restored { manifest, kept: committed.finish() })
 }
 
 /// The same database, as another incarnation of it.

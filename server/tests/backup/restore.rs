@@ -99,7 +99,9 @@ fn the_old_store_is_kept_on_request_and_survives_starts_and_restores() {
     let kept = restore(&setup, &backup, &["--force", "--keep-old"], 0);
     kept.check_says(&[&format!("kept={}", setup.db().join("store-1").display())]);
     setup.start().stop().check_code(0);
+    fs::create_dir_all(setup.db().join("checkpoints/1-20260101T000000Z")).unwrap();
     restore(&setup, &backup, &["--force"], 0);
+    assert!(!setup.db().join("checkpoints").exists(), "a way back behind the restore");
     setup.start().stop().check_code(0);
     assert_eq!(marker(setup.db())["kept"], json!(["store-1"]));
     let stores: Vec<_> = names(setup.db()).into_iter().filter(|name| name.starts_with("store")).collect();
