@@ -8,6 +8,7 @@
 //! service      backups that a server makes of its own store
 //! destination  where one goes: a disk, or an object store
 //! create       writes an artefact: it is there as a whole, or not at all
+//! temporary    what a command writes before it is whole, and what a killed one left
 //! artefact     reads one, an archive or a directory, and trusts nothing in it
 //! place        where backups are kept: lists, checks and prunes them
 //! retention    which of them may go
@@ -38,6 +39,7 @@ pub mod remote;
 mod retention;
 mod service;
 mod source;
+mod temporary;
 mod zstd;
 
 pub use self::artefact::{Artefact, Form};
@@ -50,5 +52,6 @@ pub use self::online::{Lease, Online, OnlineError};
 pub use self::place::{Listed, Place, Pruned};
 pub use self::progress::{Phase, Progress, Seen};
 pub use self::retention::{Keep, Verdict};
-pub use self::service::{Backups, MakeError};
+pub use self::service::{Backups, MakeError, Oldest};
 pub use self::source::{Description, Source};
+pub use self::temporary::Temporary;

@@ -8,19 +8,19 @@
 //! A temporary is called `progressdb-backup-<id>.tmp` and locked while its process lives. A crash before step 4 leaves it,
 //! and one behind it leaves the artefact.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
 use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 
-use super::artefact::{self, Hashing, create_file, directory};
+use super::artefact::{self, Hashing, directory};
+use super::temporary::{self, Temporary, remove_leftovers};
 use super::{Artefact, Failed, FileEntry, Form, Header, Manifest, Phase, Progress, Refused, Source};
 use crate::clock::Clock;
-use crate::files::{self, is_same_file};
+use crate::files;
 
 /// Which backup it is, and when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Stamp {
 
     /// What an artefact is called that is not whole.
     pub(super) fn temporary_name(&self) -> String {
-        format!("{PREFIX}{}{SUFFIX}", hex::encode(self.id))
+        temporary::name(PREFIX, &self.id)
     }
 
     /// A time as [`Stamp::created`] shows it.
@@ -127,8 +127,9 @@ pub fn create(source: &Source, target: &Target, stamp: &Stamp, progress: &Progre
     let total = source.bytes().map_err(|error| writing.cannot_read(&source.directory, error))?;
     let mut parents =
         files::create_directories(target.parent(), 0o777).map_err(|error| cannot(target.parent(), error))?;
-    remove_leftovers(target.parent());
-    let temporary = Temporary::create(target, stamp).map_err(|error| cannot(target.parent(), error))?;
+    remove_leftovers(target.parent(), PREFIX);
+    let temporary = Temporary::create(target.parent().join(stamp.temporary_name()), target.form);
+    let temporary = temporary.map_err(|error| cannot(target.parent(), error))?;
     progress.begin(Phase::Writing, total);
     let written = match target.form {
         Form::Tar => artefact::tar::write(&writing, &temporary.path, &temporary.file),
@@ -146,7 +147,7 @@ pub fn create(source: &Source, target: &Target, stamp: &Stamp, progress: &Progre
     // Nobody reads it soon: the memory is for what a server reads. Where that cannot be said, it goes by age.
     let _ = fadvise(&temporary.file, 0, None, Advice::DontNeed);
     progress.advance(0).map_err(|error| cannot(&target.path, error))?;
-    temporary.publish(target)?;
+    publish(&temporary, target)?;
     parents.keep();
     Ok(Summary { path: target.path.clone(), bytes, manifest })
 }
@@ -206,51 +207,13 @@ impl Writing<'_> {
 
 const DATED: &str = "%Y%m%dT%H%M%SZ";
 const PREFIX: &str = "progressdb-backup-";
-const SUFFIX: &str = ".tmp";
 
-/// What is being written; locked, and removed when it is dropped.
-struct Temporary {
-    path: PathBuf,
-    /// Holds the lock.
-    file: File,
-}
-
-impl Temporary {
-    fn create(target: &Target, stamp: &Stamp) -> io::Result<Self> {
-        let path = target.parent().join(stamp.temporary_name());
-        let file = match target.form {
-            Form::Tar => create_file(&path)?,
-            Form::Dir => {
-                DirBuilder::new().mode(0o700).create(&path)?;
-                File::open(&path)?
-            }
-        };
-        let temporary = Self { path, file };
-        // A file system without locks has none that somebody else could see either.
-        let _ = temporary.file.lock();
-        match is_same_file(&temporary.file, &temporary.path) {
-            true => Ok(temporary),
-            // Another backup took it for a leftover before it was locked.
-            false => Self::create(target, stamp),
-        }
-    }
-
-    /// Gives it its name, unless something has that name.
-    fn publish(self, target: &Target) -> Result<(), Failed> {
-        let cannot = |error: io::Error| Failed::io(format!("cannot write {}", target.path.display()), error);
-        match rename_to_nothing(&self.path, &target.path, target.form) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Failed::Exists { path: target.path.clone() })
-            }
-            renamed => renamed.and_then(|()| files::sync_directory_of(&target.path)).map_err(cannot),
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Nothing is there if it got its name. What cannot be removed is removed by the next backup.
-        remove(&self.path);
+/// Gives it its name, unless something has that name.
+fn publish(temporary: &Temporary, target: &Target) -> Result<(), Failed> {
+    let cannot = |error: io::Error| Failed::io(format!("cannot write {}", target.path.display()), error);
+    match rename_to_nothing(&temporary.path, &target.path, target.form) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Failed::Exists { path: target.path.clone() }),
+        renamed => renamed.and_then(|()| files::sync_directory_of(&target.path)).map_err(cannot),
     }
 }
 
@@ -268,31 +231,5 @@ fn rename_to_nothing(from: &Path, to: &Path, form: Form) -> io::Result<()> {
     }
 }
 
-/// Removes what backups left whose process is gone. What cannot be looked at stays.
-fn remove_leftovers(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        let is_one = id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            && entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
-        if !is_one {
-            continue;
-        }
-        let path = entry.path();
-        let Ok(file) = File::open(&path) else { continue };
-        match file.try_lock() {
-            Ok(()) => {
-                remove(&path);
-                tracing::info!(event = "backup.leftover_removed", path = %path.display());
-            }
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
-        }
-    }
-}
-
-fn remove(path: &Path) {
-    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -43,7 +43,7 @@ impl Destination {
             return Ok(Self::Disk { out, form, data_dir });
         };
         let location = Location::parse(url)?;
-        if let Some(path) = location.directory().filter(|path| is_inside(path, data_dir)) {
+        if let Some(path) = location.directory().filter(|path| is_part_of(path, data_dir)) {
             return Err(Failed::Inside { path }.into());
         }
         Ok(Self::Remote(Box::new(Remote::open(&location, access, true)?)))
@@ -53,7 +53,7 @@ impl Destination {
     pub fn open_directory(place: &str, data_dir: &Path, access: &Access) -> Result<Self, Error> {
         let path = Path::new(place);
         if !Location::is_url(place) {
-            if is_inside(path, data_dir) {
+            if is_part_of(path, data_dir) {
                 return Err(Failed::Inside { path: path.to_owned() }.into());
             }
             let made = files::create_directories(path, 0o700);
@@ -87,5 +87,39 @@ impl Destination {
                 Ok(Made { at: sent.url, bytes: sent.sent_bytes, manifest: sent.manifest })
             }
         }
+    }
+}
+
+/// Whether a directory, which need not exist, is `data_dir`, leads to it, or lies in it.
+fn is_part_of(directory: &Path, data_dir: &Path) -> bool {
+    is_inside(&directory.join("backup"), data_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::backup::remote::tests::access;
+
+    #[test]
+    fn a_database_holds_no_backups_however_its_directory_is_called() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let (data_dir, link, beside) = (root.join("db"), root.join("link"), root.join("db-backups"));
+        fs::create_dir(&data_dir).unwrap();
+        symlink(&data_dir, &link).unwrap();
+        for inside in [&data_dir, &link, &data_dir.join("new"), &link.join("a/b")] {
+            let url = format!("file://{}", inside.display());
+            let opened = Destination::open(url.as_ref(), Form::Tar, &data_dir, &access());
+            assert!(matches!(opened, Err(Error::Failed(Failed::Inside { .. }))), "{url}");
+            let path = inside.to_str().unwrap();
+            let opened = Destination::open_directory(path, &data_dir, &access());
+            assert!(matches!(opened, Err(Error::Failed(Failed::Inside { .. }))), "{path}");
+        }
+        assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 0, "nothing was made there");
+        let url = format!("file://{}", beside.display());
+        Destination::open(url.as_ref(), Form::Tar, &data_dir, &access()).map(drop).unwrap();
     }
 }

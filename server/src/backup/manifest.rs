@@ -148,7 +148,7 @@ impl Manifest {
 
     /// The bytes of all files together.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
     }
 
     /// The line as it is written, with its digest.

@@ -102,12 +102,6 @@ impl Pruned {
     pub fn removed(&self) -> usize {
         self.backups.iter().filter(|(_, verdict)| verdict.removes()).count()
     }
-
-    /// When the oldest backup that stays was made.
-    pub fn oldest(&self) -> Option<&str> {
-        let stay = self.backups.iter().filter(|(_, verdict)| !verdict.removes());
-        stay.filter_map(|(listed, _)| listed.created.as_deref()).min()
-    }
 }
 
 /// A place that holds backups.
@@ -161,11 +155,19 @@ impl Place {
         }
     }
 
-    /// Removes what `keep` does not keep. See [`Remote::prune`] for `grace`. A dry run changes nothing.
-    pub fn prune(&self, keep: Keep, grace: Duration, dry_run: bool, progress: &Arc<Progress>) -> Result<Pruned, Error> {
+    /// Removes what `keep` does not keep. See [`Remote::prune`] for `grace`. What was just `made` stays, as lists show where
+    /// it is. A dry run changes nothing.
+    pub fn prune(
+        &self,
+        keep: Keep,
+        grace: Duration,
+        made: Option<&str>,
+        dry_run: bool,
+        progress: &Arc<Progress>,
+    ) -> Result<Pruned, Error> {
         match self {
-            Self::Remote(remote) => remote.prune(keep, grace, dry_run, progress),
-            Self::Directory(directory) => prune_directory(directory, keep, dry_run, progress),
+            Self::Remote(remote) => remote.prune(keep, grace, made, dry_run, progress),
+            Self::Directory(directory) => prune_directory(directory, keep, made, dry_run, progress),
             Self::Artefact(path) => {
                 let why = "a prune takes a directory of backups, or the URL of an object store".to_owned();
                 Err(Error::Url { url: path.display().to_string(), why })
@@ -209,7 +211,8 @@ impl Local {
             }
             Err(error) => (Listed::unreadable(&name, at, bytes, error.to_string()), None, written_ns),
         };
-        Self { path: path.to_owned(), listed, dated: Dated { database_id, made_ns, sequence: 0, verified: false } }
+        let dated = Dated { database_id, made_ns, incarnation: None, sequence: 0, verified: false, just_made: false };
+        Self { path: path.to_owned(), listed, dated }
     }
 
     /// Whether a backup gave it this name.
@@ -246,9 +249,16 @@ fn read_all(directory: &Path) -> Result<Vec<Local>, Error> {
     Ok(found)
 }
 
-fn prune_directory(directory: &Path, keep: Keep, dry_run: bool, progress: &Arc<Progress>) -> Result<Pruned, Error> {
+fn prune_directory(
+    directory: &Path,
+    keep: Keep,
+    made: Option<&str>,
+    dry_run: bool,
+    progress: &Arc<Progress>,
+) -> Result<Pruned, Error> {
     let mut all = read_all(directory)?;
     all.retain(Local::has_dated_name);
+    all.iter_mut().for_each(|local| local.dated.just_made = made == Some(&local.listed.at));
     let now_ns = Clock::wall();
     let dated = |all: &[Local]| all.iter().map(|local| local.dated).collect::<Vec<_>>();
     let first = decide(&dated(&all), keep, now_ns);
@@ -259,7 +269,7 @@ fn prune_directory(directory: &Path, keep: Keep, dry_run: bool, progress: &Arc<P
     let mut pruned = Pruned::default();
     for (local, verdict) in all.into_iter().zip(verdicts) {
         if verdict.removes() {
-            pruned.bytes += local.listed.bytes;
+            pruned.bytes = pruned.bytes.saturating_add(local.listed.bytes);
             if !dry_run {
                 remove(&local.path)?;
             }

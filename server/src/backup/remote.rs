@@ -109,3 +109,6 @@ fn prepare(directory: &Path, created: bool) -> Result<(), Error> {
     made.iter_mut().for_each(files::Made::keep);
     Ok(())
 }
+
+#[cfg(test)]
+pub(super) mod tests;

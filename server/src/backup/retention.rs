@@ -22,17 +22,36 @@ pub(super) struct Dated {
     pub(super) database_id: Option<[u8; 16]>,
     /// When it was made, in Unix nanoseconds.
     pub(super) made_ns: u64,
-    /// Tells apart what one database made in one second; 0 where it is not known.
+    /// Of the database, if it is known. What it counts goes on from there and never goes back.
+    pub(super) incarnation: Option<u64>,
+    /// Client commits ever made; 0 where it is not known.
     pub(super) sequence: u64,
     /// All of it was read and is right.
     pub(super) verified: bool,
+    /// Whoever decides has just made it.
+    pub(super) just_made: bool,
 }
 
-impl Dated {
-    /// Older ones are less.
-    pub(super) fn order(&self) -> (u64, u64) {
-        (self.made_ns, self.sequence)
+/// What each backup sorts by, the newest last: the time when it was made. A clock may have been set back, but no commit is
+/// counted twice: what holds more of one incarnation is never older than what holds less.
+pub(super) fn order(backups: &[Dated]) -> Vec<(u64, u64)> {
+    let mut by_sequence: Vec<_> = (0..backups.len()).collect();
+    by_sequence.sort_by_key(|at| (backups[*at].sequence, backups[*at].made_ns));
+    let mut latest = BTreeMap::new();
+    let mut order = vec![(0, 0); backups.len()];
+    for at in by_sequence {
+        let Dated { database_id, made_ns, incarnation, sequence, .. } = backups[at];
+        let time = match incarnation {
+            None => made_ns,
+            Some(_) => {
+                let latest = latest.entry((database_id, incarnation)).or_insert(made_ns);
+                *latest = made_ns.max(*latest);
+                *latest
+            }
+        };
+        order[at] = (time, sequence);
     }
+    order
 }
 
 /// What becomes of a backup, and why.
@@ -41,7 +60,7 @@ impl Dated {
 pub enum Verdict {
     /// Within the limits.
     Kept,
-    /// Beyond them, and the newest.
+    /// Beyond them, and the newest, or just made.
     KeptNewest,
     /// Beyond them, and the last one that is known to be right.
     KeptLastVerified,
@@ -76,8 +95,9 @@ pub(super) fn decide(backups: &[Dated], keep: Keep, now_ns: u64) -> Vec<Verdict>
             false => databases.entry(database_id).or_default().push(at),
         }
     }
+    let order = order(backups);
     for mut of_database in databases.into_values() {
-        of_database.sort_by_key(|at| std::cmp::Reverse((backups[*at].order(), *at)));
+        of_database.sort_by_key(|at| std::cmp::Reverse((backups[*at].just_made, order[*at], *at)));
         for (older_than, at) in of_database.iter().enumerate() {
             let age = now_ns.saturating_sub(backups[*at].made_ns);
             verdicts[*at] = match keep {
@@ -116,7 +136,8 @@ mod tests {
         let backup = |word: &str| {
             let (age, mark) = word.split_at(word.len() - 1);
             let made_ns = NOW.checked_add_signed(-age.parse::<i64>().unwrap() * DAY as i64).unwrap();
-            Dated { database_id: Some([1; 16]), made_ns, sequence: 0, verified: mark == "v" }
+            let database_id = Some([1; 16]);
+            Dated { database_id, made_ns, incarnation: None, sequence: 0, verified: mark == "v", just_made: false }
         };
         spec.split(' ').map(backup).collect()
     }
@@ -149,6 +170,33 @@ mod tests {
     #[test]
     fn what_was_made_in_the_future_neither_goes_nor_counts() {
         check("-400v 0- 1v 2-", Some(1), Some(30), &[KeptFuture, Kept, KeptLastVerified, TooMany]);
+    }
+
+    /// One backup is kept of those that were made at these ages in days, by this incarnation, with this many commits.
+    #[track_caller]
+    fn check_newest(made: [(u64, u64, u64); 3], expected: [Verdict; 3]) {
+        let dated = |(age, incarnation, sequence)| {
+            let [backup] = backups(&format!("{age}-"))[..] else { unreachable!() };
+            Dated { incarnation: Some(incarnation), sequence, ..backup }
+        };
+        let keep = Keep { newest: Some(1), max_age: None };
+        assert_eq!(decide(&made.map(dated), keep, NOW), expected, "{made:?}");
+    }
+
+    #[test]
+    fn where_a_clock_was_set_back_the_highest_sequence_is_the_newest() {
+        check_newest([(3, 1, 10), (2, 1, 20), (1, 1, 30)], [TooMany, TooMany, Kept]);
+        check_newest([(3, 1, 30), (2, 1, 10), (1, 1, 20)], [Kept, TooMany, TooMany]);
+        check_newest([(3, 1, 10), (2, 1, 20), (1, 2, 15)], [TooMany, TooMany, Kept]);
+    }
+
+    #[test]
+    fn what_was_just_made_stays() {
+        let mut all = backups("0v 1v 9-");
+        all[2].just_made = true;
+        assert_eq!(decide(&all, Keep { newest: Some(1), max_age: None }, NOW), [KeptLastVerified, TooMany, Kept]);
+        let keep = Keep { newest: None, max_age: Some(Duration::from_hours(48)) };
+        assert_eq!(decide(&all, keep, NOW), [Kept, Kept, KeptNewest]);
     }
 
     #[test]

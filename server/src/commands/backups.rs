@@ -67,7 +67,8 @@ fn verify(place: &Place, rate_limit: Option<u64>, as_json: bool) -> Result<(), F
 fn prune(place: &Place, wanted: &PruneArgs) -> Result<(), Failure> {
     let progress = Arc::new(Progress::default());
     let keep = Keep { newest: wanted.keep, max_age: wanted.max_age };
-    let pruned = progress::watch(&progress, || Ok(place.prune(keep, wanted.grace, wanted.dry_run, &progress)?))?;
+    let pruned =
+        progress::watch(&progress, || Ok(place.prune(keep, wanted.grace, None, wanted.dry_run, &progress)?))?;
     let Pruned { backups, objects, bytes, objects_kept_because } = &pruned;
     tracing::info!(
         event = "cli.backup_pruned",

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::tasks::{JobOwner, time_until_next};
 use crate::backup::remote::Error;
-use crate::backup::{Backups, Destination, Listed, Made, MakeError, Place, Progress, Refused};
+use crate::backup::{Backups, Destination, Listed, Made, MakeError, Oldest, Place, Progress, Refused};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Backup, Config};
 use crate::db::Db;
@@ -28,6 +28,7 @@ pub(super) struct Scheduled {
     data_dir: PathBuf,
     database_id: [u8; 16],
     backups: Backups,
+    oldest: Oldest,
 }
 
 /// Why a run failed.
@@ -89,8 +90,10 @@ impl Drop for StopWhenDropped {
 }
 
 impl Scheduled {
-    pub(super) fn new(config: &Config, database_id: [u8; 16], backups: Backups) -> Self {
-        Self { settings: config.backup.clone(), data_dir: config.db_path.clone(), database_id, backups }
+    /// `oldest` is kept up to date from now on.
+    pub(super) fn new(config: &Config, database_id: [u8; 16], backups: Backups, oldest: Oldest) -> Self {
+        let (settings, data_dir) = (config.backup.clone(), config.db_path.clone());
+        Self { settings, data_dir, database_id, backups, oldest }
     }
 
     /// Runs `work` on a thread where it may block, and stops it when this is dropped.
@@ -108,16 +111,7 @@ impl Scheduled {
 
     /// Learns from the destination which backups there are.
     fn look(&self, progress: &Arc<Progress>) {
-        let place = Place::open(self.destination(), &self.settings.access);
-        let listed = match place.and_then(|place| place.list(progress)) {
-            // It is made by the first backup.
-            Err(Error::Missing { .. } | Error::Refused(Refused::Missing { .. })) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(event = "backup.unknown", reason = error.reason(), error = with_causes(&error));
-                Vec::new()
-            }
-            Ok(listed) => listed,
-        };
+        let listed = self.list(progress).unwrap_or_default();
         let id = hex::encode(self.database_id);
         let ours = || listed.iter().filter(|backup| backup.database_id.as_ref() == Some(&id));
         let newest =
@@ -126,6 +120,22 @@ impl Scheduled {
         show("progressdb_backup_last_verified_timestamp_seconds", newest(|backup| backup.verified.as_ref()));
         metrics::gauge!("progressdb_backup_duration_seconds").set(0.0);
         metrics::gauge!("progressdb_backup_bytes").set(0.0);
+    }
+
+    /// The backups that are there, if that can be known, and which of them is the oldest.
+    fn list(&self, progress: &Progress) -> Option<Vec<Listed>> {
+        let place = Place::open(self.destination(), &self.settings.access);
+        let listed = match place.and_then(|place| place.list(progress)) {
+            Ok(listed) => listed,
+            // It is made by the first backup.
+            Err(Error::Missing { .. } | Error::Refused(Refused::Missing { .. })) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(event = "backup.unknown", reason = error.reason(), error = with_causes(&error));
+                return None;
+            }
+        };
+        self.oldest.set(oldest(&listed, &hex::encode(self.database_id)));
+        Some(listed)
     }
 
     fn make_or_tell(&self, progress: &Arc<Progress>) {
@@ -146,6 +156,9 @@ impl Scheduled {
         let destination = Destination::open_directory(self.destination(), &self.data_dir, &self.settings.access)?;
         let (made, _) = self.backups.make(&destination, self.settings.rate_limit)?;
         let Made { at, bytes, manifest } = &made;
+        if self.oldest.get().is_none() {
+            self.oldest.set(Some(at.clone()));
+        }
         metrics::gauge!("progressdb_backup_bytes").set(*bytes as f64);
         show("progressdb_backup_last_success_timestamp_seconds", seconds(&manifest.header.created));
         tracing::info!(event = "backup.complete", at, bytes, sequence = manifest.sequence);
@@ -155,7 +168,7 @@ impl Scheduled {
             tracing::info!(event = "backup.verified", at);
         }
         let place = Place::open(self.destination(), &self.settings.access)?;
-        let pruned = place.prune(self.settings.keep, GRACE, false, progress)?;
+        let pruned = place.prune(self.settings.keep, GRACE, Some(at), false, progress)?;
         if pruned.removed() > 0 || pruned.objects > 0 {
             tracing::info!(
                 event = "backup.pruned",
@@ -164,8 +177,16 @@ impl Scheduled {
                 bytes = pruned.bytes
             );
         }
+        // Somebody else may have added or removed some, too.
+        self.list(progress);
         Ok(())
     }
+}
+
+/// Where the oldest backup is that is of this database, or may be of it because it cannot be read.
+fn oldest(listed: &[Listed], database_id: &str) -> Option<String> {
+    let may_be = |backup: &&Listed| backup.database_id.as_ref().is_none_or(|id| id == database_id);
+    listed.iter().find(may_be).map(|backup| backup.at.clone())
 }
 
 /// Unix seconds of a time as lists show it.
@@ -175,4 +196,38 @@ fn seconds(time: &str) -> Option<u64> {
 
 fn show(name: &'static str, seconds: Option<u64>) {
     metrics::gauge!(name).set(seconds.unwrap_or_default() as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backup of a database, or one that cannot be read.
+    fn listed(at: &str, database_id: Option<&str>) -> Listed {
+        let (none, database_id) = (None, database_id.map(str::to_owned));
+        let (name, at, created, version, problem) = (at.to_owned(), at.to_owned(), None, None, None);
+        let (store_format, sequence, verified) = (None, None, None);
+        Listed {
+            name,
+            at,
+            problem,
+            id: none,
+            database_id,
+            created,
+            version,
+            store_format,
+            sequence,
+            bytes: 0,
+            verified,
+        }
+    }
+
+    #[test]
+    fn the_oldest_backup_that_may_be_of_the_database_is_known() {
+        let all = [listed("a", Some("02")), listed("b", Some("01")), listed("c", Some("01"))];
+        assert_eq!(oldest(&all, "01").as_deref(), Some("b"));
+        assert_eq!(oldest(&all, "03"), None);
+        let all = [listed("a", Some("02")), listed("b", None), listed("c", Some("01"))];
+        assert_eq!(oldest(&all, "01").as_deref(), Some("b"), "it may be of any");
+    }
 }

@@ -11,7 +11,7 @@ use super::*;
 const STAMP: Stamp = Stamp { id: [0xab; 16], created_ns: 1_767_323_045_000_000_000 };
 const FORMS: [Form; 2] = [Form::Tar, Form::Dir];
 
-fn source(directory: &Path) -> Source {
+pub(in crate::backup) fn source(directory: &Path) -> Source {
     let store = directory.join("db/store-1");
     fs::create_dir_all(&store).unwrap();
     fs::write(store.join("CURRENT"), vec![7; 100_000]).unwrap();

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::task::JoinSet;
 
 use super::super::place::Listed;
-use super::super::retention::Dated;
+use super::super::retention::{Dated, order};
 use super::super::{Manifest, Progress, Stamp};
-use super::objects::{BACKUPS, Found, JSON, Objects, VERIFIED};
+use super::objects::{BACKUPS, DAMAGED, Found, JSON, Objects, VERIFIED};
 use super::receive::read_manifest;
 use super::{Error, Remote};
 
@@ -32,6 +32,7 @@ impl Remote {
 
 pub(super) async fn index(objects: &Objects) -> Result<Vec<Indexed>, Error> {
     let verified = objects.list(VERIFIED).await?;
+    let damaged = objects.list(DAMAGED).await?;
     let backups = objects.list(BACKUPS).await?;
     let mut indexed = BTreeMap::new();
     let mut tasks = JoinSet::new();
@@ -50,7 +51,12 @@ pub(super) async fn index(objects: &Objects) -> Result<Vec<Indexed>, Error> {
         let (name, found, read) =
             done.map_err(|error| Error::io("a part of the work ended early", std::io::Error::other(error)))?;
         let entry = match read {
-            Ok(manifest) => readable(objects, &name, found, &manifest, verified.get(&format!("{name}{JSON}"))),
+            Ok(manifest) => {
+                // Another backup that shares an object may have been read later, when the object was damaged.
+                let is_damaged = manifest.files.iter().any(|file| damaged.contains_key(&hex::encode(file.sha256)));
+                let mark = verified.get(&format!("{name}{JSON}")).filter(|_| !is_damaged);
+                readable(objects, &name, found, &manifest, mark)
+            }
             // Removed since it was listed.
             Err(Error::Missing { .. }) => continue,
             Err(error @ (Error::Damaged { .. } | Error::Refused(_))) => unreadable(objects, &name, found, &error),
@@ -58,9 +64,10 @@ pub(super) async fn index(objects: &Objects) -> Result<Vec<Indexed>, Error> {
         };
         indexed.insert(name, entry);
     }
-    let mut indexed: Vec<_> = indexed.into_values().collect();
-    indexed.sort_by_key(|backup| backup.dated.order());
-    Ok(indexed)
+    let dated: Vec<_> = indexed.values().map(|backup| backup.dated).collect();
+    let mut indexed: Vec<_> = order(&dated).into_iter().zip(indexed.into_values()).collect();
+    indexed.sort_by_key(|(order, _)| *order);
+    Ok(indexed.into_iter().map(|(_, backup)| backup).collect())
 }
 
 fn readable(objects: &Objects, name: &str, found: Found, manifest: &Manifest, verified: Option<&Found>) -> Indexed {
@@ -72,14 +79,17 @@ fn readable(objects: &Objects, name: &str, found: Found, manifest: &Manifest, ve
     let dated = Dated {
         database_id: Some(manifest.header.database_id),
         made_ns,
+        incarnation: u64::from_str_radix(&manifest.incarnation, 16).ok(),
         sequence: manifest.sequence,
         verified: verified.is_some(),
+        just_made: false,
     };
     Indexed { listed, dated, objects: manifest.files.iter().map(|file| file.sha256).collect() }
 }
 
 fn unreadable(objects: &Objects, name: &str, found: Found, error: &Error) -> Indexed {
     let listed = Listed::unreadable(name, objects.location().of(name), found.bytes, error.to_string());
-    let dated = Dated { database_id: None, made_ns: found.modified_ns, sequence: 0, verified: false };
+    let made_ns = found.modified_ns;
+    let dated = Dated { database_id: None, made_ns, incarnation: None, sequence: 0, verified: false, just_made: false };
     Indexed { listed, dated, objects: BTreeSet::new() }
 }

@@ -14,8 +14,8 @@ use aws_lc_rs::rand;
 
 use super::super::Progress;
 use super::super::place::Pruned;
-use super::super::retention::{Keep, decide};
-use super::index::index;
+use super::super::retention::{Dated, Keep, decide};
+use super::index::{Indexed, index};
 use super::marks::{Mark, Work, forgotten, nanos};
 use super::objects::{BACKUPS, DAMAGED, JSON, OBJECTS, Objects, RUNNING, VERIFIED};
 use super::{Error, Remote, staged};
@@ -26,18 +26,25 @@ const BATCH: usize = 500;
 
 impl Remote {
     /// Removes what `keep` does not keep, and objects older than `grace` that no backup names: an upload that was killed may
-    /// go on with younger ones. A dry run changes nothing.
-    pub fn prune(&self, keep: Keep, grace: Duration, dry_run: bool, progress: &Progress) -> Result<Pruned, Error> {
+    /// go on with younger ones. What was just `made` stays: its URL. A dry run changes nothing.
+    pub fn prune(
+        &self,
+        keep: Keep,
+        grace: Duration,
+        made: Option<&str>,
+        dry_run: bool,
+        progress: &Progress,
+    ) -> Result<Pruned, Error> {
         self.run(
             progress,
             Box::pin(async {
                 if dry_run {
-                    return prune(&self.objects, keep, grace, None).await;
+                    return prune(&self.objects, keep, grace, made, None).await;
                 }
                 let mut id = [0; 16];
                 rand::fill(&mut id).expect("the system's random source works");
                 let mark = Mark::begin(&self.objects, Work::Prune, &id).await?;
-                let pruned = prune(&self.objects, keep, grace, Some(&mark)).await;
+                let pruned = prune(&self.objects, keep, grace, made, Some(&mark)).await;
                 let ended = mark.end(&self.objects).await;
                 pruned.and_then(|pruned| ended.map(|()| pruned))
             }),
@@ -45,7 +52,13 @@ impl Remote {
     }
 }
 
-async fn prune(objects: &Objects, keep: Keep, grace: Duration, mark: Option<&Mark>) -> Result<Pruned, Error> {
+async fn prune(
+    objects: &Objects,
+    keep: Keep,
+    grace: Duration,
+    made: Option<&str>,
+    mark: Option<&Mark>,
+) -> Result<Pruned, Error> {
     // Before the backups are listed: an upload that ends in between has its manifest in the list.
     let upload = match mark {
         Some(mark) => mark.sees(objects, Work::Upload).await?,
@@ -53,7 +66,8 @@ async fn prune(objects: &Objects, keep: Keep, grace: Duration, mark: Option<&Mar
     };
     let now_ns = mark.map_or_else(Clock::wall, Mark::written_ns);
     let backups = index(objects).await?;
-    let dated: Vec<_> = backups.iter().map(|backup| backup.dated).collect();
+    let dated = |backup: &Indexed| Dated { just_made: made == Some(&backup.listed.at), ..backup.dated };
+    let dated: Vec<_> = backups.iter().map(dated).collect();
     let verdicts = decide(&dated, keep, now_ns);
     let mut pruned = Pruned::default();
     let mut needed = BTreeSet::new();
@@ -120,7 +134,7 @@ async fn remove_objects(
             objects.delete(DAMAGED, &names).await?;
         }
         pruned.objects += batch.len() as u64;
-        pruned.bytes += batch.iter().map(|(_, found)| found.bytes).sum::<u64>();
+        pruned.bytes = batch.iter().fold(pruned.bytes, |bytes, (_, found)| bytes.saturating_add(found.bytes));
     }
     Ok(())
 }

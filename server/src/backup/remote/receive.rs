@@ -45,6 +45,12 @@ impl Remote {
         newest.ok_or_else(|| Error::Missing { what: format!("a backup in {}", self.location()) })
     }
 
+    /// What a backup says of itself, if this version reads it.
+    pub fn manifest(&self, name: &str, formats: &Formats, progress: &Progress) -> Result<Manifest, Error> {
+        let read = self.run(progress, Box::pin(read_known(&self.objects, name, formats)));
+        read.map(|(manifest, _)| manifest)
+    }
+
     /// Reads every object of a backup and notes there what was found, for prunes and for the next upload.
     pub fn check(&self, name: &str, progress: &Arc<Progress>) -> Result<Checked, Error> {
         self.run(progress, Box::pin(check(&self.objects, name, progress)))
@@ -74,16 +80,26 @@ pub(super) async fn read_manifest(objects: &Objects, name: &str) -> Result<(Mani
     }
 }
 
+/// The same, if this version reads the store.
+async fn read_known(objects: &Objects, name: &str, formats: &Formats) -> Result<(Manifest, Bytes), Error> {
+    let (manifest, line) = read_manifest(objects, name).await?;
+    let (path, version) = (PathBuf::from(objects.location().of(name)), manifest.header.version.clone());
+    match formats.check(manifest.header.store_format) {
+        Ok(()) => Ok((manifest, line)),
+        Err(unreadable) => Err(Refused::Format { path, version, unreadable }.into()),
+    }
+}
+
 async fn check(objects: &Objects, name: &str, progress: &Arc<Progress>) -> Result<Checked, Error> {
     let (manifest, _) = read_manifest(objects, name).await?;
     let unique: BTreeMap<_, _> = manifest.files.iter().map(|file| (file.sha256, file.clone())).collect();
-    progress.begin(Phase::Checking, unique.values().map(|file| file.bytes).sum());
+    let bytes = unique.values().fold(0, |bytes: u64, file| bytes.saturating_add(file.bytes));
+    progress.begin(Phase::Checking, bytes);
     let wanted = unique.into_values().map(|file| (file, None)).collect();
     let damaged = receive_all(objects, wanted, progress).await?;
     let (url, mark) = (objects.location().of(name), format!("{name}{JSON}"));
     let Some((_, first)) = damaged.first() else {
-        let line = serde_json::json!({ "id": hex::encode(manifest.header.id), "by": env!("CARGO_PKG_VERSION") });
-        let marked = objects.put(VERIFIED, &mark, format!("{line}\n").into()).await;
+        let marked = mark_right(objects, &manifest, &mark).await;
         return Ok(Checked { url, manifest, unmarked: marked.err().map(|error| error.to_string()) });
     };
     // Who may only read cannot note it, which changes nothing about what was found.
@@ -95,6 +111,16 @@ async fn check(objects: &Objects, name: &str, progress: &Arc<Progress>) -> Resul
     Err(Error::Damaged { backup: url, what: format!("{first}{more}") })
 }
 
+/// Notes that the backup was read and is right, and so are those of its objects that were damaged before.
+async fn mark_right(objects: &Objects, manifest: &Manifest, mark: &str) -> Result<(), Error> {
+    let noted = objects.list(DAMAGED).await?;
+    let names = manifest.files.iter().map(|file| hex::encode(file.sha256));
+    let mended: Vec<_> = names.filter(|name| noted.contains_key(name)).collect();
+    objects.delete(DAMAGED, &mended).await?;
+    let line = serde_json::json!({ "id": hex::encode(manifest.header.id), "by": env!("CARGO_PKG_VERSION") });
+    objects.put(VERIFIED, mark, format!("{line}\n").into()).await
+}
+
 async fn fetch(
     objects: &Objects,
     name: &str,
@@ -102,11 +128,8 @@ async fn fetch(
     formats: &Formats,
     progress: &Arc<Progress>,
 ) -> Result<Manifest, Error> {
-    let (manifest, line) = read_manifest(objects, name).await?;
-    let (path, version) = (PathBuf::from(objects.location().of(name)), manifest.header.version.clone());
-    if let Err(unreadable) = formats.check(manifest.header.store_format) {
-        return Err(Refused::Format { path, version, unreadable }.into());
-    }
+    let (manifest, line) = read_known(objects, name, formats).await?;
+    let path = PathBuf::from(objects.location().of(name));
     let cannot = |error| Error::io(format!("cannot write {}", into.display()), error);
     let store = into.join(STORE);
     let make = |directory: &Path| DirBuilder::new().mode(0o700).create(directory).map_err(cannot);

@@ -78,7 +78,7 @@ async fn send(objects: &Objects, source: &Source, stamp: &Stamp, progress: &Arc<
             return Err(Error::Unavailable { place, doing, reason });
         }
         sent_files += missing.files.len() as u64;
-        sent_bytes += missing.bytes();
+        sent_bytes = missing.bytes().saturating_add(sent_bytes);
         tokio::select! {
             done = send_all(objects, &source.directory, missing, progress) => done?,
             never = keep(&mut mark, objects) => match never {},
@@ -154,7 +154,7 @@ impl Missing {
     }
 
     fn bytes(&self) -> u64 {
-        self.files.values().map(|file| file.bytes).sum()
+        self.files.values().fold(0, |bytes, file| bytes.saturating_add(file.bytes))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn remove(directory: &Path, before_ns: u64, dry_run: bool) -> Result<
             fs::remove_file(entry.path()).map_err(cannot)?;
         }
         files += 1;
-        bytes += metadata.len();
+        bytes = metadata.len().saturating_add(bytes);
     }
     Ok((files, bytes))
 }
