@@ -36,6 +36,13 @@ pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::metadata(path)), (Ok(one), Ok(other)) if identity(&one) == identity(&other))
 }
 
+/// Bytes that are free for others than root on the file system of a directory.
+pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let stat = rustix::fs::statvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Directories that were made, outermost first. When this is dropped, those that are empty are removed.
 #[derive(Debug, Default)]
 pub(crate) struct Made(Vec<PathBuf>);

@@ -39,6 +39,7 @@ use self::listeners::Listeners;
 use self::local_socket::LocalSocket;
 use self::open::Opened;
 use self::open_files::OpenFiles;
+pub(crate) use self::restore::check_room;
 pub use self::restore::{Restore, RestoreError, Restored, restore};
 pub use self::rollback::{RolledBack, rollback};
 use self::scheduled_backups::Scheduled;

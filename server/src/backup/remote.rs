@@ -16,6 +16,7 @@
 //! The functions block, and are not for async code.
 
 mod access;
+mod choice;
 mod client;
 mod error;
 mod index;

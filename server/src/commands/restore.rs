@@ -1,5 +1,7 @@
 //! `progressdb restore`: puts a backup in the place of a database. The steps are in `serve/restore.rs`.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,8 +10,9 @@ use super::fetched::Fetched;
 use super::{begin_offline, print, progress, with_causes};
 use crate::backup::Progress;
 use crate::config::Loaded;
+use crate::data_dir::Target;
 use crate::format::Formats;
-use crate::serve::{self, Restore, Restored};
+use crate::serve::{self, Restore, Restored, StartupError};
 
 pub(super) fn run(loaded: Loaded, wanted: Restore, scratch: Option<&Path>, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
@@ -17,7 +20,12 @@ pub(super) fn run(loaded: Loaded, wanted: Restore, scratch: Option<&Path>, forma
     let (src, dst) = (wanted.from.display(), config.db_path.display());
     let progress = Arc::new(Progress::default());
     let restored = progress::watch(&progress, || {
-        let fetched = Fetched::get(&wanted.from, scratch, &config, formats, &progress)?;
+        let check = |place: &Path| {
+            let target = &config.db_path;
+            Target::look(target, wanted.existing, config.storage.allow_volatile_fs).map_err(StartupError::from)?;
+            Ok(if wanted.dry_run || are_apart(place, target) { 1 } else { 2 })
+        };
+        let fetched = Fetched::get(&wanted.from, scratch, &config, formats, &progress, check)?;
         let wanted = Restore { from: fetched.path().to_owned(), ..wanted };
         Ok(serve::restore(&wanted, &config, formats, &progress)?)
     });
@@ -36,4 +44,9 @@ pub(super) fn run(loaded: Loaded, wanted: Restore, scratch: Option<&Path>, forma
         print(&format!("kept={}", kept.display()))?;
     }
     print(&format!("restore=ok data_dir={dst}"))
+}
+
+/// Whether both are there, on different file systems.
+fn are_apart(one: &Path, other: &Path) -> bool {
+    matches!((fs::metadata(one), fs::metadata(other)), (Ok(one), Ok(other)) if one.dev() != other.dev())
 }

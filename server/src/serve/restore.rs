@@ -128,7 +128,7 @@ pub(super) fn check_findings(path: &Path, first: Option<&Finding>, wrong: u64) -
 }
 
 /// Refuses what would not fit.
-pub(super) fn check_room(path: &Path, free: u64, needed: u64) -> Result<(), StartupError> {
+pub(crate) fn check_room(path: &Path, free: u64, needed: u64) -> Result<(), StartupError> {
     if free >= needed {
         return Ok(());
     }

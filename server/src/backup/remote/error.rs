@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io;
 
 use super::super::error::{STOPPED, is_stop};
+use super::super::place::Listed;
 use super::super::{Failed, Refused};
 use super::Location;
 use super::location::Scheme;
@@ -32,6 +33,14 @@ pub enum Error {
     Missing {
         /// What was looked for.
         what: String,
+    },
+    /// It holds backups of several databases.
+    #[error("{place} has backups of several databases: give one of these URLs to --in, or another that is listed{}", lines(.newest))]
+    Several {
+        /// The object store.
+        place: String,
+        /// The newest of each.
+        newest: Vec<Listed>,
     },
     /// The object store knows the caller and refuses, or does not know the caller.
     #[error(
@@ -119,7 +128,7 @@ impl Error {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Url { .. } => 2,
+            Self::Url { .. } | Self::Several { .. } => 2,
             Self::Missing { .. } => 5,
             Self::Damaged { .. } => 7,
             Self::Busy { .. } => 75,
@@ -139,7 +148,7 @@ impl Error {
             Self::ClockSkewed { .. } => "clock",
             Self::Unavailable { .. } | Self::Busy { .. } => "unavailable",
             Self::Damaged { .. } => "damaged",
-            Self::Url { .. } | Self::Settings { .. } => "settings",
+            Self::Url { .. } | Self::Several { .. } | Self::Settings { .. } => "settings",
             Self::Refused(_) | Self::Failed(_) | Self::Io { .. } => "io",
         }
     }
@@ -179,6 +188,15 @@ impl Error {
 /// error.
 pub(super) fn is_gone(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) || all_causes(error).contains("NoSuchKey")
+}
+
+/// A line for each.
+fn lines(backups: &[Listed]) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let line = |backup: &Listed| {
+        format!("\n{} database_id={} created={}", backup.at, text(&backup.database_id), text(&backup.created))
+    };
+    backups.iter().map(line).collect()
 }
 
 fn variables(scheme: Scheme) -> &'static str {
