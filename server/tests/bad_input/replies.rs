@@ -106,8 +106,9 @@ fn replies_that_nobody_reads_take_bounded_memory_and_leave_others_served() {
     });
     assert!(under_way() <= 24.0 * MIB as f64, "{} bytes under way", under_way());
     let grown = most.saturating_sub(before) / MIB;
-    // The budget, the pages being made, and what the allocator keeps of those that were refused: far from 4 MiB a client.
-    assert!(grown < 400, "{} clients that read nothing took {grown} MiB", open.len());
+    // The budget, the pages being made, and what the allocator keeps of those that were refused, up to 600 MiB on a fast
+    // machine. Kept, the replies would take more than 1 000.
+    assert!(grown < 800, "{} clients that read nothing took {grown} MiB", open.len());
 
     // What is small goes on, writes are answered, and what is large is refused, whoever asks.
     server.send(&Request::get("/healthz")).check_status(200);
