@@ -23,7 +23,8 @@ fn copy(from: &Path, to: &Path) {
         let copied = to.join(path.file_name().unwrap());
         if path.is_dir() {
             copy(&path, &copied);
-        } else {
+        } else if path.is_file() {
+            // Not the socket that the killed server has left.
             fs::copy(&path, &copied).unwrap();
         }
     }
