@@ -73,10 +73,8 @@ impl Target {
 
     /// Bytes that are free for the store.
     pub fn free_bytes(&self) -> Result<u64, Error> {
-        let stat = rustix::fs::statvfs(&self.path).map_err(|error| {
-            Error::io(format!("cannot find what is free in {}", self.path.display()), io::Error::from(error))
-        })?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let cannot = |error| Error::io(format!("cannot find what is free in {}", self.path.display()), error);
+        files::free_bytes(&self.path).map_err(cannot)
     }
 
     /// Removes what interrupted restores left, and says where the store is to be made. `birth` is of the restored database.

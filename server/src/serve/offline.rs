@@ -1,7 +1,5 @@
 //! Commands on a stopped database. The lock of its directory keeps servers away meanwhile.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,13 +11,14 @@ use super::migrations::Stage;
 use super::open::{birth, database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
 use super::restore::check_room;
 use super::{RestoreError, StartupError};
-use crate::backup::{Artefact, Manifest, Progress, Source};
+use crate::backup::{Artefact, Manifest, Progress, Source, Temporary};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
 use crate::data_dir::{Directory, Reset};
 use crate::db::{self, Db, Digest, EpochError, Integrity, KeyReport, OpenError};
 use crate::error_chain::with_causes;
+use crate::files;
 use crate::format::{Formats, Identity};
 use crate::model::ThreadId;
 use crate::store::Engine;
@@ -114,10 +113,10 @@ pub fn verify(config: &Config, formats: &Formats) -> Result<Integrity, StartupEr
     AtRest { name, store, identity }.check(config, crypt, Keys::IfConfigured, formats)
 }
 
-/// Checks every digest of a backup, unpacks it below `scratch`, and checks every row of it.
+/// Checks every digest of a backup, unpacks it below `within`, and checks every row of it.
 pub fn verify_backup(
     from: &Path,
-    scratch: &Path,
+    within: &Path,
     config: &Config,
     formats: &Formats,
     progress: &Progress,
@@ -125,8 +124,8 @@ pub fn verify_backup(
     let artefact = Artefact::open(from, formats)?;
     let manifest = artefact.check(progress)?;
     let crypt = open_kms(config)?;
-    let scratch = Scratch::make(scratch, manifest.bytes())?;
-    let store = scratch.path.join("store-1");
+    let scratch = scratch(within, manifest.bytes())?;
+    let store = scratch.path().join("store-1");
     artefact.unpack(&store, progress)?;
     let incarnation = birth().identity.incarnation;
     let identity = Identity { database_id: manifest.header.database_id, incarnation };
@@ -134,31 +133,14 @@ pub fn verify_backup(
     Ok((manifest, checked))
 }
 
-/// A temporary directory, removed when it is dropped.
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Scratch {
-    fn make(within: &Path, bytes: u64) -> Result<Self, StartupError> {
-        let within = if within.as_os_str().is_empty() { Path::new(".") } else { within };
-        let cannot = |error: std::io::Error| {
-            let what = format!("cannot unpack in {}: name another directory with --scratch", within.display());
-            StartupError::io(what, error)
-        };
-        let stat = rustix::fs::statvfs(within).map_err(|error| cannot(error.into()))?;
-        check_room(within, stat.f_bavail.saturating_mul(stat.f_frsize), bytes)?;
-        let name = hex::encode(birth().identity.database_id);
-        let path = within.join(format!("progressdb-verify-{name}.tmp"));
-        DirBuilder::new().mode(0o700).create(&path).map_err(cannot)?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
+/// A temporary directory below `within`, where these bytes are to be unpacked.
+fn scratch(within: &Path, bytes: u64) -> Result<Temporary, StartupError> {
+    let cannot = |error| {
+        let what = format!("cannot unpack in {}: name another directory with --scratch", within.display());
+        StartupError::io(what, error)
+    };
+    check_room(within, files::free_bytes(within).map_err(cannot)?, bytes)?;
+    Temporary::directory(within, "progressdb-verify-").map_err(cannot)
 }
 
 /// Opens every wrapped key, and names those that do not open; changes nothing.

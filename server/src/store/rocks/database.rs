@@ -17,6 +17,7 @@ use super::family::Family;
 use super::head_cache::HeadCache;
 use super::logs::{Followed, Logs};
 use super::options::{database_options, family_options};
+use crate::files;
 use crate::keys::Key;
 use crate::store::{Compaction, Error};
 
@@ -184,10 +185,9 @@ impl Database {
 
     /// Less than `bytes` are free beside the reserve.
     pub(super) fn lacks(&self, bytes: u64) -> bool {
-        let stat = rustix::fs::statvfs(&self.settings.path);
         let needed = self.settings.reserve_bytes.saturating_add(bytes);
         // Where the file system does not say what is free, the write itself will.
-        stat.is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < needed)
+        files::free_bytes(&self.settings.path).is_ok_and(|free| free < needed)
     }
 
     pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
