@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{begin_offline, print, progress};
+use super::{begin_offline, print, progress, report};
 use crate::args::{BackupCommand, PruneArgs};
 use crate::backup::{Keep, Listed, Place, Progress, Pruned, Verdict};
 use crate::config::Loaded;
@@ -52,15 +52,8 @@ fn verify(place: &Place, rate_limit: Option<u64>, as_json: bool) -> Result<(), F
     if !as_json {
         return print(&format!("verified={at}"));
     }
-    let report = json!({
-        "verified": at,
-        "id": hex::encode(manifest.header.id),
-        "created": manifest.header.created,
-        "database_id": hex::encode(manifest.header.database_id),
-        "sequence": manifest.sequence,
-        "files": manifest.files.len(),
-        "bytes": manifest.bytes(),
-    });
+    let mut report = report::of_manifest(&manifest);
+    report["verified"] = json!(at);
     print(&report.to_string())
 }
 

@@ -6,10 +6,11 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::print;
+use crate::backup::Manifest;
 use crate::files;
 
 /// Prints the report, on one line if `as_json`, and writes it to the file if one is named.
@@ -18,6 +19,18 @@ pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<
         write(file, report)?;
     }
     print(&if as_json { report.to_string() } else { format!("{report:#}") })
+}
+
+/// What a report says of a backup that was verified.
+pub(super) fn of_manifest(manifest: &Manifest) -> Value {
+    json!({
+        "id": hex::encode(manifest.header.id),
+        "created": manifest.header.created,
+        "database_id": hex::encode(manifest.header.database_id),
+        "sequence": manifest.sequence,
+        "files": manifest.files.len(),
+        "bytes": manifest.bytes(),
+    })
 }
 
 /// Writes the report as one line of JSON.
@@ -48,8 +61,6 @@ fn create(file: &Path, line: &[u8]) -> io::Result<()> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
-
-    use serde_json::json;
 
     use super::*;
 

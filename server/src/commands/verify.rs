@@ -62,15 +62,7 @@ fn check_backup(
         let scratch = scratch.or(fetched.path().parent()).unwrap_or(Path::new("."));
         Ok(offline::verify_backup(fetched.path(), scratch, config, formats, &progress)?)
     })?;
-    let backup = json!({
-        "id": hex::encode(manifest.header.id),
-        "created": manifest.header.created,
-        "database_id": hex::encode(manifest.header.database_id),
-        "sequence": manifest.sequence,
-        "files": manifest.files.len(),
-        "bytes": manifest.bytes(),
-    });
-    Ok((checked, backup))
+    Ok((checked, report::of_manifest(&manifest)))
 }
 
 /// A line for each count that is not 0, the digest, the findings, and the verdict.
