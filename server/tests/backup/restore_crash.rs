@@ -2,9 +2,11 @@
 //! one, or a refusal that names the next command.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
-use testing::{Random, Server, Setup, fail_at_each_change, kill_at_each_change, variable, wait_until};
+use testing::{Random, Server, Setup, fail_at_each_change, finish, kill_at_each_change, variable, wait_until};
 
 use crate::tree::names;
 use crate::world::{back_up, copy, digest, filled, marker, verify};
@@ -13,37 +15,65 @@ fn stores(setup: &Setup) -> Vec<String> {
     names(setup.db()).into_iter().filter(|name| name.starts_with("store")).collect()
 }
 
+/// A backup that is restored over a copy of another database.
+struct Over {
+    setup: Setup,
+    old: Setup,
+    backup: PathBuf,
+    /// The digest of the database that is there.
+    before: Value,
+    /// That of the backup.
+    after: Value,
+    _made: Setup,
+}
+
+impl Over {
+    fn new() -> Self {
+        let (made, old) = (Setup::new(), Setup::new());
+        filled(&made);
+        let backup = back_up(&made, "backup.pdbk");
+        let server = old.start();
+        server.user("zoe").create_thread("there before");
+        server.stop().check_code(0);
+        let (before, after) = (digest(&old), digest(&made));
+        Self { setup: Setup::with_db(&old.root().join("copy")), old, backup, before, after, _made: made }
+    }
+
+    /// The restore, over a fresh copy.
+    fn prepare(&self) -> Command {
+        copy(self.old.db(), self.setup.db());
+        self.restore()
+    }
+
+    fn restore(&self) -> Command {
+        self.setup.command(&["restore", "--force", "--in", self.backup.to_str().unwrap()])
+    }
+}
+
 #[test]
 fn a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_new() {
     const TEST: &str = "a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_new";
-    let (made, old) = (Setup::new(), Setup::new());
-    filled(&made);
-    let backup = back_up(&made, "backup.pdbk");
-    let server = old.start();
-    server.user("zoe").create_thread("there before");
-    server.stop().check_code(0);
-    let (before, after) = (digest(&old), digest(&made));
-    let setup = Setup::with_db(&old.root().join("copy"));
-    let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
-    let prepare = || {
-        copy(old.db(), setup.db());
-        setup.command(&words)
-    };
+    let over = Over::new();
+    let Over { setup, before, after, .. } = &over;
     let (mut with_old, mut with_new, mut leftovers) = (0, 0, 0);
-    let killed = kill_at_each_change(TEST, prepare, |change| {
-        let found = digest(&setup);
-        assert!(found == before || found == after, "{change}: neither the old one nor the new");
-        *(if found == before { &mut with_old } else { &mut with_new }) += 1;
-        let left = stores(&setup).len() > 1;
-        leftovers += usize::from(left);
-        let server = setup.start();
-        assert_eq!(server.log().contains("startup.leftover_removed"), left, "{change}");
-        server.stop().check_code(0);
-        assert_eq!(stores(&setup), [marker(setup.db())["store"].as_str().unwrap()], "{change}");
-        assert_eq!((digest(&setup), verify(&setup, 0)["ok"].clone()), (found, json!(true)), "{change}");
-        setup.run(&words).check_code(0);
-        assert_eq!((digest(&setup), stores(&setup).len()), (after.clone(), 1), "{change}");
-    });
+    let killed = kill_at_each_change(
+        TEST,
+        || over.prepare(),
+        |change| {
+            let found = digest(setup);
+            assert!(found == *before || found == *after, "{change}: neither the old one nor the new");
+            *(if found == *before { &mut with_old } else { &mut with_new }) += 1;
+            let left = stores(setup).len() > 1;
+            leftovers += usize::from(left);
+            let server = setup.start();
+            assert_eq!(server.log().contains("startup.leftover_removed"), left, "{change}");
+            server.stop().check_code(0);
+            assert_eq!(stores(setup), [marker(setup.db())["store"].as_str().unwrap()], "{change}");
+            assert_eq!((digest(setup), verify(setup, 0)["ok"].clone()), (found, json!(true)), "{change}");
+            finish(over.restore()).check_code(0);
+            assert_eq!((digest(setup), stores(setup).len()), (after.clone(), 1), "{change}");
+        },
+    );
     let Some(killed) = killed else { return };
     assert!(with_old > 3 && with_new > 1 && leftovers > 3, "{with_old} {with_new} {leftovers} of {killed}");
 }
@@ -51,37 +81,29 @@ fn a_restore_over_a_database_that_is_killed_anywhere_leaves_the_old_one_or_the_n
 #[test]
 fn a_restore_over_a_database_whose_disk_fails_anywhere_leaves_the_old_one_or_the_new() {
     const TEST: &str = "a_restore_over_a_database_whose_disk_fails_anywhere_leaves_the_old_one_or_the_new";
-    let (made, old) = (Setup::new(), Setup::new());
-    filled(&made);
-    let backup = back_up(&made, "backup.pdbk");
-    let server = old.start();
-    server.user("zoe").create_thread("there before");
-    server.stop().check_code(0);
-    let (before, after) = (digest(&old), digest(&made));
-    let setup = Setup::with_db(&old.root().join("copy"));
-    let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
-    let prepare = || {
-        let _ = fs::remove_dir_all(setup.db());
-        copy(old.db(), setup.db());
-        setup.command(&words)
-    };
+    let over = Over::new();
+    let Over { setup, before, after, .. } = &over;
     let (mut failed_with_old, mut failed_with_new, mut done) = (0, 0, 0);
-    let interrupted = fail_at_each_change(TEST, prepare, |change, finished| {
-        let found = digest(&setup);
-        match finished.code {
-            Some(0) => {
-                assert_eq!(found, after, "{change}: said to be restored");
-                done += 1;
+    let interrupted = fail_at_each_change(
+        TEST,
+        || over.prepare(),
+        |change, finished| {
+            let found = digest(setup);
+            match finished.code {
+                Some(0) => {
+                    assert_eq!(found, *after, "{change}: said to be restored");
+                    done += 1;
+                }
+                _ if found == *before => failed_with_old += 1,
+                _ => {
+                    assert_eq!(found, *after, "{change}: neither the old one nor the new");
+                    failed_with_new += 1;
+                }
             }
-            _ if found == before => failed_with_old += 1,
-            _ => {
-                assert_eq!(found, after, "{change}: neither the old one nor the new");
-                failed_with_new += 1;
-            }
-        }
-        setup.start().stop().check_code(0);
-        assert_eq!((digest(&setup), stores(&setup).len()), (found, 1), "{change}");
-    });
+            setup.start().stop().check_code(0);
+            assert_eq!((digest(setup), stores(setup).len()), (found, 1), "{change}");
+        },
+    );
     let Some(interrupted) = interrupted else { return };
     let counts = format!("{failed_with_old} {failed_with_new} {done} of {interrupted}");
     assert!(failed_with_old > 3 && failed_with_new > 0 && done > 0, "{counts}");

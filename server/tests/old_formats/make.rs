@@ -11,7 +11,7 @@ use testing::{ADMIN_KEY, Server, Setup, THREADS, message, messages, thread};
 use crate::{READER, fixtures, held, read, sealed};
 
 #[test]
-#[ignore = "fixtures are made once for each format, and never again"]
+#[ignore = "makes the fixtures of a new format: run once with --ignored by whoever releases it, never again"]
 fn make_the_fixtures_of_the_newest_format() {
     let version = Setup::new().run(&["version", "--json"]);
     let version: Value = serde_json::from_str(&version.stdout).unwrap();
