@@ -83,13 +83,16 @@ impl Server {
         line().unwrap()
     }
 
-    /// The value of a metric, by its name and labels as they are written.
+    /// The value of a metric, by its name and labels as they are written. Waits for it: some are published at first right
+    /// after the start.
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
-        let answer = self.admin("/metrics");
-        let text = answer.check_status(200).text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+        let mut text = String::new();
+        let value = poll(GENEROUS, || {
+            text = self.admin("/metrics").check_status(200).text();
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        });
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
     }
 
     /// What it printed so far.
