@@ -52,6 +52,6 @@ pub use self::online::{Lease, Online, OnlineError};
 pub use self::place::{Listed, Place, Pruned};
 pub use self::progress::{Phase, Progress, Seen};
 pub use self::retention::{Keep, Verdict};
-pub use self::service::{Backups, MakeError, Oldest};
+pub use self::service::{Backups, MakeError};
 pub use self::source::{Description, Source};
 pub use self::temporary::Temporary;

@@ -94,6 +94,8 @@ struct Inner {
     erasing: receipts::Turns,
     /// Held while the note of what waits for a compaction is changed.
     erasure_note: tokio::sync::Mutex<()>,
+    /// See [`Db::know_oldest_backup`].
+    oldest_backup: std::sync::Mutex<Option<String>>,
     recent: recent::RecentMessages,
     known_users: Cache<Hash16, ()>,
     sequence: AtomicU64,

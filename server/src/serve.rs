@@ -26,7 +26,7 @@ use std::process;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::backup::{Backups, Checkpoints, LEASE, Oldest};
+use crate::backup::{Backups, Checkpoints, LEASE};
 use crate::config::{Config, Running};
 use crate::format::Formats;
 use crate::http::App;
@@ -85,7 +85,7 @@ pub async fn run(
     if config.development {
         development::print_welcome(&config.keys, listeners.address, &config.db_path);
     }
-    let scheduled = Scheduled::new(&config, directory.database_id(), backups.clone(), Oldest::default());
+    let scheduled = Scheduled::new(&config, directory.database_id(), backups.clone(), db.clone());
     let tasks = tasks::start(&db, &engine, &checkpoints, &config, owner, scheduled);
 
     let failure = tokio::select! {

@@ -302,12 +302,13 @@ impl Store {
         }
     }
 
-    /// Whatever in the data directory holds this store as it was: its checkpoints, and former stores beside it, by name.
+    /// Whatever in the data directory holds this store as it was: its checkpoints, also those for backups that are being made
+    /// (`tmp/backup-<id>`), and former stores beside it.
     pub fn copies(&self) -> Vec<String> {
         match self {
             Self::Rocks(rocks) => rocks.copies(),
             #[cfg(test)]
-            Self::Memory(_) => Vec::new(),
+            Self::Memory(memory) => memory.copies(),
         }
     }
 

@@ -28,22 +28,6 @@ struct State {
     stopped: bool,
 }
 
-/// Where the oldest backup of a server's database is among those that the server knows; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Oldest(Arc<Mutex<Option<String>>>);
-
-impl Oldest {
-    /// As lists show it, to give to `--in`. None: there is no backup, or none is known yet.
-    pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// It is this one now.
-    pub fn set(&self, at: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
-    }
-}
-
 /// Why a server made no backup of its store.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {

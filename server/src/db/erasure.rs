@@ -5,6 +5,7 @@
 //! the thread filed as erased. What the files of the store still hold of the wrapped keys goes with the next
 //! compaction, which is due by the horizon that the receipt names.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::detached::Detached;
@@ -37,9 +38,22 @@ pub struct Receipt {
     /// Unix nanoseconds until which files of the store may hold remains of its keys or, if it was never encrypted,
     /// of its rows.
     pub horizon: u64,
-    /// Copies of the store in the data directory that hold the thread for as long as they are kept: checkpoints, and former
-    /// stores.
+    /// Where copies of the store are that may hold the thread for as long as they are kept: checkpoints and former stores in
+    /// the data directory, and the oldest backup that is known.
     pub checkpoints: Vec<String>,
+}
+
+impl Receipt {
+    /// A copy that was made after the list and before the commit that erased holds the thread as well. True if there is one.
+    fn add_copies(&mut self, copies: Vec<String>) -> bool {
+        let before = self.checkpoints.len();
+        for copy in copies {
+            if !self.checkpoints.contains(&copy) {
+                self.checkpoints.push(copy);
+            }
+        }
+        self.checkpoints.len() > before
+    }
 }
 
 impl Db {
@@ -61,8 +75,9 @@ impl Db {
             {
                 return Ok((receipt.clone(), true));
             }
-            let receipt = db.shred_thread(&request, known).await?;
-            db.clear_erased(thread, receipt.erased).await?;
+            let mut receipt = db.shred_thread(&request, known).await?;
+            let is_longer = receipt.add_copies(db.copies());
+            db.clear_erased(&request, &receipt, is_longer).await?;
             Ok((receipt, false))
         })
         .await
@@ -113,13 +128,31 @@ impl Db {
                 key_ids.push(key_id);
             }
         }
-        let (horizon, checkpoints) = (erased + self.horizon_ns(), self.0.store.copies());
+        let (horizon, checkpoints) = (erased + self.horizon_ns(), self.copies());
         let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
         draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
         draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
         draft.client_writes += 1;
         Ok(Edited::Changed(draft, receipt))
+    }
+
+    /// Every place that may hold what is in the store now, as far as is known.
+    fn copies(&self) -> Vec<String> {
+        let mut copies = self.0.store.copies();
+        copies.extend(self.oldest_backup());
+        copies
+    }
+
+    /// Receipts name this backup from now on: the oldest of this database, where it can be looked for. None: there is none,
+    /// or it is not known.
+    pub fn know_oldest_backup(&self, at: Option<String>) {
+        *self.0.oldest_backup.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// The backup that receipts name.
+    pub fn oldest_backup(&self) -> Option<String> {
+        self.0.oldest_backup.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn horizon_ns(&self) -> u64 {
@@ -156,11 +189,14 @@ impl Db {
         Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
     }
 
-    /// Removes what is left of an erased thread.
-    async fn clear_erased(&self, thread: ThreadId, erased: u64) -> Result<(), Error> {
-        let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
+    /// Removes what is left of an erased thread, and keeps the receipt anew if it `is_longer` than the one that is kept.
+    async fn clear_erased(&self, request: &Request, receipt: &Receipt, is_longer: bool) -> Result<(), Error> {
+        let entry = Key::Expiry { due: receipt.erased, thread: request.thread, kind: ExpiryKind::Erasure };
         repeat(|| async {
-            let Some(mut commit) = self.removal(thread).await? else { return Ok(Some(())) };
+            let Some(mut commit) = self.removal(request.thread).await? else { return Ok(Some(())) };
+            if is_longer {
+                commit.secondary.extend(self.keep_receipt(request, receipt).await?);
+            }
             commit.secondary.push(SecondaryWrite::Delete(entry));
             Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
         })

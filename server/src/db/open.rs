@@ -130,6 +130,7 @@ impl Db {
             write_queues: WriteQueues::default(),
             erasing: Turns::default(),
             erasure_note: tokio::sync::Mutex::default(),
+            oldest_backup: std::sync::Mutex::default(),
             recent: RecentMessages::new(settings.recent_bytes),
             known_users: Cache::new(KNOWN_USERS),
             sequence: AtomicU64::new(0),

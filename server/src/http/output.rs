@@ -150,8 +150,9 @@ pub(super) struct ErasureReceipt<'a> {
     erased_ts: u64,
     /// Unix nanoseconds until which files of the store may hold what was destroyed.
     horizon_ts: u64,
-    /// Copies in the data directory that hold the thread for as long as they are kept: checkpoints by name, and former
-    /// stores that a restore or a rollback kept, such as `store-1`. Backups elsewhere hold it too.
+    /// Copies that hold the thread for as long as they are kept. In the data directory: checkpoints by name, former stores
+    /// that a restore or a rollback kept, such as `store-1`, and `tmp/backup-<id>` for backups that are being made. Elsewhere:
+    /// the path or URL of the oldest backup that the schedule of the server knows; later ones hold it too.
     checkpoints: &'a [String],
 }
 

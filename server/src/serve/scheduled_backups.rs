@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::tasks::{JobOwner, time_until_next};
 use crate::backup::remote::Error;
-use crate::backup::{Backups, Destination, Listed, Made, MakeError, Oldest, Place, Progress, Refused};
+use crate::backup::{Backups, Destination, Listed, Made, MakeError, Place, Progress, Refused};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Backup, Config};
 use crate::db::Db;
@@ -28,7 +28,8 @@ pub(super) struct Scheduled {
     data_dir: PathBuf,
     database_id: [u8; 16],
     backups: Backups,
-    oldest: Oldest,
+    /// Told which backup is the oldest, for receipts of erasures.
+    db: Db,
 }
 
 /// Why a run failed.
@@ -50,12 +51,12 @@ impl Failure {
 }
 
 /// Makes backups until this is dropped.
-pub(super) async fn run(_owner: JobOwner, db: Db, scheduled: Scheduled) {
+pub(super) async fn run(_owner: JobOwner, scheduled: Scheduled) {
     let Some(schedule) = scheduled.settings.schedule.clone() else { return };
     let scheduled = Arc::new(scheduled);
     scheduled.apart(Scheduled::look).await;
     loop {
-        let now = db.clock().now;
+        let now = scheduled.db.clock().now;
         let Some(wait) = time_until_next(&schedule, now) else {
             tracing::error!(event = "backup.never", "backup.schedule names no time to come");
             return;
@@ -90,10 +91,9 @@ impl Drop for StopWhenDropped {
 }
 
 impl Scheduled {
-    /// `oldest` is kept up to date from now on.
-    pub(super) fn new(config: &Config, database_id: [u8; 16], backups: Backups, oldest: Oldest) -> Self {
+    pub(super) fn new(config: &Config, database_id: [u8; 16], backups: Backups, db: Db) -> Self {
         let (settings, data_dir) = (config.backup.clone(), config.db_path.clone());
-        Self { settings, data_dir, database_id, backups, oldest }
+        Self { settings, data_dir, database_id, backups, db }
     }
 
     /// Runs `work` on a thread where it may block, and stops it when this is dropped.
@@ -134,7 +134,7 @@ impl Scheduled {
                 return None;
             }
         };
-        self.oldest.set(oldest(&listed, &hex::encode(self.database_id)));
+        self.db.know_oldest_backup(oldest(&listed, &hex::encode(self.database_id)));
         Some(listed)
     }
 
@@ -156,8 +156,8 @@ impl Scheduled {
         let destination = Destination::open_directory(self.destination(), &self.data_dir, &self.settings.access)?;
         let (made, _) = self.backups.make(&destination, self.settings.rate_limit)?;
         let Made { at, bytes, manifest } = &made;
-        if self.oldest.get().is_none() {
-            self.oldest.set(Some(at.clone()));
+        if self.db.oldest_backup().is_none() {
+            self.db.know_oldest_backup(Some(at.clone()));
         }
         metrics::gauge!("progressdb_backup_bytes").set(*bytes as f64);
         show("progressdb_backup_last_success_timestamp_seconds", seconds(&manifest.header.created));

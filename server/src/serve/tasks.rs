@@ -74,7 +74,7 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
         tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
     }
     if config.backup.schedule.is_some() {
-        tasks.spawn(scheduled_backups::run(owner.clone(), db.clone(), scheduled));
+        tasks.spawn(scheduled_backups::run(owner.clone(), scheduled));
     }
 }
 

@@ -22,6 +22,8 @@ struct State {
     meanwhile: Option<(Partition, Meanwhile)>,
     /// How the next commits end, one each; those after them succeed.
     timeouts: VecDeque<Timeout>,
+    /// What others have copied.
+    copies: Vec<String>,
 }
 
 /// How a distributed engine may fail to answer a commit in time.
@@ -77,6 +79,15 @@ impl Memory {
     /// How many commits have yet to end as [`Self::time_out`] said.
     pub(crate) fn timeouts_left(&self) -> usize {
         self.0.lock().expect("no panic under the lock").timeouts.len()
+    }
+
+    /// It has a copy of this name.
+    pub(crate) fn copy(&self, name: &str) {
+        self.0.lock().expect("no panic under the lock").copies.push(name.to_owned());
+    }
+
+    pub(super) fn copies(&self) -> Vec<String> {
+        self.0.lock().expect("no panic under the lock").copies.clone()
     }
 
     /// The same rows in a new engine.

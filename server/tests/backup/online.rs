@@ -18,6 +18,8 @@ use testing::http::{Connection, Request, encode};
 use testing::waiting::poll;
 use testing::{ADMIN_KEY, Server, Setup, finish, messages, temporary_directory, wait_until};
 
+use crate::world::copies_of_erased;
+
 const WRITERS: usize = 6;
 const THREADS: usize = 3;
 const MIB: u64 = 1 << 20;
@@ -180,6 +182,21 @@ fn a_checkpoint_of_a_killed_client_is_gone_after_its_lease() {
     assert_eq!((status, &body["code"]), (404, &json!("checkpoint_not_found")), "{body}");
     wait_until("the metric shows that", || server.metric("progressdb_backup_checkpoints") == 0.0);
     assert_eq!(server.metric("progressdb_backup_leases_ended_total"), 1.0);
+    server.stop().check_code(0);
+}
+
+#[test]
+fn a_receipt_of_an_erasure_names_the_checkpoint_that_a_client_copies() {
+    let setup = Setup::new();
+    let server = setup.start();
+    fill(&server);
+    let ann = server.user("ann");
+    let client = slow_backup(&setup, &place(&setup));
+    let held = checkpoints(&setup)[0].strip_prefix(setup.db()).unwrap().to_owned();
+    assert_eq!(copies_of_erased(&ann), [path(&held)]);
+    client.signal(Signal::TERM);
+    client.wait().check_code(130);
+    assert_eq!(copies_of_erased(&ann), [""; 0]);
     server.stop().check_code(0);
 }
 

@@ -12,6 +12,7 @@ use testing::waiting::poll;
 use testing::{ADMIN_KEY, Server, Setup, timed, wait_until};
 
 use crate::stores::{fill, list, setup_for, verify};
+use crate::world::copies_of_erased;
 
 const SUCCESS: &str = "progressdb_backup_last_success_timestamp_seconds";
 const VERIFIED: &str = "progressdb_backup_last_verified_timestamp_seconds";
@@ -78,6 +79,27 @@ fn a_directory_is_made_and_gets_one_file_for_each() {
     let names: Vec<_> = fs::read_dir(&directory).unwrap().map(name).collect();
     assert!(names.iter().all(|name| name.ends_with(".pdbk")), "{names:?}");
     assert!((1..=2).contains(&names.len()), "{names:?}");
+}
+
+#[test]
+fn a_receipt_of_an_erasure_names_the_oldest_backup_that_is_kept() {
+    let setup = Setup::new();
+    let directory = setup.root().join("backups");
+    let setup = scheduled(setup, directory.to_str().unwrap()).set("backup.keep", 2);
+    let server = setup.start();
+    let ann = server.user("ann");
+    assert_eq!(copies_of_erased(&ann), [""; 0], "there is none yet");
+    wait_until("old ones are removed", || count(&server, "backup.pruned") > 0);
+    let known = copies_of_erased(&ann);
+    assert!(known.iter().any(|copy| copy.starts_with(directory.to_str().unwrap())), "{known:?}");
+    server.stop().check_code(0);
+    let setup = setup.set("backup.schedule", "0 0 1 1 *");
+    let listed = list(&setup, directory.to_str().unwrap());
+    assert!(listed.len() >= 2, "{listed:?}");
+    let again = setup.start();
+    wait_until("the next start has looked", || has(&again, SUCCESS) && again.metric(SUCCESS) > 1e9);
+    assert_eq!(copies_of_erased(&again.user("ann")), [listed[0]["at"].as_str().unwrap()]);
+    again.stop().check_code(0);
 }
 
 #[test]

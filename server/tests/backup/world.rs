@@ -52,6 +52,15 @@ pub(crate) fn write_everything(server: &Server) -> String {
     thread
 }
 
+/// Erases a new thread; where its receipt says that copies of it are.
+#[track_caller]
+pub(crate) fn copies_of_erased(user: &testing::User) -> Vec<String> {
+    let erased = user.create_thread("erased");
+    let answer = user.delete(&format!("{}?purge=true", testing::thread(&erased))).check_status(202).json();
+    let copies = answer["receipt"]["checkpoints"].as_array().unwrap();
+    copies.iter().map(|copy| copy.as_str().unwrap().to_owned()).collect()
+}
+
 /// The database of `setup`, stopped, with something of every kind in it.
 pub(crate) fn filled(setup: &Setup) {
     let server = setup.start();

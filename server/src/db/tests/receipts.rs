@@ -4,6 +4,7 @@ use super::*;
 
 plain_and_sealed!(
     a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_restart,
+    a_receipt_names_copies_also_one_that_is_made_while_it_is_written,
     a_receipt_runs_out_and_is_removed,
     an_erasure_that_dies_after_any_effect_is_finished_by_its_repetition,
     of_many_equal_erasures_at_once_one_erases_and_all_get_its_receipt,
@@ -35,6 +36,18 @@ async fn a_repeated_erasure_is_answered_with_the_first_receipt_also_after_a_rest
     let another = WriteOptions { idempotency: once("k").idempotency, ..plain() };
     let refused = world.db.erase_thread(&ann(), thread, another).await;
     assert!(matches!(refused, Err(Error::IdempotencyMismatch)), "{refused:?}");
+}
+
+async fn a_receipt_names_copies_also_one_that_is_made_while_it_is_written(encryption: Encryption) {
+    let world = World::new(encryption).await;
+    let thread = world.thread("t").await;
+    world.memory.copy("store-1");
+    world.db.know_oldest_backup(Some("/backups/a.pdbk".into()));
+    world.memory.meanwhile(Partition::Thread(thread), |memory| memory.copy("tmp/backup-1"));
+    let (receipt, _) = world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("erased");
+    assert_eq!(receipt.checkpoints, ["store-1", "/backups/a.pdbk", "tmp/backup-1"]);
+    world.db.know_oldest_backup(None);
+    assert_eq!(world.db.erase_thread(&ann(), thread, erasing("k")).await.expect("answered"), (receipt, true));
 }
 
 async fn a_receipt_runs_out_and_is_removed(encryption: Encryption) {

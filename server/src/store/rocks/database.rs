@@ -159,16 +159,14 @@ impl Database {
         names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// The same, and the names of other stores beside this one: what a restore or a rollback kept, or left.
+    /// The same, and the names of other stores beside this one: what a restore or a rollback kept, or left, and what is held
+    /// for backups.
     pub(super) fn copies(&self) -> Vec<String> {
-        let (parent, own) = (self.settings.path.parent(), self.settings.path.file_name());
-        let entries = parent.and_then(|parent| fs::read_dir(parent).ok()).into_iter().flatten().filter_map(Result::ok);
-        let stores = entries.filter(|entry| {
-            let is_store = entry.file_name().as_encoded_bytes().starts_with(b"store");
-            is_store && Some(entry.file_name().as_os_str()) != own && entry.path().is_dir()
-        });
-        let mut copies = self.checkpoints();
-        copies.extend(stores.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let Some(parent) = self.settings.path.parent() else { return Vec::new() };
+        let own = self.settings.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let stores = directories(parent, "store").filter(|name| Some(name) != own.as_ref());
+        let for_backups = directories(&parent.join("tmp"), "backup-").map(|name| format!("tmp/{name}"));
+        let mut copies: Vec<_> = self.checkpoints().into_iter().chain(stores).chain(for_backups).collect();
         copies.sort();
         copies
     }
@@ -210,6 +208,14 @@ impl Database {
 
 fn read_error(error: rocksdb::Error) -> Error {
     Error::Read(error.into_string())
+}
+
+/// The names of the directories in `path` that begin like this.
+fn directories(path: &Path, prefix: &'static str) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
+    let begins = move |name: &String| name.starts_with(prefix);
+    names.map(|name| name.to_string_lossy().into_owned()).filter(begins)
 }
 
 fn compaction_error(error: rocksdb::Error) -> Error {
