@@ -15,6 +15,7 @@
 //! | [`layers`] | what a module of a crate may use of the others |
 //! | [`disk`] | a file system of a test's own, to fill or to break |
 //! | [`machine`] | what a test needs of the machine, and how it is skipped without |
+//! | [`page`] | the commands of a page of the documentation, typed as they stand there |
 //! | [`waiting`] | conditions that are waited for |
 //!
 //! A server is killed when it is dropped; a panic line in its log fails the test that owned it. A helper panics where it
@@ -31,6 +32,7 @@ pub mod interrupt;
 pub mod kubernetes;
 pub mod layers;
 pub mod machine;
+pub mod page;
 mod pump;
 mod random;
 pub mod server;

@@ -7,6 +7,7 @@ mod kept;
 mod marks;
 mod offline;
 mod online;
+mod page;
 mod place;
 mod remote;
 mod remote_faults;
