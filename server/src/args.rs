@@ -51,11 +51,7 @@ pub enum Command {
     /// Print the OpenAPI document
     Openapi,
     /// Print the version, and which store formats it reads and writes
-    Version {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Version(ReportArgs),
     /// Check the KMS, open every wrapped key, or move the keys to another KMS
     Kms {
         /// What to do with it.
@@ -104,9 +100,9 @@ pub enum Command {
         /// Only say what would be done, how many rows it concerns, and how long a sample took
         #[arg(long)]
         dry_run: bool,
-        /// As JSON on one line
-        #[arg(long)]
-        json: bool,
+        /// How it is told.
+        #[command(flatten)]
+        report: ReportArgs,
     },
     /// Go back to the checkpoint that was made before the format of a stopped store was changed
     ///
@@ -124,14 +120,18 @@ pub enum Command {
         json: bool,
     },
     /// Report what a stopped store holds
-    Inspect {
-        /// As JSON on one line
-        #[arg(long)]
-        json: bool,
-        /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    Inspect(ReportArgs),
+}
+
+/// How the result of a command is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ReportArgs {
+    /// As JSON on one line
+    #[arg(long)]
+    pub json: bool,
+    /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// What to write, and where.
@@ -218,12 +218,9 @@ pub struct VerifyArgs {
     /// Only print one digest of all threads, equal for two copies of the same data, sealed or plain
     #[arg(long)]
     pub digest: bool,
-    /// As JSON on one line
-    #[arg(long)]
-    pub json: bool,
-    /// Also write it to this file, as JSON: a new file is created atomically, an existing one overwritten
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    /// How it is told.
+    #[command(flatten)]
+    pub report: ReportArgs,
     /// Write the digest of each thread to this file, one line a thread
     #[arg(long, value_name = "FILE", requires = "digest")]
     pub threads: Option<PathBuf>,
@@ -253,9 +250,9 @@ pub struct SmokeArgs {
     /// The longest that one step may take
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout, default_value = "10s")]
     pub timeout: Duration,
-    /// Print the result as JSON on one line
-    #[arg(long)]
-    pub json: bool,
+    /// How it is told.
+    #[command(flatten)]
+    pub report: ReportArgs,
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -354,7 +351,10 @@ mod tests {
             ("progressdb --db ./data --addr :8080", None),
             ("progressdb serve --db ./data --addr :8080", Some(Command::Serve { rehearsal: false })),
             ("progressdb --db ./data --addr :8080 config", Some(Command::Config { command: None })),
-            ("progressdb version --json --db ./data --addr :8080", Some(Command::Version { json: true })),
+            (
+                "progressdb version --json --db ./data --addr :8080",
+                Some(Command::Version(ReportArgs { json: true, out: None })),
+            ),
         ];
         for (line, command) in lines {
             let args = parse(line);

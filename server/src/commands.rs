@@ -61,7 +61,7 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Serve { rehearsal } => serve::run(args, *rehearsal, formats),
         Command::Config { command } => config::run(load(&sources(args)), command.as_ref()),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
-        Command::Version { json } => print(&version::describe(formats, *json)),
+        Command::Version(how) => version::run(how, formats),
         Command::Kms { command } => kms::run(&sources(args), command, formats),
         Command::Decrypt => decrypt::run(load(&sources(args)), formats),
         Command::Backup(BackupArgs { command: Some(command), .. }) => backups::run(load(&sources(args)), command),
@@ -78,14 +78,14 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Smoke(wanted) => smoke::run(&sources(args), wanted),
-        Command::Migrate { finalize, dry_run: true, json } => {
-            migrate::foresee(load(&sources(args)), *finalize, *json, formats)
+        Command::Migrate { finalize, dry_run: true, report } => {
+            migrate::foresee(load(&sources(args)), *finalize, report, formats)
         }
-        Command::Migrate { finalize, json, .. } => migrate::run(load(&sources(args)), *finalize, *json, formats),
+        Command::Migrate { finalize, report, .. } => migrate::run(load(&sources(args)), *finalize, report, formats),
         Command::Rollback { to, confirm, json } => {
             rollback::run(load(&sources(args)), to.as_deref(), *confirm, *json, formats)
         }
-        Command::Inspect { json, out } => inspect::run(load(&sources(args)), *json, out.as_deref(), formats),
+        Command::Inspect(how) => inspect::run(load(&sources(args)), how, formats),
     }
 }
 

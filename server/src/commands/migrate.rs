@@ -3,54 +3,59 @@
 use serde_json::json;
 
 use super::failure::Failure;
-use super::{begin_offline, print};
+use super::{begin_offline, report};
+use crate::args::ReportArgs;
 use crate::config::Loaded;
 use crate::db::Pending;
 use crate::format::Formats;
 use crate::serve::offline::{self, Forecast, Report};
 
-pub(super) fn run(loaded: Loaded, finalize: bool, as_json: bool, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn run(loaded: Loaded, finalize: bool, how: &ReportArgs, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
     let config = loaded.config?;
-    let report = offline::migrate(&config, formats, finalize)?;
-    let Report { format, checkpoint, ran, pending } = &report;
+    let done = offline::migrate(&config, formats, finalize)?;
     let db = config.db_path.display();
+    let Report { format, checkpoint, .. } = &done;
     tracing::info!(event = "cli.migrate_complete", %db, format, checkpoint, outcome = "ok");
-    if as_json {
-        return print(&json!(report).to_string());
-    }
-    for migration in ran {
-        let (name, rows, changed, seconds) = (migration.name, migration.rows, migration.changed, migration.seconds);
-        print(&format!("migration {name}: {rows} rows read, {changed} changed in {seconds:.1} s"))?;
-    }
-    print_pending(pending)?;
-    let checkpoint = checkpoint.iter().map(|name| format!(" checkpoint={name}")).collect::<String>();
-    print(&format!("migrate=ok format={format}{checkpoint}"))
+    report::tell(&json!(done), || done_in_words(&done), how)
 }
 
-pub(super) fn foresee(loaded: Loaded, finalize: bool, as_json: bool, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn foresee(loaded: Loaded, finalize: bool, how: &ReportArgs, formats: &Formats) -> Result<(), Failure> {
     begin_offline(&loaded);
     let forecast = offline::foresee(&loaded.config?, formats, finalize)?;
-    if as_json {
-        return print(&json!(forecast).to_string());
+    report::tell(&json!(forecast), || forecast_in_words(&forecast, finalize), how)
+}
+
+fn done_in_words(Report { format, checkpoint, ran, pending }: &Report) -> String {
+    let mut lines = Vec::new();
+    for migration in ran {
+        let (name, rows, changed, seconds) = (migration.name, migration.rows, migration.changed, migration.seconds);
+        lines.push(format!("migration {name}: {rows} rows read, {changed} changed in {seconds:.1} s"));
     }
-    let Forecast { format, pending, would_run } = &forecast;
+    lines.extend(still_to_be_raised(pending));
+    let checkpoint = checkpoint.iter().map(|name| format!(" checkpoint={name}")).collect::<String>();
+    lines.push(format!("migrate=ok format={format}{checkpoint}"));
+    lines.join("\n")
+}
+
+fn forecast_in_words(Forecast { format, pending, would_run }: &Forecast, finalize: bool) -> String {
+    let mut lines = Vec::new();
     for migration in would_run {
         let (name, rows, changes) = (migration.name, migration.rows, migration.changes);
         let (sample, seconds) = (migration.sample_rows, migration.sample_seconds);
-        print(&format!(
+        lines.push(format!(
             "migration {name}: would read {rows} rows and change {changes}; {sample} rows were read in {seconds:.3} s"
-        ))?;
+        ));
     }
-    if finalize && let Some(to) = pending.raise_to {
-        print(&format!("the format would be raised from {format} to {to}, after a checkpoint"))?;
-    } else {
-        print_pending(pending)?;
-    }
-    print(&format!("dry run: nothing was changed, format={format}"))
+    lines.extend(match pending.raise_to {
+        Some(to) if finalize => Some(format!("the format would be raised from {format} to {to}, after a checkpoint")),
+        _ => still_to_be_raised(pending),
+    });
+    lines.push(format!("dry run: nothing was changed, format={format}"));
+    lines.join("\n")
 }
 
-fn print_pending(pending: &Pending) -> Result<(), Failure> {
-    let Some(to) = pending.raise_to else { return Ok(()) };
-    print(&format!("the format is still to be raised to {to}: `progressdb migrate --finalize`"))
+fn still_to_be_raised(pending: &Pending) -> Option<String> {
+    let to = pending.raise_to?;
+    Some(format!("the format is still to be raised to {to}: `progressdb migrate --finalize`"))
 }

@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::print;
+use crate::args::ReportArgs;
 use crate::backup::Manifest;
 use crate::files;
 
-/// Prints the report, on one line if `as_json`, and writes it to the file if one is named.
-pub(super) fn tell(report: &Value, as_json: bool, out: Option<&Path>) -> Result<(), Failure> {
-    if let Some(file) = out {
-        write(file, report)?;
-    }
-    print(&if as_json { report.to_string() } else { format!("{report:#}") })
+/// Writes the report to the file if one is named, and prints it: as JSON on one line, or in words.
+pub(super) fn tell(report: &Value, in_words: impl FnOnce() -> String, how: &ReportArgs) -> Result<(), Failure> {
+    write(report, how)?;
+    print(&if how.json { report.to_string() } else { in_words() })
 }
 
 /// What a report says of a backup that was verified.
@@ -33,18 +32,19 @@ pub(super) fn of_manifest(manifest: &Manifest) -> Value {
     })
 }
 
-/// Writes the report as one line of JSON.
+/// Writes the report to the file if one is named, as one line of JSON.
 ///
 /// A new file is created atomically and only its owner can read it. An existing one is overwritten in place and keeps
 /// its mode: it may be a mount, such as `/dev/termination-log` of a container, which cannot be replaced.
-pub(super) fn write(file: &Path, report: &Value) -> Result<(), Failure> {
+pub(super) fn write(report: &Value, how: &ReportArgs) -> Result<(), Failure> {
+    let Some(file) = &how.out else { return Ok(()) };
     let line = format!("{report}\n");
     let written = match OpenOptions::new().write(true).truncate(true).open(file) {
         Ok(mut there) => there.write_all(line.as_bytes()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(file, line.as_bytes()),
         Err(error) => Err(error),
     };
-    written.map_err(|source| Failure::Report { path: file.to_owned(), source })
+    written.map_err(|source| Failure::Report { path: file.clone(), source })
 }
 
 fn create(file: &Path, line: &[u8]) -> io::Result<()> {
@@ -64,6 +64,10 @@ mod tests {
 
     use super::*;
 
+    fn to(file: &Path) -> ReportArgs {
+        ReportArgs { json: false, out: Some(file.to_owned()) }
+    }
+
     #[test]
     fn a_new_file_is_for_its_owner_and_one_that_is_there_keeps_its_place() {
         let directory = tempfile::tempdir().unwrap();
@@ -73,7 +77,7 @@ mod tests {
         let second_name = directory.path().join("second-name");
         fs::hard_link(&there, &second_name).unwrap();
         for file in [&new, &there] {
-            write(file, &json!({ "a": 1 })).unwrap();
+            write(&json!({ "a": 1 }), &to(file)).unwrap();
             assert_eq!(fs::read_to_string(file).unwrap(), "{\"a\":1}\n");
         }
         assert_eq!(fs::read_to_string(second_name).unwrap(), "{\"a\":1}\n", "it is the same file");
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_report_that_cannot_be_written_is_a_failure_that_names_the_file() {
-        let failure = write(Path::new("/nowhere/report"), &json!({})).unwrap_err();
+        let failure = write(&json!({}), &to(Path::new("/nowhere/report"))).unwrap_err();
         assert_eq!((failure.to_string().as_str(), failure.exit_code()), ("cannot write /nowhere/report", 1));
     }
 }

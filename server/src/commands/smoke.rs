@@ -21,7 +21,7 @@ use self::step::Step;
 use self::trouble::Trouble;
 use super::failure::Failure;
 use super::progress::SECOND_SIGNAL;
-use super::{begin_offline, print};
+use super::{begin_offline, print, report};
 use crate::args::SmokeArgs;
 use crate::clock::monotonic;
 use crate::config::{self, Sources};
@@ -52,13 +52,15 @@ pub(super) fn run(sources: &Sources, wanted: &SmokeArgs) -> Result<(), Failure> 
     begin_offline(&loaded);
     let plan = Plan::new(&loaded.config?, wanted, &config::proxies_of(&sources.environment)?)?;
     let steps: &[Step] = if wanted.read_only { &Step::READING } else { &Step::ALL };
-    let mut report = Report { as_json: wanted.json, lines: Vec::new() };
+    let mut report = Report { as_json: wanted.report.json, lines: Vec::new() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tried = runtime.block_on(try_server(&plan, steps, wanted.timeout, &mut report));
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
-    if wanted.json {
-        print(&report.to_json(&plan, wanted.read_only, tried.is_ok()).to_string())?;
+    let result = report.to_json(&plan, wanted.read_only, tried.is_ok());
+    report::write(&result, &wanted.report)?;
+    if wanted.report.json {
+        print(&result.to_string())?;
     }
     tried?;
     tracing::info!(event = "cli.smoke_complete", url = plan.client.base(), outcome = "ok", steps = steps.len());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::fetched::Fetched;
-use super::{begin_offline, print, progress, report};
+use super::{begin_offline, progress, report};
 use crate::args::VerifyArgs;
 use crate::backup::Progress;
 use crate::clock::monotonic;
@@ -39,10 +39,7 @@ pub(super) fn run(loaded: Loaded, wanted: &VerifyArgs, formats: &Formats) -> Res
     if !backup.is_null() {
         found["backup"] = backup;
     }
-    if let Some(out) = &wanted.out {
-        report::write(out, &found)?;
-    }
-    print(&if wanted.json { found.to_string() } else { in_words(path, &checked) })?;
+    report::tell(&found, || in_words(path, &checked), &wanted.report)?;
     let Some(first) = checked.findings.into_iter().next() else {
         tracing::info!(event = "cli.verify_complete", src = %path.display(), outcome = "ok");
         return Ok(());
@@ -94,7 +91,7 @@ fn print_digest(config: &Config, wanted: &VerifyArgs, formats: &Formats) -> Resu
     list.map_or(Ok(()), List::finish)?;
     let mut found = json!(digest);
     found["seconds"] = json!(started.elapsed().as_secs_f64());
-    report::tell(&found, wanted.json, wanted.out.as_deref())
+    report::tell(&found, || format!("{found:#}"), &wanted.report)
 }
 
 /// The file with the digest of each thread. The first failure to write it is reported at the end.

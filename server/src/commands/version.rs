@@ -1,19 +1,32 @@
 //! `progressdb version`: which binary this is, and which stores it reads. Opens nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::failure::Failure;
+use super::report;
+use crate::args::ReportArgs;
 use crate::format::Formats;
 
-pub(super) fn describe(formats: &Formats, as_json: bool) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    let commit = option_env!("PROGRESSDB_COMMIT").unwrap_or("unknown");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const COMMIT: Option<&str> = option_env!("PROGRESSDB_COMMIT");
+
+pub(super) fn run(how: &ReportArgs, formats: &Formats) -> Result<(), Failure> {
+    report::tell(&describe(formats), || in_words(formats), how)
+}
+
+fn describe(formats: &Formats) -> Value {
     let Formats { reads, writes, migrations } = *formats;
-    if as_json {
-        let formats = json!({ "reads": reads, "writes": writes });
-        return json!({ "version": version, "commit": commit, "formats": formats, "migrations": migrations })
-            .to_string();
-    }
-    format!("progressdb {version} ({commit}), reads store formats {}-{}, writes {writes}", reads[0], reads[1])
+    let formats = json!({ "reads": reads, "writes": writes });
+    json!({ "version": VERSION, "commit": commit(), "formats": formats, "migrations": migrations })
+}
+
+fn in_words(formats: &Formats) -> String {
+    let Formats { reads: [first, last], writes, .. } = *formats;
+    format!("progressdb {VERSION} ({}), reads store formats {first}-{last}, writes {writes}", commit())
+}
+
+fn commit() -> &'static str {
+    COMMIT.unwrap_or("unknown")
 }
 
 #[cfg(test)]
@@ -36,14 +49,13 @@ mod tests {
         };
         const LAST: Migration = Migration { number: 2, name: "heads", at: MigrationTime::Finalize, ..ONLINE };
         let next = Formats { reads: [1, 2], writes: 2, migrations: &[ONLINE, LAST] };
-        let told: serde_json::Value = serde_json::from_str(&describe(&next, true)).unwrap();
+        let told = describe(&next);
         assert_eq!(told["formats"], json!({ "reads": [1, 2], "writes": 2 }));
         let migrations = json!([
             { "number": 1, "name": "replies", "from": 1, "to": 2, "at": "start" },
             { "number": 2, "name": "heads", "from": 1, "to": 2, "at": "finalize" },
         ]);
         assert_eq!(told["migrations"], migrations);
-        let now: serde_json::Value = serde_json::from_str(&describe(&Formats::CURRENT, true)).unwrap();
-        assert_eq!(now["migrations"], json!([]));
+        assert_eq!(describe(&Formats::CURRENT)["migrations"], json!([]));
     }
 }

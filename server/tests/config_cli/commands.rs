@@ -33,8 +33,13 @@ fn the_version_is_printed_without_opening_anything() {
     assert_eq!(version["version"], json!(env!("CARGO_PKG_VERSION")), "{version}");
     assert!(version.get("commit").is_some(), "{version}");
     assert!(version.to_string().contains("\"reads\":[") && version.to_string().contains("\"writes\":"), "{version}");
+    let out = setup.root().join("report");
+    let words = setup.run(&["version", "--out", out.to_str().unwrap()]);
+    words.check_code(0).check_says(&[env!("CARGO_PKG_VERSION")]);
+    assert!(!words.stdout.contains('{'), "{words:?}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), finished.stdout, "the file has the line of --json");
+    setup.run(&["version", "--out", "/nowhere/report"]).check_code(1).check_says(&["/nowhere/report"]);
     assert!(!setup.db().exists());
-    setup.run(&["version"]).check_code(0).check_says(&[env!("CARGO_PKG_VERSION")]);
     let flag = finish(program(&["--version"], setup.root()));
     flag.check_code(0).check_says(&[env!("CARGO_PKG_VERSION")]);
     // Also with a configuration that would not start.

@@ -1,5 +1,6 @@
 //! `progressdb smoke` against servers that are well: what passes, with whose keys, and what it leaves.
 
+use std::fs;
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
@@ -131,15 +132,24 @@ fn nothing_is_written_where_nothing_may_be() {
 fn the_result_is_json_on_one_line() {
     let setup = Setup::new();
     let server = setup.start();
-    let finished = setup.run(&["smoke", "--json", "--read-only", "--url", &url(&server)]);
+    let out = setup.root().join("report");
+    let to_file = ["--out", out.to_str().unwrap()];
+    let finished = setup.run(&[&["smoke", "--json", "--read-only", "--url", &url(&server)][..], &to_file].concat());
     finished.check_code(0);
     assert_eq!(finished.stdout.lines().count(), 1, "{finished:?}");
+    assert_eq!(fs::read_to_string(&out).unwrap(), finished.stdout, "the file has the line of --json");
     let mut report: Value = serde_json::from_str(&finished.stdout).unwrap();
     for step in report["steps"].as_array_mut().unwrap() {
         assert!(step.as_object_mut().unwrap().remove("ms").is_some_and(|ms| ms.is_u64()), "{step}");
     }
     let steps = READING.map(|step| json!({ "step": step, "outcome": "ok" }));
     assert_eq!(report, json!({ "ok": true, "url": url(&server), "read_only": true, "steps": steps }));
+    let gone = setup.run(&[&["smoke", "--url", "http://127.0.0.1:1"][..], &to_file].concat());
+    gone.check_code(1).check_says(&["FAIL  /healthz: "]);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!((&report["ok"], &report["steps"][0]["outcome"]), (&json!(false), &json!("failed")), "{report}");
+    let unwritable = setup.run(&["smoke", "--read-only", "--url", &url(&server), "--out", "/nowhere/report"]);
+    unwritable.check_code(1).check_says(&["/nowhere/report"]);
 }
 
 #[test]

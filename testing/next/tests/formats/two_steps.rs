@@ -1,6 +1,8 @@
 //! The way that an upgrade takes: the new version on the old format, the old version again, the new one, the change of
 //! format, and back to the checkpoint.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use testing::Setup;
 
@@ -40,8 +42,12 @@ fn take_both_steps(Versions { old, next }: &Versions) {
     let whole = root(next);
     check_dry_run(next);
     assert_eq!(root(old), whole, "a dry run changes nothing");
-    let migrated = next.run(&["migrate", "--finalize"]);
+    let out = next.root().join("report");
+    let migrated = next.run(&["migrate", "--finalize", "--out", out.to_str().unwrap()]);
     migrated.check_code(0).check_says(&["migrate=ok format=2 checkpoint=1-", "cli.migrate_complete", "format.raised"]);
+    let report: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!((&report["format"], names(&report["ran"])), (&json!(2), vec![FINALIZE]), "{report}");
+    next.run(&["migrate", "--out", "/nowhere/report"]).check_code(1).check_says(&["/nowhere/report"]);
     assert_eq!(root(next), whole, "the same data in another format");
     let inspected = inspect(next);
     assert_eq!((&inspected["format"], &inspected["pending"]["raise_to"]), (&json!(2), &Value::Null));
@@ -86,7 +92,9 @@ fn next_serves_the_old_format(next: &Setup, title: &str, expected: usize) {
 }
 
 fn check_dry_run(next: &Setup) {
-    let foreseen = next.run(&["migrate", "--dry-run", "--finalize", "--json"]);
+    let out = next.root().join("report");
+    let foreseen = next.run(&["migrate", "--dry-run", "--finalize", "--json", "--out", out.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(&out).unwrap(), foreseen.stdout, "the file has the line of --json");
     let foreseen: Value = serde_json::from_str(&foreseen.check_code(0).stdout).unwrap();
     assert_eq!((names(&foreseen["would_run"]), &foreseen["pending"]["raise_to"]), (vec![FINALIZE], &json!(2)));
     let heads = &foreseen["would_run"][0];
