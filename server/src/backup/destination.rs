@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::create::is_inside;
-use super::remote::{Access, Error, Location, Remote};
+use super::remote::{Access, Error, Location, Remote, Sent};
 use super::{Failed, Form, Manifest, Progress, Source, Stamp, Summary, Target, create};
 use crate::files;
 
@@ -31,6 +31,8 @@ pub struct Made {
     pub at: String,
     /// Bytes that were written or sent for it; what an object store had already is not among them.
     pub bytes: u64,
+    /// Bytes of files that the object store had already. An artefact stands alone.
+    pub shared_bytes: u64,
     /// What it says of itself.
     pub manifest: Manifest,
 }
@@ -80,11 +82,11 @@ impl Destination {
             Self::Disk { out, form, data_dir } => {
                 let target = Target::resolve(out, *form, &stamp, data_dir)?;
                 let Summary { path, bytes, manifest } = create(source, &target, &stamp, progress)?;
-                Ok(Made { at: path.display().to_string(), bytes, manifest })
+                Ok(Made { at: path.display().to_string(), bytes, shared_bytes: 0, manifest })
             }
             Self::Remote(remote) => {
-                let sent = remote.send(source, &stamp, progress)?;
-                Ok(Made { at: sent.url, bytes: sent.sent_bytes, manifest: sent.manifest })
+                let Sent { url, manifest, sent_bytes, shared_bytes, .. } = remote.send(source, &stamp, progress)?;
+                Ok(Made { at: url, bytes: sent_bytes, shared_bytes, manifest })
             }
         }
     }

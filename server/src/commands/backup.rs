@@ -65,6 +65,7 @@ fn report(made: &Made, seconds: f64) -> Value {
     json!({
         "backup": made.at,
         "bytes": made.bytes,
+        "shared_bytes": made.shared_bytes,
         "id": hex::encode(manifest.header.id),
         "created": manifest.header.created,
         "database_id": hex::encode(manifest.header.database_id),

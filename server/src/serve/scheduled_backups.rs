@@ -155,7 +155,7 @@ impl Scheduled {
     fn make(&self, progress: &Arc<Progress>) -> Result<(), Failure> {
         let destination = Destination::open_directory(self.destination(), &self.data_dir, &self.settings.access)?;
         let (made, _) = self.backups.make(&destination, self.settings.rate_limit)?;
-        let Made { at, bytes, manifest } = &made;
+        let Made { at, bytes, manifest, .. } = &made;
         if self.db.oldest_backup().is_none() {
             self.db.know_oldest_backup(Some(at.clone()));
         }

@@ -27,6 +27,7 @@ fn check_round_trip(setup: &Setup, url: &str) {
     let second = back_up(setup, url);
     let (all, sent) = (second["store_bytes"].as_u64().unwrap(), second["bytes"].as_u64().unwrap());
     assert!(all > 20_000_000 && sent * 20 <= all, "{second}");
+    assert_eq!((&first["shared_bytes"], &second["shared_bytes"]), (&json!(0), &json!(all - sent)));
     let listed = list(setup, url);
     let seen: Vec<_> = listed.iter().map(|backup| (&backup["at"], &backup["id"], &backup["sequence"])).collect();
     let made = |backup: &'static str| [&first, &second].map(|made| &made[backup]);

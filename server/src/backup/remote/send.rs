@@ -39,6 +39,8 @@ pub struct Sent {
     pub sent_files: u64,
     /// Their bytes.
     pub sent_bytes: u64,
+    /// Bytes of the files that were there already, or are there under another name.
+    pub shared_bytes: u64,
 }
 
 /// Files that are sent at one time. With it, memory is bounded by twice the parts of so many files.
@@ -63,7 +65,7 @@ impl Remote {
 
 async fn send(objects: &Objects, source: &Source, stamp: &Stamp, progress: &Arc<Progress>) -> Result<Sent, Error> {
     let manifest = Manifest::new(stamp, &source.description, hash(source, progress).await?);
-    let (mut sent_files, mut sent_bytes, mut rounds) = (0, 0, 0);
+    let (mut sent_files, mut sent_bytes, mut shared_bytes, mut rounds) = (0, 0, manifest.bytes(), 0);
     let mut mark = Mark::begin(objects, Work::Upload, &stamp.id).await?;
     loop {
         mark.wait_for_prunes(objects).await?;
@@ -72,6 +74,9 @@ async fn send(objects: &Objects, source: &Source, stamp: &Stamp, progress: &Arc<
             break;
         }
         rounds += 1;
+        if rounds == 1 {
+            shared_bytes -= missing.bytes();
+        }
         if rounds > ROUNDS {
             let (place, doing) = (objects.location().place().to_string(), "keeping what was sent".to_owned());
             let reason = format!("{} files are missing again", missing.files.len());
@@ -90,7 +95,7 @@ async fn send(objects: &Objects, source: &Source, stamp: &Stamp, progress: &Arc<
     if let Err(error) = mark.end(objects).await {
         tracing::warn!(event = "backup.mark_left", %error, "prunes leave the objects alone until it is forgotten");
     }
-    Ok(Sent { url: objects.location().of(&name), manifest, sent_files, sent_bytes })
+    Ok(Sent { url: objects.location().of(&name), manifest, sent_files, sent_bytes, shared_bytes })
 }
 
 /// Renews the mark again and again. If it cannot be, objects may be removed meanwhile, which is noticed later.
