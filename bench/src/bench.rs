@@ -44,8 +44,10 @@ pub(crate) enum Group {
     Memory,
     /// A backup of a stopped server, against cp, sha256sum and sync
     Backup,
-    /// A backup of a running server: the cut at full load, and what clients notice at half of it
+    /// A backup of a running server: the cut at full load; at half of it the whole, and what clients notice
     BackupOnline,
+    /// A second backup into an object store, after one percent more messages: what is sent
+    BackupAgain,
 }
 
 /// How much of everything.
@@ -184,7 +186,7 @@ impl Bench {
         measured: &mut [Measured],
     ) -> Result<()> {
         for (index, measured) in measured.iter_mut().enumerate() {
-            settle(contenders).await?;
+            settle(&contenders.iter().map(|contender| contender.process).collect::<Vec<_>>()).await?;
             let contender = &mut contenders[index];
             let (clients, process) = (&mut contender.clients, contender.process);
             let load = match shape {
@@ -203,11 +205,11 @@ impl Bench {
     }
 }
 
-/// Waits until no contender works any more and the disk has everything, for some seconds at most.
-async fn settle(contenders: &[Contender]) -> Result<()> {
+/// Waits until none of `processes` works any more and the disk has everything, for some seconds at most.
+pub(crate) async fn settle(processes: &[u32]) -> Result<()> {
     const STEP: Duration = Duration::from_millis(300);
     tokio::task::spawn_blocking(rustix::fs::sync).await?;
-    let used = || contenders.iter().map(|contender| tree_cpu(contender.process)).sum::<Result<Duration>>();
+    let used = || processes.iter().map(|process| tree_cpu(*process)).sum::<Result<Duration>>();
     let mut before = used()?;
     for _ in 0..40 {
         clock::sleep_until(clock::now() + STEP).await;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -90,9 +90,9 @@ pub(crate) async fn closed(clients: &mut Vec<Client>, process: u32, plan: Plan) 
         tasks.spawn(repeat_until(client, start, end));
     }
     let mut meter = Meter::new(process);
-    meter.measure(start, end).await?;
+    meter.measure(start, pause(plan.measured)).await?;
     let total = collect(tasks, clients, TAIL_LIMIT).await?;
-    Ok(total.sum_up("closed".into(), connections, plan, &meter))
+    Ok(total.sum_up("closed".into(), connections, plan.measured, &meter))
 }
 
 async fn repeat_until(client: Client, start: Instant, end: Instant) -> Result<Share> {
@@ -118,10 +118,28 @@ pub(crate) async fn open(
     rate: f64,
     shape: String,
 ) -> Result<Load> {
+    Ok(open_during(clients, process, plan.warm_up, rate, shape, pause(plan.measured)).await?.0)
+}
+
+/// Work of this length that does nothing.
+pub(crate) async fn pause(length: Duration) -> Result<()> {
+    clock::sleep_until(clock::now() + length).await;
+    Ok(())
+}
+
+/// The same for as long as `work` takes, which begins when the warm-up is over; also returns what it returns.
+pub(crate) async fn open_during<T>(
+    clients: &mut Vec<Client>,
+    process: u32,
+    warm_up: Duration,
+    rate: f64,
+    shape: String,
+    work: impl Future<Output = Result<T>>,
+) -> Result<(Load, T)> {
     ensure!(rate >= 1.0, "an open run needs a rate");
     let connections = clients.len();
     let begin = clock::now() + Duration::from_millis(20);
-    let (start, end) = (begin + plan.warm_up, begin + plan.warm_up + plan.measured);
+    let start = begin + warm_up;
     let queue = Arc::new(Queue::default());
     let mut tasks = JoinSet::new();
     for client in mem::take(clients) {
@@ -130,25 +148,26 @@ pub(crate) async fn open(
     let pacing = queue.clone();
     let pacer = std::thread::Builder::new().name("pacer".into()).spawn(move || {
         clock::sleep_precisely();
-        pacing.pace(begin, end, rate);
+        pacing.pace(begin, rate);
     })?;
     let guard = CloseOnDrop(queue.clone());
     let mut meter = Meter::new(process);
-    meter.measure(start, end).await?;
+    let done = meter.measure(start, work).await?;
+    let end = queue.end();
+    pacer.join().map_err(|_| anyhow!("the pacing thread panicked"))?;
     // What is still due is answered or given up within the tail; then every connection sees the closed queue.
     let deadline = end + TAIL_LIMIT / 2;
     while queue.waiting() > 0 && clock::now() < deadline {
         clock::sleep_until(clock::now() + Duration::from_millis(5)).await;
     }
     drop(guard);
-    pacer.join().map_err(|_| anyhow!("the pacing thread panicked"))?;
     let total = collect(tasks, clients, TAIL_LIMIT).await?;
-    let mut load = total.sum_up(shape, connections, plan, &meter);
+    let mut load = total.sum_up(shape, connections, end - start, &meter);
     for due in queue.rest().into_iter().filter(|due| due.at >= start) {
         load.latency.saturating_record(nanos(clock::now() - due.at));
         load.unsent += 1;
     }
-    Ok(load)
+    Ok((load, done))
 }
 
 /// Requests that are due, oldest first.
@@ -157,11 +176,13 @@ struct Queue {
     tickets: Semaphore,
     /// Connections that wait for a ticket.
     free: AtomicUsize,
+    /// Nothing is due from then on, once it is known.
+    end: OnceLock<Instant>,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { due: Mutex::default(), tickets: Semaphore::new(0), free: AtomicUsize::new(0) }
+        Self { due: Mutex::default(), tickets: Semaphore::new(0), free: AtomicUsize::new(0), end: OnceLock::new() }
     }
 }
 
@@ -174,16 +195,17 @@ struct Due {
 }
 
 impl Queue {
-    /// Hands out tickets until `end`, each at its instant. Bounded by the rate times the run.
-    fn pace(&self, begin: Instant, end: Instant, rate: f64) {
+    /// Hands out tickets until the end, each at its instant. Bounded by the rate times the run.
+    fn pace(&self, begin: Instant, rate: f64) {
         let instant = |index: u64| begin + Duration::from_secs_f64(index as f64 / rate);
+        let is_due = |index| self.end.get().is_none_or(|end| instant(index) < *end);
         let mut index = 0;
-        while instant(index) < end && !self.tickets.is_closed() {
+        while is_due(index) && !self.tickets.is_closed() {
             clock::sleep_thread_until(instant(index));
             let now = clock::now();
             let first = index;
             let mut due = self.lock();
-            while instant(index) <= now && instant(index) < end {
+            while instant(index) <= now && is_due(index) {
                 let prompt = due.len() < self.free.load(Ordering::Relaxed);
                 due.push_back(Due { at: instant(index), prompt });
                 index += 1;
@@ -191,6 +213,11 @@ impl Queue {
             drop(due);
             self.tickets.add_permits((index - first) as usize);
         }
+    }
+
+    /// Ends the run now; returns when that was.
+    fn end(&self) -> Instant {
+        *self.end.get_or_init(clock::now)
     }
 
     async fn next(&self) -> Option<Due> {
@@ -297,13 +324,13 @@ async fn collect(mut tasks: JoinSet<Result<Share>>, clients: &mut Vec<Client>, l
 }
 
 impl Total {
-    fn sum_up(self, shape: String, connections: usize, plan: Plan, meter: &Meter) -> Load {
+    fn sum_up(self, shape: String, connections: usize, measured: Duration, meter: &Meter) -> Load {
         let requests = self.latency.len() as f64;
         let per_request = |time: Duration| time.as_secs_f64() * 1e6 / requests.max(1.0);
         Load {
             shape,
             connections,
-            rate: requests / plan.measured.as_secs_f64(),
+            rate: requests / measured.as_secs_f64(),
             server_cpu_us: per_request(meter.server),
             generator_cpu_us: per_request(meter.generator),
             latency: self.latency,
@@ -326,14 +353,15 @@ impl Meter {
         Self { process, server: Duration::ZERO, generator: Duration::ZERO }
     }
 
-    async fn measure(&mut self, start: Instant, end: Instant) -> Result<()> {
+    /// Begins `work` at `start` and measures while it runs.
+    async fn measure<T>(&mut self, start: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
         clock::sleep_until(start).await;
         let before = self.read()?;
-        clock::sleep_until(end).await;
+        let done = work.await?;
         let after = self.read()?;
         self.server = after.0.saturating_sub(before.0);
         self.generator = after.1.saturating_sub(before.1);
-        Ok(())
+        Ok(done)
     }
 
     fn read(&self) -> Result<(Duration, Duration)> {
@@ -350,7 +378,8 @@ mod tests {
         let queue = Queue::default();
         queue.free.store(3, Ordering::Relaxed);
         let begin = clock::now();
-        queue.pace(begin, begin + Duration::from_millis(20), 1000.0);
+        queue.end.set(begin + Duration::from_millis(20)).expect("not set before");
+        queue.pace(begin, 1000.0);
         let due = queue.rest();
         assert_eq!((due.len(), queue.waiting()), (20, 20));
         for (index, due) in due.into_iter().enumerate() {
@@ -360,11 +389,24 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_comes_while_the_pacing_goes_on_is_kept() {
+        let queue = Arc::new(Queue::default());
+        let (pacing, begin) = (queue.clone(), clock::now());
+        let pacer = std::thread::spawn(move || pacing.pace(begin, 1000.0));
+        clock::sleep_thread_until(begin + Duration::from_millis(20));
+        let end = queue.end();
+        pacer.join().expect("it ends");
+        let due = queue.rest();
+        let instants = (0..).map(|index| begin + Duration::from_millis(index)).take_while(|at| *at < end);
+        assert!(due.iter().map(|due| due.at).eq(instants), "{due:?}");
+        assert_eq!(queue.waiting(), due.len());
+    }
+
+    #[test]
     fn a_closed_queue_ends_the_pacing() {
         let queue = Arc::new(Queue::default());
         drop(CloseOnDrop(queue.clone()));
-        let begin = clock::now();
-        queue.pace(begin, begin + Duration::from_secs(600), 1000.0);
+        queue.pace(clock::now(), 1000.0);
         assert_eq!(queue.rest().len(), 0);
     }
 
@@ -372,9 +414,8 @@ mod tests {
     fn percentiles_are_milliseconds() {
         let mut latency = histogram();
         (1..=100).for_each(|ms| latency.saturating_record(ms * 1_000_000));
-        let plan = Plan { warm_up: Duration::ZERO, measured: Duration::from_secs(2) };
-        let load =
-            Total { latency, lateness: histogram(), answered: 130 }.sum_up("closed".into(), 1, plan, &Meter::new(1));
+        let total = Total { latency, lateness: histogram(), answered: 130 };
+        let load = total.sum_up("closed".into(), 1, Duration::from_secs(2), &Meter::new(1));
         assert!((load.percentile_ms(50.0) - 50.0).abs() < 0.1, "{}", load.percentile_ms(50.0));
         assert!((load.percentile_ms(99.0) - 99.0).abs() < 0.1, "{}", load.percentile_ms(99.0));
         assert_eq!((load.rate, load.answered), (50.0, 130));

@@ -57,6 +57,7 @@ pub(crate) enum Unit {
     Microseconds,
     Seconds,
     Megabytes,
+    MegabytesPerSecond,
     Times,
 }
 
@@ -65,7 +66,7 @@ impl Unit {
         match self {
             Self::PerSecond if value >= 10_000.0 => format!("{:.1}k", value / 1000.0),
             Self::PerSecond => format!("{value:.0}"),
-            Self::Megabytes | Self::Microseconds => format!("{value:.1}"),
+            Self::Megabytes | Self::MegabytesPerSecond | Self::Microseconds => format!("{value:.1}"),
             Self::Times => format!("{value:.2}"),
             Self::Milliseconds | Self::Seconds => format!("{value:.3}"),
         }
@@ -78,6 +79,7 @@ impl Unit {
             Self::Microseconds => " us",
             Self::Seconds => " s",
             Self::Megabytes => " MB",
+            Self::MegabytesPerSecond => " MB/s",
             Self::Times => "x",
         }
     }

@@ -1,6 +1,7 @@
 //! The rows themselves: what each group does and which bar it has to reach.
 
 mod backup;
+mod backup_again;
 mod backup_online;
 mod own;
 mod peers;
@@ -50,6 +51,7 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Memory => own::memory(bench).await,
         Group::Backup => backup::backup(bench).await,
         Group::BackupOnline => backup_online::backup_online(bench).await,
+        Group::BackupAgain => backup_again::backup_again(bench).await,
     }
 }
 

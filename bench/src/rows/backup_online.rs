@@ -1,43 +1,96 @@
-//! A backup of a running server: how long the cut takes, and what clients notice.
+//! A backup of a running server: how long the cut takes, how long the whole, and what clients notice.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::task::spawn_blocking;
 
-use super::backup::filled_server;
+use super::backup::{COPY_NAME, Ran, backup_command, copy_command, filled_server, run};
 use super::{P99, alone};
-use crate::bench::Bench;
+use crate::bench::{Bench, settle};
 use crate::clock;
-use crate::load::{self, Plan};
+use crate::load;
 use crate::report::{Bar, Compare, Row, Series, Unit};
 use crate::server::{Owner, Server};
 
 const CUTS: u32 = 5;
 const GROUP: &str = "backup-online";
 
-/// The cut at full load; then appends at half of that rate, alone and while the store is backed up, round by round.
+/// The cut at full load; then appends at half of that rate, round by round: alone, while the store is backed up, and while
+/// it is copied.
 pub(super) async fn backup_online(bench: &mut Bench) -> Result<()> {
     let (server, owners) = filled_server(bench).await?;
     let full = cut_at_full_load(bench, &server, &owners).await?;
-    let (mut during, mut without) = (Series::default(), Series::default());
+    let half = HalfLoad { server, owners, rate: full / 2.0 };
+    let out = bench.workshop.directory("online")?;
+    let (artefact, copy) = (out.join("artefact.pdbk"), out.join("copy"));
+    let (mut without, mut during) = (Series::default(), Series::default());
+    let (mut backups, mut copies) = (Series::default(), Series::default());
     for _ in 0..bench.scale.rounds {
-        without.0.push(half_load(bench, &server, &owners, full / 2.0, false).await?);
-        during.0.push(half_load(bench, &server, &owners, full / 2.0, true).await?);
+        let nothing = load::pause(bench.plan().measured);
+        without.0.push(half.offer(bench, "without a backup", nothing).await?.0);
+
+        let frozen = frozen(bench, &half.server)?;
+        let backup = run(backup_command(bench, &half.server.db(), &artefact)?);
+        let (p99, ran) = half.offer(bench, "during a backup", backup).await?;
+        during.0.push(p99);
+        backups.0.push(told("backup", &ran));
+        fs::remove_file(&artefact)?;
+
+        let copying = run(copy_command(bench, &frozen, &copy));
+        let (_, ran) = half.offer(bench, "during a copy", copying).await?;
+        copies.0.push(told("copy and hash", &ran));
+        fs::remove_dir_all(&copy)?;
+        fs::remove_dir_all(&frozen)?;
     }
-    bench.report.row(Row {
-        name: "append at half load during a backup: p99".into(),
-        unit: Unit::Milliseconds,
-        ours: during,
-        peer: Some(("without".into(), without)),
+    let ratio = |name, unit, ours, peer, bar| Row {
+        name,
+        unit,
+        ours,
+        peer: Some(peer),
         compare: Compare::Ratio,
-        bar: Some(Bar::AtMost(2.0)),
-    });
+        bar: Some(Bar::AtMost(bar)),
+    };
+    let name = format!("backup of {} MB at half load", bench.scale.backup_mb);
+    bench.report.row(ratio(name, Unit::Seconds, backups, (COPY_NAME.into(), copies), 1.2));
+    let name = "append at half load during a backup: p99".into();
+    bench.report.row(ratio(name, Unit::Milliseconds, during, ("without".into(), without), 2.0));
     Ok(())
+}
+
+fn told(what: &str, ran: &Ran) -> f64 {
+    eprintln!("  {what} at half load: {:.3} s", ran.seconds());
+    ran.seconds()
+}
+
+/// Appends at half of what the server can do.
+struct HalfLoad {
+    server: Server,
+    owners: Vec<Owner>,
+    /// Appends a second.
+    rate: f64,
+}
+
+impl HalfLoad {
+    /// Offers it from rest for as long as `work` takes; returns the 99th percentile of the latencies, and what `work` does.
+    async fn offer<T>(&self, bench: &mut Bench, name: &str, work: impl Future<Output = Result<T>>) -> Result<(f64, T)> {
+        const WARM_UP: Duration = Duration::from_secs(1);
+        let Self { server, owners, rate } = self;
+        settle(&[server.id()]).await?;
+        let before = server.messages().await?;
+        let mut clients = server.appenders(owners).await?;
+        let shape = "open 50 %".into();
+        let (load, done) = load::open_during(&mut clients, server.id(), WARM_UP, *rate, shape, work).await?;
+        server.verify(before + load.answered).await?;
+        let p99 = (P99.of)(&load);
+        eprintln!("  {name}: p99 {p99:.3} ms");
+        bench.report.load(GROUP, name, load);
+        Ok((p99, done))
+    }
 }
 
 /// Returns the rate of that load.
@@ -72,15 +125,49 @@ async fn cut_at_full_load(bench: &mut Bench, server: &Server, owners: &[Owner]) 
 /// How long the server takes to cut a checkpoint, which is given back.
 fn cut(socket: &Path) -> Result<Duration> {
     let begin = clock::now();
-    let answer = ask(socket, "POST /checkpoints")?;
+    let checkpoint = Checkpoint::cut(socket)?;
     let took = clock::now() - begin;
-    ensure!(answer.starts_with("HTTP/1.1 201"), "no checkpoint: {answer}");
-    let body = answer.split_once("\r\n\r\n").context("an answer without a body")?.1;
-    let lease: serde_json::Value = serde_json::from_str(body)?;
-    let id = lease["id"].as_str().context("a checkpoint without an id")?;
-    let removed = ask(socket, &format!("DELETE /checkpoints/{id}"))?;
-    ensure!(removed.starts_with("HTTP/1.1 204"), "the checkpoint was not removed: {removed}");
+    checkpoint.give_back()?;
     Ok(took)
+}
+
+/// The store as it is now, in a directory of its own. A copy of the live directory would meet files that the server removes
+/// and files that grow, so this is a checkpoint that the server cuts, under hard links: what a backup of this moment reads,
+/// without a lease that ends.
+fn frozen(bench: &Bench, server: &Server) -> Result<PathBuf> {
+    let directory = bench.workshop.directory("frozen")?;
+    let db = server.db();
+    let socket = db.join("server.sock");
+    let checkpoint = Checkpoint::cut(&socket)?;
+    for entry in fs::read_dir(db.join("tmp").join(format!("backup-{}", checkpoint.id)))? {
+        let entry = entry?;
+        fs::hard_link(entry.path(), directory.join(entry.file_name()))?;
+    }
+    checkpoint.give_back()?;
+    Ok(directory)
+}
+
+/// A checkpoint that the server holds until it is given back, or for a minute.
+struct Checkpoint<'a> {
+    socket: &'a Path,
+    id: String,
+}
+
+impl<'a> Checkpoint<'a> {
+    fn cut(socket: &'a Path) -> Result<Self> {
+        let answer = ask(socket, "POST /checkpoints")?;
+        ensure!(answer.starts_with("HTTP/1.1 201"), "no checkpoint: {answer}");
+        let body = answer.split_once("\r\n\r\n").context("an answer without a body")?.1;
+        let lease: serde_json::Value = serde_json::from_str(body)?;
+        let id = lease["id"].as_str().context("a checkpoint without an id")?.to_owned();
+        Ok(Self { socket, id })
+    }
+
+    fn give_back(self) -> Result<()> {
+        let removed = ask(self.socket, &format!("DELETE /checkpoints/{}", self.id))?;
+        ensure!(removed.starts_with("HTTP/1.1 204"), "the checkpoint was not removed: {removed}");
+        Ok(())
+    }
 }
 
 fn ask(socket: &Path, request: &str) -> Result<String> {
@@ -89,32 +176,4 @@ fn ask(socket: &Path, request: &str) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-/// The 99th percentile of appends at this rate, for as long as a backup takes or, without one, for one run.
-async fn half_load(bench: &mut Bench, server: &Server, owners: &[Owner], rate: f64, backup: bool) -> Result<f64> {
-    let out = bench.workshop.directory("online")?;
-    let running = if backup { Some(start_backup(bench, server, &out)?) } else { None };
-    let mut clients = server.appenders(owners).await?;
-    let plan = Plan { warm_up: Duration::from_millis(100), ..bench.plan() };
-    let begin = clock::now();
-    let load = load::open(&mut clients, server.id(), plan, rate, "open 50 %".into()).await?;
-    if let Some(running) = running {
-        let ended = spawn_blocking(move || running.wait_with_output()).await??;
-        ensure!(ended.status.success(), "the backup failed: {}", String::from_utf8_lossy(&ended.stderr));
-        eprintln!("  backup at half load: {:.3} s", (clock::now() - begin).as_secs_f64());
-    }
-    std::fs::remove_dir_all(&out)?;
-    let system = if backup { "during a backup" } else { "without a backup" };
-    let p99 = (P99.of)(&load);
-    eprintln!("  {system}: p99 {p99:.3} ms");
-    bench.report.load(GROUP, system, load);
-    Ok(p99)
-}
-
-fn start_backup(bench: &Bench, server: &Server, out: &Path) -> Result<std::process::Child> {
-    let program = bench.program.as_ref().context("these rows need the server")?;
-    let mut command = bench.workshop.command(program);
-    command.arg("backup").arg("--db").arg(server.db()).arg("--out").arg(out.join("artefact.pdbk")).current_dir(out);
-    Ok(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
 }
