@@ -1,13 +1,10 @@
 //! A running server whose clock is set: what is refused, what is said, and how it ends.
 //!
-//! The server's wall clock is that of `clock/step.c`, which the C compiler of the build makes into a library to preload.
-//! Where there is none these tests are skipped by name.
+//! Where there is no C compiler these tests are skipped by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use serde_json::{Value, json};
+use testing::clock::Clock;
 use testing::http::{Answer, Request};
 use testing::{ADMIN_KEY, Server, Setup, message, messages, thread, wait_until};
 
@@ -17,33 +14,19 @@ const DAY: i64 = 86_400;
 /// A setup whose clock can be set.
 struct Wild {
     setup: Setup,
-    offset: PathBuf,
+    clock: Clock,
 }
 
 impl Wild {
     /// None if this machine has no C compiler; then the test was skipped.
     fn new(test: &str) -> Option<Self> {
         let setup = Setup::new().set("retention.enabled", true).set("retention.tttl", "48h");
-        let (library, offset) = (setup.root().join("step.so"), setup.root().join("offset"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock/step.c");
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-        if !made.is_ok_and(|status| status.success()) {
-            testing::missing(test, "there is no C compiler");
-            return None;
-        }
-        let setup = setup
-            .environment("LD_PRELOAD", library.to_str().unwrap())
-            .environment("STEP_FILE", offset.to_str().unwrap());
-        let wild = Self { setup, offset };
-        wild.set(0);
-        Some(wild)
+        let clock = Clock::make(test, setup.root())?;
+        Some(Self { setup: clock.of(setup), clock })
     }
 
-    /// Sets the clock of the server this many seconds ahead of the true time.
     fn set(&self, ahead: i64) {
-        let new = self.offset.with_extension("new");
-        std::fs::write(&new, format!("{ahead}\n")).unwrap();
-        std::fs::rename(new, &self.offset).unwrap();
+        self.clock.set(ahead);
     }
 }
 

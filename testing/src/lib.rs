@@ -8,6 +8,7 @@
 //! | [`server`] | one running process on it: [`Server`] |
 //! | [`user`] | one user who calls it: [`User`] |
 //! | [`http`] | the client below all of them, which may also send what no HTTP library would |
+//! | [`clock`] | a wall clock that a test sets |
 //! | [`command`] | programs that are run to their end |
 //! | [`interrupt`] | a command that is killed at each of its changes to the disk |
 //! | [`servers`] | servers that stand for key management services |
@@ -24,6 +25,7 @@
 #![allow(clippy::print_stdout, reason = "captured by the test runner, shown when the test fails")]
 #![allow(clippy::disallowed_methods, reason = "the one place where tests wait, read the clock and the environment")]
 
+pub mod clock;
 pub mod command;
 pub mod disk;
 pub mod http;

@@ -4,10 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use progressdb_server::backup::Manifest;
-use testing::Setup;
+use testing::servers::listen::Reply;
+use testing::servers::object_store::ObjectStore;
+use testing::servers::proxy::Proxy;
+use testing::{Server, Setup, wait_until};
 
-use crate::stores::{back_up, files_in, fill};
+use crate::remote_faults::is_read;
+use crate::stores::{back_up, change, files_in, fill, objects, setup_for};
 use crate::tree::names;
+use crate::world::digest;
 
 /// Two databases with a backup of each in one directory, and its URL.
 fn two_databases() -> ([Setup; 2], String) {
@@ -78,4 +83,37 @@ fn what_a_killed_command_fetched_is_removed_by_the_next_one() {
     let verified = setup.run(&["verify", "--in", &url, "--scratch", scratch.to_str().unwrap()]);
     verified.check_code(0).check_says(&["backup.leftover_removed"]);
     assert!(names(&scratch).is_empty(), "{:?}", names(&scratch));
+}
+
+/// The largest file never arrives.
+#[test]
+fn a_restore_that_is_killed_while_it_fetches_is_done_by_the_same_command() {
+    const TEST: &str = "a_restore_that_is_killed_while_it_fetches_is_done_by_the_same_command";
+    let Some(store) = ObjectStore::versitygw(TEST) else { return };
+    let proxy = Proxy::before(store.addr);
+    let (setup, url) = (setup_for(&store, proxy.addr), store.url("f"));
+    fill(&setup, 1);
+    back_up(&setup, &url);
+    let backed_up = digest(&setup);
+    change(&setup);
+    let changed = digest(&setup);
+    let (largest, _) = objects(&store, "f").into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+    let largest = largest.file_name().unwrap().to_str().unwrap().to_owned();
+    proxy.when(move |call| is_read(call) && call.target.contains(&largest), Reply::Stall);
+    let words = ["restore", "--force", "--in", &url];
+    let fetched = || names(setup.root()).into_iter().find(|name| name.starts_with("progressdb-fetched-"));
+    let running = Server::begin(setup.command(&words));
+    wait_until("a part of it is there", || {
+        let store = fetched().map(|name| setup.root().join(name).join("backup/store"));
+        store.is_some_and(|store| files_in(&store).iter().any(|(_, bytes)| *bytes > 0))
+    });
+    running.kill();
+    assert!(fetched().is_some(), "it could not clean up");
+    proxy.clear();
+    let server = setup.start();
+    assert_eq!(server.user("ada").thread_keys("").len(), 2);
+    server.stop().check_code(0);
+    assert_eq!(digest(&setup), changed);
+    setup.run(&words).check_code(0).check_says(&["backup.leftover_removed", "restore=ok"]);
+    assert_eq!((digest(&setup), fetched()), (backed_up, None));
 }

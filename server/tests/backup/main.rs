@@ -1,8 +1,11 @@
 //! Backup, verify, restore and reset of a database, from outside: exit codes, events, output, and what is on the disk.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod administrator;
+mod clock;
 mod crash;
 mod fetched;
+mod full_disk;
 mod kept;
 mod marks;
 mod offline;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,16 +16,17 @@ use serde_json::{Value, json};
 use testing::disk::Disk;
 use testing::http::{Connection, Request, encode};
 use testing::waiting::poll;
-use testing::{ADMIN_KEY, Server, Setup, finish, messages, temporary_directory, wait_until};
+use testing::{Server, Setup, finish, messages, temporary_directory, wait_until};
 
-use crate::world::copies_of_erased;
+use crate::tree::tree;
+use crate::world::{copies_of_erased, digest, sealed, sealed_at, write_everything};
 
 const WRITERS: usize = 6;
 const THREADS: usize = 3;
 const MIB: u64 = 1 << 20;
 
 /// Asks the server by its socket; status and body.
-fn ask(setup: &Setup, method: &str, target: &str) -> (u16, Value) {
+pub(crate) fn ask(setup: &Setup, method: &str, target: &str) -> (u16, Value) {
     let mut socket = UnixStream::connect(setup.db().join("server.sock")).unwrap();
     let request = Request::new(method, target).header("Connection", "close").header("Content-Length", "0");
     socket.write_all(&request.bytes()).unwrap();
@@ -37,17 +38,17 @@ fn ask(setup: &Setup, method: &str, target: &str) -> (u16, Value) {
 }
 
 /// The checkpoints that lie in the data directory.
-fn checkpoints(setup: &Setup) -> Vec<PathBuf> {
+pub(crate) fn checkpoints(setup: &Setup) -> Vec<PathBuf> {
     let entries = fs::read_dir(setup.db().join("tmp")).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("backup-")).collect()
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// A directory for backups, outside of the data directory.
-fn place(setup: &Setup) -> PathBuf {
+pub(crate) fn place(setup: &Setup) -> PathBuf {
     let place = setup.root().join("backups");
     fs::create_dir_all(&place).unwrap();
     place
@@ -200,6 +201,38 @@ fn a_receipt_of_an_erasure_names_the_checkpoint_that_a_client_copies() {
     server.stop().check_code(0);
 }
 
+/// What each user reads of every thread.
+fn all_messages(server: &Server) -> Vec<Value> {
+    let of_user = |id: &str| {
+        let user = server.user(id);
+        let read = |thread: &String| user.get(&format!("{}?limit=1000", messages(thread))).check_status(200).json();
+        user.thread_keys("").iter().map(|thread| read(thread)["messages"].clone()).collect::<Vec<_>>()
+    };
+    ["ann", "bob"].into_iter().flat_map(of_user).collect()
+}
+
+#[test]
+fn an_encrypted_database_is_backed_up_while_it_runs_and_comes_back_with_every_message() {
+    let setup = sealed();
+    let server = setup.start();
+    write_everything(&server);
+    let out = place(&setup).join("taken");
+    setup.run(&["backup", "--format", "dir", "--out", path(&out)]).check_code(0);
+    let read = all_messages(&server);
+    assert!(read.len() == 2 && read.iter().all(|thread| !thread.as_array().unwrap().is_empty()), "{read:?}");
+    server.stop().check_code(0);
+    for (name, bytes) in tree(&out) {
+        let bytes = bytes.unwrap_or_default();
+        assert!(!bytes.windows(5).any(|window| window == b"bob's"), "{name} holds plain text");
+    }
+    let copy = sealed_at(&setup.root().join("restored/database"));
+    copy.run(&["restore", "--in", path(&out)]).check_code(0);
+    let server = copy.start();
+    assert_eq!(all_messages(&server), read);
+    server.stop().check_code(0);
+    assert_eq!(digest(&copy), digest(&setup));
+}
+
 /// The client notices at once, and leaves nothing; a server that was killed cleans up when it starts.
 #[test]
 fn a_backup_ends_with_its_server() {
@@ -334,49 +367,5 @@ fn a_server_with_a_relative_data_directory_is_backed_up_from_anywhere() {
     let mut backup: Command = setup.command(&["backup", "--out", path(&place(&setup))]);
     backup.current_dir("/");
     finish(backup).check_code(0);
-    server.stop().check_code(0);
-}
-
-fn admin_backup(server: &Server, body: &Value) -> testing::Answer {
-    server.send(&Request::new("POST", "/admin/backup").key(ADMIN_KEY).json(body))
-}
-
-#[test]
-fn an_administrator_has_a_backup_made_in_the_root_and_nowhere_else() {
-    let setup = Setup::new();
-    let server = setup.start();
-    let refused = admin_backup(&server, &json!({}));
-    refused.check_error(409, "backup.root is not set: set it to a directory for backups and start the server again");
-    server.stop().check_code(0);
-
-    let root = place(&setup);
-    let setup = setup.set("backup.root", path(&root));
-    let server = setup.start();
-    server.user("writer").create_thread("kept");
-    let made = admin_backup(&server, &json!({ "name": "first", "format": "dir" })).check_status(201).json();
-    let first = root.join("first");
-    assert_eq!((&made["path"], &made["sequence"]), (&json!(first), &json!(1)), "{made}");
-    let manifest = fs::read(first.join("manifest.json")).unwrap();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &manifest);
-    assert_eq!(made["sha256"], json!(hex::encode(digest)));
-    server.wait_for_line("admin.backup_made");
-    let dated = admin_backup(&server, &json!({})).check_status(201).json();
-    let dated = Path::new(dated["path"].as_str().unwrap());
-    assert_eq!((dated.parent(), fs::metadata(dated).unwrap().permissions().mode() & 0o777), (Some(&*root), 0o600));
-
-    symlink(setup.root(), root.join("link")).unwrap();
-    symlink("nowhere", root.join("dangling")).unwrap();
-    for name in ["first", "link", "dangling"] {
-        let refused = admin_backup(&server, &json!({ "name": name }));
-        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("backup_exists")), "{name}: {refused}");
-    }
-    for name in ["", ".", "..", "a/b", "/etc/x", ".hidden", "a b"] {
-        let refused = admin_backup(&server, &json!({ "name": name }));
-        assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("validation_failed")), "{name}: {refused}");
-    }
-    assert_eq!(fs::read_dir(&root).unwrap().count(), 4, "nothing else is there");
-    assert_eq!(checkpoints(&setup), [""; 0].map(PathBuf::from));
-    fs::remove_dir_all(&root).unwrap();
-    admin_backup(&server, &json!({})).check_refusal(409);
     server.stop().check_code(0);
 }

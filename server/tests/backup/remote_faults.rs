@@ -36,7 +36,7 @@ fn is_sent(call: &Call) -> bool {
     call.method == "PUT" && is_object(call)
 }
 
-fn is_read(call: &Call) -> bool {
+pub(crate) fn is_read(call: &Call) -> bool {
     call.method == "GET" && is_object(call)
 }
 

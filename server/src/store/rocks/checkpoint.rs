@@ -17,6 +17,8 @@ use crate::store::Error;
 
 /// Of any size: no log makes RocksDB flush first.
 const FLUSH_ABOVE: u64 = u64::MAX;
+/// How RocksDB says that the disk became full meanwhile.
+const NO_SPACE: &str = "No space left";
 
 /// Makes the checkpoint `path`, which must not exist and must lie on the store's file system, and returns the values that
 /// `keys` have in it. A failure leaves nothing. Nobody may write meanwhile.
@@ -34,7 +36,8 @@ pub(super) fn cut(database: &Database, path: &Path, keys: &[Key]) -> Result<Vec<
         .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(path, FLUSH_ABOVE));
     cut.map_err(|error| {
         remove(path);
-        Error::Checkpoint(error.into_string())
+        let error = error.into_string();
+        if error.contains(NO_SPACE) { Error::DiskFull } else { Error::Checkpoint(error) }
     })?;
     Ok(values)
 }
