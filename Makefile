@@ -35,7 +35,7 @@ test: ## run every test that needs no cluster; the last line counts those that w
 	@scripts/test-servers
 	@scripts/count-skips $(CARGO) test --release --workspace
 
-torture: ## kill -9, power cuts, checkpoints under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root)
+torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root)
 	@scripts/setup build test
 	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats -- kill_9 power_cut checkpoints torture --nocapture
 

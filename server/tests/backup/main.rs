@@ -20,5 +20,6 @@ mod restore_crash;
 mod schedule;
 mod stores;
 mod tree;
+mod under_load;
 mod verify;
 mod world;

@@ -88,7 +88,7 @@ fn unpacked(setup: &Setup, backup: &Path) -> Setup {
 }
 
 /// Appends to one of the threads until it is told to stop, and notes what was acknowledged.
-fn append(server: &Server, thread: &str, acknowledged: &Mutex<Vec<String>>, stop: &AtomicBool) {
+pub(crate) fn append(server: &Server, thread: &str, acknowledged: &Mutex<Vec<String>>, stop: &AtomicBool) {
     let user = server.user("writer");
     let mut connection = Connection::open(server.addr).unwrap();
     let request = user.request("POST", &messages(thread)).json(&json!({ "body": "x".repeat(700) }));
@@ -99,7 +99,7 @@ fn append(server: &Server, thread: &str, acknowledged: &Mutex<Vec<String>>, stop
 }
 
 /// The messages of all threads, oldest first, and that their sequences are dense.
-fn read_all(server: &Server, threads: &[String]) -> BTreeSet<String> {
+pub(crate) fn read_all(server: &Server, threads: &[String]) -> BTreeSet<String> {
     let (user, mut found) = (server.user("writer"), BTreeSet::new());
     for thread in threads {
         let (mut keys, mut after) = (Vec::new(), format!("{thread}:m:0"));
