@@ -6,7 +6,7 @@ use std::path::Path;
 use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     (
         "controller",
         &[
@@ -39,6 +39,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("desired", &["conditions", "crd", "drift", "kind", "objects", "observe"]),
     ("observe", &["crd", "drift", "error", "kind", "objects", "outcomes", "probe", "raw"]),
     ("outcomes", &["drift"]),
+    ("gates", &["error", "objects", "probe"]),
     ("plugin", &["args", "clock", "conditions", "crd", "kind", "objects", "raw"]),
     ("objects", &["crd", "drift", "hash", "kind"]),
     ("drift", &["hash"]),

@@ -1,0 +1,128 @@
+//! The evidence that gates of an upgrade rest on: what a server does when it is tried.
+//!
+//! Each gate runs as a task, so that no reconcile waits for one, and at most once for each [`GateKey`]: a gate that ended
+//! without a verdict is tried again under another step. What a task leaves is one small [`GateResult`]; how long it may take
+//! is decided by whoever started it, who forgets it then.
+//!
+//! | Gate | Passed | Failed | Inconclusive |
+//! |---|---|---|---|
+//! | [`Gate::Health`] | so many good looks in a row | never | while it runs: what the last look has shown |
+//! | [`Gate::Smoke`] | every step was answered as it has to be | the first answer that was not | no keys to call with |
+//! | [`Gate::Load`] | it was measured; [`compare`] judges it | never | too few requests in its time, or none that worked |
+//! | [`Gate::Logs`] | no line tells of a grave fault | one does | no log, or not all of it |
+//! | [`Gate::Prometheus`] | every value is within its limits | one is not | one is missing |
+//!
+//! Smoke and load work as probe users, whose ids begin with `progressdb-probe-`. What they make is removed when they end,
+//! also when they are forgotten, and what a process that died has left by the next of their kind.
+
+mod client;
+mod compare;
+mod health;
+mod keys;
+mod load;
+mod logs;
+mod prometheus;
+mod registry;
+mod result;
+mod smoke;
+mod user;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+pub use self::{
+    compare::{MetricLimits, Share, compare},
+    prometheus::Query,
+    registry::Gates,
+    result::{GateResult, LoadFigures, Verdict},
+};
+use crate::objects::{API_PORT, MANAGEMENT_PORT};
+
+/// Which gate, of which upgrade, against which pod: a task is started once for each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GateKey {
+    /// Of the resource that is upgraded.
+    pub resource_uid: String,
+    /// The id of the upgrade.
+    pub upgrade: String,
+    /// Whatever tells this gate from others of the upgrade.
+    pub step: String,
+    /// Of the pod that is tried.
+    pub pod_uid: String,
+}
+
+/// What is to be tried.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// `/healthz` and `/readyz` are 200 so often in a row, and `/readyz` says what is expected.
+    Health {
+        /// How often in a row.
+        successes: u32,
+        /// From one look to the next.
+        period: Duration,
+        /// What `/readyz` has to say.
+        expect: Expectation,
+    },
+    /// What a user does in a minute, each answer compared.
+    Smoke {
+        /// Write nothing.
+        read_only: bool,
+    },
+    /// The synthetic load: the same on the old pod, as the baseline, and on the new one.
+    Load {
+        /// How many requests are measured; it ends after half a minute with fewer.
+        samples: u32,
+    },
+    /// The log of the server tells of no panic, no trouble with its store and no failing KMS.
+    Logs {
+        /// The pod.
+        pod: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// What a Prometheus says.
+    Prometheus {
+        /// Its URL, such as `http://prometheus.monitoring:9090`.
+        address: String,
+        /// What it is asked.
+        queries: Vec<Query>,
+    },
+}
+
+/// What a ready server has to say of itself; what is `None` may be anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Expectation {
+    /// Its version.
+    pub version: Option<String>,
+    /// The format of its data.
+    pub format: Option<i32>,
+    /// The client writes ever made: fewer mean that it has other data.
+    pub sequence_at_least: Option<u64>,
+}
+
+/// Which server is tried, and with which keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where its API is.
+    pub api: SocketAddr,
+    /// Where health is told.
+    pub management: SocketAddr,
+    /// The namespace of the Secret.
+    pub namespace: String,
+    /// The Secret with its API keys. A task reads it when it begins, and keeps it no longer than it runs.
+    pub secret: String,
+}
+
+impl Target {
+    /// The server of a pod.
+    pub fn of_pod(address: IpAddr, namespace: &str, secret: &str) -> Self {
+        Self {
+            api: (address, API_PORT).into(),
+            management: (address, MANAGEMENT_PORT).into(),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+        }
+    }
+}

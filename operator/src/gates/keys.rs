@@ -1,0 +1,92 @@
+//! The API keys that a gate calls with, and how a user is signed.
+
+use aws_lc_rs::hmac;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use super::{Target, registry::repeated};
+use crate::{
+    error::{Error, chain},
+    objects::keys_of,
+};
+
+/// The first key of each kind, for as long as a gate runs.
+pub(super) struct Keys {
+    pub(super) backend: Option<String>,
+    pub(super) frontend: Option<String>,
+    /// All of them: a server signs with the first that it knows.
+    pub(super) signing: Vec<String>,
+}
+
+impl Keys {
+    /// Reads the Secret of a target.
+    pub(super) async fn read(client: &Client, target: &Target) -> Result<Self, String> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &target.namespace);
+        let failed = |error| chain(&Error::new(format!("reading the Secret {}", target.secret), error));
+        let secret = repeated(|| secrets.get(&target.secret)).await.map_err(failed)?;
+        Ok(Self::of(&secret))
+    }
+
+    pub(super) fn of(secret: &Secret) -> Self {
+        let all = |entry: &str| {
+            secret.data.as_ref().and_then(|data| data.get(entry)).map(|keys| keys_of(&keys.0)).unwrap_or_default()
+        };
+        let first = |entry: &str| all(entry).into_iter().next();
+        Self { backend: first("backend"), frontend: first("frontend"), signing: all("signing") }
+    }
+
+    /// The headers that make a request one of this user; `None` without the keys for it. A backend key speaks for any user, and
+    /// a frontend key for one who is signed.
+    pub(super) fn headers(&self, user: &str) -> Option<Vec<(&'static str, String)>> {
+        match (&self.backend, &self.frontend, self.signing.first()) {
+            (Some(key), ..) => Some(vec![("X-API-Key", key.clone()), ("X-User-ID", user.to_owned())]),
+            (None, Some(key), Some(signing)) => Some(signed(key, user, &signature(signing, user))),
+            _ => None,
+        }
+    }
+
+    /// Why there are no headers, and what to do.
+    pub(super) fn missing(&self, target: &Target) -> String {
+        format!(
+            "the Secret {} has neither a backend key nor a frontend and a signing key: add a backend key",
+            target.secret
+        )
+    }
+}
+
+/// The headers of a browser.
+pub(super) fn signed(frontend: &str, user: &str, signature: &str) -> Vec<(&'static str, String)> {
+    let headers = [("X-API-Key", frontend), ("X-User-ID", user), ("X-User-Signature", signature)];
+    headers.map(|(name, value)| (name, value.to_owned())).into()
+}
+
+/// The signature of a user id.
+pub(super) fn signature(signing: &str, user: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, signing.as_bytes());
+    hex::encode(hmac::sign(&key, user.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    fn headers(entries: &[(&str, &str)]) -> Option<Vec<(&'static str, String)>> {
+        let data = entries.iter().map(|(name, keys)| ((*name).to_owned(), ByteString(keys.as_bytes().to_vec())));
+        Keys::of(&Secret { data: Some(data.collect()), ..Secret::default() }).headers("u")
+    }
+
+    #[test]
+    fn a_backend_key_speaks_for_a_user_and_a_frontend_key_for_a_signed_one() {
+        let owned = |headers: &[(&'static str, &str)]| {
+            Some(headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Vec<_>>())
+        };
+        let backend = headers(&[("backend", "# ours\nb\nc"), ("frontend", "f"), ("signing", "s")]);
+        assert_eq!(backend, owned(&[("X-API-Key", "b"), ("X-User-ID", "u")]));
+        let by_hand = "a39dbf09a0ab0967399aff34357b314fd2b82492517f45de8f6120a963b14a67";
+        let frontend = headers(&[("frontend", "f"), ("signing", "s\nt")]);
+        assert_eq!(frontend, owned(&[("X-API-Key", "f"), ("X-User-ID", "u"), ("X-User-Signature", by_hand)]));
+        assert_eq!((headers(&[("frontend", "f")]), headers(&[("admin", "a")])), (None, None));
+    }
+}
