@@ -36,9 +36,13 @@ impl<'a> Database<'a> {
         Self { namespace, name: name.to_owned() }
     }
 
-    /// The resource with the least that there can be, and `more` over it.
+    /// The resource with the least that there can be, and `more` over it. What is changed of it is changed directly, unless it
+    /// says otherwise: guarded upgrades have tests of their own.
     pub fn resource(&self, more: Value) -> Value {
-        let mut spec = json!({ "image": image("progressdb:dev"), "storage": { "embedded": { "size": "1Gi" } } });
+        let mut spec = json!({
+            "image": image("progressdb:dev"), "storage": { "embedded": { "size": "1Gi" } },
+            "upgrade": { "strategy": "Direct" },
+        });
         json_patch::merge(&mut spec, &more);
         with_identity("ProgressDB", &self.name, json!({ "spec": spec }))
     }

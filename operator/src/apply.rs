@@ -3,13 +3,14 @@
 //! Before each of them the Lease is checked. A write names the object by its uid, so that it is refused when another
 //! has taken the name; a write that cannot be undone reads the resource once more, past every cache.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    core::GroupVersionKind,
 };
 use serde_json::{Value, json};
 
@@ -94,6 +95,8 @@ impl Writer {
                 self.release_claim(resource, name, &patch).await?;
             }
             Write::RetainVolume { name } => self.retain_volume(name).await?,
+            Write::Label { kind, name, uid, labels } => self.label(resource, *kind, name, uid, labels).await?,
+            Write::SetContentPolicy { name, retain } => self.set_content_policy(name, *retain).await?,
         }
         Ok(None)
     }
@@ -277,6 +280,30 @@ impl Writer {
         let patch = json!({ "spec": { "persistentVolumeReclaimPolicy": "Retain" } });
         let kept = volumes.patch(name, &as_manager(), &Patch::Merge(&patch)).await;
         kept.map(drop).map_err(|error| Error::new(format!("keeping the volume {name}"), error))
+    }
+
+    async fn label(
+        &self,
+        resource: &ProgressDB,
+        kind: Kind,
+        name: &str,
+        uid: &str,
+        labels: &[(String, String)],
+    ) -> Result<(), Error> {
+        let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
+        let patch = json!({ "metadata": { "uid": uid, "labels": labels } });
+        let labelled = self.api(resource, kind).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
+        self.keep(kind, &labelled.map_err(|error| Error::new(format!("labelling {} {name}", kind.name()), error))?);
+        Ok(())
+    }
+
+    async fn set_content_policy(&self, name: &str, retain: bool) -> Result<(), Error> {
+        let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent");
+        let contents: Api<Raw> = Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
+        let patch = json!({ "spec": { "deletionPolicy": if retain { "Retain" } else { "Delete" } } });
+        let set = contents.patch(name, &as_manager(), &Patch::Merge(&patch)).await;
+        set.map(drop)
+            .map_err(|error| Error::new(format!("setting the deletion policy of the snapshot content {name}"), error))
     }
 
     fn keep(&self, kind: Kind, object: &Raw) {

@@ -36,6 +36,8 @@ pub enum ConditionType {
     StorageReady,
     /// The KMS wraps and unwraps.
     KeyManagementReady,
+    /// What the resource asks for has taken the place of what ran before.
+    Upgraded,
     /// The operator is at work, or waits for something that will come by itself.
     Reconciling,
     /// Nothing goes on until somebody does what the message of the condition says.
@@ -53,6 +55,7 @@ impl ConditionType {
             Self::ConfigurationValid => "ConfigurationValid",
             Self::StorageReady => "StorageReady",
             Self::KeyManagementReady => "KeyManagementReady",
+            Self::Upgraded => "Upgraded",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Suspended => "Suspended",
@@ -63,12 +66,13 @@ impl ConditionType {
     pub const ABNORMAL: [Self; 3] = [Self::Reconciling, Self::Stalled, Self::Suspended];
 
     /// All that this operator writes. Conditions of other types are somebody else's, and are not even read.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
         Self::Available,
         Self::ConfigurationValid,
         Self::StorageReady,
         Self::KeyManagementReady,
+        Self::Upgraded,
         Self::Reconciling,
         Self::Stalled,
         Self::Suspended,

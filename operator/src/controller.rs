@@ -3,6 +3,7 @@
 //! A reconcile observes, takes facts, decides, reports the status and applies the writes, in this order. It does not wait:
 //! whatever is to come triggers the next one. When nothing is to be done it makes no call.
 
+pub mod gating;
 mod own_writes;
 
 use std::{
@@ -25,7 +26,10 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use self::own_writes::OwnWrites;
+use self::{
+    gating::{GateRunner, NoGates},
+    own_writes::OwnWrites,
+};
 use crate::{
     apply::{Writer, decoded},
     clock::Clock,
@@ -65,6 +69,7 @@ pub struct Context {
     /// Resources that another installation looks after, by uid, and which.
     left: Mutex<HashSet<(String, String)>>,
     refusals: Refusals,
+    gates: Arc<dyn GateRunner>,
 }
 
 impl Context {
@@ -79,7 +84,13 @@ impl Context {
             failures: Mutex::default(),
             left: Mutex::default(),
             refusals: Refusals::default(),
+            gates: Arc::new(NoGates),
         }
+    }
+
+    /// Has the gates of upgrades run by this.
+    pub fn with_gates(self, gates: Arc<dyn GateRunner>) -> Self {
+        Self { gates, ..self }
     }
 
     /// Says which installation of the operator this is: there may be others.
@@ -97,13 +108,17 @@ impl Context {
             self.leave_alone(&resource, &other, now).await?;
             return Ok(RETRY.1);
         }
-        let seen = self.observer.observe(resource, desired::awaits_kms_check, now).await?;
+        let mut seen = self.observer.observe(resource, desired::awaits_kms_check, now).await?;
+        if let Some(record) = seen.upgrade().filter(|record| record.outcome.is_none()) {
+            seen.gates = self.gates.results(seen.uid(), &record.id);
+        }
         // Boxed, as the facts are: they are large for a future.
         let desired = Box::new(Desired::build(&seen));
         let refusals = self.refusals.of(seen.uid(), is_deleted(&seen.resource));
         let facts = self.facts(&seen, &desired, refusals.first(), now).await?;
         let decision = decide(&seen.resource, &desired, &facts, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
+        self.try_gates(&resource, &decision);
         self.refusals.retain(seen.uid(), &decision);
         let due = Due::of(&decision, &refusals, now);
         let applied = self.writer.apply(&resource, &due.writes, now).await;
@@ -115,6 +130,15 @@ impl Context {
         // Boxed, as all that is rare: else every reconcile would have to hold its room.
         Box::pin(self.report_refusal(&resource, &desired, &facts, now)).await?;
         Ok(wait)
+    }
+
+    /// Starts the gates that were decided on, once the status says what they are for.
+    fn try_gates(&self, resource: &ProgressDB, decision: &Decision) {
+        let under_way = decision.status.upgrade.as_ref().filter(|record| record.outcome.is_none());
+        self.gates.forget(&resource.uid().unwrap_or_default(), under_way.map(|record| &*record.id));
+        for (request, record) in decision.gates.iter().zip(under_way.into_iter().cycle()) {
+            self.gates.start(resource, &record.id, request);
+        }
     }
 
     /// Notes the writes that were refused; says how long to wait. Another failure is an error.
@@ -249,6 +273,7 @@ impl Context {
         self.succeeded(uid);
         self.refusals.forget(uid);
         self.own_writes.forget(uid);
+        self.gates.forget(uid, None);
         self.left.lock().expect("nobody panics while holding it").retain(|(of, _)| of != uid);
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod lenient;
 mod network;
 mod reading;
 mod status;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -25,9 +26,15 @@ pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, Vaul
 pub use network::{NetworkPolicy, Service, ServiceType};
 pub use reading::{Unreadable, read};
 pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
+pub use upgrade::{
+    AfterPromotion, Approval, Backing, BeforePromotion, Database, GatePolicy, GateStatus, HealthGate, HistoryEntry,
+    Hold, Measured, MetricGate, Need, Outcome, REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy, ReleaseStatus,
+    RollbackPolicy, SmokeGate, SnapshotPolicy, SnapshotStatus, Strategy as UpgradeStrategy, Upgrade, UpgradeStatus,
+    UpgradeStep, Verdict, Window,
+};
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
-pub const SCHEMA_REVISION: u32 = 2;
+pub const SCHEMA_REVISION: u32 = 3;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
@@ -47,11 +54,12 @@ const SETTING_LEVELS: usize = 8;
     status = "ProgressDBStatus",
     derive = "PartialEq",
     doc = "A database for chat threads.",
-    annotation("progressdb.io/schema-revision", "2"),
+    annotation("progressdb.io/schema-revision", "3"),
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Upgrade", type_ = "string", json_path = ".status.upgrade.step", priority = 1),
     printcolumn(name = "Size", type_ = "string", json_path = ".spec.storage.embedded.size"),
     printcolumn(name = "Service", type_ = "string", json_path = ".status.service", priority = 1),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
@@ -74,7 +82,7 @@ const SETTING_LEVELS: usize = 8;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressDBSpec {
-    /// Image of the server with a tag or a digest. A change stops the server, and starts the new image on the same data.
+    /// Image of the server with a tag or a digest. A change is an upgrade, which spec.upgrade describes.
     #[schemars(length(min = 1, max = 512), pattern(r"^\S+$"))]
     #[x_kube(
         validation = Rule::new("self.matches(':[A-Za-z0-9_][A-Za-z0-9_.-]*$') || self.matches('@sha256:[0-9a-f]{64}$')")
@@ -155,6 +163,13 @@ pub struct ProgressDBSpec {
     /// Who may reach the pod, and what the pod may reach.
     #[serde(default)]
     pub network_policy: NetworkPolicy,
+    /// How a change of what runs is made, and what it has to prove.
+    #[serde(default)]
+    #[x_kube(
+        validation = Rule::new("self.rehearsal.policy != 'Required' || self.snapshot.policy == 'Required'")
+            .message("a rehearsal works on a copy that is restored from a snapshot: rehearsal.policy Required needs snapshot.policy Required")
+    )]
+    pub upgrade: Upgrade,
     /// Stop the server and keep everything else.
     #[serde(default)]
     pub suspend: bool,

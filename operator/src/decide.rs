@@ -10,6 +10,7 @@ mod checks;
 mod configuration;
 mod delay;
 mod deletion;
+pub mod gate;
 mod keys;
 mod names;
 mod objects;
@@ -20,6 +21,7 @@ mod rollback;
 mod server;
 mod step;
 mod storage;
+mod upgrade;
 mod write;
 
 use std::time::Duration;
@@ -27,14 +29,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+pub use self::gate::{Gate, GateRequest};
 use self::step::Step;
+use self::upgrade::Plan;
 pub use self::write::Write;
 use crate::{
     conditions::Finding,
-    crd::{ProgressDB, ProgressDBSpec, ProgressDBStatus},
+    crd::{ProgressDB, ProgressDBSpec, ProgressDBStatus, UpgradeStatus, UpgradeStep},
     desired::Desired,
     facts::{Facts, Verdict},
-    status::{self, Findings},
+    status::{self, Findings, Progress},
 };
 
 /// When nothing is awaited.
@@ -53,6 +57,8 @@ pub struct Decision {
     pub writes: Vec<Write>,
     /// The write that cannot be taken back: after all others, and never more than one.
     pub irreversible: Option<Write>,
+    /// What is to be tried meanwhile.
+    pub gates: Vec<GateRequest>,
     /// When to decide again, if nothing changes before.
     pub requeue_after: Duration,
 }
@@ -82,7 +88,8 @@ impl Decision {
 /// The StatefulSet that would take the place of a server that runs, to be tried before that is stopped.
 pub fn successor(resource: &ProgressDB, desired: &Desired, facts: &Facts) -> Option<serde_json::Value> {
     let is_given_up = rollback::given_up(desired, facts).is_some();
-    if facts.is_deleted || is_given_up || names::conflict(&resource.name_any(), facts).is_some() {
+    let is_decided = upgrade::is_decided(&resource.spec, desired, facts);
+    if facts.is_deleted || is_given_up || is_decided || names::conflict(&resource.name_any(), facts).is_some() {
         return None;
     }
     roll::successor(&resource.spec, desired, facts)
@@ -108,6 +115,7 @@ pub fn decide(resource: &ProgressDB, desired: &Result<Desired, Finding>, facts: 
         status: status::of_resource(resource, facts, &findings, is_writing, now),
         writes: step.writes,
         irreversible: step.irreversible,
+        gates: step.gates,
         requeue_after,
     }
 }
@@ -119,16 +127,53 @@ impl Case<'_> {
         step = step.writing(self.desired.always.iter().filter_map(|object| self.apply_if_needed(object)));
         step = step.writing(api_keys::secret(self));
         let storage = step.take(storage::assess(self));
-        let findings = match rollback::given_up(self.desired, self.facts) {
-            Some(given_up) => step.take(self.roll_back(given_up)),
-            None => step.take(self.roll_forward()),
+        let findings = match upgrade::plan(self) {
+            Plan::Guarded(record, first) => {
+                step = step.writing(first);
+                step.take(self.upgrade(&record))
+            }
+            Plan::Stays(upgrade) => step.take(self.stay()).with_upgrade(upgrade),
+            Plan::Direct(upgrade) => step.take(self.roll_directly()).with_upgrade(upgrade),
         };
+        step.take(upgrade::tidy(self));
         step.map(|()| Findings { storage, ..findings })
     }
 
-    /// Brings the server to what the resource asks for, as far as the checks allow.
-    fn roll_forward(self) -> Step<Findings> {
-        let Self { facts, now, .. } = self;
+    /// Stops what runs and starts what should.
+    fn roll_directly(self) -> Step<Findings> {
+        match rollback::given_up(self.desired, self.facts) {
+            Some(given_up) => self.roll_back(given_up),
+            None => self.roll_forward(),
+        }
+    }
+
+    /// Takes a step of a guarded upgrade.
+    fn upgrade(self, record: &UpgradeStatus) -> Step<Findings> {
+        let (configuration, keys) = self.prove().found;
+        let is_away = record.step >= UpgradeStep::Drain && record.step != UpgradeStep::Soak;
+        let step = upgrade::advance(self, record);
+        step.map(|upgrade| {
+            let known =
+                Findings { configuration, keys, is_behind: is_away, ..unchecked(self.spec, self.facts, self.now) };
+            known.with_upgrade(upgrade)
+        })
+    }
+
+    /// Leaves what runs as it is, because what the resource asks for did not pass its upgrade.
+    fn stay(self) -> Step<Findings> {
+        let set = self.facts.stateful_set.as_ref();
+        // Somebody may have scaled it.
+        let start =
+            set.filter(|set| !set.runs() && !set.is_deleted).and_then(|_| self.desired.upgrade.as_ref()?.from.as_ref());
+        let applied = start.zip(set).map(|(from, set)| Write::Apply(from.stateful_set.applied_to(Some(&set.uid))));
+        let (configuration, keys) = self.prove().found;
+        let found = Findings { configuration, keys, is_behind: false, ..unchecked(self.spec, self.facts, self.now) };
+        Step::found(found).writing(applied)
+    }
+
+    /// What the image says of the settings, and the KMS of the keys, with the Jobs that find it out.
+    fn prove(self) -> Step<(Finding, Option<Finding>)> {
+        let facts = self.facts;
         let mut step = Step::default();
         let lacking = facts.secrets.api_keys.clone().map(|(reason, message)| Finding::no(reason, message));
         let lacking = lacking.or_else(|| api_keys::lost(self));
@@ -138,7 +183,15 @@ impl Case<'_> {
         let impossible = facts.trial.as_ref().map(|trial| Finding::no(trial.reason, trial.message.clone()));
         let checks = self.check(lacking.or(impossible));
         // What the API server refuses of the server's pod it would refuse of a check's: then no check is made.
-        let (configuration, keys) = step.take(if facts.trial.is_some() { checks.without_writes() } else { checks });
+        let found = step.take(if facts.trial.is_some() { checks.without_writes() } else { checks });
+        step.map(|()| found)
+    }
+
+    /// Brings the server to what the resource asks for, as far as the checks allow.
+    fn roll_forward(self) -> Step<Findings> {
+        let Self { facts, now, .. } = self;
+        let mut step = Step::default();
+        let (configuration, keys) = step.take(self.prove());
         let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && storage::is_there(facts);
         step = step.writing(rollback::forget(self).or_else(|| rollback::note_run(self)));
         let given_up = rollback::give_up(self);
@@ -198,6 +251,7 @@ fn unchecked(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Findings {
         blocked: None,
         refused: refused(facts, "see to it, or take back what was asked for"),
         contested: objects::contest(facts),
+        upgrade: Progress::default(),
     }
 }
 
@@ -213,6 +267,9 @@ fn refused(facts: &Facts, what_next: &str) -> Option<Finding> {
 fn requeue_after(findings: &Findings, facts: &Facts) -> Duration {
     let knows_server = facts.server_info.is_some() || facts.before.has_version;
     let knows_keys = facts.secrets.verdict != Some(Verdict::Unknown);
+    if findings.upgrade.is_active() {
+        return upgrade::requeue_after(&findings.upgrade, facts);
+    }
     let is_settled = !facts.secrets.are_named && !findings.waits() && knows_server && knows_keys;
     let requeue_after = match is_settled {
         _ if findings.api_keys.is_some() || findings.starts() || rollback::is_open(facts) => VERY_SOON,

@@ -1,28 +1,27 @@
 //! What should be in the cluster for one resource: every object that a decision may write, built before the decision. It
 //! is built from the resource and from what was observed of its Secrets and of the objects that are there.
 
+mod upgrade;
+
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+pub use self::upgrade::Upgrade;
 use crate::{
     conditions::Finding,
     crd::ProgressDB,
     drift,
     kind::Kind,
     objects::{
-        self, Inputs, Release, config,
-        labels::{FAILED, RAN, RESTART, RESTARTED_AT, ROLL, TRIED},
+        self, Inputs, Release,
+        config::{self, SETTINGS_FILE, TEMPLATE_FILE},
+        labels::{FAILED, RAN, RELEASE, RESTART, RESTARTED_AT, ROLL, TRIED},
         names,
     },
     observe::{Live, Observed, SecretSeen, Wrapped, fingerprint, needs},
 };
-
-/// The entry of the ConfigMap with what ran before that holds its pod template.
-const TEMPLATE: &str = "template.json";
-/// The entry that holds its settings, as in the ConfigMap of the server.
-const SETTINGS: &str = "config.yaml";
 
 /// One object as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +77,8 @@ pub struct Desired {
     pub rollback: Option<Server>,
     /// The ConfigMap that keeps what runs now, without annotations; `None` if there is nothing to keep.
     pub former: Option<Object>,
+    /// What the upgrade needs that is under way, or that would begin now; `None` if there is nothing to upgrade.
+    pub upgrade: Option<Upgrade>,
 }
 
 impl Object {
@@ -139,7 +140,7 @@ impl Desired {
         let read_at_start = fingerprint(all.iter(), &seen.secrets, false);
         let kms_secrets = fingerprint(all.iter().filter(|need| need.is_for_kms), &seen.secrets, true);
         let inputs = Inputs {
-            release: Release::of(resource),
+            release: Release { claim: seen.claim_name(), ..Release::of(resource) },
             resource,
             key_entries: &key_entries(resource, &seen.secrets),
             role_id: seen.secrets.values().find_map(SecretSeen::role_id),
@@ -178,8 +179,9 @@ impl Desired {
             check_settings: Object::new(objects::check_settings(&inputs)),
             config_check: Check::new(objects::config_check(&inputs)),
             kms_check: objects::kms_check(&inputs).map(Check::new),
-            rollback: rollback(seen, &server),
+            rollback: rollback(&inputs, seen, &server),
             former: former(seen, &server),
+            upgrade: Upgrade::build(&inputs, seen, &server),
             server,
         })
     }
@@ -206,7 +208,8 @@ pub fn awaits_kms_check(seen: &Observed) -> bool {
 }
 
 fn always(inputs: &Inputs<'_>, seen: &Observed) -> Vec<Object> {
-    let mut always = vec![objects::headless_service(inputs), objects::client_service(inputs)];
+    let mut always =
+        vec![objects::headless_service(inputs), objects::client_service(inputs, upgrade::closed_for(seen))];
     always.extend(objects::service_account(inputs));
     always.extend(objects::network_policy(inputs));
     always.extend(objects::service_monitor(inputs).filter(|_| seen.has_service_monitors));
@@ -229,21 +232,12 @@ fn changed_keys(seen: &Observed) -> Option<&str> {
 }
 
 /// What ran before `server`, from the ConfigMap that keeps it, if `server` was given up.
-fn rollback(seen: &Observed, server: &Server) -> Option<Server> {
+fn rollback(inputs: &Inputs<'_>, seen: &Observed, server: &Server) -> Option<Server> {
     let former = seen.former()?;
     let is_tried = former.annotation(TRIED) == Some(&server.roll) && former.annotation(RAN).is_none();
     let is_given_up = is_tried && former.annotation(FAILED).is_some();
-    let data = former.at("/data");
-    let mut template: Value = serde_json::from_str(data.get(TEMPLATE)?.as_str()?).ok().filter(|_| is_given_up)?;
-    let mut rollback = server.clone();
-    rollback.roll = template.pointer("/metadata/annotations")?.get(ROLL)?.as_str()?.to_owned();
-    rollback.config_map.body["data"][SETTINGS] = data.get(SETTINGS)?.clone();
-    // A restart that was asked for since is made by what runs again, or it would stay due.
-    if let Some(asked) = seen.resource.annotations().get(RESTARTED_AT) {
-        template["metadata"]["annotations"][RESTART] = Value::from(asked.clone());
-    }
-    rollback.stateful_set.body["spec"]["template"] = template;
-    Some(rollback)
+    let (settings, template) = kept(former).filter(|_| is_given_up)?;
+    Server::of_kept(inputs, server, settings, template)
 }
 
 /// The ConfigMap that keeps what runs now, if `server` is to take its place. What it holds already stays: that has run,
@@ -254,16 +248,100 @@ fn former(seen: &Observed, server: &Server) -> Option<Object> {
         Some(former) => former.at("/data").clone(),
         None => {
             let set = seen.stateful_set().filter(|set| set.template_annotation(ROLL) != Some(&server.roll))?;
-            let config_map = seen.objects.get(&(Kind::ConfigMap, server.config_map.name.clone()))?;
-            let settings = config_map.at("/data").get(SETTINGS)?.clone();
-            let template = without_nulls(set.at("/spec/template").clone());
-            json!({ SETTINGS: settings, TEMPLATE: template.to_string() })
+            let mounted = seen.mounted_config_map()?;
+            match mounted.at("/data").get(TEMPLATE_FILE) {
+                Some(_) => mounted.at("/data").clone(),
+                // One that was made before releases were kept holds settings only.
+                None => {
+                    let template = without_nulls(set.at("/spec/template").clone());
+                    json!({ SETTINGS_FILE: mounted.at("/data").get(SETTINGS_FILE)?, TEMPLATE_FILE: template.to_string() })
+                }
+            }
         }
     };
     let mut body = server.config_map.body.clone();
     body["metadata"]["name"] = json!(name);
     body["data"] = data;
+    body.as_object_mut()?.remove("immutable");
     Some(Object::new(body))
+}
+
+/// The settings and the pod template that a ConfigMap keeps.
+fn kept(config_map: &Live) -> Option<(Value, Value)> {
+    let data = config_map.at("/data");
+    let template = serde_json::from_str(data.get(TEMPLATE_FILE)?.as_str()?).ok()?;
+    Some((data.get(SETTINGS_FILE)?.clone(), template))
+}
+
+impl Server {
+    /// The release that was kept as these settings and this pod template, on the data of the release of `inputs`. All else
+    /// of the StatefulSet is as `like` has it.
+    fn of_kept(inputs: &Inputs<'_>, like: &Self, settings: Value, mut template: Value) -> Option<Self> {
+        let annotations = template.pointer("/metadata/annotations")?;
+        let text = |name: &str| annotations.get(name).and_then(Value::as_str).map(str::to_owned);
+        let roll = text(ROLL)?;
+        let name = text(RELEASE).unwrap_or_else(|| {
+            let made_of = json!([settings, template]).to_string();
+            names::config_map(&inputs.resource.name_any(), &objects::hash(made_of.as_bytes()))
+        });
+        template["metadata"]["annotations"][RELEASE] = json!(name);
+        template["metadata"]["annotations"].as_object_mut()?.remove(RESTART);
+        for volume in template.pointer_mut("/spec/volumes")?.as_array_mut()? {
+            if volume["name"] == "config" {
+                volume["configMap"] =
+                    json!({ "name": name, "items": [{ "key": SETTINGS_FILE, "path": SETTINGS_FILE }] });
+            }
+            if volume["name"] == "data" {
+                volume["persistentVolumeClaim"]["claimName"] = json!(inputs.release.claim);
+            }
+        }
+        let config_map = Object::new(objects::release_map(inputs, &name, &settings, &template));
+        // A restart that was asked for since is made by what runs again, or it would stay due.
+        if let Some(asked) = inputs.resource.annotations().get(RESTARTED_AT) {
+            template["metadata"]["annotations"][RESTART] = json!(asked);
+        }
+        let mut stateful_set = like.stateful_set.clone();
+        stateful_set.body["spec"]["template"] = template;
+        Some(Self { config_map, stateful_set, roll })
+    }
+
+    /// The image of its pods.
+    pub fn image(&self) -> &str {
+        let containers = self.stateful_set.body.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+        let server = containers.into_iter().flatten().find(|container| container["name"] == objects::SERVER);
+        server.and_then(|server| server["image"].as_str()).unwrap_or_default()
+    }
+
+    /// The claim that its pods mount.
+    pub fn claim(&self) -> Option<&str> {
+        let volumes = self.stateful_set.body.pointer("/spec/template/spec/volumes")?.as_array()?;
+        volumes.iter().find(|volume| volume["name"] == "data")?.pointer("/persistentVolumeClaim/claimName")?.as_str()
+    }
+
+    /// The same release with the very image that a node has, as it reported it, if that says where it is from.
+    pub fn pinned(mut self, image_id: Option<&str>) -> Self {
+        let image_id = image_id.map(|id| id.rsplit_once("://").map_or(id, |(_, id)| id));
+        let Some(image_id) = image_id.filter(|id| id.contains("@sha256:")) else { return self };
+        let containers =
+            self.stateful_set.body.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+        for server in containers.into_iter().flatten().filter(|container| container["name"] == objects::SERVER) {
+            server["image"] = json!(image_id);
+            if server["imagePullPolicy"] == "Always" {
+                server["imagePullPolicy"] = json!("IfNotPresent");
+            }
+        }
+        self
+    }
+
+    /// The same release on other data.
+    pub fn on_claim(&self, claim: &str) -> Self {
+        let mut moved = self.clone();
+        let volumes = moved.stateful_set.body.pointer_mut("/spec/template/spec/volumes").and_then(Value::as_array_mut);
+        for volume in volumes.into_iter().flatten().filter(|volume| volume["name"] == "data") {
+            volume["persistentVolumeClaim"]["claimName"] = json!(claim);
+        }
+        moved
+    }
 }
 
 fn without_nulls(value: Value) -> Value {

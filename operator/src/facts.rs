@@ -9,6 +9,7 @@ mod claim;
 mod job;
 mod object;
 mod pod;
+mod upgrade;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,8 +22,11 @@ pub use self::{
     job::{Conclusion, Failure, Job},
     object::{Fit, Object},
     pod::{Container, Ended, InitContainer, Pod, State},
+    upgrade::{EndedContainer, OtherClaim, Upgrade, UpgradeJobFacts, UpgradeSnapshot},
 };
-pub use crate::observe::{Class, Obstacle, PATIENCE, ServerInfo, Taken, Verdict, Warning, advice};
+pub use crate::observe::{
+    Class, GateOutcome, Obstacle, PATIENCE, ServerInfo, SnapshotClass, Taken, Verdict, Warning, advice,
+};
 use crate::{
     crd::ProgressDB,
     desired::Desired,
@@ -86,6 +90,10 @@ pub struct Facts {
     pub refusal: Option<String>,
     /// In how long one of the objects that rest may be written again.
     pub rests_for: Option<Duration>,
+    /// Claims of which each is labelled as the one with the data, if there are several.
+    pub claims_in_conflict: Vec<String>,
+    /// What is known of an upgrade.
+    pub upgrade: Upgrade,
     /// What matters only while the resource is being deleted.
     pub deletion: Deletion,
 }
@@ -188,6 +196,8 @@ impl Facts {
             operator: seen.installation.as_ref().map(ToString::to_string),
             refusal: None,
             rests_for: seen.pasts.values().filter_map(|past| past.until).min(),
+            claims_in_conflict: seen.claims_in_conflict(),
+            upgrade: Upgrade::of(seen, desired),
             deletion: Deletion::of(seen),
         }
     }
@@ -275,8 +285,7 @@ fn lost_entries(seen: &Observed) -> Vec<&'static str> {
 
 /// The entries that the settings of the server name.
 fn entries_in_use(seen: &Observed) -> Vec<&'static str> {
-    let name = crate::objects::names::config_map(&seen.resource.name_any());
-    let text = seen.objects.get(&(Kind::ConfigMap, name)).and_then(|live| config_text(&live.0));
+    let text = seen.mounted_config_map().and_then(|live| config_text(&live.0));
     let settings: Option<Value> = text.and_then(|text| serde_saphyr::from_str(text).ok());
     let keys = settings.as_ref().and_then(|settings| settings.pointer("/server/api_keys"));
     let names_it = |entry: &&str| keys.is_some_and(|keys| keys.get(format!("{entry}_file")).is_some());

@@ -12,6 +12,7 @@ use progressdb_operator::{
     controller::{self, Context},
     crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
     error::chain,
+    gates::Gates,
     lease::{Candidate, Leadership},
     observe::{Cache, Installation, Probe},
     plugin, probe, telemetry,
@@ -107,6 +108,7 @@ async fn work(
     let watched = follow_health(Arc::clone(&cache), unready);
     let context = Context::new(client.clone(), cache, leadership.clone(), Clock::System, Probe::over_http())
         .of(args.lease_namespace.clone().map(|namespace| Installation { namespace, lease: args.lease.clone() }));
+    let context = context.with_gates(Arc::new(Gates::new(client.clone())));
     let passes = controller::run(client, args.namespace.as_deref(), Arc::new(context), stopped(stop.clone()));
     tokio::select! {
         () = passes => Ok(candidacy.await?),

@@ -2,9 +2,9 @@
 //! objects as they are applied. They read no cluster and no clock; files under `tests/golden/` hold what they make.
 //!
 //! ```text
-//! Service NAME ──────────► pod of StatefulSet NAME ──► claim NAME-data-0        /data
+//! Service NAME ──────────► pod of StatefulSet NAME ──► claim NAME-data-N        /data
 //! Service NAME-headless ─►   runs as ServiceAccount NAME or one that was named
-//!                            ├─ ConfigMap NAME-config                           /etc/progressdb
+//!                            ├─ ConfigMap NAME-config-…, of its release         /etc/progressdb
 //!                            └─ Secrets: NAME-api-keys, those of the KMS        /run/secrets/progressdb
 //! Jobs NAME-config-check-…, NAME-kms-check-…: the same without the claim, before anything depends on the outcome, with
 //!   the settings that they judge in a ConfigMap NAME-check-…
@@ -25,6 +25,7 @@ mod placement;
 mod pod;
 mod service;
 mod statefulset;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -32,14 +33,15 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Map, Value, json};
 
 pub use access::{api_keys, service_account};
-pub use claim::{claim, differences, final_snapshot, over_claim};
-pub use config::{config_map, config_text};
+pub use claim::{claim, differences, final_snapshot, over_claim, restored_claim, upgrade_snapshot};
+pub use config::{config_map, config_text, release_map};
 pub use job::{check_settings, config_check, kms_check};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
 pub use pod::{api_key_secret, roll};
 pub use service::{client_service, headless_service};
 pub use statefulset::stateful_set;
+pub use upgrade::{MAIN, UpgradeJob, rehearsal_policy, upgrade_job};
 
 use crate::crd::ProgressDB;
 pub use crate::hash::hash;
@@ -71,7 +73,7 @@ impl Release {
         Self {
             image: resource.spec.image.clone(),
             settings: resource.spec.settings.clone(),
-            claim: names::claim(&resource.name_any()),
+            claim: names::claim(&resource.name_any(), 0),
             replicas: 1,
         }
     }

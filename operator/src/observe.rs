@@ -19,6 +19,7 @@ mod runs;
 mod secrets;
 mod server_info;
 mod trial;
+mod upgrade;
 mod watches;
 
 use std::{
@@ -47,6 +48,7 @@ pub use self::{
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
     server_info::{ApiRequest, Probe, ServerInfo},
     trial::{Obstacle, advice},
+    upgrade::{GateOutcome, SnapshotClass},
     watches::watch_config,
 };
 use crate::{
@@ -84,13 +86,14 @@ enum Lookup {
     KmsKey,
     Warning(Option<Warning>),
     Trial(Option<Obstacle>),
+    SnapshotClass(SnapshotClass),
 }
 
 impl Lookup {
     /// It is not used when it is older.
     fn max_age(&self) -> SignedDuration {
         match self {
-            Self::Secret(_) | Self::Class(_) | Self::Trial(_) => FRESH,
+            Self::Secret(_) | Self::Class(_) | Self::Trial(_) | Self::SnapshotClass(_) => FRESH,
             Self::KmsKey => MAX_AGE,
             Self::Warning(_) => events::INTERVAL,
         }
@@ -133,6 +136,11 @@ impl Observer {
             snapshot_content: None,
             volume: None,
             snapshot_class: None,
+            upgrade_snapshots: None,
+            contents: BTreeMap::new(),
+            has_left: None,
+            gates: BTreeMap::new(),
+            is_served: None,
             generated_keys: None,
             verdict: None,
             wrapped_keys: Some(Wrapped::NotShown),
@@ -147,6 +155,8 @@ impl Observer {
             return Ok(seen);
         }
         self.observe_names(&mut seen).await?;
+        // Boxed, as all that is rare.
+        Box::pin(self.observe_upgrade(&mut seen, now)).await?;
         self.observe_runs(&mut seen, now).await?;
         for need in needs(&seen.resource.spec) {
             let secret = self.secret(&namespace, &need.secret, now).await?;
@@ -291,10 +301,10 @@ fn expected(seen: &Observed) -> Vec<(Kind, String)> {
         aws.and_then(|aws| aws.credentials.as_ref()).and_then(|given| given.service_account_name.as_ref());
     let names = [
         (Kind::StatefulSet, Some(name.clone())),
-        (Kind::Claim, Some(names::claim(&name))),
+        (Kind::Claim, Some(seen.claim_name())),
         (Kind::Service, Some(name.clone())),
         (Kind::Service, Some(names::headless_service(&name))),
-        (Kind::ConfigMap, Some(names::config_map(&name))),
+        (Kind::ConfigMap, seen.mounted_config_map_name()),
         (Kind::Secret, spec.api_keys.is_none().then(|| names::api_keys(&name))),
         (Kind::ServiceAccount, named_account.is_none().then(|| names::service_account(&name))),
         (Kind::NetworkPolicy, spec.network_policy.enabled.then(|| name.clone())),

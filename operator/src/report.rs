@@ -12,7 +12,7 @@ use kube::{
     Api, Resource,
     api::{ObjectMeta, Patch, PatchParams},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     MANAGER,
@@ -36,7 +36,9 @@ impl Writer {
         now: Timestamp,
     ) -> Result<Option<Raw>, Error> {
         let parts = status::parts(status);
-        if old.is_some_and(|old| status::parts(old) == parts) {
+        let before = old.map(status::parts).unwrap_or_default();
+        let changed: Vec<_> = parts.into_iter().filter(|part| !is_told(&before, part)).collect();
+        if changed.is_empty() {
             return Ok(None);
         }
         let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -44,7 +46,7 @@ impl Writer {
             self.tell(resource, &event).await?;
         }
         let mut written: Option<Raw> = None;
-        for (owner, part) in parts {
+        for (owner, part) in changed {
             let resource = written.as_ref().map_or(resource, |written| &written.metadata);
             written = Some(self.write_part(resource, owner, &part).await?);
         }
@@ -90,6 +92,12 @@ impl Writer {
             Err(error) => Err(Error::new("writing an event", error)),
         }
     }
+}
+
+/// Whether an owner has told this already. One that never told anything need not tell nothing.
+fn is_told(before: &[(&'static str, Value)], (owner, part): &(&'static str, Value)) -> bool {
+    let told = before.iter().find(|(of, _)| of == owner).map(|(_, told)| told);
+    told.map_or_else(|| part.as_object().is_none_or(Map::is_empty), |told| told == part)
 }
 
 /// An Event for each condition that changed its status or its reason.

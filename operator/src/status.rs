@@ -6,12 +6,14 @@
 //! then removes nothing. Conditions are entries of a map by their type, and an entry has one owner as well.
 
 mod findings;
+mod progress;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 pub use findings::Findings;
+pub use progress::Progress;
 
 use crate::{
     MANAGER,
@@ -22,26 +24,29 @@ use crate::{
 };
 
 /// The owners of the fields of `status`: the name of the field manager, and its fields.
-pub const OWNERS: [(&str, &[&str]); 1] = [(
-    MANAGER,
-    &[
-        "observedGeneration",
-        "phase",
-        "conditions",
-        "image",
-        "imageId",
-        "version",
-        "dataFormat",
-        "replicas",
-        "readyReplicas",
-        "service",
-        "claim",
-        "operator",
-        "size",
-        "apiKeys",
-        "kms",
-    ],
-)];
+pub const OWNERS: [(&str, &[&str]); 2] = [
+    (
+        MANAGER,
+        &[
+            "observedGeneration",
+            "phase",
+            "conditions",
+            "image",
+            "imageId",
+            "version",
+            "dataFormat",
+            "replicas",
+            "readyReplicas",
+            "service",
+            "claim",
+            "operator",
+            "size",
+            "apiKeys",
+            "kms",
+        ],
+    ),
+    ("progressdb-operator-upgrade", &["upgrade", "history"]),
+];
 
 /// The reason of the conditions of a resource that cannot be read.
 pub const UNREADABLE: &str = "Unreadable";
@@ -53,7 +58,8 @@ pub fn parts(status: &ProgressDBStatus) -> Vec<(&'static str, Value)> {
         let own = all.iter().filter(|(name, _)| fields.contains(&name.as_str()));
         own.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()
     };
-    OWNERS.into_iter().map(|(owner, fields)| (owner, part(fields).into())).collect()
+    let mine = OWNERS.into_iter().filter(|(owner, _)| *owner == MANAGER || !status.has_unreadable_upgrade);
+    mine.map(|(owner, fields)| (owner, part(fields).into())).collect()
 }
 
 /// The status of a resource; `is_writing` says whether anything is to be written for it.
@@ -68,7 +74,7 @@ pub fn of_resource(
     let generation = resource.metadata.generation;
     let is_suspended = resource.spec.suspend;
     let has_nothing_to_do = is_suspended && facts.pod.is_none() && !is_writing;
-    let is_working = is_writing || findings.waits() || findings.is_behind;
+    let is_working = is_writing || findings.waits() || findings.is_behind || findings.upgrade.is_active();
     let pod = facts.pod.as_ref().filter(|pod| !pod.is_deleted);
     let image_id = pod.and_then(|pod| pod.image_id.clone());
     // What a former image said is not said of this one.
@@ -104,6 +110,9 @@ pub fn of_resource(
             },
             key_id: facts.kms_key.clone().or_else(|| old.kms.and_then(|kms| kms.key_id)),
         }),
+        has_unreadable_upgrade: old.has_unreadable_upgrade,
+        upgrade: findings.upgrade.record.clone(),
+        history: findings.upgrade.history.clone(),
     }
 }
 

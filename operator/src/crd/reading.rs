@@ -9,7 +9,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
-    ApiKeysStatus, Kms, KmsStatus, ProgressDB, ProgressDBSpec, ProgressDBStatus,
+    ApiKeysStatus, Kms, KmsStatus, ProgressDB, ProgressDBSpec, ProgressDBStatus, UPGRADE_REVISION,
     lenient::{self, Fields},
     status::CONDITION_TYPES,
 };
@@ -49,6 +49,13 @@ fn read_status(text: &str) -> Option<ProgressDBStatus> {
     // Others may have written below a field of ours in which the operator has nothing to say.
     status.api_keys = status.api_keys.filter(|keys| *keys != ApiKeysStatus::default());
     status.kms = status.kms.filter(|kms| *kms != KmsStatus::default());
+    // Half of what an upgrade has come to would lead to a wrong step.
+    let written = serde_json::from_str::<Fields>(text).ok().and_then(|mut fields| fields.remove("upgrade"));
+    let written = written.filter(|written| written.get() != "null");
+    status.upgrade = written.as_ref().and_then(|written| serde_json::from_str(written.get()).ok());
+    status.upgrade = status.upgrade.filter(|upgrade| (1..=UPGRADE_REVISION).contains(&upgrade.revision));
+    status.has_unreadable_upgrade = written.is_some() && status.upgrade.is_none();
+    status.history.retain(|entry| !entry.id.is_empty());
     Some(status)
 }
 
@@ -191,6 +198,24 @@ mod tests {
         assert!(unreadable.why.starts_with("spec.settings.b.a.a.a"), "{}", unreadable.why);
         assert!(unreadable.why.ends_with("… is nested too deep"), "{}", unreadable.why);
         assert_eq!(unreadable.metadata.name.as_deref(), Some("db"));
+    }
+
+    #[test]
+    fn an_upgrade_that_a_newer_operator_began_is_seen_and_not_read() {
+        let read =
+            |upgrade: serde_json::Value| read(&text(json!({}), json!({ "upgrade": upgrade }))).unwrap().status.unwrap();
+        let known = read(json!({ "revision": 1, "id": "0123abcd", "step": "Drain" }));
+        assert!(known.upgrade.is_some_and(|upgrade| upgrade.id == "0123abcd") && !known.has_unreadable_upgrade);
+        for newer in [
+            json!({ "revision": 2, "id": "0123abcd", "step": "Drain" }),
+            json!({ "revision": 1, "id": "0123abcd", "step": "Fly" }),
+            json!({ "id": "0123abcd" }),
+            json!("Drain"),
+        ] {
+            let status = read(newer.clone());
+            assert!(status.upgrade.is_none() && status.has_unreadable_upgrade, "{newer}");
+        }
+        assert!(!read(json!(null)).has_unreadable_upgrade);
     }
 
     /// A newer operator, or somebody else, may have written anything into the status.

@@ -4,13 +4,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{HistoryEntry, UpgradeStatus};
+
 /// The types of the conditions that the operator writes. Conditions of others, and of newer operators, it leaves alone.
-pub const CONDITION_TYPES: [&str; 8] = [
+pub const CONDITION_TYPES: [&str; 9] = [
     "Ready",
     "Available",
     "ConfigurationValid",
     "StorageReady",
     "KeyManagementReady",
+    "Upgraded",
     "Reconciling",
     "Stalled",
     "Suspended",
@@ -26,7 +29,7 @@ pub struct ProgressDBStatus {
     /// One word for people; programs read conditions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Ready, Available, ConfigurationValid, StorageReady, KeyManagementReady, and, true when something is the matter, Reconciling, Stalled, Suspended.
+    /// Ready, Available, ConfigurationValid, StorageReady, KeyManagementReady, Upgraded, and, true when something is the matter, Reconciling, Stalled, Suspended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -70,6 +73,16 @@ pub struct ProgressDBStatus {
     /// The KMS, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms: Option<KmsStatus>,
+    /// The upgrade that is under way, or the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<Box<UpgradeStatus>>,
+    /// Whether an upgrade is written that this operator cannot read: a newer one began it.
+    #[serde(skip)]
+    pub has_unreadable_upgrade: bool,
+    /// The last ten upgrades that ended, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub history: Vec<HistoryEntry>,
 }
 
 /// The keys that clients present, as the server knows them.

@@ -116,6 +116,22 @@ fn the_least_resource_gets_every_default() {
         "drain": { "hold": "0s", "timeout": "45s" },
         "monitoring": { "serviceMonitor": true, "prometheusRule": true },
         "networkPolicy": { "enabled": true },
+        "upgrade": {
+            "strategy": "Guarded",
+            "approval": "Automatic",
+            "maxDowntime": "5m",
+            "snapshot": { "policy": "BestEffort", "deadline": "30m", "retainFor": "72h" },
+            "rehearsal": { "policy": "BestEffort", "timeout": "30m" },
+            "soak": "10m",
+            "gates": {
+                "health": { "successes": 5, "period": "500ms", "deadline": "5m" },
+                "smoke": "Full",
+                "metrics": {
+                    "maxErrorRate": "1%", "maxLatencyP99Increase": "50%", "minimumSamples": 1000, "failureLimit": 3,
+                },
+            },
+            "rollback": { "beforePromotion": "Automatic", "afterPromotion": "ImageOnly", "keepFailedVolumeFor": "168h" },
+        },
         "suspend": false,
         "deletionPolicy": "Retain",
     });

@@ -22,12 +22,13 @@ use crate::{
 pub(super) fn decide(resource: &ProgressDB, facts: &Facts, now: Timestamp) -> Decision {
     if !facts.finalizers.iter().any(|name| name == FINALIZER) {
         let status = resource.status.clone().unwrap_or_default();
-        return Decision { status, writes: Vec::new(), irreversible: None, requeue_after: SOON };
+        return Decision { status, writes: Vec::new(), irreversible: None, gates: Vec::new(), requeue_after: SOON };
     }
-    let Step { found, writes, irreversible } = next(resource, facts);
+    let Step { found, writes, irreversible, .. } = next(resource, facts);
     let server = server::assess(&resource.spec, facts, now);
     let found = refused(facts, "allow it, or set spec.deletionPolicy to Retain to keep the data").unwrap_or(found);
-    Decision { status: status::of_deletion(resource, found, server, now), writes, irreversible, requeue_after: SOON }
+    let status = status::of_deletion(resource, found, server, now);
+    Decision { status, writes, irreversible, gates: Vec::new(), requeue_after: SOON }
 }
 
 fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {

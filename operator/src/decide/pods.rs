@@ -39,6 +39,11 @@ pub(super) fn assess(pod: &Pod, now: Timestamp) -> Finding {
     Finding::no("NotReady", with_last_end(server, message))
 }
 
+/// Whether the server ends again and again.
+pub(super) fn is_crash_looping(pod: &Pod, now: Timestamp) -> bool {
+    crash_loop::lasts(pod, now) || obstacle(pod).is_some_and(|(reason, _)| reason == CRASHING)
+}
+
 /// That the server ran out of memory is said for as long as its pod lives: it will again.
 fn with_last_end(server: &Container, message: &str) -> String {
     match server.last_end().and_then(out_of_memory) {

@@ -1,6 +1,6 @@
 //! What one part of a decision returns: what it found, and what is to be written for it.
 
-use super::Write;
+use super::{GateRequest, Write};
 
 /// What was found, together with the writes that follow from it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,12 +11,14 @@ pub(super) struct Step<T> {
     pub(super) writes: Vec<Write>,
     /// The write that cannot be taken back, if there is one: it comes after all others.
     pub(super) irreversible: Option<Write>,
+    /// What is to be tried meanwhile.
+    pub(super) gates: Vec<GateRequest>,
 }
 
 impl<T> Step<T> {
     /// Nothing is to be written.
     pub(super) fn found(found: T) -> Self {
-        Self { found, writes: Vec::new(), irreversible: None }
+        Self { found, writes: Vec::new(), irreversible: None, gates: Vec::new() }
     }
 
     /// With these writes after those that there are.
@@ -30,6 +32,12 @@ impl<T> Step<T> {
         Self { irreversible: write, ..self }
     }
 
+    /// With gates that should run.
+    pub(super) fn trying(mut self, gates: impl IntoIterator<Item = GateRequest>) -> Self {
+        self.gates.extend(gates);
+        self
+    }
+
     /// What was found, and nothing written for it.
     pub(super) fn without_writes(self) -> Self {
         Self::found(self.found)
@@ -37,7 +45,7 @@ impl<T> Step<T> {
 
     /// The same writes for something else that is found.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Step<U> {
-        Step { found: change(self.found), writes: self.writes, irreversible: self.irreversible }
+        Step { found: change(self.found), writes: self.writes, irreversible: self.irreversible, gates: self.gates }
     }
 }
 
@@ -47,6 +55,7 @@ impl Step<()> {
     /// A write that cannot be taken back is kept if there is none yet: the other one is decided on again the next time.
     pub(super) fn take<T>(&mut self, part: Step<T>) -> T {
         self.writes.extend(part.writes);
+        self.gates.extend(part.gates);
         self.irreversible = self.irreversible.take().or(part.irreversible);
         part.found
     }

@@ -3,7 +3,7 @@
 use super::{Case, Step, Write, delay::Delay, deletion};
 use crate::{
     conditions::{Finding, RESTART_TO_GROW},
-    crd::DeletionPolicy,
+    crd::{DeletionPolicy, UpgradeStep},
     facts::{Claim, ClaimPhase, Class, Facts},
 };
 
@@ -14,7 +14,17 @@ pub(super) fn is_there(facts: &Facts) -> bool {
 
 /// How the claim is, and what is to be done about it.
 pub(super) fn assess(case: Case<'_>) -> Step<Finding> {
+    if let [first, second, ..] = &*case.facts.claims_in_conflict {
+        let message = format!(
+            "the claims {first} and {second} are both labelled as the one with the data (progressdb.io/role=current), and \
+             none is taken by guessing: see which is right, and label the other progressdb.io/role=previous"
+        );
+        return Step::found(Finding::no("ClaimAmbiguous", message));
+    }
     match &case.facts.claim {
+        None if is_being_replaced(case) => {
+            Step::found(Finding::unknown("Restoring", "the data of before is put in place"))
+        }
         None => missing(case),
         Some(claim) if claim.is_deleted => deleted(case, claim),
         Some(claim) => match claim.phase {
@@ -28,8 +38,21 @@ pub(super) fn assess(case: Case<'_>) -> Step<Finding> {
     }
 }
 
+/// Whether an upgrade that goes back has just taken the label from one claim, to give it to another.
+fn is_being_replaced(case: Case<'_>) -> bool {
+    let record = case.facts.upgrade.record.as_ref().filter(|record| record.outcome.is_none());
+    record.is_some_and(|record| record.step == UpgradeStep::RollbackRestore && record.restored_claim.is_some())
+}
+
 fn missing(case: Case<'_>) -> Step<Finding> {
     let Some(had) = &case.facts.before.claim else {
+        if let Some((other, _)) = case.facts.upgrade.other_claims.first_key_value() {
+            let message = format!(
+                "no claim is labelled as the one with the data, and there is {other}: an empty one could hide that data, so \
+                 none is made: label the claim with the data progressdb.io/role=current"
+            );
+            return Step::found(Finding::no("ClaimUnknown", message));
+        }
         let create = Write::Apply(case.desired.claim.applied_to(None));
         return Step::found(Finding::unknown("Creating", "the claim is being made")).writing([create]);
     };

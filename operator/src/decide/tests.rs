@@ -51,6 +51,7 @@ fn desired(roll: &str, has_kms: bool) -> Desired {
         },
         rollback: None,
         former: None,
+        upgrade: None,
     }
 }
 

@@ -78,6 +78,24 @@ pub enum Write {
         /// Who still keeps it.
         finalizers: Vec<String>,
     },
+    /// Set labels of an object, and leave all else as it is.
+    Label {
+        /// Of which kind.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its uid: another object of this name is not meant.
+        uid: String,
+        /// Names and values.
+        labels: Vec<(String, String)>,
+    },
+    /// Say whether the copy of a volume outlives its VolumeSnapshot.
+    SetContentPolicy {
+        /// The VolumeSnapshotContent.
+        name: String,
+        /// Whether it does.
+        retain: bool,
+    },
     /// Let a volume outlive its claim.
     RetainVolume {
         /// The PersistentVolume.
@@ -115,6 +133,8 @@ impl Write {
             Self::Destroy { .. } => "destroy",
             Self::ReleaseClaim { .. } => "release_claim",
             Self::RetainVolume { .. } => "retain_volume",
+            Self::Label { .. } => "label",
+            Self::SetContentPolicy { .. } => "set_content_policy",
         }
     }
 
@@ -134,6 +154,8 @@ impl Write {
             Self::Correct { uid, patch, .. } => {
                 format!("{} {} {uid} {}", self.name(), self.about(), hash(patch.to_string().as_bytes()))
             }
+            Self::Label { uid, labels, .. } => format!("{} {} {uid} {labels:?}", self.name(), self.about()),
+            Self::SetContentPolicy { retain, .. } => format!("{} {} {retain}", self.name(), self.about()),
             Self::SetFinalizers(_) | Self::RetainVolume { .. } => format!("{} {}", self.name(), self.about()),
         }
     }
@@ -149,7 +171,11 @@ impl Write {
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
             Self::Conclude { name, .. } => format!("{} {name}", Kind::Job.name()),
             Self::Stop { .. } => "StatefulSet".to_owned(),
-            Self::Delete { kind, name, .. } | Self::Destroy { kind, name, .. } | Self::Correct { kind, name, .. } => {
+            Self::SetContentPolicy { name, .. } => format!("VolumeSnapshotContent {name}"),
+            Self::Delete { kind, name, .. }
+            | Self::Destroy { kind, name, .. }
+            | Self::Label { kind, name, .. }
+            | Self::Correct { kind, name, .. } => {
                 format!("{} {name}", kind.name())
             }
             Self::ReleaseClaim { name, .. } => format!("{} {name}", Kind::Claim.name()),

@@ -15,6 +15,8 @@ pub struct Before {
     pub conditions: BTreeMap<ConditionType, Told>,
     /// The claim that held the data.
     pub claim: Option<String>,
+    /// The format of the data.
+    pub data_format: Option<i32>,
     /// Whether it named the version of the server.
     pub has_version: bool,
 }
@@ -52,6 +54,7 @@ impl Before {
             generation: resource.metadata.generation,
             conditions: told.collect(),
             claim: status.and_then(|status| status.claim.clone()),
+            data_format: status.and_then(|status| status.data_format),
             has_version: status.is_some_and(|status| status.version.is_some()),
         }
     }

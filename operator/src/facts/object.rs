@@ -6,7 +6,7 @@ use crate::{
     desired::{self, Desired},
     drift,
     kind::Kind,
-    objects::labels::{COMPONENT, Component},
+    objects::labels::{COMPONENT, Component, UPGRADE},
     observe::{Live, Observed},
     outcomes::Past,
 };
@@ -24,6 +24,8 @@ pub struct Object {
     pub is_of_former_resource: bool,
     /// Whether its labels say that it belongs to a check.
     pub is_of_check: bool,
+    /// The upgrade that it was made for.
+    pub upgrade: Option<String>,
     /// Whether it lacks labels that it should have.
     pub lacks_labels: bool,
     /// Whether it is as it should be.
@@ -59,6 +61,7 @@ impl Object {
             is_deleted: live.is_deleted(),
             is_of_former_resource: *kind != Kind::Pod && live.owner().is_some() && !live.is_owned_by(uid),
             is_of_check: live.label(COMPONENT) == Some(Component::Job.as_str()),
+            upgrade: live.label(UPGRADE).map(str::to_owned),
             lacks_labels: desired.is_some_and(|desired| lacks_labels(live, desired)),
             // Of a Secret only labels are known, and nothing else of it is ever changed.
             fit: desired

@@ -9,7 +9,7 @@ use std::{
 use kube::Client;
 use tokio::{
     sync::{Notify, Semaphore, oneshot},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{Gate, GateKey, GateResult, Target, health, load, logs, prometheus, smoke};
@@ -44,6 +44,9 @@ struct Record {
     /// Its task ends when this is dropped; `None` when it has ended.
     running: Option<oneshot::Sender<()>>,
     result: Option<GateResult>,
+    started: Instant,
+    /// How long it took, once it has ended.
+    took: Option<Duration>,
 }
 
 impl Gates {
@@ -59,6 +62,13 @@ impl Gates {
         self.state.known().gates.get(key)?.result.clone()
     }
 
+    /// What the gates of an upgrade have found, and how long those took that have ended.
+    pub fn of_upgrade(&self, resource_uid: &str, upgrade: &str) -> Vec<(GateKey, GateResult, Option<Duration>)> {
+        let known = self.state.known();
+        let ours = known.gates.iter().filter(|(key, _)| key.resource_uid == resource_uid && key.upgrade == upgrade);
+        ours.filter_map(|(key, record)| Some((key.clone(), record.result.clone()?, record.took))).collect()
+    }
+
     /// Whether it was started and has not ended.
     pub fn is_running(&self, key: &GateKey) -> bool {
         self.state.known().gates.get(key).is_some_and(|record| record.running.is_some())
@@ -72,7 +82,7 @@ impl Gates {
             known.started += 1;
             let number = known.started;
             let Entry::Vacant(entry) = known.gates.entry(key.clone()) else { return };
-            entry.insert(Record { number, running: Some(running), result: None });
+            entry.insert(Record { number, started: Instant::now(), running: Some(running), result: None, took: None });
             number
         };
         let (client, state) = (self.client.clone(), Arc::clone(&self.state));
@@ -118,6 +128,7 @@ impl State {
         record.result = Some(result);
         if is_last {
             record.running = None;
+            record.took = Some(record.started.elapsed());
             known.untold.insert(key.resource_uid.clone());
             self.ended.notify_one();
         }

@@ -5,7 +5,11 @@
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Inputs, kept, labels, names, pod};
+use super::{
+    Inputs, kept,
+    labels::{self, Role},
+    names, pod,
+};
 use crate::{
     crd::{DeletionPolicy, ProgressDB},
     drift::quantity,
@@ -14,8 +18,31 @@ use crate::{
 /// Fields of a claim that cannot be changed.
 const KEPT: [&str; 3] = ["accessModes", "storageClassName", "volumeMode"];
 
-/// The claim, of the size that the resource asks for.
+/// The claim with the data, of the size that the resource asks for.
 pub fn claim(inputs: &Inputs<'_>) -> Value {
+    claim_of(inputs, &inputs.release.claim, Role::Current)
+}
+
+/// A claim that is restored from a snapshot, for the upgrade of this id. It is made once: the data source of a claim never
+/// changes. A volume cannot be smaller than its snapshot.
+pub fn restored_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: &str, least: Option<&str>) -> Value {
+    let mut claim = claim_of(inputs, name, Role::Staging);
+    claim["metadata"]["labels"][labels::UPGRADE] = json!(upgrade);
+    if let Some(metadata) = claim["metadata"].as_object_mut() {
+        metadata.remove("finalizers");
+    }
+    claim["spec"]["dataSource"] =
+        json!({ "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot });
+    let size = &mut claim["spec"]["resources"]["requests"]["storage"];
+    let is_larger =
+        |least: &&str| quantity(&json!(least)).zip(quantity(size)).is_some_and(|(least, size)| least > size);
+    if let Some(least) = least.filter(is_larger) {
+        *size = json!(least);
+    }
+    claim
+}
+
+fn claim_of(inputs: &Inputs<'_>, claim: &str, role: Role) -> Value {
     let (name, storage) = (inputs.name(), &inputs.resource.spec.storage.embedded);
     let mut spec = pod::object(json!({
         "accessModes": ["ReadWriteOnce"],
@@ -23,7 +50,9 @@ pub fn claim(inputs: &Inputs<'_>) -> Value {
         "resources": { "requests": { "storage": storage.size } },
     }));
     pod::set(&mut spec, "storageClassName", json!(storage.storage_class_name));
-    let mut metadata = kept(inputs.resource, &inputs.release.claim, labels::of(&name, labels::Component::Server));
+    let mut labels = labels::of(&name, labels::Component::Server);
+    labels.insert(labels::ROLE.into(), role.as_str().into());
+    let mut metadata = kept(inputs.resource, claim, labels);
     if inputs.resource.spec.deletion_policy == DeletionPolicy::Snapshot {
         metadata["finalizers"] = json!([labels::FINALIZER]);
     }
@@ -69,14 +98,31 @@ pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
 /// The snapshot that is made of the claim of this name before that is deleted, with the snapshot class of the volume's
 /// driver, or the default one.
 pub fn final_snapshot(resource: &ProgressDB, claim: &str, class: Option<&str>) -> Value {
+    let snapshot = names::final_snapshot(&resource.name_any(), resource.uid().as_deref().unwrap_or_default());
+    snapshot_of(resource, &snapshot, claim, class)
+}
+
+/// A snapshot that is made of the claim of this name for the upgrade of this id.
+pub fn upgrade_snapshot(
+    resource: &ProgressDB,
+    snapshot: &str,
+    claim: &str,
+    class: Option<&str>,
+    upgrade: &str,
+) -> Value {
+    let mut object = snapshot_of(resource, snapshot, claim, class);
+    object["metadata"]["labels"][labels::UPGRADE] = json!(upgrade);
+    object
+}
+
+fn snapshot_of(resource: &ProgressDB, snapshot: &str, claim: &str, class: Option<&str>) -> Value {
     let name = resource.name_any();
-    let snapshot = names::final_snapshot(&name, resource.uid().as_deref().unwrap_or_default());
     let mut spec = pod::object(json!({ "source": { "persistentVolumeClaimName": claim } }));
     pod::set(&mut spec, "volumeSnapshotClassName", json!(class));
     json!({
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",
-        "metadata": kept(resource, &snapshot, labels::of(&name, labels::Component::Server)),
+        "metadata": kept(resource, snapshot, labels::of(&name, labels::Component::Server)),
         "spec": spec,
     })
 }

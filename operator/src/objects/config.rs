@@ -2,23 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Inputs, labels, names, owned, pod};
-use crate::crd::{Kms, ProgressDBSpec};
+use super::{Inputs, labels, names, owned, pod, statefulset::template};
+use crate::crd::{Kms, ProgressDBSpec, UpgradeStrategy};
 
 /// The longest settings, in bytes of YAML: a ConfigMap takes four times as much.
 pub const LONGEST: usize = 262_144;
+
+/// The entry of a release's ConfigMap that holds its pod template.
+pub const TEMPLATE_FILE: &str = "template.json";
+/// The entry that holds its settings.
+pub const SETTINGS_FILE: &str = pod::CONFIG_FILE;
 
 /// Entries of a Secret with API keys.
 pub const KEY_ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];
 
 /// Settings, and sections, that the operator sets itself.
-const OWNED: [&str; 23] = [
+const OWNED: [&str; 24] = [
     "server.address",
     "server.port",
     "server.management_address",
     "server.db_path",
     "server.api_keys",
     "drain",
+    "format.finalize",
     "encryption.enabled",
     "encryption.kms.provider",
     "encryption.kms.mode",
@@ -38,7 +44,7 @@ const OWNED: [&str; 23] = [
     "encryption.kms.vault.secret_id_file",
 ];
 /// Settings that stand in sections.
-const SECTIONS: [&str; 5] = ["server", "logging", "encryption", "encryption.kms", "encryption.kms.vault"];
+const SECTIONS: [&str; 6] = ["server", "logging", "format", "encryption", "encryption.kms", "encryption.kms.vault"];
 
 /// What is wrong with the settings of a resource, one sentence each, before the server is asked.
 pub fn refused(spec: &ProgressDBSpec) -> Vec<String> {
@@ -49,6 +55,7 @@ pub fn refused(spec: &ProgressDBSpec) -> Vec<String> {
         let instead = match path {
             "server.api_keys" => "use spec.apiKeys",
             "drain" => "use spec.drain",
+            "format.finalize" => "use spec.upgrade.strategy",
             _ if path.starts_with("encryption.") => "use spec.kms",
             _ => "remove it",
         };
@@ -73,15 +80,28 @@ pub fn render(inputs: &Inputs<'_>) -> String {
     serde_saphyr::to_string(&settings).expect("JSON can be written as YAML")
 }
 
-/// The ConfigMap that the pod mounts.
+/// The ConfigMap of the release: the settings, which the pod mounts, and the pod template. It is never changed, so that what
+/// a pod reads when it starts again is what it started with, and going back brings the old settings back.
 pub fn config_map(inputs: &Inputs<'_>) -> Value {
-    let name = inputs.name();
+    let name = config_map_name(inputs);
+    release_map(inputs, &name, &json!(render(inputs)), &template(inputs, &name))
+}
+
+/// The ConfigMap of a release with these settings and this pod template.
+pub fn release_map(inputs: &Inputs<'_>, name: &str, settings: &Value, template: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": owned(inputs.resource, &names::config_map(&name), labels::of(&name, labels::Component::Server)),
-        "data": { pod::CONFIG_FILE: render(inputs) },
+        "metadata": owned(inputs.resource, name, labels::of(&inputs.name(), labels::Component::Server)),
+        "immutable": true,
+        "data": { pod::CONFIG_FILE: settings, TEMPLATE_FILE: template.to_string() },
     })
+}
+
+/// The name of that ConfigMap: another one for other settings, and for another pod template.
+pub(super) fn config_map_name(inputs: &Inputs<'_>) -> String {
+    let made_of = json!([template(inputs, ""), render(inputs)]);
+    names::config_map(&inputs.name(), &super::hash(made_of.to_string().as_bytes()))
 }
 
 /// The settings of a ConfigMap of this kind.
@@ -98,6 +118,8 @@ fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {
         ("server.db_path", json!("/data/db")),
         ("drain.hold", json!(spec.drain.hold)),
         ("drain.timeout", json!(spec.drain.timeout)),
+        // A guarded upgrade changes the format in a step of its own, with a snapshot.
+        ("format.finalize", json!(if spec.upgrade.strategy == UpgradeStrategy::Guarded { "manual" } else { "auto" })),
     ]
     .map(|(path, value)| (path.to_owned(), value))
     .into();

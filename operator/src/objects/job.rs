@@ -113,8 +113,8 @@ fn job(inputs: &Inputs<'_>, name: &str, what: &str, args: &[&str]) -> Value {
     container.insert("resources".into(), resources(&spec.resources));
     pod.insert("containers".into(), json!([container]));
     let metadata = json!({
-        "annotations": with(&spec.pod_annotations, &NO_MESH_ANNOTATIONS),
-        "labels": pod::labels_over(&with(&spec.pod_labels, &NO_MESH_LABELS), with(&own, &[(labels::CHECK, "true")])),
+        "annotations": without_mesh_annotations(&spec.pod_annotations),
+        "labels": pod::labels_over(&without_mesh_labels(&spec.pod_labels), with(&own, &[(labels::CHECK, "true")])),
     });
     json!({
         "apiVersion": "batch/v1",
@@ -128,13 +128,23 @@ fn job(inputs: &Inputs<'_>, name: &str, what: &str, args: &[&str]) -> Value {
     })
 }
 
+/// Labels of a Job's pod: what people add, and what keeps sidecars out.
+pub(super) fn without_mesh_labels(base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    with(base, &NO_MESH_LABELS)
+}
+
+/// And its annotations.
+pub(super) fn without_mesh_annotations(base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    with(base, &NO_MESH_ANNOTATIONS)
+}
+
 fn with(base: &BTreeMap<String, String>, more: &[(&str, &str)]) -> BTreeMap<String, String> {
     let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     base.clone().into_iter().chain(more).collect()
 }
 
 /// Little of each, and never more than the server; a limit for what the server has one, because a quota may demand it.
-fn resources(server: &Resources) -> Value {
+pub(super) fn resources(server: &Resources) -> Value {
     let least = |wanted: &str, given: Option<&Quantity>| {
         let number = |text: &str| drift::quantity(&json!(text));
         let given = given.filter(|given| number(&given.0).zip(number(wanted)).is_some_and(|(a, b)| a < b));

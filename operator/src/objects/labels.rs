@@ -12,6 +12,24 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Annotation of the pod template: a server runs as it should if its pod has the same value.
 pub const ROLL: &str = "progressdb.io/roll";
+/// Annotation of the pod template: the ConfigMap with the settings of its release.
+pub const RELEASE: &str = "progressdb.io/release";
+/// Label of a claim: what its data is to the database, a [`Role`].
+pub const ROLE: &str = "progressdb.io/role";
+/// Label of everything that is made for an upgrade: its id.
+pub const UPGRADE: &str = "progressdb.io/upgrade";
+/// Label of a pod that rehearses on a copy of the data: no Service selects it.
+pub const REHEARSAL: &str = "progressdb.io/rehearsal";
+/// In the selector of the client Service while no server may be reached: no pod has this label.
+pub const CLOSED: &str = "progressdb.io/closed-for";
+/// Annotation of a claim that the upgrade left behind: when it may go.
+pub const KEEP_UNTIL: &str = "progressdb.io/keep-until";
+/// Annotation of a resource by which a person approves an upgrade, by its id.
+pub const APPROVE: &str = "progressdb.io/approve";
+/// By which a person gives an upgrade up, by its id.
+pub const ABORT: &str = "progressdb.io/abort";
+/// By which a person lets an upgrade pass a gate or a hold: `<id>/<name>@<time until which this is meant>`, several with commas.
+pub const OVERRIDE: &str = "progressdb.io/override";
 /// Label of a check's pod, and of nothing else: by it the server's anti-affinity leaves checks alone.
 pub const CHECK: &str = "progressdb.io/check";
 /// The label by which Kubernetes names the pod of a StatefulSet.
@@ -42,6 +60,39 @@ pub const KEEP: [(&str, &str); 3] = [
     ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
     ("helm.sh/resource-policy", "keep"),
 ];
+
+/// What the data of a claim is to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The data.
+    Current,
+    /// The data before the last upgrade was rolled back or restored.
+    Previous,
+    /// A copy that is tried, or that is to become the data.
+    Staging,
+    /// What an upgrade left that failed.
+    Failed,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Current, Self::Previous, Self::Staging, Self::Failed];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Previous => "previous",
+            Self::Staging => "staging",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The role that a label names.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == label)
+    }
+}
 
 /// What an object does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 
 use crate::kind::Kind;
 
-/// The claim that holds the data.
-pub fn claim(name: &str) -> String {
-    format!("{name}-data-0")
+/// A claim with data. Which one holds the data now is said by its label [`super::labels::ROLE`], not by its number.
+pub fn claim(name: &str, number: u32) -> String {
+    format!("{name}-data-{number}")
 }
 
 /// The pod of the server.
@@ -27,9 +27,14 @@ pub fn headless_service(name: &str) -> String {
     format!("{name}-headless")
 }
 
-/// The ConfigMap with the server's settings.
-pub fn config_map(name: &str) -> String {
-    format!("{name}-config")
+/// The ConfigMap with the settings and the pod template of a release; `hash` is of both.
+pub fn config_map(name: &str, hash: &str) -> String {
+    format!("{name}-config-{}", &hash[..8])
+}
+
+/// What is made for an upgrade; `id` is its id, and `what` says which of its things it is.
+pub fn of_upgrade(name: &str, id: &str, what: &str) -> String {
+    format!("{name}-{id}-{what}")
 }
 
 /// The Secret with generated API keys.
@@ -70,7 +75,7 @@ pub fn final_snapshot(name: &str, uid: &str) -> String {
 /// The resource whose name is in that of an object that outlives it; `None` for other names and kinds.
 pub fn instance_of(kind: Kind, name: &str) -> Option<&str> {
     match kind {
-        Kind::Claim => name.strip_suffix("-data-0"),
+        Kind::Claim => name.rsplit_once("-data-").filter(|(_, number)| is_number(number)).map(|(instance, _)| instance),
         Kind::Secret => name.strip_suffix("-api-keys"),
         Kind::VolumeSnapshot => name.rsplit_once("-final-").map(|(instance, _)| instance),
         _ => None,
@@ -80,10 +85,16 @@ pub fn instance_of(kind: Kind, name: &str) -> Option<&str> {
 /// Whether a name is one of these, of any kind, for this resource; pods of Jobs have a random end.
 pub fn is_of(instance: &str, name: &str) -> bool {
     let Some(rest) = name.strip_prefix(instance) else { return false };
-    let fixed = ["", "-0", "-data-0", "-headless", "-config", "-api-keys", ".progressdb"];
+    let fixed = ["", "-0", "-headless", "-api-keys", ".progressdb"];
     let is_hash = |rest: &str| rest.len() >= 8 && rest.bytes().take(8).all(|byte| byte.is_ascii_hexdigit());
-    let hashed = ["-config-check-", "-kms-check-", "-check-", "-final-"];
-    fixed.contains(&rest) || hashed.iter().any(|stem| rest.strip_prefix(stem).is_some_and(is_hash))
+    let hashed = ["-config-check-", "-kms-check-", "-check-", "-config-", "-final-"];
+    fixed.contains(&rest)
+        || rest.strip_prefix("-data-").is_some_and(is_number)
+        || hashed.iter().any(|stem| rest.strip_prefix(stem).is_some_and(is_hash))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -105,9 +116,10 @@ mod tests {
         let name = "a".repeat(40);
         let hash = "0123456789abcdef";
         let names = [
-            claim(&name),
+            claim(&name, 12),
             headless_service(&name),
-            config_map(&name),
+            config_map(&name, hash),
+            of_upgrade(&name, &hash[..8], "rehearsal"),
             api_keys(&name),
             config_check(&name, hash),
             kms_check(&name, hash),

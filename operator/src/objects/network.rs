@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, owned};
-use crate::crd::Kms;
+use crate::crd::{Kms, ProgressDBSpec};
 
 /// Where the credentials of a node, and of EKS Pod Identity, are asked for.
 const INSTANCE_METADATA: [&str; 2] = ["169.254.169.254/32", "169.254.170.23/32"];
@@ -19,29 +19,41 @@ pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
     if !wanted.allow_from.is_empty() {
         api["from"] = json!(wanted.allow_from);
     }
-    let operator = inputs.operator_namespace.filter(|_| !wanted.allow_from.is_empty()).map(|namespace| {
-        let of_operator = json!({
-            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } },
-            "podSelector": { "matchLabels": { labels::NAME: crate::MANAGER } },
-        });
-        json!({ "from": [of_operator], "ports": [tcp(API_PORT)] })
-    });
+    let operator = inputs.operator_namespace.filter(|_| !wanted.allow_from.is_empty());
+    let operator =
+        operator.map(|namespace| json!({ "from": [from_operator(Some(namespace))], "ports": [tcp(API_PORT)] }));
     let management = json!({ "from": [{ "namespaceSelector": {} }], "ports": [tcp(MANAGEMENT_PORT)] });
     let ingress: Vec<Value> = [Some(api), operator, Some(management)].into_iter().flatten().collect();
-    let mut egress = vec![json!({ "ports": [{ "port": 53, "protocol": "UDP" }, tcp(53)] })];
-    egress.extend(inputs.resource.spec.kms.iter().flat_map(to_kms));
+    let mut egress = names_and_kms(&inputs.resource.spec);
     egress.extend(wanted.egress.iter().map(|rule| json!(rule)));
     Some(json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)),
         "spec": {
-            "podSelector": { "matchLabels": labels::everything(&name) },
+            "podSelector": {
+                "matchLabels": labels::everything(&name),
+                "matchExpressions": [{ "key": labels::REHEARSAL, "operator": "DoesNotExist" }],
+            },
             "policyTypes": ["Ingress", "Egress"],
             "ingress": ingress,
             "egress": egress,
         },
     }))
+}
+
+/// The pods of the operator; where its namespace is not known, those in any.
+pub(super) fn from_operator(namespace: Option<&str>) -> Value {
+    let namespaces = namespace
+        .map_or_else(|| json!({}), |namespace| json!({ "matchLabels": { "kubernetes.io/metadata.name": namespace } }));
+    json!({ "namespaceSelector": namespaces, "podSelector": { "matchLabels": { labels::NAME: crate::MANAGER } } })
+}
+
+/// What every pod that opens data has to reach.
+pub(super) fn names_and_kms(spec: &ProgressDBSpec) -> Vec<Value> {
+    let mut egress = vec![json!({ "ports": [{ "port": 53, "protocol": "UDP" }, tcp(53)] })];
+    egress.extend(spec.kms.iter().flat_map(to_kms));
+    egress
 }
 
 fn to_kms(kms: &Kms) -> Vec<Value> {
@@ -62,7 +74,7 @@ fn to_kms(kms: &Kms) -> Vec<Value> {
     rules
 }
 
-fn tcp(port: u16) -> Value {
+pub(super) fn tcp(port: u16) -> Value {
     json!({ "port": port, "protocol": "TCP" })
 }
 

@@ -7,11 +7,13 @@ use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, names, owned, pod};
 /// Addresses of both families where the cluster has both, else of the one that it has.
 const IP_FAMILIES: &str = "PreferDualStack";
 
-/// The Service that clients use.
-pub fn client_service(inputs: &Inputs<'_>) -> Value {
+/// The Service that clients use; while an upgrade of this id keeps it closed, it selects no pod.
+pub fn client_service(inputs: &Inputs<'_>, closed_for: Option<&str>) -> Value {
     let (name, wanted) = (inputs.name(), &inputs.resource.spec.service);
     let mut metadata = pod::object(owned(inputs.resource, &name, labels::of(&name, labels::Component::Server)));
     pod::set(&mut metadata, "annotations", json!(wanted.annotations));
+    let mut selector = labels::selector(&name, labels::Component::Server);
+    selector.extend(closed_for.map(|upgrade| (labels::CLOSED.to_owned(), upgrade.to_owned())));
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -19,7 +21,7 @@ pub fn client_service(inputs: &Inputs<'_>) -> Value {
         "spec": {
             "type": wanted.kind.as_str(),
             "ipFamilyPolicy": IP_FAMILIES,
-            "selector": labels::selector(&name, labels::Component::Server),
+            "selector": selector,
             "ports": [port("http", API_PORT)],
         },
     })

@@ -1,11 +1,13 @@
 //! The StatefulSet: one replica on one claim. It has no claim templates, because the controller would make an empty claim
 //! whenever the name is missing; and it never replaces a pod by itself.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Inputs, labels, names, owned, placement, pod};
+use super::{Inputs, config, labels, names, owned, placement, pod};
 use crate::crd::Drain;
 
 /// From the end of the drain to the end of the process: the store is flushed.
@@ -13,16 +15,16 @@ const FLUSH: SignedDuration = SignedDuration::from_secs(15);
 
 /// The instance, with as many pods as its release has.
 pub fn stateful_set(inputs: &Inputs<'_>) -> Value {
-    let (name, spec) = (inputs.name(), &inputs.resource.spec);
+    let name = inputs.name();
     let labels = labels::of(&name, labels::Component::Server);
-    let asked = inputs.resource.annotations().get(labels::RESTARTED_AT);
-    let restart = asked.map(|at| (labels::RESTART.to_owned(), at.clone()));
-    let own = [(labels::ROLL.to_owned(), pod::roll(inputs))].into_iter().chain(restart);
-    let annotations = spec.pod_annotations.clone().into_iter().chain(own);
+    let mut template = template(inputs, &config::config_map_name(inputs));
+    if let Some(asked) = inputs.resource.annotations().get(labels::RESTARTED_AT) {
+        template["metadata"]["annotations"][labels::RESTART] = json!(asked);
+    }
     json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": owned(inputs.resource, &name, labels.clone()),
+        "metadata": owned(inputs.resource, &name, labels),
         "spec": {
             "serviceName": names::headless_service(&name),
             "replicas": inputs.release.replicas,
@@ -30,20 +32,28 @@ pub fn stateful_set(inputs: &Inputs<'_>) -> Value {
             "updateStrategy": { "type": "OnDelete" },
             "revisionHistoryLimit": 2,
             "selector": { "matchLabels": labels::selector(&name, labels::Component::Server) },
-            "template": {
-                "metadata": {
-                    "annotations": annotations.collect::<std::collections::BTreeMap<_, _>>(),
-                    "labels": pod::labels_over(&spec.pod_labels, labels),
-                },
-                "spec": pod_spec(inputs),
-            },
+            "template": template,
         },
     })
 }
 
-fn pod_spec(inputs: &Inputs<'_>) -> Value {
-    let (name, spec) = (inputs.name(), &inputs.resource.spec);
-    let config = json!({ "name": "config", "configMap": { "name": names::config_map(&name) } });
+/// The pod template, with the settings of the ConfigMap of this name; without a restart that somebody asks for.
+pub(super) fn template(inputs: &Inputs<'_>, config_map: &str) -> Value {
+    let spec = &inputs.resource.spec;
+    let own = [(labels::ROLL, pod::roll(inputs)), (labels::RELEASE, config_map.to_owned())];
+    let own = own.map(|(name, value)| (name.to_owned(), value));
+    let annotations: BTreeMap<_, _> = spec.pod_annotations.clone().into_iter().chain(own).collect();
+    let labels = labels::of(&inputs.name(), labels::Component::Server);
+    json!({
+        "metadata": { "annotations": annotations, "labels": pod::labels_over(&spec.pod_labels, labels) },
+        "spec": pod_spec(inputs, config_map),
+    })
+}
+
+fn pod_spec(inputs: &Inputs<'_>, config_map: &str) -> Value {
+    let spec = &inputs.resource.spec;
+    let items = json!([{ "key": pod::CONFIG_FILE, "path": pod::CONFIG_FILE }]);
+    let config = json!({ "name": "config", "configMap": { "name": config_map, "items": items } });
     let mut pod = pod::spec(inputs, config);
     if let Some(Value::Array(volumes)) = pod.get_mut("volumes") {
         volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": inputs.release.claim } }));

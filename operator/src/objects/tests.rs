@@ -47,7 +47,7 @@ fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
         Some(config_map(inputs)),
         Some(claim(inputs)),
         Some(headless_service(inputs)),
-        Some(client_service(inputs)),
+        Some(client_service(inputs, None)),
         network_policy(inputs),
         Some(stateful_set(inputs)),
         service_monitor(inputs),
@@ -121,7 +121,7 @@ fn no_service_selects_a_job() {
     let resource = resource(json!({}));
     let inputs = inputs(&resource);
     let job = config_check(&inputs)["spec"]["template"]["metadata"]["labels"].clone();
-    for service in [client_service(&inputs), headless_service(&inputs)] {
+    for service in [client_service(&inputs, None), headless_service(&inputs)] {
         let selector = service["spec"]["selector"].as_object().unwrap();
         assert!(selector.iter().any(|(label, value)| job.get(label) != Some(value)), "{service}");
     }
@@ -152,7 +152,7 @@ fn a_check_judges_settings_that_lie_in_a_config_map_of_their_own() {
     let inputs = inputs(&resource);
     let (settings, job) = (check_settings(&inputs), config_check(&inputs));
     assert_eq!(pod_of(&job)["spec"]["volumes"][0]["configMap"]["name"], settings["metadata"]["name"]);
-    assert_eq!(settings["data"], config_map(&inputs)["data"]);
+    assert_eq!(settings["data"]["config.yaml"], config_map(&inputs)["data"]["config.yaml"]);
     assert_ne!(settings["metadata"]["name"], config_map(&inputs)["metadata"]["name"]);
 }
 
@@ -378,15 +378,17 @@ fn two_releases_of_one_resource_differ_exactly_where_they_must() {
         ["/metadata/name", "/spec/template/spec/containers/0/image", "/spec/template/spec/volumes/0/configMap/name"];
     let of_set = [
         "/spec/replicas",
+        "/spec/template/metadata/annotations/progressdb.io~1release",
         "/spec/template/metadata/annotations/progressdb.io~1roll",
         "/spec/template/spec/containers/0/image",
+        "/spec/template/spec/volumes/0/configMap/name",
         "/spec/template/spec/volumes/3/persistentVolumeClaim/claimName",
     ];
     let expected = [
         ("ConfigMap chat-check", &["/data/config.yaml", "/metadata/name"][..]),
         ("Job chat-config-check", &of_check),
         ("Job chat-kms-check", &of_check),
-        ("ConfigMap chat-config", &["/data/config.yaml"]),
+        ("ConfigMap chat-config", &["/data/config.yaml", "/data/template.json", "/metadata/name"]),
         ("PersistentVolumeClaim chat-data-0", &["/metadata/name"]),
         ("StatefulSet chat", &of_set),
     ];

@@ -2,8 +2,7 @@
 //! the last snapshot are read by name, in each reconcile, before anything is destroyed or released.
 
 use kube::{
-    Api, ResourceExt,
-    api::ListParams,
+    ResourceExt,
     core::{ApiResource, GroupVersionKind},
 };
 
@@ -11,9 +10,8 @@ use super::{Live, Observed, Observer, core, final_snapshot, owner};
 use crate::{
     crd::DeletionPolicy,
     error::Error,
-    kind::Kind,
+    kind::{Kind, name_of},
     objects::{labels::FINALIZER, names},
-    raw::Raw,
 };
 
 impl Observer {
@@ -23,9 +21,13 @@ impl Observer {
             return Ok(());
         }
         let (namespace, name) = (seen.resource.namespace().unwrap_or_default(), seen.resource.name_any());
-        let claim = self.read(&namespace, Kind::Claim, &names::claim(&name)).await?;
-        let claim = claim.filter(|claim| owner::is_ours(Kind::Claim, claim, &seen.resource, None));
-        replace(seen, Kind::Claim, names::claim(&name), claim);
+        let known: Vec<String> =
+            seen.claims().map(|claim| claim.name().to_owned()).chain([seen.claim_name()]).collect();
+        for name in known {
+            let claim = self.read(&namespace, Kind::Claim, &name).await?;
+            let claim = claim.filter(|claim| owner::is_ours(Kind::Claim, claim, &seen.resource, None));
+            replace(seen, Kind::Claim, name, claim);
+        }
         if seen.resource.spec.deletion_policy == DeletionPolicy::Retain {
             return Ok(());
         }
@@ -68,14 +70,9 @@ impl Observer {
     /// The snapshot class for the driver of a volume, if there is exactly one; else the cluster takes its default.
     async fn snapshot_class(&self, volume: Option<&Live>) -> Result<Option<String>, Error> {
         let Some(driver) = volume.and_then(|volume| volume.at("/spec/csi/driver").as_str()) else { return Ok(None) };
-        let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass");
-        let plural = ApiResource::from_gvk_with_plural(&kind, "volumesnapshotclasses");
-        let classes: Api<Raw> = Api::all_with(self.client.clone(), &plural);
-        let failed = |error| Error::new("listing the snapshot classes", error);
-        let found = classes.list(&ListParams::default()).await.map_err(failed)?;
-        let mut fitting =
-            found.into_iter().filter(|class| class.to_value()["driver"] == driver).map(|class| class.name_any());
-        Ok(fitting.next().filter(|_| fitting.next().is_none()))
+        let classes = self.snapshot_classes().await?;
+        let mut fitting = classes.iter().filter(|class| class["driver"] == driver).map(name_of);
+        Ok(fitting.next().filter(|_| fitting.next().is_none()).map(str::to_owned))
     }
 }
 
@@ -87,11 +84,12 @@ fn replace(seen: &mut Observed, kind: Kind, name: String, found: Option<Live>) {
     }
 }
 
-/// Whether a pod may be at work on the data of this resource: it is one of its StatefulSet, or it uses the claim.
+/// Whether a pod may be at work on the data of this resource: it is one of its StatefulSet, or it uses one of the claims.
 fn is_server(pod: &Live, resource: &str, set: Option<&Live>) -> bool {
     let volumes = pod.at("/spec/volumes").as_array().into_iter().flatten();
-    let mut claims = volumes.map(|volume| &volume["persistentVolumeClaim"]["claimName"]);
-    set.is_some_and(|set| pod.is_owned_by(set.uid())) || claims.any(|claim| *claim == names::claim(resource).as_str())
+    let claims = volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str());
+    let is_ours = |claim: &str| names::instance_of(Kind::Claim, claim) == Some(resource);
+    set.is_some_and(|set| pod.is_owned_by(set.uid())) || claims.into_iter().any(is_ours)
 }
 
 #[cfg(test)]

@@ -5,8 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{Installation, Live, SecretSeen, ServerInfo, Taken, Verdict, Warning, Wrapped};
-use crate::{crd::ProgressDB, drift, kind::Kind, objects::names, outcomes::Past};
+use super::{GateOutcome, Installation, Live, SecretSeen, ServerInfo, SnapshotClass, Taken, Verdict, Warning, Wrapped};
+use crate::{
+    crd::{ProgressDB, UpgradeStatus},
+    drift,
+    kind::Kind,
+    objects::{
+        labels::{ROLE, Role},
+        names,
+    },
+    outcomes::Past,
+};
 
 /// Everything that a decision rests on.
 #[derive(Clone, Debug)]
@@ -41,6 +50,16 @@ pub struct Observed {
     pub volume: Option<Live>,
     /// The only snapshot class for the driver of that volume.
     pub snapshot_class: Option<String>,
+    /// The snapshot class of an upgrade, if that was asked.
+    pub upgrade_snapshots: Option<SnapshotClass>,
+    /// The VolumeSnapshotContents of an upgrade's snapshots, by the names of these.
+    pub contents: BTreeMap<String, Live>,
+    /// Whether nothing is left of the server that an upgrade stopped; `None` if that was not asked.
+    pub has_left: Option<bool>,
+    /// What the gates of an upgrade have found, by gate and pod.
+    pub gates: BTreeMap<(String, String), GateOutcome>,
+    /// Whether the client Service leads to the server's pod; `None` if that was not asked.
+    pub is_served: Option<bool>,
     /// The entries of the Secret with generated keys, if the server has not accepted them yet.
     pub generated_keys: Option<SecretSeen>,
     /// What the server says of the API keys, if it has not accepted those of the Secret yet.
@@ -86,9 +105,70 @@ impl Observed {
         self.object(Kind::StatefulSet, &self.resource.name_any())
     }
 
-    /// The claim of its volume.
+    /// The claim with its data: the one that is labelled so. Where none is, it is the one that the status names, or that was
+    /// made before there were labels. Two that are labelled so are none: see [`Self::claims_in_conflict`].
     pub fn claim(&self) -> Option<&Live> {
-        self.object(Kind::Claim, &names::claim(&self.resource.name_any()))
+        match &*self.claims_of(Role::Current) {
+            [] => self.object(Kind::Claim, &self.unlabelled_claim()).filter(|claim| claim.label(ROLE).is_none()),
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// The names of claims of which each is labelled as the one with the data, if there are several.
+    pub fn claims_in_conflict(&self) -> Vec<String> {
+        let current = self.claims_of(Role::Current);
+        if current.len() < 2 { Vec::new() } else { current.iter().map(|claim| claim.name().to_owned()).collect() }
+    }
+
+    /// The name of the claim with the data, or of the one that is to be made.
+    pub fn claim_name(&self) -> String {
+        self.claim().map_or_else(|| self.unlabelled_claim(), |claim| claim.name().to_owned())
+    }
+
+    fn unlabelled_claim(&self) -> String {
+        let named = self.resource.status.as_ref().and_then(|status| status.claim.clone());
+        let is_ours = |name: &String| names::instance_of(Kind::Claim, name) == Some(&*self.resource.name_any());
+        named.filter(is_ours).unwrap_or_else(|| names::claim(&self.resource.name_any(), 0))
+    }
+
+    /// All claims.
+    pub fn claims(&self) -> impl Iterator<Item = &Live> {
+        self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Claim).map(|(_, claim)| claim)
+    }
+
+    fn claims_of(&self, role: Role) -> Vec<&Live> {
+        self.claims().filter(|claim| claim.label(ROLE) == Some(role.as_str())).collect()
+    }
+
+    /// The upgrade that is under way, or the last one.
+    pub fn upgrade(&self) -> Option<&UpgradeStatus> {
+        self.resource.status.as_ref()?.upgrade.as_deref()
+    }
+
+    /// The ConfigMap with the settings that the pod template mounts.
+    pub fn mounted_config_map(&self) -> Option<&Live> {
+        self.object(Kind::ConfigMap, &self.mounted_config_map_name()?)
+    }
+
+    /// Its name.
+    pub fn mounted_config_map_name(&self) -> Option<String> {
+        let volumes = self.stateful_set()?.at("/spec/template/spec/volumes").as_array()?;
+        let config = volumes.iter().find(|volume| volume["name"] == "config")?;
+        config.pointer("/configMap/name")?.as_str().map(str::to_owned)
+    }
+
+    /// The snapshot class of an upgrade.
+    pub fn upgrade_class(&self) -> Option<&str> {
+        match self.upgrade_snapshots.as_ref()? {
+            SnapshotClass::Found(class) => Some(class),
+            _ => None,
+        }
+    }
+
+    /// The least size of a volume that is restored from this snapshot.
+    pub fn restore_size(&self, snapshot: &str) -> Option<&str> {
+        self.object(Kind::VolumeSnapshot, snapshot)?.at("/status/restoreSize").as_str()
     }
 
     /// Its pod.

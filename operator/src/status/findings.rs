@@ -1,5 +1,6 @@
 //! What was found about the parts of a resource, and what that means for the whole.
 
+use super::Progress;
 use crate::conditions::{ConditionType, Finding, PASSING, RESTART_TO_GROW};
 
 /// What was found about each part.
@@ -23,9 +24,16 @@ pub struct Findings {
     pub refused: Option<Finding>,
     /// Who insists on another value of a field than the operator.
     pub contested: Option<Finding>,
+    /// What an upgrade has come to.
+    pub upgrade: Progress,
 }
 
 impl Findings {
+    /// With what an upgrade has come to.
+    pub fn with_upgrade(self, upgrade: Progress) -> Self {
+        Self { upgrade, ..self }
+    }
+
     /// Whether something is awaited.
     pub fn waits(&self) -> bool {
         let rests = |finding: &Finding| finding.holds() || finding.reason == RESTART_TO_GROW;
@@ -59,6 +67,7 @@ impl Findings {
             (ConditionType::Stalled, stalled),
             (ConditionType::Suspended, suspended(is_suspended)),
         ];
+        conditions.extend(self.upgrade.finding.clone().map(|finding| (ConditionType::Upgraded, finding)));
         conditions.extend(self.keys.clone().map(|finding| (ConditionType::KeyManagementReady, finding)));
         conditions
     }
@@ -68,6 +77,7 @@ impl Findings {
         match (self.stalled().is_some(), is_suspended, self.is_behind, self.server.holds()) {
             (true, ..) => "Stalled",
             (_, true, ..) => "Suspended",
+            _ if self.upgrade.is_active() => "Upgrading",
             (_, _, true, true) => "Updating",
             (_, _, false, true) => "Running",
             _ => "Starting",
@@ -85,6 +95,7 @@ impl Findings {
         self.blocked
             .as_ref()
             .or(self.refused.as_ref())
+            .or_else(|| self.upgrade.finding.as_ref().filter(|finding| finding.fails()))
             .or_else(|| self.parts().find(needs_hands))
             .or(overdue_keys)
             .or(self.contested.as_ref())
@@ -100,6 +111,13 @@ impl Findings {
         let parts = [Some(&self.configuration), self.keys.as_ref(), Some(&self.storage)];
         if let Some(finding) = parts.into_iter().flatten().find(|finding| finding.fails()) {
             return finding.clone();
+        }
+        if let Some(failed) = self.upgrade.finding.as_ref().filter(|finding| finding.fails()) {
+            return failed.clone();
+        }
+        if self.is_behind && self.upgrade.is_active() {
+            let reason = if self.server.holds() { "Updating" } else { "Starting" };
+            return Finding::no(reason, self.upgrade.finding.as_ref().map_or("", |finding| &*finding.message));
         }
         if self.is_behind {
             let parts = [Some(&self.configuration), self.keys.as_ref()];

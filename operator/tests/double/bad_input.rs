@@ -204,12 +204,14 @@ async fn an_image_that_cannot_be_pulled_stops_nothing() {
 #[tokio::test]
 async fn a_name_that_somebody_has_is_not_taken() {
     let mut cluster = Cluster::new();
-    let key = Key::new("ConfigMap", "ns", "db-config");
-    cluster.server.with(|store| store.create(&key, json!({ "data": { "mine": "1" } }), BTreeMap::new()).unwrap());
+    let key = Key::new("ServiceAccount", "ns", "db");
+    cluster
+        .server
+        .with(|store| store.create(&key, json!({ "secrets": [{ "name": "mine" }] }), BTreeMap::new()).unwrap());
     cluster.create("db", json!({}));
     cluster.settle().await;
     assert_eq!(reasons(&cluster, ["Stalled", "Ready"]), [pair("True", "NameTaken"), pair("False", "NameTaken")]);
-    assert_eq!(cluster.get("ConfigMap", "db-config").unwrap()["data"], json!({ "mine": "1" }));
+    assert_eq!(cluster.get("ServiceAccount", "db").unwrap()["secrets"], json!([{ "name": "mine" }]));
     cluster.server.with(|store| store.delete(&key, &json!({})).unwrap());
     cluster.settle().await;
     assert_eq!(cluster.condition("db", "Ready").1, "Serving");

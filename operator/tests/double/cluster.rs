@@ -149,9 +149,13 @@ impl Cluster {
         Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), probe }
     }
 
-    /// Makes a resource with more in its spec than the least.
+    /// Makes a resource with more in its spec than the least. What is changed of it is changed directly, unless it says
+    /// otherwise.
     pub fn create(&self, name: &str, more: Value) {
-        let mut spec = json!({ "image": "registry/progressdb:0.3.0", "storage": { "embedded": { "size": "1Gi" } } });
+        let mut spec = json!({
+            "image": "registry/progressdb:0.3.0", "storage": { "embedded": { "size": "1Gi" } },
+            "upgrade": { "strategy": "Direct" },
+        });
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let key = Key::new("ProgressDB", "ns", name);
         self.server.with(|store| store.create(&key, json!({ "spec": spec }), BTreeMap::new()).unwrap());
@@ -170,6 +174,14 @@ impl Cluster {
     /// An object as it is.
     pub fn get(&self, kind: &str, name: &str) -> Option<Value> {
         self.server.with(|store| store.get(&Key::new(kind, "ns", name)).cloned())
+    }
+
+    /// The ConfigMap with the settings of the server.
+    pub fn config_map(&self, name: &str) -> Value {
+        let set = self.get("StatefulSet", name).expect("the server was made");
+        let volumes = set["spec"]["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let config = volumes.into_iter().find(|volume| volume["name"] == "config").expect("it has settings");
+        self.get("ConfigMap", config["configMap"]["name"].as_str().unwrap()).expect("the settings are there")
     }
 
     /// Status, reason and message of a condition.

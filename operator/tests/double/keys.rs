@@ -213,7 +213,7 @@ async fn an_entry_that_should_go_goes_while_the_server_is_stopped() {
         cluster.settle().await;
     }
     assert_eq!((cluster.condition("db", "Ready").1.as_str(), cluster.times_made("Pod", "db-0")), ("Serving", 2));
-    let settings = cluster.get("ConfigMap", "db-config").unwrap()["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let settings = cluster.config_map("db")["data"]["config.yaml"].as_str().unwrap().to_owned();
     assert!(!settings.contains("signing_file"), "{settings}");
 }
 

@@ -24,9 +24,8 @@ async fn an_installation_comes_to_rest() {
 #[tokio::test(start_paused = true)]
 async fn an_edit_by_hand_comes_to_rest() {
     let mut running = Running::installed(json!({})).await;
-    let edits: [(&str, &str, Edit); 6] = [
+    let edits: [(&str, &str, Edit); 5] = [
         ("Service", "db", |object| object["spec"]["ports"][0]["targetPort"] = json!(1)),
-        ("ConfigMap", "db-config", |object| object["data"]["config.yaml"] = json!("{}")),
         ("StatefulSet", "db", |object| object["spec"]["replicas"] = json!(2)),
         ("StatefulSet", "db", |object| object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1")),
         ("PersistentVolumeClaim", "db-data-0", |object| {

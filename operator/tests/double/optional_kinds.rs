@@ -26,7 +26,7 @@ async fn a_kind_that_goes_stops_nothing_and_is_found_when_it_returns() {
         running.cluster.change("db", |spec| spec["settings"] = json!({ "logging": { "level": "debug" } }));
         running
             .until("a change", |cluster| {
-                let config = cluster.get("ConfigMap", "db-config").unwrap();
+                let config = cluster.config_map("db");
                 config["data"]["config.yaml"].as_str().unwrap().contains("debug")
             })
             .await;

@@ -13,13 +13,12 @@ const LABELS: [&str; 4] = [
     "app.kubernetes.io/component",
 ];
 /// Everything that is made for `db` and stays.
-const OBJECTS: [(&str, &str); 8] = [
+const OBJECTS: [(&str, &str); 7] = [
     ("PersistentVolumeClaim", "db-data-0"),
     ("Secret", "db-api-keys"),
     ("Service", "db"),
     ("Service", "db-headless"),
     ("StatefulSet", "db"),
-    ("ConfigMap", "db-config"),
     ("ServiceAccount", "db"),
     ("NetworkPolicy", "db"),
 ];

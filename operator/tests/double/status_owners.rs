@@ -25,14 +25,14 @@ fn theirs(step: &str) -> Value {
         "lastTransitionTime": "2030-01-01T00:00:00Z",
     });
     json!({ "status": {
-        "upgrade": {
+        "fleet": {
             "id": "1", "step": step, "gates": [{ "name": "health", "verdict": "Unknown" }],
             "markers": { "dataMutationStarted": true }, "unprotected": {},
         },
         "backup": { "lastVerified": "2030-01-01T00:00:00Z" },
         "kms": { "rotation": { "due": "2030-02-01T00:00:00Z" } },
         "apiKeys": { "rotatedBy": "ann" },
-        "history": [{ "to": "0.3.0" }],
+        "canaries": [{ "to": "0.3.0" }],
         "conditions": [condition],
     } })
 }
@@ -145,7 +145,7 @@ fn unknown_values() -> Vec<Value> {
         json!({ "observedGeneration": "1", "replicas": 1e21, "readyReplicas": "1" }),
         json!({ "phase": ["Running"], "kms": { "provider": { "name": "gcp" }, "ok": "yes" }, "apiKeys": 5 }),
         json!({ "conditions": [{ "type": "Ready", "status": "Maybe", "lastTransitionTime": 5 }, null] }),
-        json!({ "conditions": { "Ready": "True" }, "upgrade": { "step": "NotInvented" } }),
+        json!({ "conditions": { "Ready": "True" }, "fleet": { "step": "NotInvented" } }),
     ]
 }
 

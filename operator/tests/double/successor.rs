@@ -110,10 +110,10 @@ pub fn image(cluster: &Cluster) -> Value {
 #[tokio::test]
 async fn a_successor_that_is_not_placed_within_a_minute_gives_way_to_what_ran_before() {
     let mut cluster = unplaceable().await;
-    let settings = cluster.get("ConfigMap", "db-config").unwrap()["data"].clone();
+    let settings = cluster.config_map("db")["data"].clone();
     cluster.settle().await;
     assert_eq!(image(&cluster), "registry/progressdb:0.3.0");
-    assert_eq!(cluster.get("ConfigMap", "db-config").unwrap()["data"], settings);
+    assert_eq!(cluster.config_map("db")["data"], settings);
     let (status, reason, message) = cluster.condition("db", "Stalled");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "RolledBack"));
     assert!(message.contains("have no place for it"), "{message}");

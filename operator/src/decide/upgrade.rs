@@ -1,0 +1,303 @@
+//! A guarded upgrade: a machine whose steps each leave evidence, and from whose steps a way leads back.
+//!
+//! ```text
+//! Preflight → SnapshotOnline → Rehearse → Approval → Drain → SnapshotFinal → Swap → HealthGate → SmokeGate → MetricGate
+//!           → Promote → Soak → Succeeded, or → FinalizeDrain → … → FinalizeGate → Succeeded
+//! ```
+//!
+//! Until Drain nothing that serves is touched, so whatever fails there holds the upgrade or gives it up. From Drain until
+//! Promote a failure leads back by RollbackStop → RollbackRestore → RollbackStart → RollbackGate. Clients reach no server
+//! in between, so going back loses nothing.
+//!
+//! The state of the machine is `status.upgrade`. It is written before what follows from it is done: a decision on what was
+//! not written yet makes no difference, and an operator that starts anew goes on from what was written. One decision takes
+//! at most one step.
+
+mod approval;
+mod begin;
+mod cleanup;
+mod drain;
+mod finalize;
+mod gates;
+mod preflight;
+mod promote;
+mod rehearse;
+mod rollback;
+mod snapshots;
+mod swap;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub(super) use self::begin::{Plan, is_decided, plan, tidy};
+use super::{Case, Step, Write};
+use crate::{
+    crd::{GateStatus, HistoryEntry, Hold, Outcome, Upgrade as Policy, UpgradeStatus, UpgradeStep},
+    desired,
+    facts::{self, UpgradeJobFacts},
+    objects::UpgradeJob,
+    status::Progress,
+};
+
+/// After a step.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_millis(20);
+/// While clients wait.
+const VERY_SOON: std::time::Duration = std::time::Duration::from_millis(250);
+/// While they do not.
+const SOON: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How many upgrades that have ended are told.
+const HISTORY: usize = 10;
+
+/// What a step leads to.
+#[derive(Clone, Debug, PartialEq)]
+enum Next {
+    /// It goes on.
+    Stay,
+    /// The next step.
+    To(UpgradeStep),
+    /// It waits for somebody.
+    Hold(Hold),
+    /// What was stopped for it is started again.
+    GoBack(String),
+    /// It has ended.
+    End(Outcome, String),
+}
+
+impl Next {
+    /// It waits for somebody, who is told what to type.
+    fn hold(reason: &str, message: impl Into<String>, next_command: Option<String>) -> Self {
+        Self::Hold(Hold { reason: reason.to_owned(), message: message.into(), next_command, is_stuck: false })
+    }
+
+    /// It waits for somebody, and meanwhile no server serves.
+    fn stuck(reason: &str, message: impl Into<String>, next_command: Option<String>) -> Self {
+        Self::Hold(Hold { reason: reason.to_owned(), message: message.into(), next_command, is_stuck: true })
+    }
+}
+
+/// What a step is a function of.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    case: Case<'a>,
+    record: &'a UpgradeStatus,
+    planned: &'a desired::Upgrade,
+    facts: &'a facts::Upgrade,
+}
+
+/// What is recorded from now on, and what the step leads to.
+type Turn = Step<(UpgradeStatus, Next)>;
+
+impl<'a> At<'a> {
+    fn policy(self) -> &'a Policy {
+        &self.case.spec.upgrade
+    }
+
+    /// How long this step has lasted.
+    fn elapsed(self) -> SignedDuration {
+        self.record.step_started_at.map_or(SignedDuration::ZERO, |since| self.case.now.duration_since(since))
+    }
+
+    /// Nothing changes.
+    fn stay(self) -> Turn {
+        self.turn(Next::Stay)
+    }
+
+    /// Nothing is recorded but what this leads to.
+    fn turn(self, next: Next) -> Turn {
+        Step::found((self.record.clone(), next))
+    }
+
+    /// With something more on record.
+    fn recording(self, record: UpgradeStatus, next: Next) -> Turn {
+        Step::found((record, next))
+    }
+
+    /// Whether a person lets it pass this gate or hold, for now.
+    fn is_overridden(self, name: &str) -> bool {
+        let until = self.facts.overrides.get(&format!("{}/{name}", self.record.id));
+        until.is_some_and(|until| *until > self.case.now)
+    }
+
+    /// How a person says that.
+    fn override_command(self, name: &str) -> String {
+        let until = self.case.now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(self.case.now);
+        let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
+        let (resource, id) = (self.case.name, &self.record.id);
+        format!("kubectl annotate prdb {resource} --overwrite progressdb.io/override={id}/{name}@{until}")
+    }
+
+    /// How a person gives it up.
+    fn abort_command(self) -> String {
+        format!("kubectl annotate prdb {} --overwrite progressdb.io/abort={}", self.case.name, self.record.id)
+    }
+
+    /// A Job, with the write that makes it if it is not there.
+    fn job(self, job: UpgradeJob) -> (Option<&'a UpgradeJobFacts>, Option<Write>) {
+        let found = self.facts.jobs.get(&job).filter(|found| !found.job.is_deleted);
+        let is_named = self.facts.jobs.contains_key(&job);
+        let create = self.planned.jobs.get(&job).filter(|_| !is_named);
+        (found, create.map(|check| Write::Create(check.job.body.clone())))
+    }
+
+    /// Deletes Jobs that are no longer needed.
+    fn without_jobs(self, jobs: &[UpgradeJob]) -> Vec<Write> {
+        let there = jobs.iter().filter_map(|job| self.facts.jobs.get(job)).filter(|found| !found.job.is_deleted);
+        let delete = |found: &UpgradeJobFacts| Write::Delete {
+            kind: crate::kind::Kind::Job,
+            name: found.job.name.clone(),
+            uid: found.job.uid.clone(),
+        };
+        there.map(delete).collect()
+    }
+}
+
+/// Text of a policy as a duration. The API server lets nobody write what is none.
+fn duration(text: &str) -> SignedDuration {
+    text.parse().unwrap_or_default()
+}
+
+/// Puts a gate in the place of the one of the same name.
+fn with_gate(record: &mut UpgradeStatus, gate: GateStatus) {
+    record.gates.retain(|other| other.name != gate.name);
+    record.gates.push(gate);
+}
+
+/// When to look again while an upgrade is under way: gates and time tell of themselves by no watch.
+pub(super) fn requeue_after(progress: &Progress, facts: &facts::Facts) -> std::time::Duration {
+    let Some(record) = &progress.record else { return super::SOON };
+    let before = facts.upgrade.record.as_ref();
+    let has_moved = before.is_none_or(|before| before.step != record.step || before.rehearsal != record.rehearsal);
+    match record.step {
+        _ if has_moved => AT_ONCE,
+        _ if record.hold.is_some() => super::VERY_SOON,
+        UpgradeStep::Soak => super::VERY_SOON,
+        UpgradeStep::SnapshotOnline | UpgradeStep::Rehearse | UpgradeStep::Preflight => SOON,
+        _ => VERY_SOON,
+    }
+}
+
+/// Takes at most one step.
+pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> {
+    let history = case.facts.upgrade.history.clone();
+    let Some(planned) = case.desired.upgrade.as_ref().filter(|planned| planned.id == record.id) else {
+        return Step::found(Progress::of(record.clone(), history));
+    };
+    let at = At { case, record, planned, facts: &case.facts.upgrade };
+    let turn = match interruption(at) {
+        Some(next) => at.turn(next),
+        None => step(at),
+    };
+    turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case)
+}
+
+impl Step<Progress> {
+    /// An upgrade that has just ended is told among those that have.
+    fn map_history(self, case: Case<'_>) -> Self {
+        self.map(|mut progress| {
+            let ended = progress.record.as_ref().filter(|record| record.outcome.is_some());
+            if let Some(record) = ended.filter(|record| progress.history.iter().all(|entry| entry.id != record.id)) {
+                progress.history.insert(0, entry(record, case.now));
+                progress.history.truncate(HISTORY);
+            }
+            progress
+        })
+    }
+}
+
+fn entry(record: &UpgradeStatus, now: Timestamp) -> HistoryEntry {
+    HistoryEntry {
+        id: record.id.clone(),
+        from: record.from.image.clone(),
+        to: record.to.image.clone(),
+        outcome: record.outcome,
+        message: record.message.clone(),
+        started_at: record.started_at,
+        ended_at: Some(now),
+        downtime_millis: record.downtime_millis,
+    }
+}
+
+/// What the record says once the step has led there.
+fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus {
+    let enter = |record: &mut UpgradeStatus, step: UpgradeStep| {
+        record.step = step;
+        record.step_started_at = Some(case.now);
+        record.hold = None;
+    };
+    match next {
+        Next::Stay => record.hold = None,
+        Next::To(step) => enter(&mut record, step),
+        Next::Hold(hold) => record.hold = Some(hold),
+        Next::GoBack(why) => {
+            record.message = Some(short(&why));
+            enter(&mut record, UpgradeStep::RollbackStop);
+        }
+        Next::End(outcome, message) => {
+            record.outcome = Some(outcome);
+            record.message = Some(short(&message));
+            record.hold = None;
+        }
+    }
+    record
+}
+
+/// What fits into the status.
+fn short(message: &str) -> String {
+    message.chars().take(1_000).collect()
+}
+
+/// What a person, or a change of the resource, asks of an upgrade that is under way.
+fn interruption(at: At<'_>) -> Option<Next> {
+    use UpgradeStep::*;
+    let step = at.record.step;
+    let asked = &at.case.desired.server.roll;
+    let is_aborted = at.facts.aborted.as_ref() == Some(&at.record.id);
+    let is_reverted = *asked == at.record.from.roll;
+    let is_replaced = *asked != at.record.to.roll && !is_reverted;
+    if step < Drain {
+        return match () {
+            () if is_aborted => Some(Next::End(Outcome::Aborted, "a person gave it up".into())),
+            () if is_reverted => Some(Next::End(Outcome::Aborted, "the resource asks for what runs".into())),
+            () if is_replaced => Some(Next::End(Outcome::Aborted, "the resource asks for something else".into())),
+            () if at.case.spec.suspend => Some(Next::End(Outcome::Aborted, "the resource is suspended".into())),
+            () => None,
+        };
+    }
+    let why = match () {
+        () if is_aborted => "a person gave it up",
+        () if is_reverted => "the resource asks for what ran before",
+        () => return None,
+    };
+    match step {
+        Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => Some(Next::GoBack(why.to_owned())),
+        Soak => promote::go_back(at, why),
+        _ => None,
+    }
+}
+
+fn step(at: At<'_>) -> Turn {
+    use UpgradeStep::*;
+    match at.record.step {
+        Preflight => preflight::check(at),
+        SnapshotOnline => snapshots::online(at),
+        Rehearse => rehearse::rehearse(at),
+        Approval => approval::wait(at),
+        Drain => drain::drain(at),
+        SnapshotFinal => snapshots::at_rest(at),
+        Swap => swap::start(at),
+        HealthGate => gates::health(at),
+        SmokeGate => gates::smoke(at),
+        MetricGate => gates::metrics(at),
+        Promote => promote::promote(at),
+        Soak => promote::soak(at),
+        FinalizeDrain => finalize::drain(at),
+        FinalizeSnapshot => finalize::snapshot(at),
+        FinalizeMigrate => finalize::migrate(at),
+        FinalizeStart => finalize::start(at),
+        FinalizeGate => finalize::gate(at),
+        RollbackStop => rollback::stop(at),
+        RollbackRestore => rollback::restore(at),
+        RollbackStart => rollback::start(at),
+        RollbackGate => rollback::gate(at),
+    }
+}

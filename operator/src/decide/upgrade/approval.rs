@@ -1,0 +1,114 @@
+//! The last stop before clients notice something: a person, the window, the forecast; then the old server is measured.
+
+use std::str::FromStr;
+
+use croner::Cron;
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{At, Next, Turn, duration, gates};
+use crate::{
+    crd::{Approval, UpgradeStep, Window},
+    decide::{GateRequest, gate::Gate},
+};
+
+/// What a stop and a start take beside what was measured: the pod ends, the volume moves, the pod begins.
+const MOVING: i64 = 4_000;
+
+pub(super) fn wait(at: At<'_>) -> Turn {
+    if let Some(failed) = super::preflight::obstacle(at) {
+        return at.turn(failed);
+    }
+    let mut record = at.record.clone();
+    let forecast = forecast(at);
+    record.forecast_downtime_millis = Some(forecast);
+    let longest = i64::try_from(duration(&at.policy().max_downtime).as_millis()).unwrap_or(i64::MAX);
+    if forecast > longest && !at.is_overridden("Downtime") {
+        let message = format!("it would take {forecast} ms, and spec.upgrade.maxDowntime is {longest} ms");
+        return at.recording(record, Next::hold("DowntimeTooLong", message, Some(at.override_command("Downtime"))));
+    }
+    let is_approved = at.facts.approved.as_ref() == Some(&record.id);
+    if record.changes_image && at.policy().approval == Approval::Manual && !is_approved {
+        let (name, id) = (at.case.name, &record.id);
+        let command = format!("kubectl annotate prdb {name} --overwrite progressdb.io/approve={id}");
+        let message = format!("it waits to be approved; clients would be without a server for about {forecast} ms");
+        return at.recording(record, Next::hold("ApprovalNeeded", message, Some(command)));
+    }
+    if let Some(window) = at.policy().window.as_ref().filter(|_| !at.is_overridden("Window")) {
+        match is_open(window, at.case.now) {
+            Ok(true) => {}
+            Ok(false) => {
+                let message = format!("it waits for its window, {} ({})", window.schedule, window.time_zone);
+                let next = Next::hold("WindowClosed", message, Some(at.override_command("Window")));
+                return at.recording(record, next);
+            }
+            Err(why) => {
+                let next = Next::hold("WindowUnreadable", format!("spec.upgrade.window: {why}"), None);
+                return at.recording(record, next);
+            }
+        }
+    }
+    measure(at, record)
+}
+
+/// The load on the old server, by which the new one is judged.
+fn measure(at: At<'_>, mut record: crate::crd::UpgradeStatus) -> Turn {
+    let policy = &at.policy().gates.metrics;
+    let load = Gate::load(policy).filter(|_| record.changes_image && record.baseline.is_none());
+    let (Some(gate), Some((pod, address))) = (load, at.facts.server.clone()) else {
+        record.drained_pod = at.facts.server.as_ref().map(|(pod, _)| pod.clone());
+        record.drained_at = Some(at.case.now);
+        return at.recording(record, Next::To(UpgradeStep::Drain));
+    };
+    let request = GateRequest { name: "Baseline".into(), pod_uid: pod, address, gate };
+    match at.facts.gate(&request.name, &request.pod_uid).filter(|outcome| outcome.has_ended) {
+        None => at.recording(record, Next::Stay).trying([request]),
+        Some(outcome) => {
+            record.baseline = Some(outcome.load.clone().unwrap_or_default());
+            at.recording(record, Next::Stay)
+        }
+    }
+}
+
+/// From the stop of the old server until clients reach the new one, in milliseconds.
+fn forecast(at: At<'_>) -> i64 {
+    let rehearsal = at.record.rehearsal.clone().unwrap_or_default();
+    let health = &at.policy().gates.health;
+    let healthy = i64::from(health.successes) * gates::millis(&health.period);
+    let start = rehearsal.start_millis.unwrap_or(healthy).max(healthy);
+    MOVING + rehearsal.migrate_millis.filter(|_| !at.record.start_migrations.is_empty()).unwrap_or(0) + start
+}
+
+/// Whether a window is open: its schedule fired no longer ago than it lasts.
+fn is_open(window: &Window, now: Timestamp) -> Result<bool, String> {
+    let zone = TimeZone::get(&window.time_zone).map_err(|error| error.to_string())?;
+    let cron = Cron::from_str(&window.schedule).map_err(|error| error.to_string())?;
+    let lasts = duration(&window.duration);
+    let began = now.checked_sub(lasts).map_err(|error| error.to_string())?;
+    let next = cron.find_next_occurrence(&began.to_zoned(zone), true).map_err(|error| error.to_string())?;
+    Ok(next.timestamp() <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_window_is_open_for_as_long_as_it_lasts_in_its_own_time_zone() {
+        let window = Window { schedule: "0 2 * * *".into(), duration: "2h".into(), time_zone: "Europe/Berlin".into() };
+        for (now, open) in [
+            ("2030-01-10T00:59:59Z", false),
+            ("2030-01-10T01:00:01Z", true),
+            ("2030-01-10T02:59:00Z", true),
+            ("2030-01-10T03:00:01Z", false),
+        ] {
+            assert_eq!(is_open(&window, at(now)), Ok(open), "{now}");
+        }
+        let unreadable = Window { time_zone: "Nowhere/None".into(), ..window.clone() };
+        assert!(is_open(&unreadable, at("2030-01-10T01:00:00Z")).is_err());
+        assert!(is_open(&Window { schedule: "soon".into(), ..window }, at("2030-01-10T01:00:00Z")).is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! What upgrades leave: Jobs go when an upgrade has ended, copies of data when their time is over.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use super::duration;
+use crate::{
+    decide::{Case, Step, Write},
+    facts::Object,
+    kind::Kind,
+    objects::labels::Role,
+};
+
+/// Deletes what nobody needs any more of upgrades that have ended, and ConfigMaps of releases that neither run nor may run
+/// again.
+pub(super) fn tidy(case: Case<'_>) -> Step<()> {
+    let facts = &case.facts.upgrade;
+    let under_way = facts.record.as_ref().filter(|record| record.outcome.is_none());
+    let is_under_way = |id: &str| under_way.is_some_and(|record| record.id == id);
+    let policy = &case.spec.upgrade;
+    let mut writes = Vec::new();
+    for (kind, name, object) in of_upgrades(case) {
+        let id = object.upgrade.as_deref().unwrap_or_default();
+        let goes = !is_under_way(id) && matches!(kind, Kind::Job | Kind::NetworkPolicy);
+        if goes && !object.is_deleted {
+            writes.push(Write::delete(kind, name, object));
+        }
+    }
+    let has_passed = |id: &str, keep: SignedDuration| {
+        let ended = facts.history.iter().find(|entry| entry.id == id).and_then(|entry| entry.ended_at);
+        // One that is not told any more ended before ten others.
+        ended.map_or(!is_under_way(id), |ended| case.now.duration_since(ended) >= keep)
+    };
+    for (name, snapshot) in facts.snapshots.iter().filter(|(_, snapshot)| !snapshot.is_deleted) {
+        if !is_under_way(&snapshot.upgrade) && has_passed(&snapshot.upgrade, duration(&policy.snapshot.retain_for)) {
+            let (kind, uid) = (Kind::VolumeSnapshot, snapshot.uid.clone());
+            writes.push(Write::Delete { kind, name: name.clone(), uid });
+        }
+    }
+    for (name, claim) in facts.other_claims.iter().filter(|(_, claim)| !claim.is_deleted) {
+        let Some(id) = claim.upgrade.as_deref().filter(|id| !is_under_way(id)) else { continue };
+        let keep = match claim.role {
+            Some(Role::Staging) => SignedDuration::ZERO,
+            Some(Role::Failed) => duration(&policy.rollback.keep_failed_volume_for),
+            Some(Role::Previous) => duration(&policy.snapshot.retain_for),
+            Some(Role::Current) | None => continue,
+        };
+        if has_passed(id, keep) {
+            writes.push(Write::Delete { kind: Kind::Claim, name: name.clone(), uid: claim.uid.clone() });
+        }
+    }
+    Step::default().writing(writes).writing(releases(case))
+}
+
+fn of_upgrades<'a>(case: Case<'a>) -> impl Iterator<Item = (Kind, &'a str, &'a Object)> {
+    let all = case.facts.objects.iter().filter(|(_, object)| object.upgrade.is_some());
+    all.map(|((kind, name), object)| (*kind, name.as_str(), object))
+}
+
+/// Releases that are not needed: by the pod, the StatefulSet, what should run, or an upgrade.
+fn releases(case: Case<'_>) -> Vec<Write> {
+    let facts = &case.facts.upgrade;
+    let record = facts.record.as_ref().filter(|record| record.outcome.is_none());
+    let of_record = record.into_iter().flat_map(|record| [&record.from.config, &record.to.config]);
+    let mut needed: BTreeSet<&str> = of_record.map(String::as_str).collect();
+    needed.extend([&*facts.running.config, &*case.desired.running().config_map.name]);
+    // Of a pod that does not say what it reads, everything may be read.
+    match facts.mounted.as_deref() {
+        Some("?") => return Vec::new(),
+        mounted => needed.extend(mounted),
+    }
+    if case.facts.former.is_some() {
+        return Vec::new();
+    }
+    let unneeded = facts.releases.iter().filter(|name| !needed.contains(name.as_str()));
+    let live = unneeded.filter_map(|name| Some((name, case.facts.object(Kind::ConfigMap, name)?)));
+    live.filter(|(_, object)| !object.is_deleted)
+        .map(|(name, object)| Write::delete(Kind::ConfigMap, name, object))
+        .collect()
+}

@@ -1,0 +1,84 @@
+//! The old server stops. The client Service is closed from here on, so that nobody reaches a server that was not promoted.
+
+use jiff::SignedDuration;
+
+use super::{At, Next, Turn};
+use crate::{
+    crd::{Backing, Database, UpgradeStep},
+    decide::{Write, pods},
+    facts::UpgradeJobFacts,
+    objects::{MAIN, UpgradeJob},
+};
+
+/// How long a pod may take to end beyond its own grace period, and a Job to look at the data.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+pub(super) fn drain(at: At<'_>) -> Turn {
+    if let Some(turn) = stop(at) {
+        return turn;
+    }
+    let has_snapshot = at.record.backing == Some(Backing::Snapshots);
+    if !at.record.changes_image {
+        return at.turn(Next::To(UpgradeStep::Swap));
+    }
+    let (found, create) = at.job(UpgradeJob::Inspect);
+    match inspected(found) {
+        None if at.elapsed() > PATIENCE + grace(at) => {
+            at.turn(Next::GoBack("the stopped data could not be looked at in time".into()))
+        }
+        None => at.stay().writing(create),
+        Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
+        Some(Ok(database)) => {
+            let mut record = at.record.clone();
+            record.database = Some(database);
+            let next = if has_snapshot { UpgradeStep::SnapshotFinal } else { UpgradeStep::Swap };
+            at.recording(record, Next::To(next)).writing(at.without_jobs(&[UpgradeJob::Inspect]))
+        }
+    }
+}
+
+/// Stops what runs; `None` once nothing is left of it.
+pub(super) fn stop(at: At<'_>) -> Option<Turn> {
+    let facts = at.case.facts;
+    if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
+        return Some(at.stay().writing([Write::stop(set)]));
+    }
+    let has_left = facts.pod.is_none() && at.facts.has_left == Some(true);
+    let still_counted = facts.stateful_set.as_ref().is_some_and(|set| set.has_pods);
+    if has_left && !still_counted {
+        return None;
+    }
+    // On a node that cannot be seen it may still write: nobody forces it.
+    let lost = facts.pod.as_ref().map(|pod| pods::assess(pod, at.case.now)).filter(|found| found.reason == "NodeLost");
+    Some(match lost {
+        Some(found) => at.turn(Next::stuck("NodeLost", found.message, None)),
+        None if at.elapsed() > PATIENCE + grace(at) => {
+            let pod = crate::objects::names::pod(at.case.name);
+            let message = format!("the pod {pod} does not end, and its volume stays attached");
+            at.turn(Next::stuck("NotStopping", message, Some(format!("kubectl describe pod {pod}"))))
+        }
+        None => at.stay(),
+    })
+}
+
+fn grace(at: At<'_>) -> SignedDuration {
+    let drain = &at.case.spec.drain;
+    super::duration(&drain.hold) + super::duration(&drain.timeout)
+}
+
+/// What a Job found out about data: `None` while it has not ended.
+pub(super) fn inspected(found: Option<&UpgradeJobFacts>) -> Option<Result<Database, String>> {
+    let found = found?;
+    if let Some(ended) = found.ended.get(MAIN) {
+        let report = ended.report();
+        let read = || {
+            Some(Database {
+                id: report["database_id"].as_str()?.to_owned(),
+                sequence: report["sequence"].as_i64()?,
+                format: i32::try_from(report["format"].as_i64()?).ok()?,
+            })
+        };
+        return Some(read().filter(|_| ended.passed).ok_or_else(|| ended.message.clone()));
+    }
+    found.job.failure.as_ref().map(|failure| Err(failure.message.clone()))
+}

@@ -1,0 +1,105 @@
+//! The format of the data is changed, after which older images refuse it: a guarded step of its own, with a snapshot before
+//! and the same way back, to the new image on the old format.
+
+use jiff::SignedDuration;
+
+use super::{
+    At, Next, Turn, drain, duration,
+    gates::{self, Ran},
+    promote,
+    snapshots::{self, Progress},
+    swap,
+};
+use crate::{
+    crd::{UpgradeStatus, UpgradeStep, Verdict},
+    decide::gate::Gate,
+    objects::{MAIN, UpgradeJob},
+};
+
+/// How long the Job may wait to be placed; it has no deadline once it runs.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+pub(super) fn drain(at: At<'_>) -> Turn {
+    if let Some(turn) = drain::stop(at) {
+        return turn;
+    }
+    let (found, create) = at.job(UpgradeJob::Inspect);
+    match drain::inspected(found) {
+        None => at.stay().writing(create),
+        Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
+        Some(Ok(database)) => {
+            let record = UpgradeStatus { database: Some(database), ..at.record.clone() };
+            let next =
+                if gates::is_protected(&record) { UpgradeStep::FinalizeSnapshot } else { UpgradeStep::FinalizeMigrate };
+            at.recording(record, Next::To(next)).writing(at.without_jobs(&[UpgradeJob::Inspect]))
+        }
+    }
+}
+
+pub(super) fn snapshot(at: At<'_>) -> Turn {
+    let wanted = &at.planned.finalize_snapshot;
+    let record = snapshots::noted(at, wanted);
+    match snapshots::make(at, wanted) {
+        Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),
+        Progress::Cut => at.recording(record, Next::Stay).writing(snapshots::retain(at, wanted)),
+        Progress::Ready => {
+            let record = UpgradeStatus { data_mutation_started: true, ..record };
+            at.recording(record, Next::To(UpgradeStep::FinalizeMigrate)).writing(snapshots::retain(at, wanted))
+        }
+        Progress::Failed(why) => at.recording(record, Next::GoBack(why)),
+    }
+}
+
+/// The server itself makes a checkpoint before it changes the format.
+pub(super) fn migrate(at: At<'_>) -> Turn {
+    if !at.record.data_mutation_started {
+        let record = UpgradeStatus { data_mutation_started: true, ..at.record.clone() };
+        return at.recording(record, Next::Stay);
+    }
+    let (found, create) = at.job(UpgradeJob::Finalize);
+    let Some(found) = found else { return at.stay().writing(create) };
+    if let Some(ended) = found.ended.get(MAIN) {
+        return match ended.passed {
+            true => at.turn(Next::To(UpgradeStep::FinalizeStart)),
+            false => at.turn(Next::GoBack(format!("the format could not be changed: {}", ended.message))),
+        };
+    }
+    if let Some(failure) = &found.job.failure {
+        return at.turn(Next::GoBack(format!("the format could not be changed: {}", failure.message)));
+    }
+    let is_placed = found.pod.is_some();
+    match at.elapsed() > PATIENCE && !is_placed {
+        true => at.turn(Next::GoBack("the Job that changes the format has no pod".into())),
+        false => at.stay(),
+    }
+}
+
+pub(super) fn start(at: At<'_>) -> Turn {
+    let Some(to) = &at.planned.to else { return at.stay() };
+    match swap::runs(at, to) {
+        Ok(true) => at.turn(Next::To(UpgradeStep::FinalizeGate)),
+        Ok(false) => at.stay(),
+        Err(writes) => at.stay().writing(writes),
+    }
+}
+
+pub(super) fn gate(at: At<'_>) -> Turn {
+    let policy = &at.policy().gates;
+    let health = gates::health_of(&policy.health, at.record.to.version.clone(), at.record.to.newest_format, None);
+    let ran = gates::run(at, "Health", health);
+    if !matches!(&ran, Ran::Ended(outcome) if outcome.status.verdict == Verdict::Passed) {
+        return match ran {
+            Ran::NoPod | Ran::Waits(_) if at.elapsed() > duration(&policy.health.deadline) => {
+                at.turn(Next::GoBack("the server was not healthy and ready on the new format in time".into()))
+            }
+            ran => gates::settle(at, "Finalize-Health", ran, UpgradeStep::FinalizeGate),
+        };
+    }
+    if let Some(smoke) = Gate::smoke(policy.smoke) {
+        let ran = gates::run(at, "Smoke", smoke);
+        if !matches!(&ran, Ran::Ended(outcome) if outcome.status.verdict == Verdict::Passed) {
+            return gates::settle(at, "Finalize-Smoke", ran, UpgradeStep::FinalizeGate);
+        }
+    }
+    promote::succeed(at)
+}

@@ -1,0 +1,110 @@
+//! Before anything else is made: the new image accepts the settings, the KMS opens what the data needs, the image says what
+//! it is, and it can read the data.
+
+use serde_json::Value;
+
+use super::{At, Next, Turn};
+use crate::{
+    conditions::Finding,
+    crd::{Backing, Need, UpgradeStatus, UpgradeStep},
+    facts::SnapshotClass,
+    objects::UpgradeJob,
+};
+
+pub(super) fn check(at: At<'_>) -> Turn {
+    match at.case.prove() {
+        step if step.found.0.fails() || step.found.1.as_ref().is_some_and(Finding::fails) => {
+            let (configuration, keys) = &step.found;
+            let failed = keys.as_ref().filter(|keys| keys.fails()).unwrap_or(configuration);
+            let next = Next::hold(failed.reason, failed.message.clone(), None);
+            return step.map(|_| (at.record.clone(), next));
+        }
+        step if !step.found.0.holds() || step.found.1.as_ref().is_some_and(|keys| !keys.holds()) => {
+            return step.map(|_| (at.record.clone(), Next::Stay));
+        }
+        _ => {}
+    }
+    if !at.record.changes_image {
+        return at.turn(Next::To(UpgradeStep::Approval));
+    }
+    let (found, create) = at.job(UpgradeJob::Version);
+    let Some(version) = found.and_then(|found| found.ended.get(crate::objects::MAIN)) else {
+        return at.stay().writing(create);
+    };
+    if !version.passed {
+        let message = format!("the new image does not say its version: {}", version.message);
+        return at.turn(Next::hold("VersionUnknown", message, Some(at.abort_command())));
+    }
+    let record = with_version(at.record.clone(), &version.report());
+    let next = judge(at, &record);
+    let record = match next {
+        Next::To(UpgradeStep::Approval) => UpgradeStatus { backing: Some(Backing::Checkpoint), ..record },
+        _ => record,
+    };
+    let done = if matches!(next, Next::To(_)) { at.without_jobs(&[UpgradeJob::Version]) } else { Vec::new() };
+    at.recording(record, next).writing(done)
+}
+
+/// What has come up against the new image since: it is judged by the same checks for as long as nothing was stopped.
+pub(super) fn obstacle(at: At<'_>) -> Option<Next> {
+    let (configuration, keys) = at.case.prove().found;
+    let failed = keys.filter(Finding::fails).or_else(|| Some(configuration).filter(Finding::fails))?;
+    Some(Next::hold(failed.reason, failed.message, None))
+}
+
+/// With what the new image says of itself.
+fn with_version(mut record: UpgradeStatus, report: &Value) -> UpgradeStatus {
+    let format = |pointer: &str| report.pointer(pointer).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+    record.to.version = report["version"].as_str().map(str::to_owned);
+    record.to.oldest_format = format("/formats/reads/0");
+    record.to.newest_format = format("/formats/reads/1");
+    let migrations = |time: &str| {
+        let all = report["migrations"].as_array().into_iter().flatten();
+        let fitting = all.filter(|migration| migration["at"] == time);
+        fitting.filter_map(|migration| migration["name"].as_str().map(str::to_owned)).take(64).collect()
+    };
+    record.start_migrations = migrations("start");
+    record.finalize_migrations = migrations("finalize");
+    record
+}
+
+fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
+    let format = at.case.facts.before.data_format;
+    let (Some(oldest), Some(newest)) = (record.to.oldest_format, record.to.newest_format) else {
+        let message = "the new image does not say which formats of the data it reads";
+        return Next::hold("VersionUnknown", message, Some(at.abort_command()));
+    };
+    if let Some(format) = format.filter(|format| !(oldest..=newest).contains(format)) {
+        let message = format!("the data has format {format}, and the new image reads {oldest} to {newest}");
+        return Next::hold("FormatNotReadable", message, Some(at.abort_command()));
+    }
+    let policy = at.policy().snapshot.policy;
+    let lacking = match &at.facts.class {
+        _ if policy == Need::Skip => "spec.upgrade.snapshot.policy is Skip".to_owned(),
+        Some(SnapshotClass::Found(_)) => return Next::To(UpgradeStep::SnapshotOnline),
+        Some(SnapshotClass::Several(classes)) => {
+            let message = format!(
+                "the driver of the volume has several snapshot classes and no default: name one of {} in \
+                 spec.upgrade.snapshot.className",
+                classes.join(", ")
+            );
+            return Next::hold("SnapshotClassUnclear", message, None);
+        }
+        Some(SnapshotClass::None(why)) => why.clone(),
+        None => return Next::Stay,
+    };
+    if policy == Need::Required || at.policy().rehearsal.policy == Need::Required {
+        let message = format!("snapshots are required and cannot be made: {lacking}");
+        return Next::hold("SnapshotsUnavailable", message, Some(at.abort_command()));
+    }
+    match record.start_migrations.is_empty() {
+        true => Next::To(UpgradeStep::Approval),
+        false => {
+            let message = format!(
+                "the new image changes the data when it starts ({}), and without a snapshot there is no way back: {lacking}",
+                record.start_migrations.join(", ")
+            );
+            Next::hold("Unprotected", message, Some(at.abort_command()))
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Clients reach the new server, and it is watched for a while. From here on going back would lose what they write, unless
+//! the data still has the format that the old image reads.
+
+use jiff::SignedDuration;
+
+use super::{At, Next, Turn, duration, snapshots, swap};
+use crate::crd::{AfterPromotion, Outcome, UpgradeStep};
+
+/// How long it may take until the Service leads to the pod.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// The Service was opened when this step was written; now it has to lead to the server.
+pub(super) fn promote(at: At<'_>) -> Turn {
+    let pod = at.case.facts.pod.as_ref();
+    let serves = at.facts.is_served == Some(true) && pod.is_some_and(|pod| pod.is_ready && !pod.is_deleted);
+    if serves {
+        let mut record = at.record.clone();
+        let away = record.drained_at.map(|since| at.case.now.duration_since(since).as_millis());
+        record.downtime_millis = away.and_then(|millis| i64::try_from(millis).ok());
+        return at.recording(record, Next::To(UpgradeStep::Soak));
+    }
+    match at.elapsed() > PATIENCE {
+        true => {
+            let name = at.case.name;
+            let message = format!("the Service {name} does not lead to the new server, which passed its gates");
+            at.turn(Next::stuck("NotServed", message, Some(format!("kubectl describe service {name}"))))
+        }
+        false => at.stay(),
+    }
+}
+
+/// Real clients are the test now.
+pub(super) fn soak(at: At<'_>) -> Turn {
+    let failed = swap::hopeless(at).map(|why| format!("the new server fails while clients use it: {why}"));
+    if let Some(next) = failed.and_then(|why| go_back(at, &why)) {
+        return at.turn(next);
+    }
+    let is_ready = at.case.facts.pod.as_ref().is_some_and(|pod| pod.is_ready && !pod.is_deleted);
+    let lasts = if at.record.changes_image { duration(&at.policy().soak) } else { SignedDuration::ZERO };
+    if at.elapsed() < lasts || !is_ready {
+        return at.stay();
+    }
+    if at.record.changes_image && !at.record.finalize_migrations.is_empty() && !at.is_overridden("Finalize") {
+        let mut record = at.record.clone();
+        record.finalizing = true;
+        record.drained_pod = at.facts.server.as_ref().map(|(pod, _)| pod.clone());
+        return at.recording(record, Next::To(UpgradeStep::FinalizeDrain));
+    }
+    succeed(at)
+}
+
+/// It is over: snapshots are no longer kept for it.
+pub(super) fn succeed(at: At<'_>) -> Turn {
+    let released = snapshots::release(at);
+    if !released.is_empty() {
+        return at.stay().writing(released);
+    }
+    let away = at.record.downtime_millis.unwrap_or_default();
+    at.turn(Next::End(Outcome::Succeeded, format!("clients were without a server for {away} ms")))
+}
+
+/// Going back though clients have reached the new server; `None` if that is not to be.
+pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
+    // Until the finalization nothing but a migration at the start may have changed the data.
+    let is_free = !at.record.data_mutation_started;
+    let is_approved = at.facts.approved.as_ref() == Some(&at.record.id);
+    match at.policy().rollback.after_promotion {
+        AfterPromotion::Never => None,
+        AfterPromotion::ImageOnly if is_free => Some(Next::GoBack(why.to_owned())),
+        AfterPromotion::Approve if is_approved => Some(Next::GoBack(why.to_owned())),
+        AfterPromotion::ImageOnly | AfterPromotion::Approve => {
+            let (name, id) = (at.case.name, &at.record.id);
+            let command = format!("kubectl annotate prdb {name} --overwrite progressdb.io/approve={id}");
+            let message = match is_free {
+                true => format!("{why}; going back loses nothing and has to be approved"),
+                false => format!(
+                    "{why}; the data was changed for the new image: going back restores the snapshot, and what clients \
+                     wrote since is lost"
+                ),
+            };
+            Some(Next::hold("RollbackRequiresApproval", message, Some(command)))
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The rehearsal: both images on a copy of the data. Each reads every row, and their digests have to be the same; each
+//! serves it, and is tried as a user would.
+
+use super::{At, Next, Turn, duration, gates, with_gate};
+use crate::{
+    crd::{GateStatus, Rehearsal, UpgradeStatus, UpgradeStep, Verdict},
+    decide::{GateRequest, Write, gate::Gate},
+    facts::{EndedContainer, UpgradeJobFacts},
+    kind::Kind,
+    objects::{MAIN, UpgradeJob},
+};
+
+const JOBS: [UpgradeJob; 3] = [UpgradeJob::RehearseOld, UpgradeJob::RehearseNew, UpgradeJob::RehearseFinalize];
+
+pub(super) fn rehearse(at: At<'_>) -> Turn {
+    if at.policy().rehearsal.policy == crate::crd::Need::Skip {
+        let mut record = at.record.clone();
+        record.rehearsal =
+            Some(Rehearsal { message: Some("spec.upgrade.rehearsal.policy is Skip".into()), ..Rehearsal::default() });
+        return at.recording(record, Next::To(UpgradeStep::Approval));
+    }
+    if let Some(passed) = at.record.rehearsal.as_ref().and_then(|rehearsal| rehearsal.passed) {
+        return finish(at, passed);
+    }
+    let made = prepare(at);
+    if !made.is_empty() {
+        return at.stay().writing(made);
+    }
+    let mut record = at.record.clone();
+    let outcome = match record.rehearsal.get_or_insert_default() {
+        rehearsal if rehearsal.old_served.is_none() => serve(at, &mut record, UpgradeJob::RehearseOld),
+        rehearsal if rehearsal.new_served.is_none() => serve(at, &mut record, UpgradeJob::RehearseNew),
+        rehearsal if rehearsal.final_digest.is_none() && !at.record.finalize_migrations.is_empty() => {
+            finalize(at, &mut record)
+        }
+        _ => Part::Passed,
+    };
+    let is_late = at.elapsed() >= duration(&at.policy().rehearsal.timeout);
+    let rehearsal = record.rehearsal.get_or_insert_default();
+    match outcome {
+        Part::Failed(why) => {
+            (rehearsal.passed, rehearsal.message) = (Some(false), Some(super::short(&why)));
+            at.recording(record, Next::Stay)
+        }
+        Part::Passed => {
+            rehearsal.passed = Some(true);
+            at.recording(record, Next::Stay)
+        }
+        Part::Waits { .. } if is_late => {
+            (rehearsal.passed, rehearsal.message) = (Some(false), Some("it did not end in time".into()));
+            at.recording(record, Next::Stay)
+        }
+        Part::Waits { writes, gates } => at.recording(record, Next::Stay).writing(writes).trying(gates),
+    }
+}
+
+/// What a part of the rehearsal has come to.
+enum Part {
+    Waits { writes: Vec<Write>, gates: Vec<GateRequest> },
+    Failed(String),
+    Passed,
+}
+
+impl Part {
+    fn writing(write: impl IntoIterator<Item = Write>) -> Self {
+        Self::Waits { writes: write.into_iter().collect(), gates: Vec::new() }
+    }
+}
+
+/// The copy, and the walls around it.
+fn prepare(at: At<'_>) -> Vec<Write> {
+    let wanted = [&at.planned.rehearsal_policy, &at.planned.staging_claim].into_iter();
+    let missing = wanted.filter(|object| at.case.facts.object(object.kind, &object.name).is_none());
+    missing.map(|object| Write::Create(object.body.clone())).collect()
+}
+
+/// One image reads all of the copy and serves it.
+fn serve(at: At<'_>, record: &mut UpgradeStatus, job: UpgradeJob) -> Part {
+    let (found, create) = at.job(job);
+    let Some(found) = found else { return Part::writing(create.filter(|_| at.facts.busy.is_empty())) };
+    let is_new = job == UpgradeJob::RehearseNew;
+    let which = if is_new { "new" } else { "old" };
+    for (name, ended) in &found.ended {
+        if !ended.passed || name == MAIN {
+            return Part::Failed(format!("the {which} image failed on the copy ({name}): {}", ended.message));
+        }
+    }
+    if let Some(failure) = &found.job.failure {
+        return Part::Failed(format!("the {which} image failed on the copy: {}", failure.message));
+    }
+    let rehearsal = record.rehearsal.get_or_insert_default();
+    if is_new {
+        rehearsal.migrate_millis =
+            found.ended.get("migrate").map(|migrate| migrate.millis).or(rehearsal.migrate_millis);
+    }
+    if let Some(digest) = found.ended.get("digest") {
+        let root = if is_new { &mut rehearsal.new_digest } else { &mut rehearsal.old_digest };
+        match root_of(digest) {
+            Some(found) => *root = Some(found),
+            None => return Part::Failed(format!("the {which} image prints no digest: {}", digest.message)),
+        }
+        rehearsal.messages = digest.report()["messages"].as_i64();
+    }
+    if let (Some(old), Some(new)) = (&rehearsal.old_digest, &rehearsal.new_digest)
+        && old != new
+    {
+        return Part::Failed(format!("the new image reads other data: digest {new}, and {old} by the old image"));
+    }
+    let Some((pod, address)) = found.pod.as_ref().filter(|_| found.serves_since.is_some()) else {
+        return Part::writing(None);
+    };
+    serve_and_try(at, record, found, job, (pod, address))
+}
+
+/// Tries the image that serves; then its Job goes, and with that the copy is free for the next.
+fn serve_and_try(
+    at: At<'_>,
+    record: &mut UpgradeStatus,
+    found: &UpgradeJobFacts,
+    job: UpgradeJob,
+    (pod, address): (&str, &str),
+) -> Part {
+    let is_new = job == UpgradeJob::RehearseNew;
+    let which = if is_new { "new" } else { "old" };
+    let policy = &at.policy().gates;
+    let request =
+        |name: String, gate: Gate| GateRequest { name, pod_uid: pod.to_owned(), address: address.to_owned(), gate };
+    let version = if is_new { record.to.version.clone() } else { None };
+    let health = request(format!("Rehearsal-{which}-Health"), gates::health_of(&policy.health, version, None, None));
+    let smoke = Gate::smoke(policy.smoke).map(|gate| request(format!("Rehearsal-{which}-Smoke"), gate));
+    for wanted in [Some(health), smoke].into_iter().flatten() {
+        let outcome = at.facts.gate(&wanted.name, pod).filter(|outcome| outcome.has_ended);
+        let Some(outcome) = outcome else {
+            return Part::Waits { writes: Vec::new(), gates: vec![wanted] };
+        };
+        with_gate(record, GateStatus { name: wanted.name.clone(), ..outcome.status.clone() });
+        if outcome.status.verdict == Verdict::Failed && !at.is_overridden(&wanted.name) {
+            return Part::Failed(format!("the {which} image on the copy, {}: {}", wanted.name, outcome.status.why));
+        }
+        if wanted.name.ends_with("Health") && is_new {
+            record.rehearsal.get_or_insert_default().start_millis = Some(outcome.millis);
+        }
+    }
+    let rehearsal = record.rehearsal.get_or_insert_default();
+    *(if is_new { &mut rehearsal.new_served } else { &mut rehearsal.old_served }) = Some(true);
+    Part::writing(Some(Write::Delete { kind: Kind::Job, name: found.job.name.clone(), uid: found.job.uid.clone() }))
+}
+
+/// The format of the copy is changed, and the digest has to stay the same.
+fn finalize(at: At<'_>, record: &mut UpgradeStatus) -> Part {
+    let (found, create) = at.job(UpgradeJob::RehearseFinalize);
+    let Some(found) = found else { return Part::writing(create.filter(|_| at.facts.busy.is_empty())) };
+    if let Some((name, failed)) = found.ended.iter().find(|(_, ended)| !ended.passed) {
+        return Part::Failed(format!("the new image cannot finalize the copy ({name}): {}", failed.message));
+    }
+    let Some(digest) = found.ended.get(MAIN) else { return Part::writing(None) };
+    let Some(root) = root_of(digest) else {
+        return Part::Failed(format!("the new image prints no digest: {}", digest.message));
+    };
+    let rehearsal = record.rehearsal.get_or_insert_default();
+    let is_same = rehearsal.old_digest.as_ref() == Some(&root);
+    rehearsal.final_digest = Some(root.clone());
+    match is_same {
+        true => Part::writing(None),
+        false => Part::Failed(format!("after the finalization the new image reads other data: digest {root}")),
+    }
+}
+
+fn root_of(digest: &EndedContainer) -> Option<String> {
+    digest.report()["root"].as_str().filter(|root| !root.is_empty()).map(str::to_owned)
+}
+
+/// What was made for it goes; then it is over.
+fn finish(at: At<'_>, passed: bool) -> Turn {
+    let claim = at.facts.other_claims.get(&at.planned.staging_claim.name).filter(|claim| !claim.is_deleted);
+    let mut gone = at.without_jobs(&JOBS);
+    let delete = |kind: Kind, name: &str, uid: &str| Write::Delete { kind, name: name.to_owned(), uid: uid.to_owned() };
+    gone.extend(claim.map(|claim| delete(Kind::Claim, &at.planned.staging_claim.name, &claim.uid)));
+    let policy = &at.planned.rehearsal_policy;
+    let wall = at.case.facts.object(policy.kind, &policy.name).filter(|wall| !wall.is_deleted);
+    gone.extend(wall.map(|wall| delete(policy.kind, &policy.name, &wall.uid)));
+    if !gone.is_empty() {
+        return at.stay().writing(gone);
+    }
+    if passed || at.is_overridden("Rehearsal") {
+        return at.turn(Next::To(UpgradeStep::Approval));
+    }
+    let message = at.record.rehearsal.as_ref().and_then(|rehearsal| rehearsal.message.clone()).unwrap_or_default();
+    let message = format!("the rehearsal did not pass, and nothing that serves was touched: {message}");
+    at.turn(Next::hold("RehearsalFailed", message, Some(at.abort_command())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_digest_is_the_root_of_the_last_json_line() {
+        let ended = |message: &str| EndedContainer { passed: true, message: message.into(), millis: 1 };
+        assert_eq!(root_of(&ended("noise\n{\"root\":\"ab\",\"messages\":3}\n")), Some("ab".into()));
+        assert_eq!(root_of(&ended("{\"root\":\"\"}")), None);
+        assert_eq!(ended("nothing").report(), Value::Null);
+    }
+}

@@ -1,0 +1,169 @@
+//! The way back: the old image on the data as it is, if its format is still the one that the old image reads; else on what
+//! the snapshot at rest holds. No client wrote anything since, so that is everything.
+
+use jiff::SignedDuration;
+
+use super::{
+    At, Next, Turn, drain, duration,
+    gates::{self, Ran},
+    snapshots, swap,
+};
+use crate::{
+    crd::{Database, Outcome, UpgradeStep, Verdict},
+    decide::Write,
+    desired::Server,
+    kind::Kind,
+    objects::{
+        UpgradeJob,
+        labels::{ROLE, Role, UPGRADE},
+    },
+};
+
+/// How long each step of the way back may take.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+pub(super) fn stop(at: At<'_>) -> Turn {
+    let jobs = at.without_jobs(&[UpgradeJob::Inspect, UpgradeJob::Finalize]);
+    match drain::stop(at) {
+        Some(turn) => turn.writing(jobs),
+        None => at.turn(Next::To(UpgradeStep::RollbackRestore)).writing(jobs),
+    }
+}
+
+/// What the data is decides the way.
+pub(super) fn restore(at: At<'_>) -> Turn {
+    let late = at.elapsed() > PATIENCE;
+    let Some(cut) = &at.record.database else {
+        // The new server never was started.
+        return at.turn(Next::To(UpgradeStep::RollbackStart));
+    };
+    if at.record.restored_claim.is_some() {
+        return replace(at, cut);
+    }
+    let (found, create) = at.job(UpgradeJob::InspectBack);
+    match drain::inspected(found) {
+        None if late => at.turn(stuck(at, "the data could not be looked at in time")),
+        None => at.stay().writing(create.filter(|_| at.facts.busy.is_empty())),
+        Some(Ok(now)) if is_as_before(at, cut, &now) => at.turn(Next::To(UpgradeStep::RollbackStart)),
+        Some(found) => {
+            let why = match found {
+                Ok(now) => format!("format {} and sequence {} were found", now.format, now.sequence),
+                Err(why) => why,
+            };
+            let wanted = snapshot(at);
+            if !at.facts.snapshots.get(&wanted.name).is_some_and(|found| found.is_cut || found.is_ready) {
+                let why = format!("the old server cannot open the data ({why}), and there is no snapshot of before");
+                return at.turn(stuck(at, &why));
+            }
+            let mut record = at.record.clone();
+            record.restored_claim = Some(at.planned.restored_claim.name.clone());
+            at.recording(record, Next::Stay)
+        }
+    }
+}
+
+/// Whether the old image can go on with the data: it is the same database in the same format, and nothing is missing.
+fn is_as_before(at: At<'_>, cut: &Database, now: &Database) -> bool {
+    let is_untouched = !at.record.data_mutation_started || now.format == cut.format;
+    // A migration at the start may have left rows that the old image does not know, also in the old format.
+    let has_started = at.record.data_mutation_started && !at.record.finalizing && gates::is_protected(at.record);
+    now.id == cut.id && now.format == cut.format && now.sequence >= cut.sequence && is_untouched && !has_started
+}
+
+/// The snapshot that the way back leads to.
+fn snapshot<'a>(at: At<'a>) -> &'a crate::desired::Object {
+    if at.record.finalizing { &at.planned.finalize_snapshot } else { &at.planned.final_snapshot }
+}
+
+/// The data as it was at rest takes the place of what the new image made of it, which is kept.
+fn replace(at: At<'_>, cut: &Database) -> Turn {
+    let wanted = &at.planned.restored_claim;
+    let current = at.case.facts.claim.as_ref();
+    if current.is_some_and(|claim| claim.name == wanted.name) {
+        return at.turn(Next::To(UpgradeStep::RollbackStart)).writing(at.without_jobs(&[UpgradeJob::Identity]));
+    }
+    let Some(restored) = at.facts.other_claims.get(&wanted.name) else {
+        return at.stay().writing([Write::Create(wanted.body.clone())]);
+    };
+    let (found, create) = at.job(UpgradeJob::Identity);
+    match drain::inspected(found) {
+        None if at.elapsed() > PATIENCE => at.turn(stuck(at, "the snapshot could not be restored in time")),
+        None => at.stay().writing(create),
+        Some(Err(why)) => at.turn(stuck(at, &format!("the restored data cannot be looked at: {why}"))),
+        Some(Ok(now)) if now.id != cut.id || now.sequence != cut.sequence || now.format != cut.format => {
+            let message = format!(
+                "the restored data is not what was stopped: sequence {} and format {}, and it was {} and {}",
+                now.sequence, now.format, cut.sequence, cut.format
+            );
+            at.turn(stuck(at, &message))
+        }
+        Some(Ok(_)) => {
+            // First the one, then the other: at no time are there two.
+            let label = |name: &str, uid: &str, role: Role| Write::Label {
+                kind: Kind::Claim,
+                name: name.to_owned(),
+                uid: uid.to_owned(),
+                labels: vec![(ROLE.to_owned(), role.as_str().to_owned()), (UPGRADE.to_owned(), at.record.id.clone())],
+            };
+            let failed = current.map(|claim| label(&claim.name, &claim.uid, Role::Failed));
+            let then = failed.is_none().then(|| label(&wanted.name, &restored.uid, Role::Current));
+            at.stay().writing(failed).writing(then)
+        }
+    }
+}
+
+pub(super) fn start(at: At<'_>) -> Turn {
+    let Some(server) = leads_to(at) else {
+        return at.turn(stuck(at, &format!("the ConfigMap {} of the old release is gone", at.record.from.config)));
+    };
+    match swap::runs(at, &server) {
+        Ok(true) => at.turn(Next::To(UpgradeStep::RollbackGate)),
+        Ok(false) if at.elapsed() > PATIENCE => at.turn(stuck(at, "the old server has no pod")),
+        Ok(false) => at.stay(),
+        Err(writes) => at.stay().writing(writes),
+    }
+}
+
+/// The release that the way back leads to, on the data that is current now.
+fn leads_to(at: At<'_>) -> Option<Server> {
+    let server = if at.record.finalizing { &at.planned.to } else { &at.planned.from };
+    let claim = at.case.facts.claim.as_ref()?;
+    let server = server.as_ref()?.on_claim(&claim.name);
+    // The node has the image that ran: no registry is needed to run it again.
+    Some(server.pinned(if at.record.finalizing { None } else { at.record.from.image_id.as_deref() }))
+}
+
+pub(super) fn gate(at: At<'_>) -> Turn {
+    let health = gates::health_of(&at.policy().gates.health, None, None, None);
+    let late = at.elapsed() > duration(&at.policy().gates.health.deadline).max(PATIENCE);
+    let passed = match gates::run(at, "Health", health) {
+        Ran::Ended(outcome) => outcome.status.verdict == Verdict::Passed,
+        _ if late => return at.turn(stuck(at, "the old server does not get healthy and ready")),
+        Ran::NoPod => return at.stay(),
+        Ran::Waits(request) => return at.stay().trying([request]),
+    };
+    if !passed {
+        return at.turn(stuck(at, "the old server is not healthy"));
+    }
+    let released = snapshots::release(at);
+    if !released.is_empty() {
+        return at.stay().writing(released);
+    }
+    let mut record = at.record.clone();
+    let away = record.drained_at.map(|since| at.case.now.duration_since(since).as_millis());
+    record.downtime_millis = away.and_then(|millis| i64::try_from(millis).ok());
+    let why = record.message.clone().unwrap_or_default();
+    match record.finalizing {
+        true => {
+            let message = format!("the format of the data is still the old one: its change was undone: {why}");
+            at.recording(record, Next::End(Outcome::Succeeded, message))
+        }
+        false => at.recording(record, Next::End(Outcome::RolledBack, why)),
+    }
+}
+
+/// Nothing is deleted and nothing is started: a person decides.
+fn stuck(at: At<'_>, message: &str) -> Next {
+    let command = format!("kubectl progressdb report {} --upgrade", at.case.name);
+    Next::stuck("RollbackStuck", message, Some(command))
+}

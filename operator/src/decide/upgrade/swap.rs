@@ -1,0 +1,61 @@
+//! The new server starts.
+
+use jiff::SignedDuration;
+
+use super::{At, Next, Turn};
+use crate::{
+    crd::UpgradeStep,
+    decide::{Write, delay::Delay, pods},
+    desired::Server,
+    facts::Pod,
+};
+
+/// How long a pod may be kept from starting by something that does not pass.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+pub(super) fn start(at: At<'_>) -> Turn {
+    let Some(to) = &at.planned.to else {
+        return at.turn(Next::GoBack(format!("the ConfigMap {} of the new release is gone", at.record.to.config)));
+    };
+    match runs(at, to) {
+        Ok(true) => at.turn(Next::To(UpgradeStep::HealthGate)),
+        Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the new server has no pod".into())),
+        Ok(false) => at.stay(),
+        Err(writes) => at.stay().writing(writes),
+    }
+}
+
+/// Whether a pod of this release is there; else what has to be written for it.
+pub(super) fn runs(at: At<'_>, server: &Server) -> Result<bool, Vec<Write>> {
+    let objects = [&server.config_map, &server.stateful_set].into_iter();
+    let live = |object: &&crate::desired::Object| at.case.facts.object(object.kind, &object.name);
+    // What was applied to the StatefulSet before is not compared here: the facts compare it with what runs.
+    let set = at.case.facts.stateful_set.as_ref();
+    let is_applied =
+        set.is_some_and(|set| set.runs() && set.roll.as_ref() == Some(&server.roll) && on_same_claim(at, server));
+    if !is_applied {
+        let writes = objects.filter(|object| live(object).is_none() || object.kind == crate::kind::Kind::StatefulSet);
+        return Err(writes
+            .map(|object| Write::Apply(object.applied_to(live(&object).map(|live| &*live.uid))))
+            .collect());
+    }
+    Ok(at.case.facts.pod.as_ref().is_some_and(|pod| is_of(pod, server)))
+}
+
+fn on_same_claim(at: At<'_>, server: &Server) -> bool {
+    at.facts.running_claim.as_deref() == server.claim()
+}
+
+pub(super) fn is_of(pod: &Pod, server: &Server) -> bool {
+    !pod.is_deleted && pod.roll.as_ref() == Some(&server.roll)
+}
+
+/// Why the server that was started will not get healthy by waiting, if that is known.
+pub(super) fn hopeless(at: At<'_>) -> Option<String> {
+    let pod = at.case.facts.pod.as_ref()?;
+    if pods::is_crash_looping(pod, at.case.now) {
+        return Some(pods::assess(pod, at.case.now).message);
+    }
+    let delay = Delay::of_pod(pod, at.case.now)?;
+    (delay.lasts && at.elapsed() > PATIENCE).then_some(delay.message)
+}

@@ -1,0 +1,185 @@
+//! The Jobs of an upgrade, which ask an image about itself or about data, and rehearse on a copy of the data. What they find
+//! is their termination message: one JSON line of each container, at most 4 KiB.
+//!
+//! ```text
+//! version    the new image           version --json
+//! inspect    the old image           inspect --json             on the data, while no server runs
+//! back       the new image           inspect --json             on the data, when the upgrade goes back
+//! identity   the old image           inspect --json             on a claim that was restored
+//! old        the old image           verify --digest, then serve --rehearsal      on a copy
+//! new        the new image           migrate, verify --digest, serve --rehearsal  on the same copy
+//! finalize   the new image           migrate --finalize, verify --digest          on a copy, or migrate on the data
+//! ```
+
+use serde_json::{Map, Value, json};
+
+use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, names, owned, placement, pod};
+
+/// Where a container writes what it found.
+const OUT: [&str; 2] = ["--out", "/dev/termination-log"];
+/// The main container.
+pub const MAIN: &str = "main";
+
+/// A Job of an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UpgradeJob {
+    /// What the new image is.
+    Version,
+    /// What the data is, while no server runs.
+    Inspect,
+    /// What the data of a restored claim is.
+    Identity,
+    /// The old image on a copy.
+    RehearseOld,
+    /// The new image on the same copy.
+    RehearseNew,
+    /// The finalization on the same copy.
+    RehearseFinalize,
+    /// The finalization of the data.
+    Finalize,
+    /// What the data is, when the upgrade goes back.
+    InspectBack,
+}
+
+impl UpgradeJob {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Version,
+        Self::Inspect,
+        Self::Identity,
+        Self::RehearseOld,
+        Self::RehearseNew,
+        Self::RehearseFinalize,
+        Self::Finalize,
+        Self::InspectBack,
+    ];
+
+    /// The end of its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Inspect => "inspect",
+            Self::Identity => "identity",
+            Self::RehearseOld => "old",
+            Self::RehearseNew => "new",
+            Self::RehearseFinalize => "final",
+            Self::Finalize => "finalize",
+            Self::InspectBack => "back",
+        }
+    }
+
+    /// Whether it works on a copy, with the label that keeps it apart from the server's network.
+    fn rehearses(self) -> bool {
+        matches!(self, Self::RehearseOld | Self::RehearseNew | Self::RehearseFinalize)
+    }
+
+    /// Its containers in their order, by name and arguments; the last one is the main one.
+    fn containers(self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let with_out = |args: &[&'static str]| [args, &OUT].concat();
+        let digest = ("digest", with_out(&["verify", "--digest", "--json"]));
+        let serve = (MAIN, vec!["serve", "--rehearsal"]);
+        let inspect = (MAIN, with_out(&["inspect", "--json"]));
+        match self {
+            Self::Version => vec![(MAIN, with_out(&["version", "--json"]))],
+            Self::Inspect | Self::Identity | Self::InspectBack => vec![inspect],
+            Self::RehearseOld => vec![digest, serve],
+            Self::RehearseNew => vec![("migrate", with_out(&["migrate", "--json"])), digest, serve],
+            Self::RehearseFinalize => {
+                vec![("migrate", with_out(&["migrate", "--finalize", "--json"])), (MAIN, digest.1)]
+            }
+            Self::Finalize => vec![(MAIN, with_out(&["migrate", "--finalize", "--json"]))],
+        }
+    }
+}
+
+/// A Job of the upgrade of this id, with the image and the settings of the release of `inputs`, whose ConfigMap has this
+/// name, on the claim of this name if it works on data.
+pub fn upgrade_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, config_map: &str, claim: Option<&str>) -> Value {
+    let spec = &inputs.resource.spec;
+    let mut own = labels::of(&inputs.name(), labels::Component::Job);
+    own.insert(labels::UPGRADE.into(), id.into());
+    let mut of_pod = own.clone();
+    of_pod.insert(labels::CHECK.into(), "true".into());
+    if job.rehearses() {
+        // Apart from the instance's own pods, so that its NetworkPolicy does not select it.
+        of_pod.insert(labels::COMPONENT.into(), "rehearsal".into());
+        of_pod.insert(labels::REHEARSAL.into(), id.into());
+    }
+    let items = json!([{ "key": pod::CONFIG_FILE, "path": pod::CONFIG_FILE }]);
+    let config = json!({ "name": "config", "configMap": { "name": config_map, "items": items } });
+    let mut pod = pod::spec(inputs, config);
+    placement::of_check(inputs, &mut pod);
+    pod.insert("restartPolicy".into(), json!("Never"));
+    if let Some((claim, Value::Array(volumes))) = claim.zip(pod.get_mut("volumes")) {
+        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } }));
+    }
+    let mut containers: Vec<Value> =
+        job.containers().into_iter().map(|(name, args)| container(inputs, name, &args, claim.is_some())).collect();
+    let main = containers.pop().expect("each Job has a main container");
+    pod::set(&mut pod, "initContainers", Value::Array(containers));
+    pod.insert("containers".into(), json!([main]));
+    let name = names::of_upgrade(&inputs.name(), id, job.as_str());
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": owned(inputs.resource, &name, own),
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "template": {
+                "metadata": {
+                    "annotations": super::job::without_mesh_annotations(&spec.pod_annotations),
+                    "labels": pod::labels_over(&super::job::without_mesh_labels(&spec.pod_labels), of_pod),
+                },
+                "spec": pod,
+            },
+        },
+    })
+}
+
+/// A container; one that opens data gets what the server gets.
+fn container(inputs: &Inputs<'_>, name: &str, args: &[&str], has_data: bool) -> Value {
+    let spec = &inputs.resource.spec;
+    let path = pod::config_path();
+    // Asking for the version needs no settings, and an image may judge those of the other one.
+    let args: Vec<&str> = match has_data {
+        true => [args, &["--config", &path]].concat(),
+        false => args.to_vec(),
+    };
+    let mut container = pod::container(inputs, name, &args);
+    if has_data {
+        if let Some(Value::Array(mounts)) = container.get_mut("volumeMounts") {
+            mounts.push(json!({ "name": "data", "mountPath": "/data" }));
+        }
+        pod::set(&mut container, "resources", json!(spec.resources));
+    } else {
+        pod::set(&mut container, "resources", super::job::resources(&spec.resources));
+    }
+    if args.contains(&"serve") {
+        let ports = [("http", API_PORT), ("management", MANAGEMENT_PORT)];
+        let ports = ports.map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" }));
+        container.insert("ports".into(), json!(ports));
+    }
+    Value::Object(container)
+}
+
+/// What pods that rehearse may reach, and who reaches them: the KMS and names, and the operator. Nobody else, whatever the
+/// resource says of its server.
+pub fn rehearsal_policy(inputs: &Inputs<'_>, id: &str) -> Value {
+    let mut own = labels::of(&inputs.name(), labels::Component::Job);
+    own.insert(labels::UPGRADE.into(), id.into());
+    let ports = [API_PORT, MANAGEMENT_PORT].map(super::network::tcp);
+    let from_operator = super::network::from_operator(inputs.operator_namespace);
+    let selected: Map<String, Value> = [(labels::REHEARSAL.to_owned(), json!(id))].into_iter().collect();
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": owned(inputs.resource, &names::of_upgrade(&inputs.name(), id, "rehearsal"), own),
+        "spec": {
+            "podSelector": { "matchLabels": selected },
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{ "from": [from_operator], "ports": ports }],
+            "egress": super::network::names_and_kms(&inputs.resource.spec),
+        },
+    })
+}
