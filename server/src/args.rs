@@ -78,6 +78,9 @@ pub enum Command {
         /// Keep what is replaced beside it, as a store of its own
         #[arg(long, requires = "force")]
         keep_old: bool,
+        /// Give up the database with this id for a backup of another database
+        #[arg(long, value_name = "ID", value_parser = parse_database_id, requires = "force")]
+        replace_database: Option<[u8; 16]>,
         /// Check everything that can be without writing, and stop
         #[arg(long)]
         dry_run: bool,
@@ -253,6 +256,12 @@ pub struct SmokeArgs {
     /// How it is told.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+fn parse_database_id(text: &str) -> Result<[u8; 16], String> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(text, &mut id).map_err(|_| "want 32 hexadecimal digits, as `inspect` shows them")?;
+    Ok(id)
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {

@@ -67,13 +67,13 @@ fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
         Command::Backup(BackupArgs { command: Some(command), .. }) => backups::run(load(&sources(args)), command),
         Command::Backup(wanted) => backup::run(load(&sources(args)), wanted, formats),
         Command::Verify(wanted) => verify::run(load(&sources(args)), wanted, formats),
-        Command::Restore { from, scratch, force, keep_old, dry_run } => {
+        Command::Restore { from, scratch, force, keep_old, replace_database, dry_run } => {
             let existing = match (force, keep_old) {
                 (false, _) => Existing::Refuse,
                 (true, false) => Existing::Replace,
                 (true, true) => Existing::Keep,
             };
-            let wanted = Restore { from: from.clone(), existing, dry_run: *dry_run };
+            let wanted = Restore { from: from.clone(), existing, given_up: *replace_database, dry_run: *dry_run };
             restore::run(load(&sources(args)), wanted, scratch.as_deref(), formats)
         }
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),

@@ -50,7 +50,7 @@ pub use self::reset::{CheckStore, Reset};
 pub use self::socket::Reachable;
 use self::socket::SOCKET;
 pub use self::stores::Former;
-pub use self::target::{Committed, Existing, Target};
+pub use self::target::{Committed, Existing, Replacement, Target};
 
 const TMP: &str = "tmp";
 

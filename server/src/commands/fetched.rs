@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use crate::backup::remote::{Error, Location, Remote};
-use crate::backup::{Progress, Temporary};
+use crate::backup::{Manifest, Progress, Temporary};
 use crate::config::Config;
 use crate::files::{self, Made};
 use crate::format::Formats;
@@ -21,15 +21,15 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// Fetches below `scratch`, or beside the data directory, if there is room. Before that `check` is given this place, and
-    /// says how many times the files will be there: as they are fetched, and as they are unpacked.
+    /// Fetches below `scratch`, or beside the data directory, if there is room. Before that `check` is given this place and
+    /// the manifest, and says how many times the files will be there: as they are fetched, and as they are unpacked.
     pub(super) fn get(
         from: &Path,
         scratch: Option<&Path>,
         config: &Config,
         formats: &Formats,
         progress: &Arc<Progress>,
-        check: impl FnOnce(&Path) -> Result<u64, Failure>,
+        check: impl FnOnce(&Path, &Manifest) -> Result<u64, Failure>,
     ) -> Result<Self, Failure> {
         let Some(url) = from.to_str().filter(|text| Location::is_url(text)) else {
             return Ok(Self { path: from.to_owned(), _temporary: None });
@@ -38,7 +38,7 @@ impl Fetched {
         let name = remote.choose(formats, progress)?;
         let manifest = remote.manifest(&name, formats, progress)?;
         let place = scratch.or(config.db_path.parent()).unwrap_or(Path::new(""));
-        let copies = check(place)?;
+        let copies = check(place, &manifest)?;
         let cannot = |source| Error::Io {
             what: format!("cannot fetch into {}: name another directory with --scratch", place.display()),
             source,

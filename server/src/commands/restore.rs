@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::fetched::Fetched;
 use super::{begin_offline, print, progress, with_causes};
-use crate::backup::Progress;
+use crate::backup::{Manifest, Progress};
 use crate::config::Loaded;
 use crate::data_dir::Target;
 use crate::format::Formats;
@@ -20,9 +20,10 @@ pub(super) fn run(loaded: Loaded, wanted: Restore, scratch: Option<&Path>, forma
     let (src, dst) = (wanted.from.display(), config.db_path.display());
     let progress = Arc::new(Progress::default());
     let restored = progress::watch(&progress, || {
-        let check = |place: &Path| {
+        let check = |place: &Path, manifest: &Manifest| {
             let target = &config.db_path;
-            Target::look(target, wanted.existing, config.storage.allow_volatile_fs).map_err(StartupError::from)?;
+            let replacement = wanted.replacement(manifest);
+            Target::look(target, replacement, config.storage.allow_volatile_fs).map_err(StartupError::from)?;
             Ok(if wanted.dry_run || are_apart(place, target) { 1 } else { 2 })
         };
         let fetched = Fetched::get(&wanted.from, scratch, &config, formats, &progress, check)?;

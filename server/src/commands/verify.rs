@@ -55,7 +55,7 @@ fn check_backup(
 ) -> Result<(Integrity, Value), Failure> {
     let progress = Arc::new(Progress::default());
     let (manifest, checked) = progress::watch(&progress, || {
-        let fetched = Fetched::get(from, scratch, config, formats, &progress, |_| Ok(2))?;
+        let fetched = Fetched::get(from, scratch, config, formats, &progress, |_, _| Ok(2))?;
         let scratch = scratch.or(fetched.path().parent()).unwrap_or(Path::new("."));
         Ok(offline::verify_backup(fetched.path(), scratch, config, formats, &progress)?)
     })?;

@@ -53,6 +53,16 @@ pub enum Error {
         /// The data directory.
         path: PathBuf,
     },
+    /// There is a database, and the backup is of another one.
+    #[error("{0} holds database {1}, and this is a backup of database {2}: to give up the one that is there, add --replace-database {1}", .path.display(), hex::encode(.there), hex::encode(.backup))]
+    OtherDatabase {
+        /// The data directory.
+        path: PathBuf,
+        /// The id of its database.
+        there: [u8; 16],
+        /// The id in the backup.
+        backup: [u8; 16],
+    },
     /// A restore began there and did not end.
     #[error("{} holds a restore that did not end: repeat it with `progressdb restore`, or undo it with `progressdb reset --confirm`", .path.display())]
     Restoring {
@@ -97,7 +107,7 @@ impl Error {
         match self {
             Error::Io { .. } => 1,
             Error::Missing { .. } | Error::NoCheckpoint { .. } => 5,
-            Error::Exists { .. } => 6,
+            Error::Exists { .. } | Error::OtherDatabase { .. } => 6,
             Error::NotOurs { .. } | Error::Damaged { .. } => 7,
             Error::Restoring { .. } | Error::Resetting { .. } => 7,
             Error::InUse { .. } => 75,
@@ -114,7 +124,7 @@ impl Error {
             Error::Damaged { .. } => "startup.store_corrupt",
             Error::NotOurs { .. } => "startup.store_not_ours",
             Error::Missing { .. } => "startup.store_missing",
-            Error::Exists { .. } => "startup.store_exists",
+            Error::Exists { .. } | Error::OtherDatabase { .. } => "startup.store_exists",
             Error::Restoring { .. } => "startup.restore_unfinished",
             Error::Resetting { .. } => "startup.reset_unfinished",
             Error::NoCheckpoint { .. } => "rollback.checkpoint_missing",

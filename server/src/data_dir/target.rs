@@ -1,6 +1,7 @@
 //! A data directory that a backup is restored into.
 //!
-//! 1. it is locked: nobody serves it. Where a database is, it has to be given up on purpose
+//! 1. it is locked: nobody serves it. Where a database is, it has to be given up on purpose; another one than that which is
+//!    restored, by its id
 //! 2. where none is, the marker says `restoring`, so that no server makes an empty one there
 //! 3. the restored store is made beside the live one, and checked
 //! 4. one rename of the marker makes it the one that counts
@@ -32,6 +33,17 @@ pub enum Existing {
     Keep,
 }
 
+/// Whose store is to count, and over what.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacement {
+    /// The database that the store is of.
+    pub by: [u8; 16],
+    /// What may become of a database that is there.
+    pub existing: Existing,
+    /// The other database that may be given up for it.
+    pub given_up: Option<[u8; 16]>,
+}
+
 /// A directory that nobody else can open as long as this lives. If it is dropped before [`Target::commit`], it is as it was.
 #[derive(Debug)]
 pub struct Target {
@@ -50,24 +62,24 @@ pub struct Target {
 
 impl Target {
     /// Looks at the directory like [`Target::open`], and changes nothing.
-    pub fn look(path: &Path, existing: Existing, allow_volatile_fs: bool) -> Result<(), Error> {
+    pub fn look(path: &Path, wanted: Replacement, allow_volatile_fs: bool) -> Result<(), Error> {
         if path.exists() {
             foreign::refuse(path)?;
             lock::check_free(path)?;
-            find_database(path, existing)?;
+            find_database(path, wanted)?;
         }
         filesystem::check(path, allow_volatile_fs)
     }
 
     /// Locks the directory, which is made if it is absent.
-    pub fn open(path: &Path, existing: Existing, allow_volatile_fs: bool) -> Result<Self, Error> {
+    pub fn open(path: &Path, wanted: Replacement, allow_volatile_fs: bool) -> Result<Self, Error> {
         // Before anything is made: a refusal leaves nothing.
-        Self::look(path, existing, allow_volatile_fs)?;
+        Self::look(path, wanted, allow_volatile_fs)?;
         check_owner(path)?;
         let made = create_directory(path)?;
         let lock = lock::acquire(path)?;
         let mut target = Self { path: path.to_owned(), before: None, store: None, marked: false, made, _lock: lock };
-        target.before = find_database(path, existing)?;
+        target.before = find_database(path, wanted)?;
         Ok(target)
     }
 
@@ -173,12 +185,16 @@ impl Committed {
 }
 
 /// The marker of the database that is there, if it may be replaced, or of a restore that did not end.
-fn find_database(path: &Path, existing: Existing) -> Result<Option<Marker>, Error> {
-    let marker = Marker::read(path)?;
-    match marker.as_ref().map(|marker| marker.state) {
-        Some(State::Ready) if existing == Existing::Refuse => Err(Error::Exists { path: path.to_owned() }),
-        Some(State::Resetting) => Err(Error::Resetting { path: path.to_owned() }),
-        _ => Ok(marker),
+fn find_database(path: &Path, wanted: Replacement) -> Result<Option<Marker>, Error> {
+    let Some(marker) = Marker::read(path)? else { return Ok(None) };
+    let (path, there) = (path.to_owned(), marker.identity().database_id);
+    match marker.state {
+        State::Ready if wanted.existing == Existing::Refuse => Err(Error::Exists { path }),
+        State::Ready if there != wanted.by && wanted.given_up != Some(there) => {
+            Err(Error::OtherDatabase { path, there, backup: wanted.by })
+        }
+        State::Resetting => Err(Error::Resetting { path }),
+        _ => Ok(Some(marker)),
     }
 }
 

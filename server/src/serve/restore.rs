@@ -1,7 +1,8 @@
 //! Restoring a backup into a data directory. Until the last step what was there before is what counts.
 //!
 //! 1. the artefact is there (5), is a backup whose every digest is right (7), and of a version that this one reads (78)
-//! 2. the directory is free (75), and its database may be replaced (6); its file system keeps what is synced (78)
+//! 2. the directory is free (75), and its database may be replaced (6); its file system keeps what is synced (78); the KMS
+//!    opens the keys that the artefact names (78)
 //! 3. there is room
 //! 4. the store is unpacked beside the live one, and its digests are compared again
 //! 5. it opens with the configured keys (78), and every row of it is checked (7)
@@ -12,12 +13,15 @@ use std::path::{Path, PathBuf};
 
 use super::StartupError;
 use super::at_rest::{AtRest, Keys};
-use super::open::{birth, open_kms};
+use super::offline::runtime;
+use super::open::{birth, open_error_at, open_kms};
 use crate::backup::{Artefact, Manifest, Phase, Progress, Refused};
 use crate::config::Config;
-use crate::data_dir::{Birth, Existing, Target};
-use crate::db::Finding;
+use crate::crypt::Crypt;
+use crate::data_dir::{Birth, Existing, Replacement, Target};
+use crate::db::{Finding, OpenError};
 use crate::format::{Formats, Identity};
+use crate::http::parse_wrapped_keys;
 
 /// Why a backup was not restored, or not found to be whole. What was there before is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +71,17 @@ pub struct Restore {
     pub from: PathBuf,
     /// What may become of a database that is there.
     pub existing: Existing,
+    /// The database that may be given up for a backup of another one.
+    pub given_up: Option<[u8; 16]>,
     /// Check everything that can be without writing, and stop.
     pub dry_run: bool,
+}
+
+impl Restore {
+    /// What the backup with this manifest may replace.
+    pub fn replacement(&self, manifest: &Manifest) -> Replacement {
+        Replacement { by: manifest.header.database_id, existing: self.existing, given_up: self.given_up }
+    }
 }
 
 /// What was restored.
@@ -90,12 +103,14 @@ pub fn restore(
     let artefact = Artefact::open(&wanted.from, formats)?;
     let manifest = artefact.check(progress)?;
     let (path, volatile) = (&config.db_path, config.storage.allow_volatile_fs);
+    let (crypt, replacement) = (open_kms(config)?, wanted.replacement(&manifest));
     if wanted.dry_run {
-        Target::look(path, wanted.existing, volatile).map_err(StartupError::from)?;
+        Target::look(path, replacement, volatile).map_err(StartupError::from)?;
+        check_keys(&wanted.from, &manifest, crypt.as_deref())?;
         return Ok(Restored { manifest, kept: None });
     }
-    let crypt = open_kms(config)?;
-    let mut target = Target::open(path, wanted.existing, volatile).map_err(StartupError::from)?;
+    let mut target = Target::open(path, replacement, volatile).map_err(StartupError::from)?;
+    check_keys(&wanted.from, &manifest, crypt.as_deref())?;
     check_room(path, target.free_bytes().map_err(StartupError::from)?, manifest.bytes())?;
     let birth = birth_of(&manifest);
     let store = target.begin(birth).map_err(StartupError::from)?;
@@ -110,6 +125,18 @@ pub fn restore(
         .map_err(|error| StartupError::io(format!("{} is not restored", wanted.from.display()), error))?;
     let committed = target.commit(birth, wanted.existing).map_err(StartupError::from)?;
     Ok(Restored { manifest, kept: committed.finish() })
+}
+
+/// Asks the KMS for the keys that the backup names: who lacks them learns it before anything is unpacked.
+fn check_keys(from: &Path, manifest: &Manifest, crypt: Option<&Crypt>) -> Result<(), StartupError> {
+    let Some(metadata) = &manifest.kms else { return Ok(()) };
+    let crypt = crypt.ok_or_else(|| open_error_at(from, OpenError::Sealed))?;
+    let keys = parse_wrapped_keys(metadata.wrapped_keys.to_string().as_bytes());
+    let keys = keys.map_err(|what| StartupError::Keys { why: format!("the wrapped keys in the manifest: {what}") })?;
+    match runtime()?.block_on(keys.open_with(&crypt.kms)).into_iter().next() {
+        None => Ok(()),
+        Some((_, error)) => Err(open_error_at(from, OpenError::Keys(error))),
+    }
 }
 
 /// The same database, as another incarnation of it.

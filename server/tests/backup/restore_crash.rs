@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testing::{Random, Server, Setup, fail_at_each_change, finish, kill_at_each_change, variable, wait_until};
 
 use crate::tree::names;
-use crate::world::{back_up, copy, digest, filled, marker, verify};
+use crate::world::{back_up, copy, database_id, digest, filled, marker, verify};
 
 fn stores(setup: &Setup) -> Vec<String> {
     names(setup.db()).into_iter().filter(|name| name.starts_with("store")).collect()
@@ -46,7 +46,8 @@ impl Over {
     }
 
     fn restore(&self) -> Command {
-        self.setup.command(&["restore", "--force", "--in", self.backup.to_str().unwrap()])
+        let (backup, there) = (self.backup.to_str().unwrap(), database_id(self.old.db()));
+        self.setup.command(&["restore", "--force", "--replace-database", &there, "--in", backup])
     }
 }
 
@@ -124,7 +125,8 @@ fn torture_a_restore_that_is_killed_at_random_leaves_the_old_database_or_the_new
     let (mut before, mut kept, mut replaced) = (digest(&setup), 0, 0);
     for turn in 0..loops {
         let (backup, wanted) = &backups[turn % 2];
-        let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
+        let there = database_id(setup.db());
+        let words = ["restore", "--force", "--replace-database", &there, "--in", backup.to_str().unwrap()];
         let running = Server::begin(setup.command(&words));
         let mut polls = random.below(120);
         wait_until("its moment has come", || {

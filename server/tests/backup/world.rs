@@ -111,6 +111,11 @@ pub(crate) fn digest(setup: &Setup) -> Value {
     serde_json::from_str::<Value>(&finished.stdout).unwrap()["root"].clone()
 }
 
+/// The id of the database that is there.
+pub(crate) fn database_id(db: &Path) -> String {
+    marker(db)["database_id"].as_str().unwrap().to_owned()
+}
+
 /// The marker of a data directory.
 pub(crate) fn marker(db: &Path) -> Value {
     serde_json::from_slice(&fs::read(db.join("PROGRESSDB")).unwrap()).unwrap()
