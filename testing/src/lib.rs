@@ -27,6 +27,7 @@
 
 pub mod clock;
 pub mod command;
+mod directory;
 pub mod disk;
 pub mod http;
 pub mod interrupt;
@@ -44,6 +45,7 @@ pub mod user;
 pub mod waiting;
 
 pub use command::{Finished, finish, program};
+pub use directory::copy_directory;
 pub use http::Answer;
 pub use interrupt::{fail_at_each_change, kill_at_each_change};
 pub use machine::{missing, python, skip, temporary_directory, variable};

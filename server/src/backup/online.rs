@@ -32,8 +32,6 @@ const RENEWALS: u32 = 4;
 pub struct Lease {
     /// The name of the checkpoint.
     pub id: String,
-    /// The directory with its files, as the server sees it.
-    pub path: PathBuf,
     /// How long it is held unless the lease is renewed.
     pub lease_seconds: u64,
     /// What is said of the store in it.

@@ -1,7 +1,7 @@
 //! The socket `<db>/server.sock`: what commands of the same user ask of the running server.
 //!
 //! ```text
-//! POST   /checkpoints        201 {"id","path","lease_seconds","description"}; 429, 507
+//! POST   /checkpoints        201 {"id","lease_seconds","description"}; 429, 507
 //! PUT    /checkpoints/{id}   204, and the lease begins anew; 404 if it has ended
 //! DELETE /checkpoints/{id}   204; 404
 //! ```
@@ -83,8 +83,8 @@ async fn cut(State(checkpoints): State<Checkpoints>) -> Response {
     let lease_seconds = checkpoints.lease().as_secs();
     // Goes on if the client hangs up: then the lease ends.
     match spawn_blocking(move || checkpoints.cut()).await {
-        Ok(Ok(Checkpoint { id, path, description })) => {
-            (StatusCode::CREATED, Json(Lease { id, path, lease_seconds, description })).into_response()
+        Ok(Ok(Checkpoint { id, description, .. })) => {
+            (StatusCode::CREATED, Json(Lease { id, lease_seconds, description })).into_response()
         }
         Ok(Err(error)) => refuse_cut(&error),
         Err(panic) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", panic.to_string()),

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -38,9 +38,15 @@ pub fn set_level(log: &Log) {
     }
 }
 
+/// At the level `info` the first two libraries log their credentials' names, and the last one each request that it tries
+/// again: what comes of that is told by who asked.
+fn level_of(level: Level) -> String {
+    let retries = if level > Level::INFO { level } else { level.min(Level::WARN) };
+    format!("{level},aws_config=warn,aws_runtime=warn,object_store={retries}").to_lowercase()
+}
+
 fn requested(log: &Log) -> (EnvFilter, Vec<String>) {
-    // At the level `info` these libraries log their credentials' names.
-    let level = format!("{},aws_config=warn,aws_runtime=warn", log.level.to_string().to_lowercase());
+    let level = level_of(log.level);
     let of_level = || EnvFilter::builder().parse_lossy(&level);
     let Some(directives) = &log.directives else { return (of_level(), Vec::new()) };
     if let Ok(filter) = EnvFilter::builder().parse(directives) {
@@ -72,11 +78,21 @@ mod tests {
 
     #[test]
     fn an_invalid_directive_is_named_and_the_others_hold() {
-        let level = "aws_config=warn,aws_runtime=warn,warn";
+        let level = "aws_config=warn,aws_runtime=warn,object_store=warn,warn";
         check(None, level, &[]);
         check(Some("error"), "error", &[]);
         check(Some("progressdb_server=debug,info"), "progressdb_server=debug,info", &[]);
         check(Some("=no=where,info"), "info", &["=no=where"]);
         check(Some("=no=where"), level, &["=no=where"]);
+    }
+
+    #[test]
+    fn requests_that_are_tried_again_are_logged_for_those_who_look_for_causes() {
+        for (level, told) in
+            [("error", "error"), ("warn", "warn"), ("info", "warn"), ("debug", "debug"), ("trace", "trace")]
+        {
+            let filter = level_of(level.parse().unwrap());
+            assert!(filter.starts_with(level) && filter.ends_with(&format!(",object_store={told}")), "{filter}");
+        }
     }
 }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::json;
 use testing::disk::Disk;
-use testing::{Random, Server, Setup, temporary_directory};
+use testing::{Random, Server, Setup, copy_directory, temporary_directory};
 
 use crate::online::{ask, checkpoints, path, place};
 use crate::stores::{files_in, fill};
 use crate::tree::tree_without_lock;
-use crate::world::{back_up, copy, verify};
+use crate::world::{back_up, verify};
 
 const MIB: u64 = 1 << 20;
 const MKFS: [&str; 5] = ["mkfs.ext4", "-q", "-F", "-m", "0"];
@@ -45,7 +45,7 @@ fn a_disk_that_fills_up_while_a_backup_is_unpacked_leaves_what_was_there() {
     let words = ["restore", "--force", "--in", path(&backup)];
     let unpacked = setup.db().join("store-2");
     let failed = (0..50).find_map(|_| {
-        copy(made.db(), setup.db());
+        copy_directory(made.db(), setup.db());
         let mut running = Server::begin(setup.command(&words));
         while running.runs() && !files_in(&unpacked).iter().any(|(_, bytes)| *bytes > 0) {
             std::thread::yield_now();

@@ -8,11 +8,11 @@ use rustix::process::Signal;
 use serde_json::json;
 use testing::disk::Disk;
 use testing::http::Request;
-use testing::{Server, Setup, skip, temporary_directory};
+use testing::{Server, Setup, copy_directory, skip, temporary_directory};
 
 use crate::tree::{names, tree_without_lock};
 use crate::world::{
-    back_up, break_counter, copy, database_id, digest, filled, marker, sealed, sealed_at, verify, with_master_key,
+    back_up, break_counter, database_id, digest, filled, marker, sealed, sealed_at, verify, with_master_key,
 };
 
 /// Restores into the directory of `setup`, with these words besides, and expects this exit code.
@@ -80,7 +80,7 @@ fn a_backup_comes_back_with_all_that_it_holds_as_another_incarnation() {
 fn a_database_that_is_there_is_refused_with_6_and_replaced_with_force() {
     let (made, setup) = (Setup::new(), Setup::new());
     filled(&made);
-    copy(made.db(), setup.db());
+    copy_directory(made.db(), setup.db());
     let backup = back_up(&made, "backup.pdbk");
     check_untouched(&setup, &backup, &[], 6, "--force");
     check_untouched(&setup, &backup, &["--dry-run"], 6, "--force");
@@ -128,7 +128,8 @@ fn a_dry_run_asks_the_kms_for_the_keys_and_changes_nothing() {
     let right = sealed_at(&made.root().join("elsewhere"));
     restore(&right, &backup, &["--dry-run"], 0).check_says(&["would restore:"]);
     let wrong = with_master_key(Setup::with_db(right.db()), &"11".repeat(32));
-    restore(&wrong, &backup, &["--dry-run"], 78).check_says(&["startup.keys_unusable", "is configured: bring the former back"]);
+    restore(&wrong, &backup, &["--dry-run"], 78)
+        .check_says(&["startup.keys_unusable", "is configured: bring the former back"]);
     restore(&Setup::with_db(right.db()), &backup, &["--dry-run"], 78).check_says(&["encryption.enabled"]);
     assert!(!right.db().exists());
 }
@@ -212,7 +213,7 @@ fn a_second_restore_and_a_server_are_refused_with_75_while_a_restore_runs() {
     let (made, setup) = (Setup::new(), Setup::new());
     filled(&made);
     let backup = back_up(&made, "backup.pdbk");
-    copy(made.db(), setup.db());
+    copy_directory(made.db(), setup.db());
     let words = ["restore", "--force", "--in", backup.to_str().unwrap()];
     let running = (0..50).find_map(|_| {
         let next = setup.db().join(format!("store-{}", number_of_store(&setup) + 1));
@@ -350,7 +351,7 @@ fn a_full_disk_leaves_what_was_there() {
     let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0"];
     let Some(disk) = Disk::make(TEST, directory.path(), 12 << 20, &mkfs, "errors=remount-ro") else { return };
     let setup = Setup::with_db(&disk.at.join("db")).set("storage.reserve", "1MiB");
-    copy(other().db(), setup.db());
+    copy_directory(other().db(), setup.db());
     let filler = disk.at.join("filler");
     fs::write(&filler, vec![7; usize::try_from(disk.free()).unwrap() - (2 << 20)]).unwrap();
     let force = ["--force", "--replace-database", &database_id(setup.db())];

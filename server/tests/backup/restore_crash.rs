@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testing::{Random, Server, Setup, fail_at_each_change, finish, kill_at_each_change, variable, wait_until};
+use testing::{
+    Random, Server, Setup, copy_directory, fail_at_each_change, finish, kill_at_each_change, variable, wait_until,
+};
 
 use crate::tree::names;
-use crate::world::{back_up, copy, database_id, digest, filled, marker, verify};
+use crate::world::{back_up, database_id, digest, filled, marker, verify};
 
 fn stores(setup: &Setup) -> Vec<String> {
     names(setup.db()).into_iter().filter(|name| name.starts_with("store")).collect()
@@ -41,7 +43,7 @@ impl Over {
 
     /// The restore, over a fresh copy.
     fn prepare(&self) -> Command {
-        copy(self.old.db(), self.setup.db());
+        copy_directory(self.old.db(), self.setup.db());
         self.restore()
     }
 

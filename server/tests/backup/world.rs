@@ -120,18 +120,3 @@ pub(crate) fn database_id(db: &Path) -> String {
 pub(crate) fn marker(db: &Path) -> Value {
     serde_json::from_slice(&fs::read(db.join("PROGRESSDB")).unwrap()).unwrap()
 }
-
-/// Copies a stopped data directory.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).unwrap();
-    for (name, bytes) in crate::tree::tree(from) {
-        match bytes {
-            None => fs::create_dir_all(to.join(name)).unwrap(),
-            Some(bytes) => {
-                fs::create_dir_all(to.join(&name).parent().unwrap()).unwrap();
-                fs::write(to.join(name), bytes).unwrap();
-            }
-        }
-    }
-}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::json;
-use testing::{Random, Server, Setup, User, messages, thread, wait_until};
+use testing::{Random, Server, Setup, User, copy_directory, messages, thread, wait_until};
 
 /// The files of the write-ahead log, the oldest first.
 fn logs(db: &Path) -> Vec<PathBuf> {
@@ -14,20 +14,6 @@ fn logs(db: &Path) -> Vec<PathBuf> {
     logs.sort();
     assert!(!logs.is_empty(), "a store without any log");
     logs
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let copied = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &copied);
-        } else if path.is_file() {
-            // Not the socket that the killed server has left.
-            fs::copy(&path, &copied).unwrap();
-        }
-    }
 }
 
 /// A database with a thread of three messages whose server was killed.
@@ -61,7 +47,7 @@ fn check_refused(setup: &Setup, words: &[&str]) {
 fn a_copy_without_its_logs_is_refused_with_7_until_they_are_back() {
     let (setup, t) = killed();
     let incomplete = Setup::with_db(&setup.root().join("copy"));
-    copy(setup.db(), incomplete.db());
+    copy_directory(setup.db(), incomplete.db());
     for log in logs(incomplete.db()) {
         fs::remove_file(log).unwrap();
     }
@@ -149,7 +135,7 @@ fn no_single_log_goes_unmissed() {
     let (mut refused, all) = (0, logs(setup.db()));
     for (n, log) in all.iter().enumerate() {
         let without = Setup::with_db(&setup.root().join(format!("without-{n}")));
-        copy(setup.db(), without.db());
+        copy_directory(setup.db(), without.db());
         fs::remove_file(without.db().join("store-1").join(log.file_name().unwrap())).unwrap();
         let inspected = without.run(&["inspect"]);
         if inspected.code == Some(7) {
@@ -187,7 +173,7 @@ fn the_record_of_another_store_raises_no_alarm() {
     server.user("user1").append(&t, 2);
     server.kill();
     let restored = setup.db().join("store-2");
-    copy(&setup.db().join("store-1"), &restored);
+    copy_directory(&setup.db().join("store-1"), &restored);
     for log in logs(setup.db()) {
         fs::remove_file(restored.join(log.file_name().unwrap())).unwrap();
     }

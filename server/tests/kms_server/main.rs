@@ -133,8 +133,7 @@ pub(crate) fn throttled(provider: &Provider) -> Reply {
 /// A copy of a directory that nobody serves.
 pub(crate) fn copy(setup: &Setup) -> Setup {
     let copy = Setup::new();
-    let copied = std::process::Command::new("cp").arg("-r").arg(setup.db()).arg(copy.db()).status().unwrap();
-    assert!(copied.success());
+    testing::copy_directory(setup.db(), copy.db());
     copy
 }
 

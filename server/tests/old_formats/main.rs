@@ -9,10 +9,9 @@ mod make;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
-use testing::{Server, Setup, messages};
+use testing::{Server, Setup, copy_directory, messages};
 
 pub(crate) const READER: &str = "ann";
 
@@ -24,8 +23,7 @@ pub(crate) fn fixtures(format: u32) -> PathBuf {
 /// A setup whose data directory is a copy of a fixture, which has a master key beside it if it is sealed.
 fn copy_of(fixture: &Path) -> Setup {
     let setup = Setup::new();
-    let copied = Command::new("cp").arg("-r").arg(fixture).arg(setup.db()).status().unwrap();
-    assert!(copied.success());
+    copy_directory(fixture, setup.db());
     let key = fixture.with_file_name("master.key");
     // The rows are of another time than that of this machine.
     let setup = setup.argument("--accept-clock");
