@@ -12,6 +12,7 @@ mod offline;
 mod online;
 mod page;
 mod place;
+mod rehearsal;
 mod remote;
 mod remote_faults;
 mod reset;

@@ -8,7 +8,6 @@ use testing::http::Request;
 use testing::servers::listen::Reply;
 use testing::servers::object_store::ObjectStore;
 use testing::servers::proxy::Proxy;
-use testing::waiting::poll;
 use testing::{ADMIN_KEY, Server, Setup, timed, wait_until};
 
 use crate::stores::{fill, list, setup_for, verify};
@@ -156,17 +155,5 @@ fn a_scheduled_backup_and_one_that_is_asked_for_are_not_made_at_once() {
     server.wait_for_line("backup.scheduled");
     let ask = || server.send(&Request::new("POST", "/admin/backup").key(ADMIN_KEY).json(&json!({})));
     wait_until("the other one is refused", || ask().text().contains("another backup is being made"));
-    server.stop().check_code(0);
-}
-
-#[test]
-fn a_rehearsal_makes_no_backups() {
-    let setup = Setup::new();
-    fill(&setup, 1);
-    let destination = setup.root().join("backups");
-    let setup = scheduled(setup, destination.to_str().unwrap());
-    let server = Server::spawn(setup.command(&["serve", "--rehearsal"])).ready();
-    let made = poll(Duration::from_secs(3), || (count(&server, "backup.scheduled") > 0).then_some(()));
-    assert_eq!((made, destination.exists()), (None, false));
     server.stop().check_code(0);
 }
