@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use reqwest::Url;
 
 use crate::backup::Form;
@@ -324,6 +324,12 @@ pub enum KmsCommand {
 }
 
 impl Args {
+    /// Those of this process, whose version is this one. Ends it if they are wrong, or ask for help or for the version.
+    pub fn of_process(version: &'static str) -> Self {
+        let command = Self::command().version(version);
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// What the command line sets.
     pub fn flags(&self) -> Flags {
         let file = match &self.command {
@@ -341,8 +347,6 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Args {

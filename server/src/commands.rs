@@ -1,6 +1,6 @@
 //! The commands: one file each, parsed arguments in, text on standard output and an exit code out.
 //!
-//! [`main`] is the whole program, except for the allocator and the store formats, which the binary chooses. A command
+//! [`main`] is the whole program, except for the allocator and what [`Program`] says, which the binary chooses. A command
 //! loads the configuration, prints its warnings, does its work and prints the result. A [`Failure`] is logged as one
 //! line and printed to standard error, one line for each problem.
 
@@ -24,17 +24,17 @@ mod smoke;
 mod verify;
 mod version;
 
+use std::convert::identity;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
-
-use clap::Parser as _;
 
 use crate::args::{Args, BackupArgs, Command};
 use crate::config::{Environment, Loaded, Sources, Warning, load, sort_warnings};
 use crate::data_dir::Existing;
 use crate::error_chain::with_causes;
 use crate::format::Formats;
+use crate::http::Around;
 use crate::serve::Restore;
 use crate::{http, telemetry};
 
@@ -43,11 +43,25 @@ use self::failure::Failure;
 /// How long the exit waits until the last log lines are written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the command of the command line, for a binary that knows these formats.
-pub fn main(formats: &Formats) -> ExitCode {
+/// What tells one program of this library from another.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Its version, and the store formats that it knows.
+    pub formats: Formats,
+    /// What it adds to the HTTP service.
+    pub around: Around,
+}
+
+impl Program {
+    /// This version, which adds nothing.
+    pub const CURRENT: Self = Self { formats: Formats::CURRENT, around: identity };
+}
+
+/// Runs the command of the command line.
+pub fn main(program: &Program) -> ExitCode {
     let _flush = telemetry::FlushAtEnd(FLUSH_TIMEOUT);
-    let args = Args::parse();
-    match run(&args, formats) {
+    let args = Args::of_process(program.formats.version);
+    match run(&args, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -56,9 +70,10 @@ pub fn main(formats: &Formats) -> ExitCode {
     }
 }
 
-fn run(args: &Args, formats: &Formats) -> Result<(), Failure> {
+fn run(args: &Args, program: &Program) -> Result<(), Failure> {
+    let formats = &program.formats;
     match args.command.as_ref().unwrap_or(&Command::Serve { rehearsal: false }) {
-        Command::Serve { rehearsal } => serve::run(args, *rehearsal, formats),
+        Command::Serve { rehearsal } => serve::run(args, *rehearsal, program),
         Command::Config { command } => config::run(load(&sources(args)), command.as_ref()),
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::Version(how) => version::run(how, formats),

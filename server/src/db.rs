@@ -142,6 +142,8 @@ pub struct Stats {
 /// What a probe wants to know. Never touches the disk's data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
+    /// The version of the server.
+    pub version: &'static str,
     /// The format of the store.
     pub format: u32,
     /// The formats that this version reads, first and last.
@@ -194,6 +196,7 @@ impl Db {
         let held = self.0.clock.state().held.map(|_| "the clock jumped ahead");
         Health {
             format: self.0.format,
+            version: self.0.formats.version,
             reads: self.0.formats.reads,
             writes: self.0.formats.writes,
             pending: self.0.formats.ahead(self.0.format, MigrationTime::Finalize).map(|m| m.name).collect(),

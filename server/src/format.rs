@@ -11,9 +11,11 @@ use crate::model::Incarnation;
 
 pub use migrations::{Change, Migration, MigrationTime, Rewrite};
 
-/// What a binary reads, writes and can migrate.
+/// What a binary is to a store: its version, and what it reads, writes and can migrate.
 #[derive(Clone, Copy, Debug)]
 pub struct Formats {
+    /// The version that it tells, and notes in what it makes beside the format.
+    pub version: &'static str,
     /// The store formats that it reads, first and last.
     pub reads: [u32; 2],
     /// The format of a store that it creates.
@@ -43,7 +45,7 @@ pub struct Identity {
 
 impl Formats {
     /// Those of this version.
-    pub const CURRENT: Self = Self { reads: [1, 1], writes: 1, migrations: &[] };
+    pub const CURRENT: Self = Self { version: env!("CARGO_PKG_VERSION"), reads: [1, 1], writes: 1, migrations: &[] };
 
     /// Refuses a store of a format that this binary does not read.
     pub fn check(&self, found: u32) -> Result<(), Unreadable> {
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_store_is_read_within_the_bounds_and_nowhere_else() {
-        let formats = Formats { reads: [2, 3], writes: 3, migrations: &[] };
+        let formats = Formats { reads: [2, 3], writes: 3, ..Formats::CURRENT };
         let read: Vec<_> = (0..6).map(|format| formats.check(format).is_ok()).collect();
         assert_eq!(read, [false, false, true, true, false, false]);
         let refused = formats.check(4).unwrap_err().to_string();

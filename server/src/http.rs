@@ -63,6 +63,9 @@ pub use wrapped_keys::{parse_wrapped_keys, wrapped_keys_to_json};
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
+/// What a program puts around the service of each listener; every request passes it first.
+pub type Around = fn(Router) -> Router;
+
 /// What there is once the store is open.
 struct Open {
     db: Db,

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use progressdb_server::{commands, format::Formats};
+use progressdb_server::commands::{self, Program};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    commands::main(&Formats::CURRENT)
+    commands::main(&Program::CURRENT)
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::backup::{Backups, Checkpoints, LEASE};
 use crate::config::{Config, Running};
 use crate::format::Formats;
-use crate::http::App;
+use crate::http::{App, Around};
 use crate::store::Engine;
 use crate::telemetry;
 
@@ -50,9 +50,10 @@ const SECOND_SIGNAL: i32 = 130;
 /// How long the log waits for its reader when a second signal ends the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves until a signal or a failed write.
+/// Serves stores of these formats, with `around` before every request, until a signal or a failed write.
 pub async fn run(
-    formats: &Formats,
+    formats: Formats,
+    around: Around,
     mut config: Config,
     running: Running,
     mut signals: Signals,
@@ -70,13 +71,13 @@ pub async fn run(
     let settings = running.to_json();
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
     reload.map_err(|error| StartupError::io("cannot start the thread that reads files again", error))?;
-    let listeners = Listeners::start(&app, &config, &open_files)?;
+    let listeners = Listeners::start(&app, around, &config, &open_files)?;
     let Opened { engine, db, directory, owner } = tokio::select! {
-        opened = Box::pin(open::open(directory, &config, crypt, &app, formats)) => opened?,
+        opened = Box::pin(open::open(directory, &config, crypt, &app, &formats)) => opened?,
         // Nothing is open yet that would have to be closed.
         () = signals.next() => return Ok(()),
     };
-    let describe = description::of_checkpoints(&engine, directory.identity(), formats, &config, settings);
+    let describe = description::of_checkpoints(&engine, directory.identity(), &formats, &config, settings);
     let checkpoints = Checkpoints::new(engine.clone(), directory.tmp_path(), LEASE, describe);
     let backups = Backups::new(checkpoints.clone(), directory.path().to_owned(), config.backup.root.clone());
     let socket = LocalSocket::start(&directory, listeners.address, &checkpoints);

@@ -62,8 +62,8 @@ pub fn install_logs(log: &Log) {
 }
 
 /// The same through a buffer, for a server; what it returns sends traces to `collector` until it is dropped.
-pub fn install_logs_and_traces(log: &Log, collector: Option<&Collector>) -> Option<Traces> {
-    let traces = collector.map(Traces::start).transpose();
+pub fn install_logs_and_traces(log: &Log, collector: Option<&Collector>, version: &'static str) -> Option<Traces> {
+    let traces = collector.map(|collector| Traces::start(collector, version)).transpose();
     install(log, Destination::buffered(), traces.as_ref().ok().and_then(Option::as_ref));
     traces.unwrap_or_else(|error| {
         tracing::error!(event = "traces.off", %error, "no traces are sent: correct the OTEL_* variables");

@@ -9,7 +9,7 @@ use crate::waiting::{GENEROUS, poll};
 
 /// The program under test.
 pub const PROGRAM: &str = "progressdb";
-/// The version after it, of `testing/next`.
+/// The versions after it, of `testing/next`.
 pub const NEXT_PROGRAM: &str = "progressdb-next";
 
 /// The program under test, as cargo built it beside the tests.

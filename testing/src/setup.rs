@@ -67,10 +67,9 @@ impl Setup {
         self
     }
 
-    /// Runs the version after this one instead.
-    pub fn next_version(mut self) -> Self {
-        self.program = NEXT_PROGRAM;
-        self
+    /// Runs a version after this one instead: `name` is one of those of `testing/next`.
+    pub fn next_version(self, name: &str) -> Self {
+        Self { program: NEXT_PROGRAM, ..self.environment("NEXT_VERSION", name) }
     }
 
     /// Adds a command line argument.

@@ -4,14 +4,13 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::sources;
+use super::{Program, sources};
 use crate::args::Args;
 use crate::config::{load, log_warnings};
-use crate::format::Formats;
 use crate::serve::{self, StartupError};
 use crate::telemetry;
 
-pub(super) fn run(args: &Args, rehearsal: bool, formats: &Formats) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, rehearsal: bool, program: &Program) -> Result<(), Failure> {
     let sources = sources(args);
     let runtime = runtime()?;
     // Before anything that takes time: a signal that comes while files are read must not kill the process.
@@ -21,7 +20,7 @@ pub(super) fn run(args: &Args, rehearsal: bool, formats: &Formats) -> Result<(),
     };
     let loaded = load(&sources);
     let collector = loaded.config.as_ref().ok().and_then(|config| config.collector.as_ref());
-    let _traces = telemetry::install_logs_and_traces(&loaded.log, collector);
+    let _traces = telemetry::install_logs_and_traces(&loaded.log, collector, program.formats.version);
     log_warnings(&loaded.warnings);
     let (mut config, running) = loaded.into_running(sources)?;
     config.storage.accept_clock = args.accept_clock;
@@ -29,7 +28,7 @@ pub(super) fn run(args: &Args, rehearsal: bool, formats: &Formats) -> Result<(),
     telemetry::install_metrics();
     runtime.block_on(async {
         tokio::spawn(keep_metrics_small());
-        Box::pin(serve::run(formats, config, running, signals)).await
+        Box::pin(serve::run(program.formats, program.around, config, running, signals)).await
     })?;
     Ok(())
 }

@@ -7,7 +7,6 @@ use super::report;
 use crate::args::ReportArgs;
 use crate::format::Formats;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const COMMIT: Option<&str> = option_env!("PROGRESSDB_COMMIT");
 
 pub(super) fn run(how: &ReportArgs, formats: &Formats) -> Result<(), Failure> {
@@ -15,14 +14,14 @@ pub(super) fn run(how: &ReportArgs, formats: &Formats) -> Result<(), Failure> {
 }
 
 fn describe(formats: &Formats) -> Value {
-    let Formats { reads, writes, migrations } = *formats;
+    let Formats { version, reads, writes, migrations } = *formats;
     let formats = json!({ "reads": reads, "writes": writes });
-    json!({ "version": VERSION, "commit": commit(), "formats": formats, "migrations": migrations })
+    json!({ "version": version, "commit": commit(), "formats": formats, "migrations": migrations })
 }
 
 fn in_words(formats: &Formats) -> String {
-    let Formats { reads: [first, last], writes, .. } = *formats;
-    format!("progressdb {VERSION} ({}), reads store formats {first}-{last}, writes {writes}", commit())
+    let Formats { version, reads: [first, last], writes, .. } = *formats;
+    format!("progressdb {version} ({}), reads store formats {first}-{last}, writes {writes}", commit())
 }
 
 fn commit() -> &'static str {
@@ -48,8 +47,9 @@ mod tests {
             rewrite: |_, _, _| Ok(Vec::new()),
         };
         const LAST: Migration = Migration { number: 2, name: "heads", at: MigrationTime::Finalize, ..ONLINE };
-        let next = Formats { reads: [1, 2], writes: 2, migrations: &[ONLINE, LAST] };
+        let next = Formats { version: "next", reads: [1, 2], writes: 2, migrations: &[ONLINE, LAST] };
         let told = describe(&next);
+        assert_eq!(told["version"], json!("next"));
         assert_eq!(told["formats"], json!({ "reads": [1, 2], "writes": 2 }));
         let migrations = json!([
             { "number": 1, "name": "replies", "from": 1, "to": 2, "at": "start" },

@@ -104,11 +104,11 @@ pub(super) async fn settle_records(store: &Store, formats: &Formats, read_only: 
     Ok(())
 }
 
-fn begun(migration: &Migration, now: u64) -> MigrationProgress {
+fn begun(migration: &Migration, version: &str, now: u64) -> MigrationProgress {
     MigrationProgress {
         finalizes: migration.at == MigrationTime::Finalize,
         to: migration.to,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: version.to_owned(),
         started: now,
         ..MigrationProgress::default()
     }
@@ -126,11 +126,14 @@ impl Db {
         let Some(to) = pending.raise_to else { return Ok(()) };
         let key = Key::Store(StoreRow::Format);
         let before = stored_format(&self.0.store).await?;
-        let now = self.0.clock.now();
+        let (version, now) = (self.0.formats.version, self.0.clock.now());
         let raised = Format { format: to, ..before }.encode(EVERY_FORMAT);
         let mut change = Commit::replace(key, Some(before.encode(EVERY_FORMAT)), raised);
         change.ops.extend(pending.finalize.iter().map(|migration| {
-            Op::Put(Key::Store(StoreRow::Migration(migration.number)), begun(migration, now).encode(EVERY_FORMAT))
+            Op::Put(
+                Key::Store(StoreRow::Migration(migration.number)),
+                begun(migration, version, now).encode(EVERY_FORMAT),
+            )
         }));
         match self.commit(change).await? {
             Settled::Committed => {
@@ -147,7 +150,7 @@ impl Db {
             Some(record) => Ok(record),
             None => Ok(Record {
                 number: migration.number,
-                progress: begun(migration, self.0.clock.now()),
+                progress: begun(migration, self.0.formats.version, self.0.clock.now()),
                 bytes: Vec::new(),
             }),
         }

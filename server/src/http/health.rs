@@ -11,7 +11,6 @@ use super::error::{Error, ErrorBody};
 use super::output;
 use crate::telemetry;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Alive.
@@ -126,7 +125,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
             seconds_since_success: kms.since_success.map(|since| since.as_secs()),
         }),
         status: "ok",
-        version: VERSION,
+        version: health.version,
         format: Format { data: health.format, reads: health.reads, writes: health.writes, pending: health.pending },
         incarnation: health.incarnation.to_string(),
         sequence: health.sequence,

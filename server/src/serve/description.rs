@@ -23,7 +23,7 @@ pub(super) async fn describe(
 ) -> Result<Description, OpenError> {
     let inspected = Db::inspect(&engine.store(), formats).await?;
     let endpoint = config.encryption.kms.as_ref().and_then(|kms| kms.endpoint());
-    describe_inspected(engine, identity, inspected, endpoint, settings).await
+    describe_inspected(engine, identity, formats.version, inspected, endpoint, settings).await
 }
 
 /// What describes the checkpoints of a running server, by what its rows said at the cut.
@@ -39,13 +39,21 @@ pub(super) fn of_checkpoints(
     Box::new(move |values| {
         let inspected = Inspected::of(values, &formats)?;
         let settings = settings.clone();
-        runtime.block_on(describe_inspected(&engine, identity, inspected, endpoint.as_deref(), settings))
+        runtime.block_on(describe_inspected(
+            &engine,
+            identity,
+            formats.version,
+            inspected,
+            endpoint.as_deref(),
+            settings,
+        ))
     })
 }
 
 async fn describe_inspected(
     engine: &Engine,
     identity: Identity,
+    version: &str,
     inspected: Inspected,
     endpoint: Option<&str>,
     settings: Value,
@@ -58,7 +66,7 @@ async fn describe_inspected(
     Ok(Description {
         database_id: identity.database_id,
         incarnation: identity.incarnation.to_string(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: version.to_owned(),
         store_format: inspected.format,
         engine: engine.name().to_owned(),
         sequence: u64::try_from(inspected.sequence).unwrap_or(0),

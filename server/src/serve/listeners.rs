@@ -10,7 +10,7 @@ use super::StartupError;
 use super::open_files::OpenFiles;
 use crate::config::Config;
 use crate::http::listen::{self, Drained};
-use crate::http::{self, App};
+use crate::http::{self, App, Around};
 
 /// Listeners that serve, until they are drained.
 pub(super) struct Listeners {
@@ -22,14 +22,19 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Binds the addresses and serves on them.
-    pub(super) fn start(app: &App, config: &Config, open_files: &OpenFiles) -> Result<Self, StartupError> {
+    pub(super) fn start(
+        app: &App,
+        around: Around,
+        config: &Config,
+        open_files: &OpenFiles,
+    ) -> Result<Self, StartupError> {
         let (stop, stopping) = watch::channel(false);
         let main = config.listener("main", open_files.connections);
-        let (main, address) = listen_on(config.listen, http::router(app.clone()), main, &stopping)?;
+        let (main, address) = listen_on(config.listen, around(http::router(app.clone())), main, &stopping)?;
         let mut serving = vec![main];
         if let Some(address) = config.management {
             let management = config.listener("management", open_files.management);
-            let router = http::management_router(app.clone());
+            let router = around(http::management_router(app.clone()));
             serving.push(listen_on(address, router, management, &stopping)?.0);
         }
         Ok(Self { address, serving, stop })

@@ -125,7 +125,7 @@ impl Stage<'_> {
     async fn checkpoint(&self) -> Result<String, StartupError> {
         let inspected = inspect_any(&self.engine.store()).await.map_err(|error| self.unreadable(error))?;
         let Inspected { database_id, format, sequence, messages, .. } = inspected;
-        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let version = self.formats.version.to_owned();
         let of = CheckpointOf { database_id, format, sequence, messages, version, created_ns: Clock::wall() };
         let cut = |path: &std::path::Path| self.engine.checkpoint(path, &[]).map(drop).map_err(io::Error::other);
         let made = tokio::task::block_in_place(|| self.directory.make_checkpoint(of, cut));

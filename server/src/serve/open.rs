@@ -80,7 +80,7 @@ pub(super) async fn open(
     if directory.is_new() {
         directory.mark_ready()?;
     }
-    publish_identity(directory.identity());
+    publish_identity(directory.identity(), formats.version);
     // Nothing releases the lock before the process ends, so no other process can open the directory while this one may
     // still write.
     let directory = Arc::new(directory);
@@ -89,13 +89,13 @@ pub(super) async fn open(
     Ok(Opened { engine, db, directory, owner })
 }
 
-/// Says in metrics which database this process serves. A restore shows as another incarnation.
-fn publish_identity(identity: Identity) {
+/// Says in metrics which database this process serves, and in which version. A restore shows as another incarnation.
+fn publish_identity(identity: Identity, version: &str) {
     let Identity { database_id, incarnation } = identity;
     let labels = [
         ("database_id", hex::encode(database_id)),
         ("incarnation", incarnation.to_string()),
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("version", version.to_owned()),
     ];
     metrics::gauge!("progressdb_instance_info", &labels).set(1.0);
 }

@@ -80,12 +80,13 @@ pub struct Traces(SdkTracerProvider);
 
 impl Traces {
     /// Starts sending to this collector, on a thread of its own.
-    pub(super) fn start(collector: &Collector) -> Result<Self, StartError> {
+    pub(super) fn start(collector: &Collector, version: &'static str) -> Result<Self, StartError> {
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_http();
         let exporter = exporter.with_http_client(client(collector)?).with_protocol(Protocol::HttpBinary);
         let exporter = exporter.with_endpoint(&collector.url).with_timeout(collector.timeout).build()?;
         let exporter = Outspoken { exporter, fails: AtomicBool::new(false) };
-        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build()))
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(version));
+        Ok(Self(provider.build()))
     }
 
     /// The layer that exports this crate's spans, and no others.
@@ -138,11 +139,11 @@ fn client(collector: &Collector) -> Result<Client, StartError> {
 }
 
 /// The service's name: `progressdb`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` says otherwise.
-fn resource() -> Resource {
+fn resource(version: &'static str) -> Resource {
     let said = Resource::builder().build();
     let name = said.get(&Key::new("service.name")).map(|name| name.to_string());
     let name = name.filter(|name| !name.starts_with("unknown_service")).unwrap_or_else(|| "progressdb".to_owned());
-    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let version = KeyValue::new("service.version", version);
     Resource::builder().with_service_name(name).with_attribute(version).build()
 }
 

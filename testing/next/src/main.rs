@@ -1,69 +1,55 @@
-//! A next version of the server, for the tests of upgrades: this version's library, and formats that it does not have.
+//! Next versions of the server, for the tests of upgrades: this version's library, and what it does not have. All are one
+//! program; `NEXT_VERSION` says which of them it is, and is set by their images. None is ever published.
 //!
-//! Format 2 has an index of replies, which a start migration makes: rows of a kind that format 1 reserves and carries. Its
-//! heads say that they are of format 2, which a finalize migration sees to. It is never published.
+//! | Version | What becomes of it |
+//! |---|---|
+//! | `next` | it has one store format more: a start migration and a finalize migration |
+//! | `next-plain` | nothing: an ordinary release |
+//! | `next-unready` | it lives and never gets ready |
+//! | `next-slow` | each request takes longer |
+//! | `next-smoke` | an edit is lost if the store had anything in it when it started |
+//! | `next-corrupt` | as `next`, but a start migration changes one character of one message |
 
+mod around;
+mod migrations;
+
+use std::convert::identity;
 use std::process::ExitCode;
 
-use progressdb_server::format::{Change, Formats, Migration, MigrationTime};
-use progressdb_server::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow};
-use progressdb_server::rows::{Damaged, Head, MessageRow, Present, Row as _};
-use progressdb_server::{commands, rows};
+use progressdb_server::commands::{self, Program};
+use progressdb_server::format::Formats;
+
+use self::migrations::{HEADS, REPLIES, TIDY};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const FORMATS: Formats = Formats { reads: [1, 2], writes: 2, migrations: &[REPLIES, HEADS] };
-
-const REPLIES: Migration = Migration {
-    number: 1_000_001,
-    name: "index-of-replies",
-    from: 1,
-    to: 2,
-    at: MigrationTime::Start,
-    kinds: &[PartitionKind::Thread],
-    range: messages,
-    rewrite: index_reply,
-};
-
-const HEADS: Migration = Migration {
-    number: 1_000_002,
-    name: "heads-of-format-2",
-    at: MigrationTime::Finalize,
-    range: head,
-    rewrite: rewrite_head,
-    ..REPLIES
-};
+/// The variable that names the version.
+const NAME: &str = "NEXT_VERSION";
+const DEFAULT: &str = "next";
 
 fn main() -> ExitCode {
-    commands::main(&FORMATS)
+    #[allow(clippy::disallowed_methods, reason = "the library does not read this variable")]
+    let name = std::env::var(NAME).unwrap_or_else(|_| DEFAULT.to_owned());
+    let Some(program) = program(&name) else {
+        eprintln!("{NAME}: there is no version {name:?}");
+        return ExitCode::from(2);
+    };
+    commands::main(&program)
 }
 
-fn messages(partition: Partition) -> KeyRange {
-    match partition {
-        Partition::Thread(thread) => KeyRange::messages(thread),
-        other => KeyRange::all(other),
-    }
+fn program(name: &str) -> Option<Program> {
+    let (version, formats, around) = match name {
+        "next" => ("0.4.0-next", FORMAT_2, identity as _),
+        "next-plain" => ("0.4.0-next-plain", Formats::CURRENT, identity as _),
+        "next-unready" => ("0.4.0-next-unready", Formats::CURRENT, around::never_ready as _),
+        "next-slow" => ("0.4.0-next-slow", Formats::CURRENT, around::slow as _),
+        "next-smoke" => ("0.4.0-next-smoke", Formats::CURRENT, around::losing_edits as _),
+        "next-corrupt" => ("0.4.0-next-corrupt", CORRUPTING, identity as _),
+        _ => return None,
+    };
+    Some(Program { formats: Formats { version, ..formats }, around })
 }
 
-/// Each reply has a row under the message that it answers.
-fn index_reply(key: Key, value: &[u8], _: u32) -> Result<Vec<Change>, Damaged> {
-    let Key::Thread(thread, ThreadRow::Message(reply)) = key else { return Ok(Vec::new()) };
-    let Some(parent) = MessageRow::decode(value)?.content.reply_to else { return Ok(Vec::new()) };
-    let row = Key::Thread(thread, ThreadRow::Reply(parent, reply));
-    Ok(vec![Change::Put(row, Present.encode(rows::EVERY_FORMAT))])
-}
-
-fn head(partition: Partition) -> KeyRange {
-    match partition {
-        Partition::Thread(thread) => KeyRange::only(&Key::Thread(thread, ThreadRow::Head)),
-        other => KeyRange::all(other),
-    }
-}
-
-/// The first byte of a row says the format that it was written in.
-fn rewrite_head(key: Key, value: &[u8], format: u32) -> Result<Vec<Change>, Damaged> {
-    let head = Head::decode(value)?;
-    let is_new = value.first().is_some_and(|version| u32::from(*version) >= format);
-    Ok(if is_new { Vec::new() } else { vec![Change::Put(key, head.encode(format))] })
-}
+const FORMAT_2: Formats = Formats { reads: [1, 2], writes: 2, migrations: &[REPLIES, HEADS], ..Formats::CURRENT };
+const CORRUPTING: Formats = Formats { migrations: &[REPLIES, TIDY, HEADS], ..FORMAT_2 };

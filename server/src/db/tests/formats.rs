@@ -8,7 +8,7 @@ plain_and_sealed!(
 );
 
 /// A version that knows one format more.
-const NEXT: Formats = Formats { reads: [1, 2], writes: 2, migrations: &[] };
+const NEXT: Formats = Formats { reads: [1, 2], writes: 2, ..Formats::CURRENT };
 
 /// The version bytes of the rows that are never sealed and differ between formats.
 fn versions(memory: &Memory) -> Vec<u8> {

@@ -31,7 +31,7 @@ impl Versions {
     /// With nothing in the directory yet.
     pub(crate) fn new() -> Self {
         let old = Setup::new();
-        let next = Setup::with_db(old.db()).next_version();
+        let next = Setup::with_db(old.db()).next_version("next");
         Self { old, next }
     }
 

@@ -11,7 +11,7 @@ fn a_migration_that_fails_exits_with_70_and_says_what_to_do() {
     let Versions { old, next } = Versions::new().filled(3);
     let whole = root(&old);
     // Less than the reserve is free: the first row cannot be written, nor a checkpoint be made.
-    let full = testing::Setup::with_db(old.db()).next_version().set("storage.reserve", "1TiB");
+    let full = testing::Setup::with_db(old.db()).next_version("next").set("storage.reserve", "1TiB");
     for words in [&["serve"][..], &["migrate"], &["migrate", "--finalize"]] {
         let failed = full.run(words);
         failed.check_code(70).check_says(&["migration.failed", "index-of-replies", "start again", "disk almost full"]);
@@ -78,7 +78,7 @@ fn a_way_back_is_refused_where_there_is_none_and_changes_nothing() {
 fn a_way_back_needs_the_keys_of_the_store() {
     let Versions { old, next } = Versions::sealed().filled(2);
     next.run(&["migrate", "--finalize"]).check_code(0);
-    let without = testing::Setup::with_db(old.db()).next_version();
+    let without = testing::Setup::with_db(old.db()).next_version("next");
     without.run(&["rollback"]).check_code(78).check_says(&["encryption.enabled"]);
     assert_eq!(inspect(&next)["format"].as_u64(), Some(2));
     next.run(&["rollback"]).check_code(0);
