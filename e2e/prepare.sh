@@ -16,21 +16,41 @@ prepare() {
   install_operator
 }
 
-# Images of this machine's builds. An upgrade goes to dev-next: the same server under another image id.
+# The versions of testing/next, by which their images are tagged.
+next_versions=(next next-plain next-unready next-slow next-smoke next-corrupt)
+
+# Images of this machine's builds: one archive, in which what several have in common is there once.
 load_images() {
-  local work container
+  local work image
+  work=$(mktemp -d)
   scripts/image server "$bin/progressdb"
   scripts/image operator "$bin/progressdb-operator"
-  container=$(buildah from --pull-never localhost/progressdb:dev)
-  buildah config --label org.opencontainers.image.version=next "$container"
-  buildah commit --quiet --rm "$container" localhost/progressdb:dev-next >/dev/null
-  work=$(mktemp -d)
-  for image in progressdb-operator:dev progressdb:dev progressdb:dev-next; do
-    buildah push --quiet "localhost/$image" "docker-archive:$work/image.tar:localhost/$image"
-    e2e/cluster/load-image "$work/image.tar" >/dev/null
-    rm "$work/image.tar"
+  next_images "$work"
+  for image in progressdb-operator:dev progressdb:{dev,dev-next} "${next_versions[@]/#/progressdb:}"; do
+    buildah push --quiet --compression-level 1 "localhost/$image" "oci:$work/images:localhost/$image"
   done
-  rmdir "$work"
+  tar -C "$work/images" -cf "$work/images.tar" .
+  e2e/cluster/load-image "$work/images.tar" >/dev/null
+  rm -r "$work"
+}
+
+# next_images DIR: dev-next is the same server under another image id. The others have another program in one layer more, and
+# differ in the variable that tells it which version it is.
+next_images() {
+  local version
+  derive dev dev-next --label org.opencontainers.image.version=next
+  objcopy --strip-all "$bin/progressdb-next" "$1/progressdb"
+  program=$1/progressdb derive dev next --env NEXT_VERSION=next
+  for version in "${next_versions[@]:1}"; do derive next "$version" --env NEXT_VERSION="$version"; done
+}
+
+# derive FROM TO CONFIGURATION...: an image of another one; its program is $program if that is set
+derive() {
+  local container
+  container=$(buildah from --pull-never "localhost/progressdb:$1")
+  [ -z "${program:-}" ] || buildah copy --quiet --chmod 0755 "$container" "$program" /usr/local/bin/progressdb >/dev/null
+  buildah config "${@:3}" "$container"
+  buildah commit --quiet --rm "$container" "localhost/progressdb:$2" >/dev/null
 }
 
 install_operator() {
