@@ -301,3 +301,27 @@ fn step(at: At<'_>) -> Turn {
         RollbackGate => rollback::gate(at),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// Whoever is woken by a hold has to find it in the documentation.
+    #[test]
+    fn every_reason_to_hold_is_documented() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let page = fs::read_to_string(root.join("../docs/upgrades.md")).unwrap();
+        let sources = fs::read_dir(root.join("src/decide/upgrade")).unwrap().map(|entry| entry.unwrap().path());
+        let code: String =
+            sources.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
+        let after = |call: &str| -> BTreeSet<String> {
+            let parts = code.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            parts.filter_map(|rest| rest.split('"').next().map(str::to_owned)).collect()
+        };
+        let reasons: BTreeSet<String> = after("Next::hold(").union(&after("Next::stuck(")).cloned().collect();
+        assert!(reasons.contains("RehearsalFailed") && reasons.contains("RollbackStuck"), "{reasons:?}");
+        let missing: Vec<&String> =
+            reasons.iter().filter(|reason| !page.contains(&format!("| `{reason}` |"))).collect();
+        assert_eq!(missing, Vec::<&String>::new(), "not in docs/upgrades.md");
+    }
+}
