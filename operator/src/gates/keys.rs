@@ -35,27 +35,32 @@ impl Keys {
         Self { backend: first("backend"), frontend: first("frontend"), signing: all("signing") }
     }
 
-    /// The headers that make a request one of this user; `None` without the keys for it. A backend key speaks for any user, and
-    /// a frontend key for one who is signed.
-    pub(super) fn headers(&self, user: &str) -> Option<Vec<(&'static str, String)>> {
-        match (&self.backend, &self.frontend, self.signing.first()) {
-            (Some(key), ..) => Some(vec![("X-API-Key", key.clone()), ("X-User-ID", user.to_owned())]),
-            (None, Some(key), Some(signing)) => Some(signed(key, user, &signature(signing, user))),
-            _ => None,
-        }
+    /// The headers of a user who writes, or why there are none. Only a backend may remove for good what a gate makes; its key
+    /// speaks for any user.
+    pub(super) fn writing(&self, user: &str, target: &Target) -> Result<Headers, String> {
+        let key = self.backend.as_ref().ok_or_else(|| {
+            format!(
+                "the Secret {} has no backend key, without which no gate can call the server: add one",
+                target.secret
+            )
+        })?;
+        Ok(vec![("X-API-Key", key.clone()), ("X-User-ID", user.to_owned())])
     }
 
-    /// Why there are no headers, and what to do.
-    pub(super) fn missing(&self, target: &Target) -> String {
-        format!(
-            "the Secret {} has neither a backend key nor a frontend and a signing key: add a backend key",
-            target.secret
-        )
+    /// The headers of a user who only reads: without a backend key those of a browser.
+    pub(super) fn reading(&self, user: &str, target: &Target) -> Result<Headers, String> {
+        match (&self.backend, &self.frontend, self.signing.first()) {
+            (None, Some(frontend), Some(signing)) => Ok(signed(frontend, user, &signature(signing, user))),
+            _ => self.writing(user, target),
+        }
     }
 }
 
+/// Names and values.
+pub(super) type Headers = Vec<(&'static str, String)>;
+
 /// The headers of a browser.
-pub(super) fn signed(frontend: &str, user: &str, signature: &str) -> Vec<(&'static str, String)> {
+pub(super) fn signed(frontend: &str, user: &str, signature: &str) -> Headers {
     let headers = [("X-API-Key", frontend), ("X-User-ID", user), ("X-User-Signature", signature)];
     headers.map(|(name, value)| (name, value.to_owned())).into()
 }
@@ -72,21 +77,25 @@ mod tests {
 
     use super::*;
 
-    fn headers(entries: &[(&str, &str)]) -> Option<Vec<(&'static str, String)>> {
+    fn keys(entries: &[(&str, &str)]) -> Keys {
         let data = entries.iter().map(|(name, keys)| ((*name).to_owned(), ByteString(keys.as_bytes().to_vec())));
-        Keys::of(&Secret { data: Some(data.collect()), ..Secret::default() }).headers("u")
+        Keys::of(&Secret { data: Some(data.collect()), ..Secret::default() })
     }
 
     #[test]
-    fn a_backend_key_speaks_for_a_user_and_a_frontend_key_for_a_signed_one() {
+    fn a_backend_key_speaks_for_a_user_and_a_frontend_key_for_one_who_is_signed_and_reads() {
+        let target = Target::of_pod([127, 0, 0, 1].into(), "ns", "keys");
         let owned = |headers: &[(&'static str, &str)]| {
-            Some(headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Vec<_>>())
+            Some(headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Headers>())
         };
-        let backend = headers(&[("backend", "# ours\nb\nc"), ("frontend", "f"), ("signing", "s")]);
-        assert_eq!(backend, owned(&[("X-API-Key", "b"), ("X-User-ID", "u")]));
+        let both = |keys: &Keys| (keys.writing("u", &target).ok(), keys.reading("u", &target).ok());
+        let backend = owned(&[("X-API-Key", "b"), ("X-User-ID", "u")]);
+        let all = keys(&[("backend", "# ours\nb\nc"), ("frontend", "f"), ("signing", "s")]);
+        assert_eq!(both(&all), (backend.clone(), backend));
         let by_hand = "a39dbf09a0ab0967399aff34357b314fd2b82492517f45de8f6120a963b14a67";
-        let frontend = headers(&[("frontend", "f"), ("signing", "s\nt")]);
-        assert_eq!(frontend, owned(&[("X-API-Key", "f"), ("X-User-ID", "u"), ("X-User-Signature", by_hand)]));
-        assert_eq!((headers(&[("frontend", "f")]), headers(&[("admin", "a")])), (None, None));
+        let browser = owned(&[("X-API-Key", "f"), ("X-User-ID", "u"), ("X-User-Signature", by_hand)]);
+        assert_eq!(both(&keys(&[("frontend", "f"), ("signing", "s\nt")])), (None, browser));
+        assert_eq!(both(&keys(&[("frontend", "f")])), (None, None));
+        assert_eq!(both(&keys(&[("admin", "a")])), (None, None));
     }
 }

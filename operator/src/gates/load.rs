@@ -23,7 +23,7 @@ use super::{
     client::{Answer, Client},
     keys::Keys,
     registry::unless,
-    user::{Ack, PREFIX, THREADS, Trouble, User, message},
+    user::{PREFIX, THREADS, Trouble, User, message},
 };
 
 /// How many users call at once, each on its own connection.
@@ -89,7 +89,7 @@ async fn lanes(cluster: &Cluster, target: &Target) -> Result<Vec<Lane>, String> 
     let keys = Keys::read(cluster, target).await?;
     let lane = |number| {
         let id = format!("{PREFIX}load-{number}");
-        let headers = keys.headers(&id).ok_or_else(|| keys.missing(target))?;
+        let headers = keys.writing(&id, target)?;
         let user = User::new(Client::new(target.api.to_string(), LIMIT), id, headers);
         Ok(Lane { user, thread: None, times: Vec::new(), errors: 0, trouble: None })
     };
@@ -104,6 +104,8 @@ impl Lane {
                 if !take(left) {
                     return;
                 }
+                // It was waited for once: from here on each try is one more error.
+                self.user.patience = Duration::ZERO;
                 self.fail(trouble.to_string()).await;
             }
             while self.pair(left).await {}
@@ -114,10 +116,9 @@ impl Lane {
 
     /// Makes the thread, and the pairs that are not measured.
     async fn begin(&mut self) -> Result<(), Trouble> {
-        self.user.remove_all(None).await?;
-        let body = json!({ "title": "load" }).to_string();
-        let said = self.user.ask(Method::POST, THREADS, body).await?.expect(&[202])?;
-        self.thread = Some(said.json::<Ack>()?.key);
+        self.user.remove_left_overs().await?;
+        let (_, key) = self.user.create_thread("load").await?;
+        self.thread = Some(key);
         for number in 0..WARM_UP {
             let [(post, path, body), (get, page, _)] = self.requests(number);
             self.user.ask(post, &path, body).await?.expect(&[202])?;
@@ -172,7 +173,7 @@ impl Lane {
     }
 
     async fn remove(&mut self) -> Result<(), Trouble> {
-        self.user.remove_all(self.thread.as_deref()).await
+        self.user.clean_up(self.thread.as_deref()).await
     }
 }
 

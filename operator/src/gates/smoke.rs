@@ -26,6 +26,7 @@ use super::{
     client::Client,
     keys::Keys,
     registry::unless,
+    result::shortened,
     user::{PREFIX, Trouble, User},
 };
 
@@ -51,27 +52,24 @@ pub(super) async fn run(
     read_only: bool,
     stopped: &mut oneshot::Receiver<()>,
 ) -> Option<GateResult> {
-    let mut smoke = match unless(stopped, Smoke::new(cluster, target)).await? {
+    let mut smoke = match unless(stopped, Smoke::new(cluster, target, read_only)).await? {
         Ok(smoke) => smoke,
         Err(why) => return Some(GateResult::nothing("every step".to_owned(), &why)),
     };
     let steps = smoke.steps(read_only);
     let mut result = unless(stopped, smoke.take_all(&steps)).await;
-    if read_only {
-        return result;
-    }
-    let removed = smoke.user.remove_all(smoke.thread.as_deref()).await;
+    let removed = smoke.user.clean_up(smoke.thread.as_deref()).await;
     if let (Some(result), Err(trouble)) = (&mut result, removed) {
-        result.why = format!("{}; a thread may be left: {trouble}", result.why);
+        result.why = shortened(&format!("{}; a thread may be left: {trouble}", result.why));
     }
     result
 }
 
 impl Smoke {
-    async fn new(cluster: &Cluster, target: &Target) -> Result<Self, String> {
+    async fn new(cluster: &Cluster, target: &Target, read_only: bool) -> Result<Self, String> {
         let keys = Keys::read(cluster, target).await?;
         let id = format!("{PREFIX}{WHO}");
-        let headers = keys.headers(&id).ok_or_else(|| keys.missing(target))?;
+        let headers = if read_only { keys.reading(&id, target) } else { keys.writing(&id, target) }?;
         let mut mark = [0; 8];
         rand::fill(&mut mark).map_err(|_| "the system gives no random bytes".to_owned())?;
         Ok(Self {

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use hyper::{Method, body::Bytes};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     client::{Answer, Client, Lost, Request},
+    keys::Headers,
     result::shortened,
 };
 
 /// Ids that begin so are reserved for probe users.
 pub(super) const PREFIX: &str = "progressdb-probe-";
 pub(super) const THREADS: &str = "/frontend/v1/threads";
-/// So long a server may refuse connections: it may be between two processes.
+/// The patience of a new user.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From one try to the next.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -65,13 +66,17 @@ pub(super) struct Ack {
 pub(super) struct User {
     client: Client,
     pub(super) id: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Headers,
+    /// So long a server may refuse connections: it may be between two processes.
+    pub(super) patience: Duration,
+    /// Whether it asked for a thread that was not seen to be gone.
+    may_have_threads: bool,
 }
 
 impl User {
     /// `headers` say who it is.
-    pub(super) fn new(client: Client, id: String, headers: Vec<(&'static str, String)>) -> Self {
-        Self { client, id, headers }
+    pub(super) fn new(client: Client, id: String, headers: Headers) -> Self {
+        Self { client, id, headers, patience: PATIENCE, may_have_threads: false }
     }
 
     /// A request of this user.
@@ -93,7 +98,7 @@ impl User {
         path: &str,
         body: impl Into<String>,
     ) -> Result<Said, Trouble> {
-        let (body, until, mut refused) = (body.into(), Instant::now() + PATIENCE, 0);
+        let (body, until, mut refused) = (body.into(), Instant::now() + self.patience, 0);
         let asked = format!("{method} {path}");
         loop {
             let request = Request { method: method.clone(), path, headers, body: body.clone() };
@@ -130,8 +135,29 @@ impl User {
         self.ask(Method::DELETE, &format!("{THREADS}/{thread}?purge=true"), "").await
     }
 
-    /// Removes this thread, if it is there, and then all that the list of threads has: of gates that ended in the middle.
-    pub(super) async fn remove_all(&mut self, thread: Option<&str>) -> Result<(), Trouble> {
+    pub(super) async fn create_thread(&mut self, title: &str) -> Result<(Said, String), Trouble> {
+        self.may_have_threads = true;
+        let said = self.ask(Method::POST, THREADS, json!({ "title": title }).to_string()).await?.expect(&[202])?;
+        let key = said.json::<Ack>()?.key;
+        Ok((said, key))
+    }
+
+    /// No thread is left: there is nothing to clean up.
+    pub(super) fn has_no_threads(&mut self) {
+        self.may_have_threads = false;
+    }
+
+    /// Removes what it made, if anything: this thread, if it is known, and all that the list has.
+    pub(super) async fn clean_up(&mut self, thread: Option<&str>) -> Result<(), Trouble> {
+        if self.may_have_threads { self.remove_all(thread).await } else { Ok(()) }
+    }
+
+    /// Removes what gates that ended in the middle have left.
+    pub(super) async fn remove_left_overs(&mut self) -> Result<(), Trouble> {
+        self.remove_all(None).await
+    }
+
+    async fn remove_all(&mut self, thread: Option<&str>) -> Result<(), Trouble> {
         let asked = format!("removing the threads of {}", self.id);
         let late = |_| Trouble { asked, what: format!("not done within {REMOVAL:?}") };
         timeout(REMOVAL, self.remove_pages(thread)).await.map_err(late)?

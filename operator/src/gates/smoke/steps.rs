@@ -100,12 +100,10 @@ impl Smoke {
     }
 
     pub(super) async fn create_thread(&mut self) -> Result<(), Trouble> {
-        // A test that ended in the middle may have left one.
-        self.user.remove_all(None).await?;
+        self.user.remove_left_overs().await?;
         let title = format!("smoke test {}", self.mark);
-        let said = self.user.ask(Method::POST, THREADS, json!({ "title": title }).to_string()).await?.expect(&[202])?;
-        let key = said.json::<Ack>()?.key;
-        said.check(is_key(&key), || format!("{key:?} is not the key of a thread"))?;
+        let (said, key) = self.user.create_thread(&title).await?;
+        said.check(key.starts_with("t:") && is_plain(&key), || format!("{key:?} is not the key of a thread"))?;
         self.thread = Some(key.clone());
         let said = self.user.get(&self.thread_path()).await?;
         let Thread { key: read, title: told, author } = said.json::<OneThread>()?.thread;
@@ -118,7 +116,10 @@ impl Smoke {
         let (path, body) = (self.messages_path(), message_of(&self.first_body()));
         let said = self.user.ask(Method::POST, &path, body).await?.expect(&[202])?;
         let key = said.json::<Ack>()?.key;
-        said.check(is_key(&key), || format!("{key:?} is not the key of a message"))?;
+        let of_thread = format!("{}:m:", self.thread.as_deref().unwrap_or_default());
+        said.check(key.starts_with(&of_thread) && is_plain(&key), || {
+            format!("{key:?} is not the key of a message in this thread")
+        })?;
         self.message = key;
         Ok(())
     }
@@ -165,7 +166,7 @@ impl Smoke {
         said.check(threads.iter().all(|thread| thread.key != key), || {
             "the thread was deleted and is still listed".to_owned()
         })?;
-        self.thread = None;
+        self.user.has_no_threads();
         Ok(())
     }
 
@@ -206,6 +207,6 @@ fn message_of(body: &str) -> String {
 }
 
 /// Keys are letters, digits and colons, which a path may hold as they are.
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_".contains(&byte))
+fn is_plain(key: &str) -> bool {
+    key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
 }
