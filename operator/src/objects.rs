@@ -41,7 +41,7 @@ pub use network::network_policy;
 pub use pod::{api_key_secret, roll};
 pub use service::{client_service, headless_service};
 pub use statefulset::stateful_set;
-pub use upgrade::{MAIN, UpgradeJob, rehearsal_policy, upgrade_job};
+pub use upgrade::{MAIN, UpgradeJob, gate_job, rehearsal_policy, upgrade_job};
 
 use crate::crd::ProgressDB;
 pub use crate::hash::hash;

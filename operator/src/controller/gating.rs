@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use kube::ResourceExt;
 
 use crate::{
-    crd::{GateStatus, Measured, ProgressDB, Verdict},
+    crd::{GateStatus, Measured, ProgressDB, PrometheusQuery, Verdict},
     decide::{self, GateRequest},
-    gates::{self, Expectation, Gate, GateKey, Gates, Target},
+    gates::{self, Expectation, Gate, GateKey, Gates, Query, Target},
     objects::api_key_secret,
     observe::GateOutcome,
 };
@@ -74,6 +74,10 @@ fn gate(request: &decide::Gate, namespace: String) -> Gate {
         },
         decide::Gate::Smoke { read_only } => Gate::Smoke { read_only },
         decide::Gate::Load { samples } => Gate::Load { samples },
+        decide::Gate::Prometheus { address, queries } => {
+            let query = |PrometheusQuery { name, query, max, min }| Query { name, query, max, min };
+            Gate::Prometheus { address, queries: queries.into_iter().map(query).collect() }
+        }
         decide::Gate::Logs { pod } => Gate::Logs { pod, namespace },
     }
 }

@@ -152,6 +152,9 @@ fn admitted(schema: &Value) -> BoxedStrategy<Value> {
     if schema["x-kubernetes-int-or-string"] == true {
         return prop_oneof![integers, texts()].boxed();
     }
+    if is_open(schema) {
+        return Just(json!({ "spec": { "containers": [{ "name": "a", "more": [1, null] }] } })).boxed();
+    }
     match schema["type"].as_str() {
         // The API server holds texts to this format.
         Some("string") if schema["format"] == "date-time" => Just(json!("2030-01-01T00:00:00Z")).boxed(),
@@ -172,6 +175,13 @@ fn admitted(schema: &Value) -> BoxedStrategy<Value> {
         }
         Some(other) => panic!("a schema of {other}"),
     }
+}
+
+/// What is said of no field of it.
+fn is_open(schema: &Value) -> bool {
+    schema["x-kubernetes-preserve-unknown-fields"] == true
+        && ["properties", "additionalProperties", "items"].iter().all(|part| schema[part].is_null())
+        && schema["maxProperties"].is_null()
 }
 
 fn items(schema: &Value) -> BoxedStrategy<Value> {

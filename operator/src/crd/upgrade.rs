@@ -2,8 +2,9 @@
 
 mod status;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use status::{
     Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal, ReleaseStatus,
@@ -156,6 +157,32 @@ pub struct GatePolicy {
     pub smoke: SmokeGate,
     /// Errors and latency of a synthetic load, against the same load on the old server.
     pub metrics: MetricGate,
+    /// A test of your own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<GateJob>,
+}
+
+/// A test of your own: a Job whose exit code is the verdict. Its containers find the new server in `PROGRESSDB_URL` and
+/// `PROGRESSDB_MANAGEMENT_URL`; clients do not reach it yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GateJob {
+    /// The pod, as in the template of a Job.
+    #[schemars(schema_with = "pod_template")]
+    pub template: Value,
+    /// How long it may take.
+    #[serde(default = "ten_minutes")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
+    pub deadline: String,
+}
+
+fn ten_minutes() -> String {
+    "10m".into()
+}
+
+/// Whatever the API server takes; what it refuses is told when the Job is made.
+fn pod_template(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// `/healthz` and `/readyz`.
@@ -207,6 +234,41 @@ pub struct MetricGate {
     /// A load that fails is repeated until it has failed so often.
     #[schemars(range(min = 1, max = 10))]
     pub failure_limit: i32,
+    /// What a Prometheus says, once the load has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
+}
+
+/// A Prometheus, and what it is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prometheus {
+    /// Its URL, which the operator reaches, as in http://prometheus.monitoring:9090.
+    #[schemars(length(min = 1, max = 512), pattern(r"^http://\S+$"))]
+    pub address: String,
+    /// Each has one value, within its limits; what has none is no evidence.
+    #[schemars(length(min = 1, max = 16))]
+    pub queries: Vec<PrometheusQuery>,
+}
+
+/// A query and the limits of its value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrometheusQuery {
+    /// For people.
+    #[schemars(length(min = 1, max = 64))]
+    pub name: String,
+    /// In PromQL: a scalar, or a vector of one element.
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: String,
+    /// The value may be this, and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub max: Option<String>,
+    /// The value may be this, and no less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^-?[0-9]+(\.[0-9]+)?$"))]
+    pub min: Option<String>,
 }
 
 impl Default for MetricGate {
@@ -216,6 +278,7 @@ impl Default for MetricGate {
             max_latency_p99_increase: "50%".into(),
             minimum_samples: 1000,
             failure_limit: 3,
+            prometheus: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is to be tried on a server before something depends on it. A gate runs beside the reconciles, which read what it has
 //! found.
 
-use crate::crd::{MetricGate, SmokeGate};
+use crate::crd::{MetricGate, PrometheusQuery, SmokeGate};
 
 /// A gate that should run, against one pod. It is started once for each pod and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +41,13 @@ pub enum Gate {
     Load {
         /// So many requests.
         samples: u32,
+    },
+    /// What a Prometheus says.
+    Prometheus {
+        /// Its URL.
+        address: String,
+        /// What it is asked.
+        queries: Vec<PrometheusQuery>,
     },
     /// What the server has logged since it started.
     Logs {

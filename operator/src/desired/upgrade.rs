@@ -94,6 +94,7 @@ impl Upgrade {
         let mut jobs = BTreeMap::new();
         for job in UpgradeJob::ALL {
             let (server, claim) = match job {
+                UpgradeJob::Gate => continue,
                 UpgradeJob::Version => (&to, None),
                 UpgradeJob::Inspect => (&from, Some(current.as_str())),
                 UpgradeJob::Identity => (&from, Some(restored.as_str())),
@@ -108,6 +109,10 @@ impl Upgrade {
                 jobs.insert(job, Check::new(body));
             }
         }
+        let test = inputs.resource.spec.upgrade.gates.job.as_ref();
+        let address = seen.pod().and_then(|pod| pod.at("/status/podIP").as_str());
+        let test = test.zip(address).map(|(test, address)| objects::gate_job(inputs, &id, &test.template, address));
+        jobs.extend(test.map(|job| (UpgradeJob::Gate, Check::new(job))));
         Some(Self {
             online_snapshot: snapshot(ONLINE),
             final_snapshot: snapshot(LAST),

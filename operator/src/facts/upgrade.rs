@@ -71,6 +71,8 @@ pub struct UpgradeJobFacts {
     pub pod: Option<(String, String)>,
     /// When its main container began, if it runs.
     pub serves_since: Option<Timestamp>,
+    /// How long it took from its making to the end of its main container, in milliseconds.
+    pub took: Option<i64>,
     /// Its containers that have ended, by name.
     pub ended: BTreeMap<String, EndedContainer>,
 }
@@ -222,10 +224,15 @@ impl UpgradeJobFacts {
             Some((text(&status["name"])?, EndedContainer::of(ended)))
         });
         let since = &pod.container(main)["state"]["running"]["startedAt"];
+        let finished = &pod.container(main)["state"]["terminated"]["finishedAt"];
+        let finished = finished.as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let made = seen.job(&job.name).and_then(Live::created_at);
+        let took = finished.zip(made).map(|(to, from)| to.duration_since(from).as_millis());
         let is_placed = job.pod.as_ref().is_some_and(|Pod { is_deleted, .. }| !is_deleted);
         Self {
             pod: address(pod).filter(|_| is_placed),
             serves_since: since.as_str().and_then(|since| since.parse().ok()),
+            took: took.and_then(|millis| i64::try_from(millis).ok()),
             ended: ended.collect(),
             job,
         }

@@ -12,7 +12,7 @@ use crate::golden;
 
 const GENERATED: [&str; 4] = config::KEY_ENTRIES;
 
-fn resource(spec: Value) -> ProgressDB {
+pub(super) fn resource(spec: Value) -> ProgressDB {
     let mut whole = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let metadata = json!({ "name": "chat", "namespace": "default", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff" });
@@ -22,7 +22,7 @@ fn resource(spec: Value) -> ProgressDB {
     .unwrap()
 }
 
-fn inputs(resource: &ProgressDB) -> Inputs<'_> {
+pub(super) fn inputs(resource: &ProgressDB) -> Inputs<'_> {
     Inputs {
         release: Release::of(resource),
         resource,

@@ -39,11 +39,13 @@ pub enum UpgradeJob {
     Finalize,
     /// What the data is, when the upgrade goes back.
     InspectBack,
+    /// The test of the resource's owner.
+    Gate,
 }
 
 impl UpgradeJob {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Version,
         Self::Inspect,
         Self::Identity,
@@ -52,6 +54,7 @@ impl UpgradeJob {
         Self::RehearseFinalize,
         Self::Finalize,
         Self::InspectBack,
+        Self::Gate,
     ];
 
     /// The end of its name.
@@ -65,6 +68,7 @@ impl UpgradeJob {
             Self::RehearseFinalize => "final",
             Self::Finalize => "finalize",
             Self::InspectBack => "back",
+            Self::Gate => "gate",
         }
     }
 
@@ -87,6 +91,7 @@ impl UpgradeJob {
             Self::RehearseFinalize => {
                 vec![("migrate", with_out(&["migrate", "--finalize", "--json"])), (MAIN, digest.1)]
             }
+            Self::Gate => Vec::new(),
             Self::Finalize => vec![(MAIN, with_out(&["migrate", "--finalize", "--json"]))],
         }
     }
@@ -137,6 +142,43 @@ pub fn upgrade_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, config_map: &
     })
 }
 
+fn as_object(value: &Value) -> Value {
+    if value.is_object() { value.clone() } else { json!({}) }
+}
+
+/// The test of the resource's owner, of the server at this address: their pod as they wrote it, with labels by which it is found
+/// again, and with the address.
+pub fn gate_job(inputs: &Inputs<'_>, id: &str, template: &Value, address: &str) -> Value {
+    let mut own = labels::of(&inputs.name(), labels::Component::Job);
+    own.insert(labels::UPGRADE.into(), id.into());
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let variables = [("PROGRESSDB_URL", API_PORT), ("PROGRESSDB_MANAGEMENT_URL", MANAGEMENT_PORT)]
+        .map(|(name, port)| json!({ "name": name, "value": format!("http://{host}:{port}") }));
+    // What has the wrong shape is left out, and the API server says what is missing.
+    let mut template = json!({ "metadata": as_object(&template["metadata"]), "spec": as_object(&template["spec"]) });
+    template["metadata"]["labels"] = as_object(&template["metadata"]["labels"]);
+    for (label, value) in &own {
+        template["metadata"]["labels"][label] = json!(value);
+    }
+    template["spec"]["restartPolicy"] = json!("Never");
+    for part in ["initContainers", "containers"] {
+        let containers = template["spec"].get_mut(part).and_then(Value::as_array_mut).into_iter().flatten();
+        for container in containers.filter(|container| container.is_object()) {
+            match container.get_mut("env").and_then(Value::as_array_mut) {
+                Some(given) => given.extend(variables.clone()),
+                None => container["env"] = json!(variables),
+            }
+        }
+    }
+    let name = names::of_upgrade(&inputs.name(), id, UpgradeJob::Gate.as_str());
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": owned(inputs.resource, &name, own),
+        "spec": { "backoffLimit": 0, "podReplacementPolicy": "Failed", "template": template },
+    })
+}
+
 /// A container; one that opens data gets what the server gets.
 fn container(inputs: &Inputs<'_>, name: &str, args: &[&str], has_data: bool) -> Value {
     let spec = &inputs.resource.spec;
@@ -182,4 +224,27 @@ pub fn rehearsal_policy(inputs: &Inputs<'_>, id: &str) -> Value {
             "egress": super::network::names_and_kms(&inputs.resource.spec),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::tests::{inputs, resource};
+
+    #[test]
+    fn a_test_of_ones_own_gets_the_address_and_labels_whatever_its_template_is() {
+        let resource = resource(json!({}));
+        let of = |template: Value| gate_job(&inputs(&resource), "0123abcd", &template, "10.0.0.1")["spec"].clone();
+        let spec = of(
+            json!({ "spec": { "containers": [{ "name": "a", "image": "b:1", "env": [{ "name": "C", "value": "d" }] }] } }),
+        );
+        let template = &spec["template"];
+        assert_eq!(template["metadata"]["labels"][labels::UPGRADE], "0123abcd");
+        let env = template["spec"]["containers"][0]["env"].as_array().unwrap();
+        assert_eq!((env.len(), &env[1]["value"]), (3, &json!("http://10.0.0.1:8080")));
+        for shapeless in [json!({}), json!({ "spec": 5, "metadata": "x" }), json!({ "spec": { "containers": ["a"] } })]
+        {
+            assert_eq!(of(shapeless)["template"]["spec"]["restartPolicy"], "Never");
+        }
+    }
 }

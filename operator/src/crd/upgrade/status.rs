@@ -67,6 +67,8 @@ pub struct UpgradeStatus {
     /// The synthetic load on the old server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Measured>,
+    /// How long the parts took of which a stop and a start are made, as they were measured before.
+    pub timings: Timings,
     /// How long clients are expected to be without a server, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast_downtime_millis: Option<i64>,
@@ -267,6 +269,24 @@ pub struct Rehearsal {
     /// How long the new server took from its start until it was ready, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_millis: Option<i64>,
+}
+
+/// How long parts took, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Timings {
+    /// A Job, from its making to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_millis: Option<i64>,
+    /// A snapshot, from its making until it was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut_millis: Option<i64>,
+    /// The smoke test.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smoke_millis: Option<i64>,
+    /// The load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_millis: Option<i64>,
 }
 
 /// A gate, and what its verdict rests on.

@@ -11,8 +11,10 @@ use crate::{
     decide::{GateRequest, gate::Gate},
 };
 
-/// What a stop and a start take beside what was measured: the pod ends, the volume moves, the pod begins.
-const MOVING: i64 = 4_000;
+/// What is not measured before, in milliseconds: the server stops, and the Service leads to the new one.
+const STOP_AND_PROMOTE: i64 = 2_000;
+/// What a Job or the start of a pod takes on an ordinary node, where none was measured.
+const POD: i64 = 2_500;
 
 pub(super) fn wait(at: At<'_>) -> Turn {
     if let Some(failed) = super::preflight::obstacle(at) {
@@ -64,6 +66,7 @@ fn measure(at: At<'_>, mut record: crate::crd::UpgradeStatus) -> Turn {
         None => at.recording(record, Next::Stay).trying([request]),
         Some(outcome) => {
             record.baseline = Some(outcome.load.clone().unwrap_or_default());
+            record.timings.load_millis = Some(outcome.millis);
             at.recording(record, Next::Stay)
         }
     }
@@ -75,7 +78,15 @@ fn forecast(at: At<'_>) -> i64 {
     let health = &at.policy().gates.health;
     let healthy = i64::from(health.successes) * gates::millis(&health.period);
     let start = rehearsal.start_millis.unwrap_or(healthy).max(healthy);
-    MOVING + rehearsal.migrate_millis.filter(|_| !at.record.start_migrations.is_empty()).unwrap_or(0) + start
+    let migrate = rehearsal.migrate_millis.filter(|_| !at.record.start_migrations.is_empty()).unwrap_or(0);
+    let timings = &at.record.timings;
+    let pod = timings.job_millis.unwrap_or(POD);
+    // A change of settings alone looks at no data, and is held to no load.
+    let of_image = match at.record.changes_image {
+        true => pod + timings.cut_millis.unwrap_or(0) + timings.load_millis.unwrap_or(0),
+        false => 0,
+    };
+    STOP_AND_PROMOTE + of_image + pod + migrate + start + timings.smoke_millis.unwrap_or(0)
 }
 
 /// Whether a window is open: its schedule fired no longer ago than it lasts.

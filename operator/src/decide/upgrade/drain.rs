@@ -6,12 +6,17 @@ use super::{At, Next, Turn};
 use crate::{
     crd::{Backing, Database, UpgradeStep},
     decide::{Write, pods},
-    facts::UpgradeJobFacts,
+    facts::{State, UpgradeJobFacts},
     objects::{MAIN, UpgradeJob},
 };
 
 /// How long a pod may take to end beyond its own grace period, and a Job to look at the data.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// How long a container that is being started is waited for before it is stopped.
+const SETTLING: SignedDuration = SignedDuration::from_secs(5);
+/// How long after its start a program surely has its handlers.
+const STARTING: SignedDuration = SignedDuration::from_secs(2);
 
 pub(super) fn drain(at: At<'_>) -> Turn {
     if let Some(turn) = stop(at) {
@@ -40,6 +45,9 @@ pub(super) fn drain(at: At<'_>) -> Turn {
 /// Stops what runs; `None` once nothing is left of it.
 pub(super) fn stop(at: At<'_>) -> Option<Turn> {
     let facts = at.case.facts;
+    if at.record.step == UpgradeStep::RollbackStop && at.elapsed() < SETTLING && is_being_started(at) {
+        return Some(at.stay());
+    }
     if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
         return Some(at.stay().writing([Write::stop(set)]));
     }
@@ -59,6 +67,18 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
         }
         None => at.stay(),
     })
+}
+
+/// Whether a container is just being started. Its program is the first process of the container, and the kernel drops a
+/// SIGTERM for that until it has a handler: the pod would then take its whole grace period to end.
+fn is_being_started(at: At<'_>) -> bool {
+    let Some(pod) = at.case.facts.pod.as_ref().filter(|pod| !pod.is_deleted) else { return false };
+    match &pod.container.state {
+        State::Running(since) => since.is_some_and(|since| at.case.now.duration_since(since) < STARTING),
+        State::Waiting(reason, _) => matches!(&**reason, "ContainerCreating" | "PodInitializing"),
+        State::Unknown => true,
+        State::Ended(_) => false,
+    }
 }
 
 fn grace(at: At<'_>) -> SignedDuration {

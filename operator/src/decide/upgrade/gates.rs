@@ -5,6 +5,7 @@ use crate::{
     crd::{Backing, GateStatus, HealthGate, Measured, MetricGate, UpgradeStatus, UpgradeStep, Verdict},
     decide::{GateRequest, gate::Gate},
     facts::GateOutcome,
+    objects::UpgradeJob,
 };
 
 /// A load may be so much slower whatever the share is: between measurements that are this small chance decides.
@@ -45,8 +46,8 @@ pub(super) fn metrics(at: At<'_>) -> Turn {
         return settle(at, "Logs", logs, UpgradeStep::MetricGate);
     }
     let policy = &at.policy().gates.metrics;
-    let load = Gate::load(policy).filter(|_| at.record.changes_image);
-    let Some(gate) = load else { return at.turn(Next::To(UpgradeStep::Promote)) };
+    let load = Gate::load(policy).filter(|_| at.record.changes_image && !has_passed(at, "Metrics"));
+    let Some(gate) = load else { return others(at) };
     // A load that fails is repeated: a neighbour may have been busy.
     let tries = i64::from(policy.failure_limit.max(1));
     let mut last = Ran::NoPod;
@@ -62,7 +63,44 @@ pub(super) fn metrics(at: At<'_>) -> Turn {
             break;
         }
     }
-    settle(at, "Metrics", last, UpgradeStep::Promote)
+    settle(at, "Metrics", last, UpgradeStep::MetricGate)
+}
+
+/// Whether a gate of this name stands as passed on record.
+fn has_passed(at: At<'_>, name: &str) -> bool {
+    at.record.gates.iter().any(|gate| gate.name == name && gate.verdict == Verdict::Passed) || at.is_overridden(name)
+}
+
+/// What the owner of the resource wants to know beside that: a Prometheus, and a Job of their own.
+fn others(at: At<'_>) -> Turn {
+    if let Some(prometheus) = at.policy().gates.metrics.prometheus.as_ref().filter(|_| !has_passed(at, "Prometheus")) {
+        let gate = Gate::Prometheus { address: prometheus.address.clone(), queries: prometheus.queries.clone() };
+        return settle(at, "Prometheus", run(at, "Prometheus", gate), UpgradeStep::MetricGate);
+    }
+    let Some(policy) = at.policy().gates.job.as_ref().filter(|_| !has_passed(at, "Job")) else {
+        return at.turn(Next::To(UpgradeStep::Promote)).writing(at.without_jobs(&[UpgradeJob::Gate]));
+    };
+    let (found, create) = at.job(UpgradeJob::Gate);
+    let Some(found) = found else { return at.stay().writing(create) };
+    let ended = |verdict: Verdict, why: String| {
+        let status = GateStatus {
+            verdict,
+            value: found.job.name.clone(),
+            threshold: "exit code 0".into(),
+            why,
+            ..GateStatus::default()
+        };
+        Ran::Ended(GateOutcome { status, has_ended: true, ..GateOutcome::default() })
+    };
+    let ran = match &found.job.failure {
+        _ if found.job.is_complete => ended(Verdict::Passed, String::new()),
+        Some(failure) => ended(Verdict::Failed, failure.message.clone()),
+        None if at.elapsed() > duration(&policy.deadline) => {
+            ended(Verdict::Failed, format!("it did not end within {}", policy.deadline))
+        }
+        None => return at.stay(),
+    };
+    settle(at, "Job", ran, UpgradeStep::MetricGate)
 }
 
 /// How far a gate is.

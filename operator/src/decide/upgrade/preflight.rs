@@ -35,7 +35,8 @@ pub(super) fn check(at: At<'_>) -> Turn {
         let message = format!("the new image does not say its version: {}", version.message);
         return at.turn(Next::hold("VersionUnknown", message, Some(at.abort_command())));
     }
-    let record = with_version(at.record.clone(), &version.report());
+    let mut record = with_version(at.record.clone(), &version.report());
+    record.timings.job_millis = found.and_then(|found| found.took);
     let next = judge(at, &record);
     let record = match next {
         Next::To(UpgradeStep::Approval) => UpgradeStatus { backing: Some(Backing::Checkpoint), ..record },

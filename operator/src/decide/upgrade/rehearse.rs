@@ -131,14 +131,26 @@ fn serve_and_try(
     for wanted in [Some(health), smoke].into_iter().flatten() {
         let outcome = at.facts.gate(&wanted.name, pod).filter(|outcome| outcome.has_ended);
         let Some(outcome) = outcome else {
+            let since = found.serves_since.map(|since| at.case.now.duration_since(since));
+            let is_late = since.is_some_and(|since| since > duration(&policy.health.deadline));
+            if is_late && matches!(wanted.gate, Gate::Health { .. }) {
+                let deadline = &policy.health.deadline;
+                return Part::Failed(format!(
+                    "the {which} image on the copy was not healthy and ready within {deadline}"
+                ));
+            }
             return Part::Waits { writes: Vec::new(), gates: vec![wanted] };
         };
         with_gate(record, GateStatus { name: wanted.name.clone(), ..outcome.status.clone() });
         if outcome.status.verdict == Verdict::Failed && !at.is_overridden(&wanted.name) {
             return Part::Failed(format!("the {which} image on the copy, {}: {}", wanted.name, outcome.status.why));
         }
-        if wanted.name.ends_with("Health") && is_new {
-            record.rehearsal.get_or_insert_default().start_millis = Some(outcome.millis);
+        match &wanted.gate {
+            Gate::Health { .. } if is_new => {
+                record.rehearsal.get_or_insert_default().start_millis = Some(outcome.millis)
+            }
+            Gate::Smoke { .. } => record.timings.smoke_millis = Some(outcome.millis),
+            _ => {}
         }
     }
     let rehearsal = record.rehearsal.get_or_insert_default();

@@ -24,7 +24,10 @@ pub(super) enum Progress {
 /// While the old server runs: what is rehearsed on.
 pub(super) fn online(at: At<'_>) -> Turn {
     let wanted = &at.planned.online_snapshot;
-    let record = noted(at, wanted);
+    let mut record = noted(at, wanted);
+    if at.facts.snapshots.get(&wanted.name).is_some_and(|found| found.is_cut || found.is_ready) {
+        record.timings.cut_millis.get_or_insert(i64::try_from(at.elapsed().as_millis()).unwrap_or_default());
+    }
     match make(at, wanted) {
         Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),
         Progress::Cut => at.recording(record, Next::Stay).writing(retain(at, wanted)),
