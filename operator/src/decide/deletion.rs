@@ -76,6 +76,12 @@ pub(super) fn release_claim(facts: &Facts) -> Option<Write> {
 
 fn destroy(resource: &ProgressDB, facts: &Facts, with_keys: bool) -> Step<Finding> {
     let goes = |kind: Kind, name: &str, uid: &str| Write::Destroy { kind, name: name.to_owned(), uid: uid.to_owned() };
+    // Only the policy Delete takes what upgrades have left as well.
+    if let Some((kind, name, uid, is_deleted)) = left_by_upgrades(facts).filter(|_| with_keys) {
+        let write = (!is_deleted).then(|| goes(kind, name, uid));
+        return Step::found(Finding::unknown("Deleting", format!("the {} {name} goes", kind.name())))
+            .ending_with(write);
+    }
     if let Some(claim) = &facts.claim {
         let write = match claim.is_deleted {
             true => release_claim(facts),
@@ -89,6 +95,15 @@ fn destroy(resource: &ProgressDB, facts: &Facts, with_keys: bool) -> Step<Findin
         return Step::found(Finding::unknown("Deleting", "the keys go")).ending_with(write);
     }
     Step::found(Finding::unknown("Deleted", "the data is gone")).ending_with(let_go(facts))
+}
+
+/// A claim or a snapshot that an upgrade has left.
+fn left_by_upgrades(facts: &Facts) -> Option<(Kind, &str, &str, bool)> {
+    let claims =
+        facts.upgrade.other_claims.iter().map(|(name, claim)| (Kind::Claim, &**name, &*claim.uid, claim.is_deleted));
+    let snapshots = facts.upgrade.snapshots.iter();
+    let snapshots = snapshots.map(|(name, found)| (Kind::VolumeSnapshot, &**name, &*found.uid, found.is_deleted));
+    claims.chain(snapshots).next()
 }
 
 fn snapshot_then_destroy(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {

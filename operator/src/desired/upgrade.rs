@@ -19,6 +19,9 @@ const ONLINE: &str = "online";
 const LAST: &str = "last";
 const BEFORE_FINALIZE: &str = "before-finalize";
 
+/// Builds a claim of this name from a snapshot, for an upgrade, of at least a size.
+type Restore = fn(&Inputs<'_>, &str, &str, &str, Option<&str>) -> Value;
+
 /// What an upgrade needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
@@ -85,9 +88,9 @@ impl Upgrade {
             let class = seen.upgrade_class();
             Object::new(objects::upgrade_snapshot(inputs.resource, &of_upgrade(what), current, class, &id))
         };
-        let claim = |claim: &str, from: &str| {
+        let copied = |make: Restore, claim: &str, from: &str| {
             let least = seen.restore_size(&of_upgrade(from));
-            Object::new(objects::restored_claim(inputs, claim, &of_upgrade(from), &id, least))
+            Object::new(make(inputs, claim, &of_upgrade(from), &id, least))
         };
         let restored = record.and_then(|record| record.restored_claim.clone()).unwrap_or_else(|| next_claim(seen));
         let at_rest = if record.is_some_and(|record| record.finalizing) { BEFORE_FINALIZE } else { LAST };
@@ -117,8 +120,8 @@ impl Upgrade {
             online_snapshot: snapshot(ONLINE),
             final_snapshot: snapshot(LAST),
             finalize_snapshot: snapshot(BEFORE_FINALIZE),
-            staging_claim: claim(&staging, ONLINE),
-            restored_claim: claim(&restored, at_rest),
+            staging_claim: copied(objects::staging_claim, &staging, ONLINE),
+            restored_claim: copied(objects::restored_claim, &restored, at_rest),
             rehearsal_policy: Object::new(objects::rehearsal_policy(inputs, &id)),
             id,
             from,

@@ -2,7 +2,7 @@
 //! deleted on purpose. Under the policy `Snapshot` a finalizer keeps the claim until its data is elsewhere, whoever
 //! deletes it: also Kubernetes itself, when the namespace goes while no operator runs.
 
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +21,16 @@ const KEPT: [&str; 3] = ["accessModes", "storageClassName", "volumeMode"];
 /// The claim with the data, of the size that the resource asks for.
 pub fn claim(inputs: &Inputs<'_>) -> Value {
     claim_of(inputs, &inputs.release.claim, Role::Current)
+}
+
+/// A copy of the data that an upgrade is rehearsed on. It is nobody's data, so it goes with the resource.
+pub fn staging_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: &str, least: Option<&str>) -> Value {
+    let mut claim = restored_claim(inputs, name, snapshot, upgrade, least);
+    claim["metadata"]["ownerReferences"] = json!([inputs.resource.controller_owner_ref(&())]);
+    if let Some(metadata) = claim["metadata"].as_object_mut() {
+        metadata.remove("annotations");
+    }
+    claim
 }
 
 /// A claim that is restored from a snapshot, for the upgrade of this id. It is made once: the data source of a claim never

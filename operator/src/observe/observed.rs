@@ -52,6 +52,9 @@ pub struct Observed {
     pub snapshot_class: Option<String>,
     /// The snapshot class of an upgrade, if that was asked.
     pub upgrade_snapshots: Option<SnapshotClass>,
+    /// Whether the node of the server has the image that runs, so that going back needs no registry; `None` if that was not
+    /// asked.
+    pub has_image: Option<bool>,
     /// The VolumeSnapshotContents of an upgrade's snapshots, by the names of these.
     pub contents: BTreeMap<String, Live>,
     /// Whether nothing is left of the server that an upgrade stopped; `None` if that was not asked.

@@ -53,6 +53,9 @@ impl Observer {
         if asks_for_class(record.step) && seen.resource.spec.upgrade.snapshot.policy != Need::Skip {
             seen.upgrade_snapshots = Some(self.upgrade_class(seen, now).await?);
         }
+        if record.step == UpgradeStep::Preflight && record.changes_image {
+            seen.has_image = self.has_image(seen, &record).await?;
+        }
         self.observe_contents(seen, &record).await?;
         if stops(record.step) && seen.pod().is_none() {
             seen.has_left = Some(self.has_left(seen, &namespace, &name).await?);
@@ -115,6 +118,13 @@ impl Observer {
         Ok(found.into_iter().map(|class| class.to_value()).collect())
     }
 
+    /// Whether the node of the server lists the image that runs. A node lists the fifty largest only.
+    async fn has_image(&self, seen: &Observed, record: &UpgradeStatus) -> Result<Option<bool>, Error> {
+        let Some(node) = seen.pod().and_then(|pod| pod.at("/spec/nodeName").as_str()) else { return Ok(None) };
+        let node = self.get(&core("Node", "nodes"), None, node).await?;
+        Ok(node.map(|node| lists_image(&node, &record.from.image, record.from.image_id.as_deref())))
+    }
+
     /// Whether the pod is gone, and its volume from the node. A watch may lag, so both are read.
     async fn has_left(&self, seen: &Observed, namespace: &str, name: &str) -> Result<bool, Error> {
         let pod = self.get(&Kind::Pod.api_resource(), Some(namespace), &names::pod(name)).await?;
@@ -144,6 +154,12 @@ impl Observer {
         let found = slices.list(&of_service).await.map_err(failed)?;
         Ok(found.into_iter().any(|slice| lists(&slice.to_value(), pod)))
     }
+}
+
+fn lists_image(node: &Live, image: &str, image_id: Option<&str>) -> bool {
+    let images = node.at("/status/images").as_array().into_iter().flatten();
+    let mut names = images.flat_map(|image| image["names"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+    names.any(|name| name == image || Some(name) == image_id)
 }
 
 /// Whether a slice lists a pod as ready.
@@ -198,6 +214,13 @@ mod tests {
         let unclear = SnapshotClass::Several(vec!["a".into(), "b".into()]);
         assert_eq!(found(&[class("a", "csi", "false"), class("b", "csi", "false")]), unclear);
         assert_eq!(found(&[class("a", "csi", "true"), class("b", "csi", "true")]), unclear);
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_name_or_its_digest() {
+        let node = Live(json!({ "status": { "images": [{ "names": ["a@sha256:1", "a:1"] }, {}] } }));
+        assert!(lists_image(&node, "a:1", None) && lists_image(&node, "other:1", Some("a@sha256:1")));
+        assert!(!lists_image(&node, "a:2", Some("a@sha256:2")) && !lists_image(&Live(json!({})), "a:1", None));
     }
 
     #[test]

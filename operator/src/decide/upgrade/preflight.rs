@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use super::{At, Next, Turn};
+use super::{At, Next, Turn, with_gate};
 use crate::{
     conditions::Finding,
-    crd::{Backing, Need, UpgradeStatus, UpgradeStep},
+    crd::{Backing, GateStatus, Need, UpgradeStatus, UpgradeStep, Verdict},
     facts::SnapshotClass,
     objects::UpgradeJob,
 };
@@ -37,6 +37,7 @@ pub(super) fn check(at: At<'_>) -> Turn {
     }
     let mut record = with_version(at.record.clone(), &version.report());
     record.timings.job_millis = found.and_then(|found| found.took);
+    with_gate(&mut record, old_image(at));
     let next = judge(at, &record);
     let record = match next {
         Next::To(UpgradeStep::Approval) => UpgradeStatus { backing: Some(Backing::Checkpoint), ..record },
@@ -67,6 +68,18 @@ fn with_version(mut record: UpgradeStatus, report: &Value) -> UpgradeStatus {
     record.start_migrations = migrations("start");
     record.finalize_migrations = migrations("finalize");
     record
+}
+
+/// Whether going back needs a registry. It is told, and holds nothing: a node does not list all that it has.
+fn old_image(at: At<'_>) -> GateStatus {
+    let image = at.record.from.image_id.clone().unwrap_or_else(|| at.record.from.image.clone());
+    let (verdict, why) = match at.facts.has_image {
+        Some(true) => (Verdict::Passed, ""),
+        Some(false) => (Verdict::Inconclusive, "the node does not list it: going back may have to pull it"),
+        None => (Verdict::Inconclusive, "the node of the server is not known"),
+    };
+    let threshold = "it is on the node".to_owned();
+    GateStatus { name: "OldImage".into(), verdict, value: image, threshold, samples: 0, why: why.to_owned() }
 }
 
 fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
