@@ -84,9 +84,6 @@ impl Observer {
 
     /// The class for snapshots of the volume: the one that is named, else the only one of the driver, else its default one.
     async fn upgrade_class(&self, seen: &Observed, now: Timestamp) -> Result<SnapshotClass, Error> {
-        if let Some(named) = &seen.resource.spec.upgrade.snapshot.class_name {
-            return Ok(SnapshotClass::Found(named.clone()));
-        }
         if !seen.has_snapshots {
             let why = "this cluster has no VolumeSnapshots: install the snapshot controller and its CRDs";
             return Ok(SnapshotClass::None(why.to_owned()));
@@ -94,14 +91,18 @@ impl Observer {
         let Some(volume) = seen.claim().and_then(|claim| claim.at("/spec/volumeName").as_str()) else {
             return Ok(SnapshotClass::None("the claim has no volume".to_owned()));
         };
-        let key = ("snapshot class", String::new(), volume.to_owned());
+        let named = seen.resource.spec.upgrade.snapshot.class_name.clone().unwrap_or_default();
+        let key = ("snapshot class", named, volume.to_owned());
         if let Some(Lookup::SnapshotClass(class)) = self.recall(&key, FRESH, now) {
             return Ok(class);
         }
         let found = self.get(&core("PersistentVolume", "persistentvolumes"), None, volume).await?;
         let driver = found.as_ref().and_then(|volume| volume.at("/spec/csi/driver").as_str());
         let class = match driver {
-            Some(driver) => class_among(driver, &self.snapshot_classes().await?),
+            Some(driver) => {
+                let named = seen.resource.spec.upgrade.snapshot.class_name.as_deref();
+                class_among(driver, named, &self.snapshot_classes().await?)
+            }
             None => SnapshotClass::None(format!("the volume {volume} is of no CSI driver, so it cannot be copied")),
         };
         self.remember(key, now, Lookup::SnapshotClass(class.clone()));
@@ -170,10 +171,16 @@ fn lists(slice: &Value, pod: &Live) -> bool {
     })
 }
 
-/// The class of this driver, if there is one that is meant.
-fn class_among(driver: &str, classes: &[Value]) -> SnapshotClass {
+/// The class of this driver, if there is one that is meant: by its name, as the only one, or as the default.
+fn class_among(driver: &str, named: Option<&str>, classes: &[Value]) -> SnapshotClass {
     let name = |class: &&Value| class["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let fitting: Vec<&Value> = classes.iter().filter(|class| class["driver"] == driver).collect();
+    if let Some(named) = named {
+        return match fitting.iter().any(|class| name(class) == named) {
+            true => SnapshotClass::Found(named.to_owned()),
+            false => SnapshotClass::None(format!("there is no VolumeSnapshotClass {named} of the driver {driver}")),
+        };
+    }
     let defaults: Vec<String> =
         fitting.iter().filter(|class| class["metadata"]["annotations"][IS_DEFAULT] == "true").map(name).collect();
     let all: Vec<String> = fitting.iter().map(name).collect();
@@ -206,7 +213,11 @@ mod tests {
 
     #[test]
     fn a_class_is_taken_only_if_it_is_clear_which_one_is_meant() {
-        let found = |classes: &[Value]| class_among("csi", classes);
+        let found = |classes: &[Value]| class_among("csi", None, classes);
+        let named =
+            |name: &str| class_among("csi", Some(name), &[class("a", "csi", "true"), class("b", "other", "true")]);
+        assert_eq!(named("a"), SnapshotClass::Found("a".into()));
+        assert!(matches!(named("b"), SnapshotClass::None(_)) && matches!(named("c"), SnapshotClass::None(_)));
         assert!(matches!(found(&[class("a", "other", "true")]), SnapshotClass::None(_)));
         assert_eq!(found(&[class("a", "csi", "false")]), SnapshotClass::Found("a".into()));
         let two = [class("a", "csi", "false"), class("b", "csi", "true")];
