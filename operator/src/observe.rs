@@ -137,6 +137,7 @@ impl Observer {
             volume: None,
             snapshot_class: None,
             upgrade_snapshots: None,
+            sequence: None,
             has_image: None,
             contents: BTreeMap::new(),
             has_left: None,

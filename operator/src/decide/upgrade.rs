@@ -184,7 +184,10 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
     };
     let at = At { case, record, planned, facts: &case.facts.upgrade };
     let turn = match interruption(at) {
-        Some(next) => at.turn(next),
+        Some(next) => {
+            let loss_bound = if record.step == UpgradeStep::Soak { promote::loss_bound(at) } else { record.loss_bound };
+            at.recording(UpgradeStatus { loss_bound, ..record.clone() }, next)
+        }
         None => step(at),
     };
     turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case)

@@ -50,6 +50,8 @@ pub struct Upgrade {
     pub snapshots: BTreeMap<String, UpgradeSnapshot>,
     /// Which class its snapshots have, if that was asked.
     pub class: Option<SnapshotClass>,
+    /// How many commits the data of a promoted server has seen, if that was asked.
+    pub sequence: Option<i64>,
     /// Whether the node of the server has the image that runs; `None` if that was not asked.
     pub has_image: Option<bool>,
     /// Claims beside the one with the data, by name.
@@ -163,6 +165,7 @@ impl Upgrade {
                 .filter_map(|((_, name), snapshot)| Some((name.clone(), UpgradeSnapshot::of(seen, snapshot)?)))
                 .collect(),
             class: seen.upgrade_snapshots.clone(),
+            sequence: seen.sequence,
             has_image: seen.has_image,
             other_claims: claims.map(|((_, name), claim)| (name.clone(), OtherClaim::of(claim))).collect(),
             has_left: seen.has_left,

@@ -52,6 +52,8 @@ pub struct Observed {
     pub snapshot_class: Option<String>,
     /// The snapshot class of an upgrade, if that was asked.
     pub upgrade_snapshots: Option<SnapshotClass>,
+    /// How many commits the data of a promoted server has seen, if going back would lose some and somebody asks for that.
+    pub sequence: Option<i64>,
     /// Whether the node of the server has the image that runs, so that going back needs no registry; `None` if that was not
     /// asked.
     pub has_image: Option<bool>,

@@ -22,6 +22,8 @@ pub struct ServerInfo {
     pub format: i32,
     /// Whether its KMS works; `None` without encryption.
     pub kms: Option<bool>,
+    /// How many commits its data has seen.
+    pub sequence: Option<i64>,
 }
 
 /// A GET of the API with headers, among them a key.
@@ -74,6 +76,7 @@ fn parse(response: &[u8]) -> Option<ServerInfo> {
         version: body.get("version")?.as_str()?.to_owned(),
         format: i32::try_from(body.pointer("/format/data")?.as_i64()?).ok()?,
         kms: body.pointer("/kms/status").map(|status| status == "ok"),
+        sequence: body.get("sequence").and_then(Value::as_i64),
     })
 }
 
@@ -84,8 +87,11 @@ mod tests {
     #[test]
     fn a_ready_server_names_its_version_and_format() {
         let response = b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n\
-            {\"status\":\"ok\",\"version\":\"0.3.0\",\"format\":{\"data\":2,\"reads\":[1,2],\"writes\":2},\"kms\":{\"status\":\"failing\"}}";
-        assert_eq!(parse(response), Some(ServerInfo { version: "0.3.0".into(), format: 2, kms: Some(false) }));
+            {\"status\":\"ok\",\"version\":\"0.3.0\",\"format\":{\"data\":2,\"reads\":[1,2],\"writes\":2},\"sequence\":7,\"kms\":{\"status\":\"failing\"}}";
+        assert_eq!(
+            parse(response),
+            Some(ServerInfo { version: "0.3.0".into(), format: 2, kms: Some(false), sequence: Some(7) })
+        );
     }
 
     #[test]

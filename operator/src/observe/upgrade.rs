@@ -60,6 +60,9 @@ impl Observer {
         if stops(record.step) && seen.pod().is_none() {
             seen.has_left = Some(self.has_left(seen, &namespace, &name).await?);
         }
+        if record.step == UpgradeStep::Soak && record.data_mutation_started && record.hold.is_some() {
+            seen.sequence = self.sequence(seen).await;
+        }
         if record.step == UpgradeStep::Promote {
             seen.is_served = Some(self.is_served(seen, &namespace, &name).await?);
         }
@@ -117,6 +120,11 @@ impl Observer {
         let failed = |error| Error::new("listing the snapshot classes", error);
         let found = classes.list(&ListParams::default()).await.map_err(failed)?;
         Ok(found.into_iter().map(|class| class.to_value()).collect())
+    }
+
+    async fn sequence(&self, seen: &Observed) -> Option<i64> {
+        let address = seen.pod()?.at("/status/podIP").as_str()?.parse().ok()?;
+        (self.probe.readiness)(address).await?.sequence
     }
 
     /// Whether the node of the server lists the image that runs. A node lists the fifty largest only.

@@ -63,7 +63,7 @@ pub fn probe() -> Probe {
 
 /// A server that responds to requests of its API in this way.
 pub fn probe_with(api: impl Fn(ApiRequest) -> Option<(u16, String)> + Send + Sync + 'static) -> Probe {
-    let info = || Some(ServerInfo { version: "0.3.0".into(), format: 1, kms: None });
+    let info = || Some(ServerInfo { version: "0.3.0".into(), format: 1, kms: None, sequence: None });
     Probe {
         readiness: Arc::new(move |_| async move { info() }.boxed()),
         api: Arc::new(move |_, request| futures::future::ready(api(request)).boxed()),

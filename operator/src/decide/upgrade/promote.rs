@@ -59,6 +59,12 @@ pub(super) fn succeed(at: At<'_>) -> Turn {
     at.turn(Next::End(Outcome::Succeeded, format!("clients were without a server for {away} ms")))
 }
 
+/// How many writes of clients going back would lose at most; tests count as well.
+pub(super) fn loss_bound(at: At<'_>) -> Option<i64> {
+    let cut = at.record.database.as_ref()?.sequence;
+    at.facts.sequence.map(|now| now.saturating_sub(cut)).or(at.record.loss_bound)
+}
+
 /// Going back though clients have reached the new server; `None` if that is not to be.
 pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
     // Until the finalization nothing but a migration at the start may have changed the data.
@@ -71,11 +77,12 @@ pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
         AfterPromotion::ImageOnly | AfterPromotion::Approve => {
             let (name, id) = (at.case.name, &at.record.id);
             let command = format!("kubectl annotate prdb {name} --overwrite progressdb.io/approve={id}");
+            let lost =
+                loss_bound(at).map_or_else(|| "what clients wrote".into(), |lost| format!("up to {lost} writes"));
             let message = match is_free {
                 true => format!("{why}; going back loses nothing and has to be approved"),
                 false => format!(
-                    "{why}; the data was changed for the new image: going back restores the snapshot, and what clients \
-                     wrote since is lost"
+                    "{why}; the data was changed for the new image: going back restores the snapshot and loses {lost} since"
                 ),
             };
             Some(Next::hold("RollbackRequiresApproval", message, Some(command)))
