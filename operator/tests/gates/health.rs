@@ -12,7 +12,7 @@ use testing::{
     servers::{listen::Reply, proxy::Proxy},
 };
 
-use crate::{Place, UID, server};
+use crate::{Place, UID, server, within};
 
 fn health(successes: u32, expect: Expectation) -> Gate {
     Gate::Health { successes, period: Duration::from_millis(50), expect }
@@ -62,7 +62,7 @@ async fn what_is_wrong_is_shown_for_as_long_as_it_is() {
     assert_eq!(shown.why, "/readyz: 503: migrating");
     assert!(place.gates.is_running(&key));
     proxy.clear();
-    assert_eq!(place.gates.changed().await, UID);
+    assert_eq!(within(place.gates.changed()).await, UID);
     assert_eq!(place.gates.result(&key).unwrap().verdict, Verdict::Passed);
 }
 

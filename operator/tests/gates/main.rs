@@ -57,7 +57,7 @@ impl Place {
     /// What a gate finds in the end.
     async fn run(&self, gate: Gate, server: SocketAddr) -> GateResult {
         let key = self.start("only", gate, server);
-        assert_eq!(self.gates.changed().await, UID);
+        assert_eq!(within(self.gates.changed()).await, UID);
         assert!(!self.gates.is_running(&key));
         let result = self.gates.result(&key).expect("it has ended");
         self.gates.forget(UID, None);
