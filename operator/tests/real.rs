@@ -32,9 +32,9 @@ async fn place() -> rules::Place {
         ..Namespace::default()
     };
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-    let objects = Api::namespaced(client, &own.0);
     rules::Place {
-        objects,
+        objects: Api::namespaced(client.clone(), &own.0),
+        claims: Api::namespaced(client, &own.0),
         settle: Box::new(move || {
             // Only holds the namespace: a real cluster settles by itself.
             let _ = &own;

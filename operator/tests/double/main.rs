@@ -33,8 +33,9 @@ testing::test_rules!(place);
 async fn place() -> rules::Place {
     let server = api::Server::new();
     let objects = kube::Api::namespaced(server.client(), "ns");
+    let claims = kube::Api::namespaced(server.client(), "ns");
     let settle = move || {
         server.with(|store| store.collect_garbage());
     };
-    rules::Place { objects, settle: Box::new(settle) }
+    rules::Place { objects, claims, settle: Box::new(settle) }
 }

@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, PersistentVolumeClaim},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions},
@@ -24,7 +27,9 @@ macro_rules! test_rules {
             the_items_of_a_list_do_not_say_their_kind
             a_dry_run_is_judged_and_keeps_nothing
             a_name_is_given_once
-            a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns }
+            a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns
+            a_claim_keeps_what_it_is_made_from
+            a_claim_without_a_volume_keeps_its_size }
     };
     ($place:path: $($rule:ident)*) => {
         $(
@@ -36,9 +41,10 @@ macro_rules! test_rules {
     };
 }
 
-/// Where the rules are tried: a namespace without ConfigMaps of these names.
+/// Where the rules are tried: a namespace without ConfigMaps and claims of these names.
 pub struct Place {
     pub objects: Api<ConfigMap>,
+    pub claims: Api<PersistentVolumeClaim>,
     /// Has the server do its background work, such as garbage collection.
     pub settle: Box<dyn Fn() + Send + Sync>,
 }
@@ -82,7 +88,7 @@ fn is_conflict<T>(result: Result<T, kube::Error>) -> bool {
 }
 
 /// The code of a refusal, and the field that is to blame.
-fn blamed(result: Result<ConfigMap, kube::Error>) -> Option<(u16, String)> {
+fn blamed<T>(result: Result<T, kube::Error>) -> Option<(u16, String)> {
     let Err(kube::Error::Api(status)) = result else { return None };
     let field = status.details.as_ref()?.causes.first()?.field.clone();
     Some((status.code, field))
@@ -181,4 +187,40 @@ pub async fn a_finalizer_holds_and_the_owner_s_end_takes_what_it_owns(place: Pla
     place.objects.patch("owner", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     place.wait_for_the_end_of("owner").await;
     place.wait_for_the_end_of("owned").await;
+}
+
+/// Makes a claim from a snapshot that is not there, which is never bound.
+async fn restored_claim(place: &Place) -> PersistentVolumeClaim {
+    let claim = claim_from("first");
+    place.claims.create(&PostParams::default(), &serde_json::from_value(claim).unwrap()).await.unwrap()
+}
+
+fn claim_from(snapshot: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "a" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
+            "dataSource": { "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot },
+        },
+    })
+}
+
+pub async fn a_claim_keeps_what_it_is_made_from(place: Place) {
+    let spec = json!(restored_claim(&place).await.spec);
+    assert_eq!((&spec["dataSource"]["name"], &spec["dataSourceRef"]["name"]), (&json!("first"), &json!("first")));
+    let patch = json!({ "spec": { "dataSource": { "name": "second" }, "dataSourceRef": { "name": "second" } } });
+    let merged = place.claims.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    assert_eq!(blamed(merged), Some((422, "spec".to_owned())));
+    let params = PatchParams::apply("a").force();
+    let applied = place.claims.patch("a", &params, &Patch::Apply(&claim_from("second"))).await;
+    assert_eq!(blamed(applied), Some((422, "spec".to_owned())));
+    let same = place.claims.patch("a", &params, &Patch::Apply(&claim_from("first"))).await;
+    assert_eq!(json!(same.unwrap().spec), spec);
+}
+
+pub async fn a_claim_without_a_volume_keeps_its_size(place: Place) {
+    restored_claim(&place).await;
+    let patch = json!({ "spec": { "resources": { "requests": { "storage": "2Gi" } } } });
+    let grown = place.claims.patch("a", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    assert_eq!(blamed(grown), Some((422, "spec".to_owned())));
 }

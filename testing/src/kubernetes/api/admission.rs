@@ -41,6 +41,13 @@ pub(super) fn default(key: &Key, object: &mut Value) {
             if class.is_null() {
                 object["spec"]["storageClassName"] = json!("standard");
             }
+            // Two fields for one thing: who sets one of them has set both.
+            for (set, other) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+                let source = object["spec"][set].clone();
+                if !source.is_null() {
+                    put(&mut object["spec"], other, source);
+                }
+            }
         }
         _ => {}
     }
@@ -85,8 +92,15 @@ pub(super) fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<()
         }
         "PersistentVolumeClaim" => {
             let size = |object: &Value| bytes(&object["spec"]["resources"]["requests"]["storage"]);
-            if pruned(old, &["resources", "volumeName"]) != pruned(new, &["resources", "volumeName"]) {
-                return invalid("spec: is immutable after creation except resources.requests");
+            let is_bound = new["status"]["phase"] == "Bound";
+            let mutable: &[&str] = if is_bound { &["resources", "volumeName"] } else { &["volumeName"] };
+            if pruned(old, mutable) != pruned(new, mutable) {
+                let message = format!(
+                    "PersistentVolumeClaim \"{}\" is invalid: spec: Forbidden: spec is immutable after creation except \
+                     resources.requests and volumeAttributesClassName for bound claims",
+                    key.name
+                );
+                return Err(Refusal { field: Some("spec"), ..refuse(422, "Invalid", message) });
             }
             if size(new) < size(old) {
                 return invalid("spec.resources.requests.storage: field can not be less than status.capacity");

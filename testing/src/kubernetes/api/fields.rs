@@ -46,7 +46,8 @@ fn list_at(path: &[Step]) -> List {
 }
 
 fn is_atomic_map(path: &[Step]) -> bool {
-    const NAMES: [&str; 5] = ["selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector"];
+    const NAMES: [&str; 6] =
+        ["selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector", "dataSource"];
     matches!(path.last(), Some(Step::Field(name)) if NAMES.contains(&name.as_str()))
 }
 
