@@ -115,7 +115,7 @@ fn settled(server: &Server) -> usize {
 async fn a_thousand_resources_are_reconciled_in_little_memory() {
     let server = Server::new();
     let mut world = World::new(&server);
-    world.pod_address = DATABASES.to_string();
+    world.pod_address = Some(DATABASES.to_string());
     fill(&server);
     serve_databases().await;
     let kubeconfig = kubeconfig(server.listen().await);

@@ -48,7 +48,7 @@ pub use command::{Finished, finish, program};
 pub use directory::copy_directory;
 pub use http::Answer;
 pub use interrupt::{fail_at_each_change, kill_at_each_change};
-pub use machine::{missing, python, skip, temporary_directory, variable};
+pub use machine::{build_directory, missing, python, skip, temporary_directory, variable};
 pub use random::Random;
 pub use server::Server;
 pub use setup::Setup;

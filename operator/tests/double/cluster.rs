@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Key, Server, faults::Faults, store::Store},
-    world::World,
+    world::{Servers, World},
 };
 
 /// Rounds without any change after which only time can change anything.
@@ -44,8 +45,9 @@ pub struct Cluster {
     operator: Process,
     pub seconds: Arc<AtomicI64>,
     versions: Vec<u64>,
-    /// How servers respond.
-    probe: Probe,
+    /// How servers are reached.
+    pub probe: Probe,
+    respond: Arc<Respond>,
 }
 
 /// The operator's process: what it knows is gone with it.
@@ -56,17 +58,25 @@ struct Process {
     seen: Option<u64>,
 }
 
-/// A server that accepts every key.
-pub fn probe() -> Probe {
-    probe_with(|_| Some((404, "{}".into())))
-}
+/// How a server responds to requests of its API.
+type Respond = dyn Fn(ApiRequest) -> Option<(u16, String)> + Send + Sync;
 
-/// A server that responds to requests of its API in this way.
-pub fn probe_with(api: impl Fn(ApiRequest) -> Option<(u16, String)> + Send + Sync + 'static) -> Probe {
-    let info = || Some(ServerInfo { version: "0.3.0".into(), format: 1, kms: None, sequence: None });
+/// Reaches the servers of a world, which respond to requests of their API in this way.
+fn probe(servers: Servers, respond: &Arc<Respond>) -> Probe {
+    let respond = Arc::clone(respond);
+    let readiness = move |address: IpAddr| {
+        let ready = servers.get(&address.to_string(), "/readyz").filter(|(status, _)| *status == 200);
+        let info = ready.map(|(_, told)| ServerInfo {
+            version: told["version"].as_str().unwrap().to_owned(),
+            format: told["format"]["data"].as_i64().and_then(|format| i32::try_from(format).ok()).unwrap(),
+            kms: None,
+            sequence: told["sequence"].as_u64(),
+        });
+        futures::future::ready(info).boxed()
+    };
     Probe {
-        readiness: Arc::new(move |_| async move { info() }.boxed()),
-        api: Arc::new(move |_, request| futures::future::ready(api(request)).boxed()),
+        readiness: Arc::new(readiness),
+        api: Arc::new(move |_, request| futures::future::ready(respond(request)).boxed()),
     }
 }
 
@@ -128,25 +138,28 @@ impl Cluster {
     pub fn fork(&self) -> Self {
         let (store, version) = self.server.with(|store| (store.clone(), store.version()));
         let server = Server::with_store(store);
-        let seconds = Arc::new(AtomicI64::new(0));
-        let operator = Process::new(&server, &seconds, &self.probe);
         let world = self.world.fork(&server);
-        let probe = self.probe.clone();
-        Self { server, world, lag: self.lag, operator, seconds, versions: vec![version; self.lag], probe }
+        let forked = Self::in_world(server, world, Arc::clone(&self.respond));
+        Self { lag: self.lag, versions: vec![version; self.lag], ..forked }
     }
 
     /// An empty cluster.
     pub fn new() -> Self {
-        Self::with_servers(probe())
+        Self::with_servers(|_| Some((404, "{}".into())))
     }
 
-    /// An empty cluster, in which servers respond in this way.
-    pub fn with_servers(probe: Probe) -> Self {
+    /// An empty cluster, in which servers respond to requests of their API in this way. Else they accept every key.
+    pub fn with_servers(respond: impl Fn(ApiRequest) -> Option<(u16, String)> + Send + Sync + 'static) -> Self {
         let server = Server::new();
         let world = World::new(&server);
+        Self::in_world(server, world, Arc::new(respond))
+    }
+
+    fn in_world(server: Server, world: World, respond: Arc<Respond>) -> Self {
         let seconds = Arc::new(AtomicI64::new(0));
+        let probe = probe(world.servers(), &respond);
         let operator = Process::new(&server, &seconds, &probe);
-        Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), probe }
+        Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), probe, respond }
     }
 
     /// Makes a resource with more in its spec than the least. What is changed of it is changed directly, unless it says
@@ -312,7 +325,7 @@ impl Cluster {
 }
 
 fn stable(value: &Value) -> Value {
-    const OTHER_EACH_TIME: [&str; 10] = [
+    const OTHER_EACH_TIME: [&str; 15] = [
         "acceptedVersion",
         "uid",
         "resourceVersion",
@@ -323,6 +336,11 @@ fn stable(value: &Value) -> Value {
         "completionTime",
         "stringData",
         "deletionTimestamp",
+        "startedAt",
+        "finishedAt",
+        "creationTime",
+        "podIP",
+        "addresses",
     ];
     match value {
         Value::Object(map) => map

@@ -10,10 +10,7 @@ use k8s_openapi::ByteString;
 use progressdb_operator::observe::ApiRequest;
 use serde_json::{Value, json};
 
-use crate::{
-    api::Key,
-    cluster::{Cluster, probe_with},
-};
+use crate::{api::Key, cluster::Cluster};
 
 const ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];
 const SETTINGS: &str = "logging";
@@ -79,7 +76,7 @@ fn hold(cluster: &Cluster, secret: &str, entries: &[(&str, &str)]) {
 async fn installed(more: Value) -> (Cluster, Server) {
     let server = Server::default();
     let responding = server.clone();
-    let mut cluster = Cluster::with_servers(probe_with(move |request| responding.respond(&request)));
+    let mut cluster = Cluster::with_servers(move |request| responding.respond(&request));
     hold(&cluster, "keys", &ENTRIES.map(|entry| (entry, entry)));
     hold(&cluster, "master", &[("master.key", "first")]);
     cluster.create("db", more.clone());
@@ -150,7 +147,7 @@ async fn keys_that_are_accepted_are_not_asked_about_again() {
 async fn a_server_that_the_operator_cannot_reach_is_judged_by_its_pod() {
     let server = Server::default();
     server.set(|server| server.is_away = true);
-    let mut cluster = Cluster::with_servers(probe_with(move |request| server.respond(&request)));
+    let mut cluster = Cluster::with_servers(move |request| server.respond(&request));
     cluster.create("db", json!({}));
     cluster.settle().await;
     assert_eq!(cluster.condition("db", "Ready").1, "Serving");

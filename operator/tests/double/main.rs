@@ -16,6 +16,7 @@ mod lease;
 mod loops;
 mod optional_kinds;
 mod ownership;
+mod played;
 mod plugin;
 mod restart;
 mod running;

@@ -15,7 +15,7 @@ use progressdb_operator::{
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::cluster::{Cluster, probe};
+use crate::cluster::Cluster;
 
 /// An operator at work. Tests that have one run with time paused.
 pub struct Running {
@@ -36,7 +36,13 @@ impl Running {
         let client = self.cluster.server.client();
         self.cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(&self.cluster.seconds));
-        let context = Context::new(client.clone(), Arc::clone(&self.cache), Leadership::alone(), clock, probe());
+        let context = Context::new(
+            client.clone(),
+            Arc::clone(&self.cache),
+            Leadership::alone(),
+            clock,
+            self.cluster.probe.clone(),
+        );
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
             // Whoever drops the sender stops it as well.

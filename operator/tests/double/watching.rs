@@ -12,10 +12,7 @@ use progressdb_operator::{
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::{
-    api::Key,
-    cluster::{Cluster, probe},
-};
+use crate::{api::Key, cluster::Cluster};
 
 /// Lets the operator and the world work until `done`, however long that takes within a minute.
 async fn until(cluster: &mut Cluster, what: &str, mut done: impl FnMut(&Cluster) -> bool) {
@@ -51,7 +48,7 @@ async fn watches_wake_the_operator_and_a_pass_without_news_makes_no_call() {
     let mut cluster = Cluster::new();
     let client = cluster.server.client();
     let cache = Arc::new(Cache::default());
-    let context = Context::new(client.clone(), cache, Leadership::alone(), Clock::System, probe());
+    let context = Context::new(client.clone(), cache, Leadership::alone(), Clock::System, cluster.probe.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let operator = tokio::spawn(async move {
         let stopped = async move {

@@ -210,6 +210,8 @@ fn parse_query(query: &str) -> Vec<(String, String)> {
 
 fn respond(answer: Result<Value, Refusal>) -> Response<Body> {
     let (code, body) = match answer {
+        // A log is no JSON.
+        Ok(Value::String(log)) => return Response::new(Body::from(log)),
         Ok(object) => (200, object),
         Err(Refusal { code, reason, message, field }) => {
             let mut status = status_of(code, reason, &message);

@@ -1,6 +1,19 @@
 //! A cluster of one node around the API server: controllers, storage, scheduler and kubelet. [`World::step`] lets one
-//! second pass and then checks that no two server pods use one claim.
+//! second pass and then checks that nobody uses data beside one that writes it.
+//!
+//! What lies on volumes is a small model, which the commands of the server's program work on: what an image does is said
+//! in [`World::images`]. While a server is ready and a Service selects it, clients write to it; what it acknowledged is
+//! remembered, so that a test can say whether any of it was lost. The only clock is that of the API server.
 
+mod commands;
+mod containers;
+mod data;
+mod image;
+mod model;
+mod mounts;
+mod network;
+mod pods;
+mod snapshots;
 mod storage;
 mod workloads;
 
@@ -8,43 +21,58 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::api::{
-    Key, Server,
-    kinds::named,
-    object::{bytes, is_deleted},
-    pods::memory,
-    store::Store,
+pub use self::{
+    data::Data,
+    image::Image,
+    model::{Servers, Write},
+    snapshots::Snapshots,
 };
+use super::api::{Key, Server, kinds::named, store::Store};
 
 /// A cluster; its fields say what goes wrong in it.
+#[derive(Clone)]
 pub struct World {
     server: Server,
+    servers: Servers,
+    /// What the programs in images are and do.
+    pub images: BTreeMap<String, Image>,
+    /// The same of images that are not among them.
+    pub other_images: Image,
     /// Images that no registry has.
     pub missing_images: Vec<String>,
-    /// Jobs that fail, by a part of their names, with their termination messages.
+    /// Jobs that fail, by a part of `POD/CONTAINER`, with their termination messages.
     pub failing_jobs: BTreeMap<String, String>,
     /// Images whose server pods the scheduler places on no node.
     pub unplaceable_images: Vec<String>,
     /// Whether a container that never ends is injected into the pod of every Job, before the Job's own.
     pub injects: bool,
-    /// Termination messages of Jobs that succeed, by a part of their names.
+    /// Termination messages of Jobs that succeed, by a part of `POD/CONTAINER`.
     pub job_messages: BTreeMap<String, String>,
+    /// How many seconds containers of Jobs take, by a part of `POD/CONTAINER`.
+    pub job_seconds: BTreeMap<String, i64>,
     /// Storage classes whose driver makes no volume.
     pub broken_classes: Vec<String>,
+    /// How snapshots are made.
+    pub snapshots: Snapshots,
+    /// Seconds from the end of the last pod that used a volume until that is detached; at least 1.
+    pub detach_after: i64,
     /// Whether the kubelet is gone, so that no pod starts or ends.
     pub is_node_lost: bool,
     /// Whether a file system grows while its pod runs.
     pub volumes_grow: bool,
+    /// How many writes a second clients make to each server.
+    pub writes_a_second: u64,
     /// The status of every server pod, instead of that it runs.
     pub server_status: Option<Value>,
-    /// The address of every pod.
-    pub pod_address: String,
+    /// The address of every pod, instead of one of its own.
+    pub pod_address: Option<String>,
     /// The violations that were found.
     pub broken: Vec<String>,
 }
 
 impl World {
-    /// A cluster with one node, one namespace and two storage classes: `standard` grows and `fixed` does not.
+    /// A cluster with one node, one namespace, two storage classes, of which `standard` grows and `fixed` does not, and a
+    /// class of snapshots.
     pub fn new(server: &Server) -> Self {
         server.with(|store| {
             let mut make = |kind: &str, name: &str, object: Value| {
@@ -56,39 +84,80 @@ impl World {
             make("Node", "node", json!({ "status": { "conditions": ready, "allocatable": allocatable } }));
             make("StorageClass", "standard", json!({ "provisioner": "csi", "allowVolumeExpansion": true }));
             make("StorageClass", "fixed", json!({ "provisioner": "csi" }));
+            let annotations = json!({ snapshots::DEFAULT: "true" });
+            let class =
+                json!({ "metadata": { "annotations": annotations }, "driver": "csi", "deletionPolicy": "Delete" });
+            make("VolumeSnapshotClass", "csi", class);
         });
         Self {
             server: server.clone(),
+            servers: Servers::default(),
+            images: BTreeMap::new(),
+            other_images: Image::default(),
             missing_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
             unplaceable_images: Vec::new(),
             injects: false,
             broken_classes: Vec::new(),
+            snapshots: Snapshots::default(),
+            detach_after: 1,
             job_messages: BTreeMap::new(),
+            job_seconds: BTreeMap::new(),
             is_node_lost: false,
             volumes_grow: true,
+            writes_a_second: 1,
             server_status: None,
-            pod_address: "10.1.0.1".into(),
+            pod_address: None,
             broken: Vec::new(),
         }
     }
 
-    /// The same world around another server.
+    /// The same world around another server; what happens in the one from here does not happen in the other.
     pub fn fork(&self, server: &Server) -> Self {
-        Self {
-            server: server.clone(),
-            missing_images: self.missing_images.clone(),
-            failing_jobs: self.failing_jobs.clone(),
-            unplaceable_images: self.unplaceable_images.clone(),
-            injects: self.injects,
-            broken_classes: self.broken_classes.clone(),
-            job_messages: self.job_messages.clone(),
-            is_node_lost: self.is_node_lost,
-            volumes_grow: self.volumes_grow,
-            server_status: self.server_status.clone(),
-            pod_address: self.pod_address.clone(),
-            broken: self.broken.clone(),
-        }
+        Self { server: server.clone(), servers: self.servers.fork(), ..self.clone() }
+    }
+
+    /// The servers that run, as they are reached over the network.
+    pub fn servers(&self) -> Servers {
+        self.servers.clone()
+    }
+
+    /// What lies on the volume of a claim; `None` if it has no volume, or there is nothing on it.
+    pub fn data(&self, namespace: &str, claim: &str) -> Option<Data> {
+        let volume = self.volume(namespace, claim)?;
+        self.servers.lock().volumes.get(&volume).cloned()
+    }
+
+    /// The writes of clients that were acknowledged, the oldest first.
+    pub fn acknowledged(&self) -> Vec<Write> {
+        self.servers.lock().acknowledged.clone()
+    }
+
+    /// The numbers of the writes that the database on this claim has acknowledged and does not hold.
+    ///
+    /// # Panics
+    /// If there is no data on the claim.
+    pub fn lost(&self, namespace: &str, claim: &str) -> Vec<u64> {
+        let volume = self.volume(namespace, claim).expect("the claim has a volume");
+        self.servers.lock().lost(&volume).expect("there is data on it")
+    }
+
+    /// The claims on which a server found nothing and made a new database, the oldest first.
+    pub fn databases_made(&self) -> Vec<String> {
+        self.servers.lock().made.clone()
+    }
+
+    fn volume(&self, namespace: &str, claim: &str) -> Option<String> {
+        let key = Key::new("PersistentVolumeClaim", namespace, claim);
+        self.server.with(|store| Some(text(store.get(&key)?, "/spec/volumeName")))
+    }
+
+    /// The program in an image, which may be named by the digest that a node reports.
+    fn image(&self, name: &str) -> &Image {
+        let by_digest =
+            || name.contains('@').then(|| self.images.iter().find(|(tag, image)| image::id(tag, image) == name));
+        let named = self.images.get(name).or_else(|| by_digest().flatten().map(|(_, image)| image));
+        named.unwrap_or(&self.other_images)
     }
 
     /// One second passes.
@@ -97,115 +166,37 @@ impl World {
         server.with(|store| {
             store.advance(1);
             store.collect_garbage();
-            storage::bind_claims(store, self.volumes_grow, &self.broken_classes);
-            storage::reclaim_volumes(store);
-            storage::snapshot_volumes(store);
+            {
+                let mut model = self.servers.lock();
+                storage::bind_claims(store, &mut model, self.volumes_grow, &self.broken_classes);
+                storage::reclaim_volumes(store, &mut model);
+                snapshots::take(store, &mut model, &self.snapshots);
+            }
             workloads::run_stateful_sets(store);
             workloads::run_jobs(store);
             self.run_pods(store);
+            if !self.is_node_lost {
+                storage::attach_volumes(store, &mut self.servers.lock(), self.detach_after);
+            }
+            self.reach_servers(store);
             self.look_for_two_writers(store);
         });
     }
 
-    fn run_pods(&self, store: &mut Store) {
-        if self.is_node_lost {
-            return;
+    /// Services select pods, and clients write to those that are servers.
+    fn reach_servers(&mut self, store: &mut Store) {
+        let selected = network::select(store);
+        network::keep_slices(store, &selected);
+        let mut model = self.servers.lock();
+        let mut reached = BTreeMap::new();
+        for service in &selected {
+            reached.extend(service.reached().into_iter().map(|address| (address, service.name())));
         }
-        let pods = store.all("Pod");
-        // A pod that has ended uses nothing.
-        let mut used: u64 = pods
-            .iter()
-            .filter(|pod| !pod["spec"]["nodeName"].is_null() && !has_ended(pod))
-            .map(|pod| memory(pod))
-            .sum();
-        for pod in pods {
-            let key = key_of("Pod", &pod, &text(&pod, "/metadata/name"));
-            if is_deleted(&pod) {
-                store.end(&key);
-                continue;
+        for (address, service) in reached {
+            if model.servers.get(&address).is_some_and(|server| server.is_rehearsal) {
+                self.broken.push(format!("clients of {service} reach a rehearsal"));
             }
-            if has_ended(&pod) {
-                continue;
-            }
-            if let Some(why) = self.unschedulable(store, &pod, used) {
-                let message = format!("0/1 nodes are available: {why}");
-                store.edit(&key, |pod| {
-                    pod["status"] = json!({ "phase": "Pending", "conditions": [{
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
-                }] })
-                });
-                continue;
-            }
-            if pod["spec"]["nodeName"].is_null() {
-                used += memory(&pod);
-            }
-            let status = self.next_status(store, &pod);
-            store.edit(&key, |pod| {
-                pod["spec"]["nodeName"] = json!("node");
-                pod["status"] = status;
-            });
-        }
-    }
-
-    /// Why the scheduler cannot place a pod while others use so much memory; `None` if it can, or has.
-    fn unschedulable(&self, store: &Store, pod: &Value, used: u64) -> Option<String> {
-        if !pod["spec"]["nodeName"].is_null() {
-            return None;
-        }
-        let is_server = text(pod, "/metadata/ownerReferences/0/kind") == "StatefulSet";
-        if is_server
-            && self.unplaceable_images.iter().any(|image| pod["spec"]["containers"][0]["image"] == json!(image))
-        {
-            return Some("1 node(s) have no place for it".into());
-        }
-        if pod["spec"]["nodeSelector"].as_object().is_some_and(|selector| !selector.is_empty()) {
-            return Some("1 node(s) didn't match Pod's node affinity/selector".into());
-        }
-        let node = store.get(&Key::new("Node", "", "node")).expect("there is one");
-        (used + memory(pod) > bytes(&node["status"]["allocatable"]["memory"])).then(|| "1 Insufficient memory".into())
-    }
-
-    /// The status of a pod after a second: waiting for what is missing, else running, or ended if it is a Job's.
-    fn next_status(&self, store: &Store, pod: &Value) -> Value {
-        let container = &pod["spec"]["containers"][0];
-        let state = |phase: &str, state: Value, ready: bool| {
-            let ready_text = if ready { "True" } else { "False" };
-            let own = json!({
-                "name": container["name"], "state": state, "ready": ready, "restartCount": 0,
-                "image": container["image"], "imageID": format!("{}@sha256:{:064}", container["image"], 1),
-            });
-            let other = json!({ "name": "a-proxy", "state": { "running": {} }, "ready": true, "image": "proxy" });
-            let is_injected = self.injects && text(pod, "/metadata/ownerReferences/0/kind") == "Job";
-            json!({
-                "phase": if is_injected && phase != "Pending" { "Running" } else { phase }, "podIP": self.pod_address,
-                "conditions": [{ "type": "Ready", "status": ready_text }],
-                "containerStatuses": if is_injected { vec![other, own] } else { vec![own] },
-            })
-        };
-        let waiting = |reason: &str, message: &str| {
-            state("Pending", json!({ "waiting": { "reason": reason, "message": message } }), false)
-        };
-        if self.missing_images.iter().any(|image| container["image"] == json!(image)) {
-            return waiting("ImagePullBackOff", "Back-off pulling image: not found");
-        }
-        if let Some(missing) = missing_volume(store, pod) {
-            return waiting("ContainerCreating", &format!("{missing} not found"));
-        }
-        let owner = text(pod, "/metadata/ownerReferences/0/kind");
-        let name = text(pod, "/metadata/name");
-        if owner != "Job" {
-            let runs = || state("Running", json!({ "running": {} }), true);
-            return self.server_status.clone().unwrap_or_else(runs);
-        }
-        match self.failing_jobs.iter().find(|(part, _)| name.contains(part.as_str())) {
-            Some((_, message)) => {
-                state("Failed", json!({ "terminated": { "exitCode": 78, "message": message } }), false)
-            }
-            None => {
-                let message =
-                    self.job_messages.iter().find(|(part, _)| name.contains(part.as_str())).map(|(_, message)| message);
-                state("Succeeded", json!({ "terminated": { "exitCode": 0, "message": message } }), false)
-            }
+            model.write(&address, self.writes_a_second);
         }
     }
 
@@ -241,22 +232,4 @@ fn volumes(pod: &Value) -> Vec<Value> {
 fn claims_of(pod: &Value) -> Vec<String> {
     let claims = volumes(pod).into_iter().map(|volume| text(&volume, "/persistentVolumeClaim/claimName"));
     claims.filter(|claim| !claim.is_empty()).collect()
-}
-
-fn missing_volume(store: &Store, pod: &Value) -> Option<String> {
-    let optional = |volume: &Value, kind: &str| volume[kind]["optional"] == json!(true);
-    volumes(pod).iter().find_map(|volume| {
-        let needs = [
-            ("Secret", text(volume, "/secret/secretName"), optional(volume, "secret")),
-            ("ConfigMap", text(volume, "/configMap/name"), optional(volume, "configMap")),
-            ("PersistentVolumeClaim", text(volume, "/persistentVolumeClaim/claimName"), false),
-        ];
-        let (kind, name, _) = needs.into_iter().find(|(kind, name, optional)| {
-            let object = store.get(&key_of(kind, pod, name));
-            let is_bound =
-                *kind != "PersistentVolumeClaim" || object.is_some_and(|claim| claim["status"]["phase"] == "Bound");
-            !name.is_empty() && !optional && (object.is_none() || !is_bound)
-        })?;
-        Some(format!("{kind} {name}"))
-    })
 }

@@ -38,7 +38,7 @@ const fn of_the_cluster(mut kind: Kind) -> Kind {
     kind
 }
 
-static KINDS: [Kind; 26] = [
+static KINDS: [Kind; 27] = [
     with_generation(with_status(kind("progressdb.io", "v1alpha1", "ProgressDB", "progressdbs"))),
     with_generation(with_status(kind("apps", "v1", "StatefulSet", "statefulsets"))),
     with_generation(with_status(kind("batch", "v1", "Job", "jobs"))),
@@ -67,6 +67,7 @@ static KINDS: [Kind; 26] = [
     of_the_cluster(with_status(kind("", "v1", "Node", "nodes"))),
     of_the_cluster(with_status(kind("", "v1", "PersistentVolume", "persistentvolumes"))),
     of_the_cluster(kind("storage.k8s.io", "v1", "StorageClass", "storageclasses")),
+    of_the_cluster(with_status(kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments"))),
     of_the_cluster(kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")),
     of_the_cluster(kind("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass", "volumesnapshotclasses")),
     of_the_cluster(with_generation(with_status(kind(
@@ -85,6 +86,11 @@ pub fn of_group(group: &str) -> impl Iterator<Item = &'static Kind> {
 /// The kind with this plural in this group.
 pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.group == group && kind.plural == plural)
+}
+
+/// The kind that an owner reference names.
+pub fn of_reference(api_version: &str, name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.kind == name && kind.api_version() == api_version)
 }
 
 /// The kind of this name; of the two kinds `Event`, that of the core group.

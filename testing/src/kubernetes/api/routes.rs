@@ -38,7 +38,7 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         let name = self.name.clone().or_else(|| self.body["metadata"]["name"].as_str().map(str::to_owned));
         Key { kind: self.kind, namespace: self.namespace.clone().unwrap_or_default(), name: name.unwrap_or_default() }
     }
@@ -94,6 +94,9 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     if (call.method.as_str(), &call.name) == ("GET", &None) {
         return Ok(list(store, call));
     }
+    if call.subresource.as_deref() == Some("log") {
+        return log(store, call);
+    }
     if call.parameter("dryRun") == Some("All") {
         // Done to a copy of everything, which is then dropped.
         let mut copy = store.clone();
@@ -102,6 +105,14 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     }
     let object = answer_about_one(store, call)?;
     Ok(shaped(store, call, &object))
+}
+
+/// What a pod has logged, as text.
+fn log(store: &Store, call: &Call) -> Result<Value, Refusal> {
+    let key = call.key();
+    let pod = store.get(&key).ok_or_else(|| not_found(&key))?;
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    Ok(json!(store.logs.get(uid).cloned().unwrap_or_default()))
 }
 
 fn answer_about_one(store: &mut Store, call: &Call) -> Result<Value, Refusal> {

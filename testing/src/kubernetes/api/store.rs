@@ -31,6 +31,8 @@ pub struct Store {
     pub policy: Option<Policy>,
     /// Kinds that discovery lists; built-in kinds are served without.
     pub discovered: BTreeSet<&'static str>,
+    /// What pods have logged, by their uids.
+    pub logs: BTreeMap<String, String>,
     /// Kinds whose definition is gone.
     pub unserved: BTreeSet<&'static str>,
 }
@@ -63,14 +65,20 @@ impl Store {
 
     /// All objects of a kind, in one namespace or in all.
     pub fn list(&self, kind: &'static Kind, namespace: Option<&str>) -> Vec<&Value> {
-        let wanted = |key: &Key| key.kind == kind && namespace.is_none_or(|namespace| key.namespace == namespace);
-        self.objects.iter().filter(|(key, _)| wanted(key)).map(|(_, (object, _))| &**object).collect()
+        let wanted = |key: &Key| namespace.is_none_or(|namespace| key.namespace == namespace);
+        self.of_kind(kind).filter(|(key, _)| wanted(key)).map(|(_, object)| &**object).collect()
     }
 
     /// All objects of the kind of this name, to be worked on while the store changes.
     pub fn all(&self, kind: &str) -> Vec<Arc<Value>> {
-        let kind = kinds::named(kind);
-        self.objects.iter().filter(|(key, _)| key.kind == kind).map(|(_, (object, _))| Arc::clone(object)).collect()
+        self.of_kind(kinds::named(kind)).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    fn of_kind(&self, kind: &'static Kind) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        // Objects are in the order of their kinds, and there is one of each kind.
+        let first = Key { kind, namespace: String::new(), name: String::new() };
+        let all = self.objects.range(first..).take_while(move |(key, _)| std::ptr::eq(key.kind, kind));
+        all.map(|(key, (object, _))| (key, object))
     }
 
     /// Every object's key.

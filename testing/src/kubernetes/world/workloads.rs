@@ -91,7 +91,7 @@ fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
 }
 
 /// Makes an Event about an object, once for each reason.
-fn tell(store: &mut Store, about: &Value, reason: &str, message: &str) {
+pub(super) fn tell(store: &mut Store, about: &Value, reason: &str, message: &str) {
     let (kind, name) = (text(about, "/kind"), text(about, "/metadata/name"));
     let uid = &about["metadata"]["uid"];
     let key = key_of("Event", about, &format!("{}.{reason}", uid.as_str().unwrap_or_default()));
