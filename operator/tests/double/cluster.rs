@@ -70,7 +70,7 @@ fn probe(servers: Servers, respond: &Arc<Respond>) -> Probe {
             version: told["version"].as_str().unwrap().to_owned(),
             format: told["format"]["data"].as_i64().and_then(|format| i32::try_from(format).ok()).unwrap(),
             kms: None,
-            sequence: told["sequence"].as_u64(),
+            sequence: told["sequence"].as_i64(),
         });
         futures::future::ready(info).boxed()
     };

@@ -18,6 +18,7 @@ mod optional_kinds;
 mod ownership;
 mod played;
 mod plugin;
+mod rbac;
 mod restart;
 mod running;
 mod status_owners;

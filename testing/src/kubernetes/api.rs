@@ -3,6 +3,7 @@
 //!
 //! Requests come through a client of kube, so that what is tested is what the operator sends.
 
+pub mod access;
 mod admission;
 pub mod faults;
 pub mod fields;
@@ -15,6 +16,7 @@ pub mod store;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
@@ -30,6 +32,7 @@ use tokio::{net::TcpListener, sync::watch as channel};
 
 pub use self::object::Key;
 use self::{
+    access::Access,
     faults::{Effect, Faults},
     object::{Refusal, refuse},
     routes::{Call, Target},
@@ -48,6 +51,7 @@ struct State {
     store: Store,
     faults: Faults,
     calls: Vec<String>,
+    accesses: BTreeSet<Access>,
 }
 
 impl Default for Server {
@@ -97,6 +101,11 @@ impl Server {
         std::mem::take(&mut self.state().calls)
     }
 
+    /// What all calls so far have needed to be allowed to do, watches included.
+    pub fn accesses(&self) -> BTreeSet<Access> {
+        self.state().accesses.clone()
+    }
+
     /// A client that talks to this server.
     pub fn client(&self) -> kube::Client {
         let server = self.clone();
@@ -130,6 +139,11 @@ impl Server {
         };
         if self.state().store.unserved.contains(call.kind.kind) {
             return Ok(respond(Err(refuse(404, "NotFound", "the server could not find the requested resource"))));
+        }
+        {
+            let mut state = self.state();
+            let needed = access::of(&state.store, &call);
+            state.accesses.extend(needed);
         }
         if call.parameter("watch").is_some_and(|watch| watch != "false") {
             return Ok(self.watch(call));

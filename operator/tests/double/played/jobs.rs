@@ -49,7 +49,7 @@ fn the_reports_have_the_fields_of_the_real_ones() {
     server.user("ann").append(&thread, "a message");
     server.stop().check_code(0);
     let setup = |setup: Setup| setup.set("format.finalize", "manual").set("encryption.kms.master_key_hex", MASTER_KEY);
-    let real = setup(Setup::with_db(old.db()).next_version());
+    let real = setup(Setup::with_db(old.db()).next_version("next"));
 
     let mut stage = Stage::new();
     stage.world.images.insert(NEW.into(), next());
