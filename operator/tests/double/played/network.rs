@@ -68,6 +68,8 @@ fn an_image_is_the_same_by_its_tag_and_by_the_digest_that_the_node_reports() {
     };
     let (id, version) = told(&stage);
     assert!(id.starts_with("registry/progressdb@sha256:"), "{id}");
+    let node = stage.server.with(|store| store.get(&crate::api::Key::new("Node", "", "node")).cloned().unwrap());
+    assert_eq!(node["status"]["images"], json!([{ "names": [id, NEW] }]));
     stage.replace("db", &id);
     assert_eq!(told(&stage), (id.clone(), version));
     stage.replace("db", OLD);

@@ -129,12 +129,28 @@ impl World {
             let first = pod.init_containers().first().unwrap_or(pod.container());
             return self.waiting(pod, first, "ContainerCreating", &format!("{missing} not found"));
         }
+        self.keep_images(store, pod);
         if pod.owner() == "Job" {
             return self.run_job(store, pod, mounts);
         }
         match &self.server_status {
             Some(status) => status.clone(),
             None => self.run_server(store, pod, mounts),
+        }
+    }
+
+    /// The node lists the images that it has.
+    fn keep_images(&self, store: &mut Store, pod: &Pod<'_>) {
+        let node = Key::new("Node", "", "node");
+        for container in pod.init_containers().iter().chain([pod.container()]) {
+            let name = text(container, "/image");
+            let names = json!({ "names": [image::id(&name, self.image(&name)), name] });
+            let listed = store.get(&node).and_then(|node| node["status"]["images"].as_array());
+            if !listed.is_some_and(|listed| listed.contains(&names)) {
+                let mut listed = listed.cloned().unwrap_or_default();
+                listed.push(names);
+                store.edit(&node, |node| node["status"]["images"] = json!(listed));
+            }
         }
     }
 
