@@ -29,7 +29,8 @@ use crate::{
     telemetry,
 };
 
-/// Writes to the cluster, as long as this process leads.
+/// Writes to the cluster, as long as this process leads. A clone writes as the same.
+#[derive(Clone)]
 pub struct Writer {
     /// The client of the API server.
     pub client: Client,

@@ -5,6 +5,7 @@
 
 pub mod gating;
 mod own_writes;
+mod upgrades;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 use self::{
     gating::{GateRunner, NoGates},
     own_writes::OwnWrites,
+    upgrades::Upgrades,
 };
 use crate::{
     apply::{Writer, decoded},
@@ -40,6 +42,7 @@ use crate::{
     error::{Error, chain},
     facts::Facts,
     lease::Leadership,
+    notify::Notifier,
     observe::{Cache, Installation, Observed, Observer, Probe, watch_config},
     raw::Raw,
     refusals::{Due, Refusal, Refusals},
@@ -70,14 +73,17 @@ pub struct Context {
     left: Mutex<HashSet<(String, String)>>,
     refusals: Refusals,
     gates: Arc<dyn GateRunner>,
+    upgrades: Upgrades,
 }
 
 impl Context {
     /// With a cache that somebody fills.
     pub fn new(client: Client, cache: Arc<Cache>, leadership: Leadership, clock: Clock, probe: Probe) -> Self {
+        let writer = Writer { client: client.clone(), leadership, cache: Arc::clone(&cache) };
         Self {
-            observer: Observer::new(client.clone(), Arc::clone(&cache), probe),
-            writer: Writer { client, leadership, cache: Arc::clone(&cache) },
+            observer: Observer::new(client, Arc::clone(&cache), probe),
+            upgrades: Upgrades::new(Notifier::new(writer.clone())),
+            writer,
             cache,
             clock,
             own_writes: OwnWrites::default(),
@@ -91,6 +97,11 @@ impl Context {
     /// Has the gates of upgrades run by this.
     pub fn with_gates(self, gates: Arc<dyn GateRunner>) -> Self {
         Self { gates, ..self }
+    }
+
+    /// Has a notification that nobody hears repeated after this time at first.
+    pub fn with_pause(self, pause: Duration) -> Self {
+        Self { upgrades: Upgrades::new(Notifier::new(self.writer.clone()).pausing(pause)), ..self }
     }
 
     /// Says which installation of the operator this is: there may be others.
@@ -244,6 +255,7 @@ impl Context {
         let written = self.writer.report(&resource.metadata, resource.status.as_ref(), status, now).await?;
         let doing = || format!("writing the status of {}", resource.name_any());
         let written = written.map(|written| decoded(&written, doing())).transpose()?;
+        self.upgrades.heard(resource, status, now);
         Ok(self.own_writes.keep(Arc::clone(resource), written))
     }
 
@@ -274,6 +286,7 @@ impl Context {
         self.refusals.forget(uid);
         self.own_writes.forget(uid);
         self.gates.forget(uid, None);
+        self.upgrades.forget(uid);
         self.left.lock().expect("nobody panics while holding it").retain(|(of, _)| of != uid);
     }
 

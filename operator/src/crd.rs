@@ -27,10 +27,10 @@ pub use network::{NetworkPolicy, Service, ServiceType};
 pub use reading::{Unreadable, read};
 pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
 pub use upgrade::{
-    AfterPromotion, Approval, Backing, BeforePromotion, Database, GateJob, GatePolicy, GateStatus, HealthGate,
-    HistoryEntry, Hold, Measured, MetricGate, Need, Outcome, Prometheus, PrometheusQuery, REVISION as UPGRADE_REVISION,
-    Rehearsal, RehearsalPolicy, ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotPolicy, SnapshotStatus,
-    Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
+    AfterPromotion, Announcement, Approval, Backing, BeforePromotion, Database, GateJob, GatePolicy, GateStatus,
+    HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify, Outcome, Prometheus, PrometheusQuery,
+    REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy, ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotPolicy,
+    SnapshotStatus, StepStatus, Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
 };
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.

@@ -136,6 +136,8 @@ impl Case<'_> {
             Plan::Direct(upgrade) => step.take(self.roll_directly()).with_upgrade(upgrade),
         };
         step.take(upgrade::tidy(self));
+        // Nothing waits for it.
+        step = step.writing(upgrade::report(self, &findings.upgrade));
         step.map(|()| Findings { storage, ..findings })
     }
 

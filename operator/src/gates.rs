@@ -11,6 +11,7 @@
 //! | [`Gate::Load`] | it was measured; [`compare`] judges it | never | too few requests in its time, or none that worked |
 //! | [`Gate::Logs`] | no line tells of a grave fault | one does | it cannot be read, or not all of it |
 //! | [`Gate::Prometheus`] | every value is within its limits | one is not | one is missing |
+//! | [`Gate::Tail`] | never | never | always: it is the end of a log, for people |
 //!
 //! Smoke and load work as probe users, whose ids begin with `progressdb-probe-`. What they make is removed when they end,
 //! also when they are forgotten, and what a process that died has left by the next of their kind.
@@ -25,6 +26,7 @@ mod prometheus;
 mod registry;
 mod result;
 mod smoke;
+mod tail;
 mod user;
 
 use std::{
@@ -81,6 +83,17 @@ pub enum Gate {
         pod: String,
         /// Its namespace.
         namespace: String,
+    },
+    /// The end of a log, without anything that is in a Secret which the server reads.
+    Tail {
+        /// The pod.
+        pod: String,
+        /// Its namespace.
+        namespace: String,
+        /// The container.
+        container: String,
+        /// The Secrets.
+        secrets: Vec<String>,
     },
     /// What a Prometheus says.
     Prometheus {

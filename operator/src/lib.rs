@@ -30,6 +30,7 @@ mod hash;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
+pub mod notify;
 pub mod objects;
 pub mod observe;
 pub mod outcomes;

@@ -1,6 +1,6 @@
-//! Counters and histograms in Prometheus' text format: a recorder for the macros of the crate `metrics`.
+//! Counters, gauges and histograms in Prometheus' text format: a recorder for the macros of the crate `metrics`.
 //!
-//! The operator has three metrics with a handful of labels, so this keeps plain numbers. An exporter for any program would
+//! The operator has a few metrics with a handful of labels, so this keeps plain numbers. An exporter for any program would
 //! take some hundred KiB more, for sketches of distributions and the C library's mathematics.
 
 use std::{
@@ -15,8 +15,9 @@ use std::{
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 /// The upper bounds of every histogram, in seconds: from a reconcile that had nothing to do to one that waited for a slow
-/// API server.
-const BOUNDS: [f64; 10] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
+/// API server, and on to an upgrade that kept clients waiting for long.
+const BOUNDS: [f64; 15] =
+    [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0, 900.0];
 
 /// The metrics. A clone shares them.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Metrics(Arc<Mutex<Families>>);
 struct Families {
     descriptions: BTreeMap<String, SharedString>,
     counters: BTreeMap<Key, Arc<AtomicU64>>,
+    /// The bits of their values.
+    gauges: BTreeMap<Key, Arc<AtomicU64>>,
     histograms: BTreeMap<Key, Arc<Durations>>,
 }
 
@@ -41,6 +44,13 @@ impl Metrics {
                 families.open(&mut text, family, "counter");
             }
             line(&mut text, family, &labels(key, None), counter.load(Ordering::Relaxed) as f64);
+        }
+        for (key, gauge) in &families.gauges {
+            if family != key.name() {
+                family = key.name();
+                families.open(&mut text, family, "gauge");
+            }
+            line(&mut text, family, &labels(key, None), f64::from_bits(gauge.load(Ordering::Relaxed)));
         }
         for (key, durations) in &families.histograms {
             if family != key.name() {
@@ -137,9 +147,8 @@ impl Recorder for Metrics {
         Counter::from_arc(Arc::clone(self.lock().counters.entry(key.clone()).or_default()))
     }
 
-    /// The operator has no gauge.
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::clone(self.lock().gauges.entry(key.clone()).or_default()))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
@@ -149,7 +158,7 @@ impl Recorder for Metrics {
 
 #[cfg(test)]
 mod tests {
-    use metrics::{counter, describe_counter, histogram};
+    use metrics::{counter, describe_counter, gauge, histogram};
 
     use super::*;
 
@@ -161,6 +170,8 @@ mod tests {
             counter!("writes_total", "what" => "status").increment(2);
             counter!("writes_total", "what" => "apply").increment(1);
             counter!("writes_total", "what" => "status").increment(1);
+            gauge!("waiting", "why" => "held").set(2.0);
+            gauge!("waiting", "why" => "held").set(1.0);
             for seconds in [0.0001, 0.4, 100.0] {
                 histogram!("took_seconds").record(seconds);
             }
@@ -170,6 +181,8 @@ mod tests {
             # TYPE writes_total counter\n\
             writes_total{what=\"apply\"} 1\n\
             writes_total{what=\"status\"} 3\n\
+            # TYPE waiting gauge\n\
+            waiting{why=\"held\"} 1\n\
             # TYPE took_seconds histogram\n\
             took_seconds_bucket{le=\"0.0001\"} 1\n\
             took_seconds_bucket{le=\"0.0005\"} 1\n\
@@ -180,7 +193,12 @@ mod tests {
             took_seconds_bucket{le=\"0.5\"} 2\n\
             took_seconds_bucket{le=\"1\"} 2\n\
             took_seconds_bucket{le=\"5\"} 2\n\
+            took_seconds_bucket{le=\"10\"} 2\n\
+            took_seconds_bucket{le=\"20\"} 2\n\
             took_seconds_bucket{le=\"30\"} 2\n\
+            took_seconds_bucket{le=\"60\"} 2\n\
+            took_seconds_bucket{le=\"300\"} 3\n\
+            took_seconds_bucket{le=\"900\"} 3\n\
             took_seconds_bucket{le=\"+Inf\"} 3\n\
             took_seconds_sum 100.4001\n\
             took_seconds_count 3\n";

@@ -18,11 +18,11 @@ use crate::{
     MANAGER,
     apply::{Writer, creation},
     conditions::{ConditionType, WARNED, is_ordinary},
-    crd::{ProgressDB, ProgressDBStatus},
+    crd::{Hold, ProgressDB, ProgressDBStatus, StepStatus, UpgradeStatus},
     error::Error,
     objects::hash,
     raw::Raw,
-    status::{self, UNREADABLE},
+    status::{self, News, UNREADABLE},
     telemetry,
 };
 
@@ -41,8 +41,10 @@ impl Writer {
         if changed.is_empty() {
             return Ok(None);
         }
-        let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
-        for event in transitions(resource, old, &status.conditions, now) {
+        let known = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let upgrade = News::between(old.and_then(|old| old.upgrade.as_deref()), status.upgrade.as_deref());
+        let of_upgrade = upgrade.into_iter().flat_map(|news| of_upgrade(resource, &news, now));
+        for event in transitions(resource, known, &status.conditions, now).into_iter().chain(of_upgrade) {
             self.tell(resource, &event).await?;
         }
         let mut written: Option<Raw> = None;
@@ -77,6 +79,19 @@ impl Writer {
         );
         let what = format!("{:?} left to {other}", resource.uid);
         self.tell(resource, &event(resource, &what, ("Warning", "OperatorsOverlap", &message), now)).await
+    }
+
+    /// Tells that nobody took the news of an upgrade at the URL of the resource.
+    pub(crate) async fn tell_unheard(
+        &self,
+        resource: &ObjectMeta,
+        (id, what): (&str, &str),
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let message = shortened(&format!("spec.upgrade.notify was not told that the upgrade {id} is {what}: {why}"));
+        let news = format!("{:?} {id} {what} unheard", resource.uid);
+        self.tell(resource, &event(resource, &news, ("Warning", "NotificationFailed", &message), now)).await
     }
 
     async fn tell(&self, resource: &ObjectMeta, event: &Event) -> Result<(), Error> {
@@ -126,9 +141,31 @@ fn transition(resource: &ObjectMeta, before: Option<&Condition>, condition: &Con
         (condition.status == "False" && !is_ordinary(&condition.reason)) || condition.reason == WARNED
     };
     let kind = if is_bad { "Warning" } else { "Normal" };
-    // Events take at most 1 024 bytes.
-    let message: String = format!("{}: {}", condition.type_, condition.message).chars().take(250).collect();
+    let message = shortened(&format!("{}: {}", condition.type_, condition.message));
     event(resource, &what, (kind, &condition.reason, &message), now)
+}
+
+/// An Event for each step of an upgrade that it has entered, and for what it waits for. How it ended the condition tells.
+fn of_upgrade(resource: &ObjectMeta, news: &News<'_>, now: Timestamp) -> Vec<Event> {
+    let UpgradeStatus { id, to, .. } = news.record;
+    let step = |entered: &StepStatus| {
+        let step = format!("{:?}", entered.step);
+        let what = format!("{:?} {id} {step} {:?}", resource.uid, entered.at);
+        let message = shortened(&format!("the upgrade {id} to {} is in {step}", to.image));
+        event(resource, &what, ("Normal", &step, &message), entered.at.unwrap_or(now))
+    };
+    let hold = |hold: &Hold| {
+        let what = format!("{:?} {id} {:?} {}", resource.uid, news.record.step, hold.reason);
+        let kind = if hold.is_stuck { "Warning" } else { "Normal" };
+        let message = shortened(&format!("the upgrade {id} to {} waits: {}", to.image, hold.message));
+        event(resource, &what, (kind, &hold.reason, &message), now)
+    };
+    news.steps.iter().map(step).chain(news.hold.map(hold)).collect()
+}
+
+/// Events take at most 1 024 bytes.
+fn shortened(message: &str) -> String {
+    message.chars().take(250).collect()
 }
 
 /// An Event whose name follows from `what` it tells.
@@ -199,6 +236,33 @@ mod tests {
         assert_eq!(told(&serving, &serving), []);
         let crashing = [condition("Ready", "False", "Crashing"), starting[1].clone()];
         assert_eq!(told(&serving, &crashing), [("Warning".into(), "Ready: why".into())]);
+    }
+
+    #[test]
+    fn each_step_and_each_hold_of_an_upgrade_is_an_event_of_its_own() {
+        use crate::crd::UpgradeStep::{Approval, Preflight, Rehearse};
+        let resource = ObjectMeta { name: Some("db".into()), uid: Some("u".into()), ..ObjectMeta::default() };
+        let events = |old: Option<&UpgradeStatus>, new: &UpgradeStatus| {
+            let news = News::between(old, Some(new)).unwrap();
+            let events = of_upgrade(&resource, &news, Timestamp::UNIX_EPOCH);
+            events.into_iter().map(|event| (event.metadata.name.unwrap(), event.reason.unwrap())).collect::<Vec<_>>()
+        };
+        let steps = |steps: &[crate::crd::UpgradeStep]| {
+            steps.iter().map(|step| StepStatus { step: *step, at: Some(Timestamp::UNIX_EPOCH) }).collect::<Vec<_>>()
+        };
+        let begun = UpgradeStatus { id: "a".into(), steps: steps(&[Preflight, Rehearse]), ..UpgradeStatus::default() };
+        let told = events(None, &begun);
+        assert_eq!(told.iter().map(|(_, reason)| reason.as_str()).collect::<Vec<_>>(), ["Preflight", "Rehearse"]);
+        // The same transition has the same name, so that it is told once.
+        assert_eq!(events(None, &begun), told);
+        let mut held =
+            UpgradeStatus { steps: steps(&[Preflight, Rehearse, Approval]), step: Approval, ..begun.clone() };
+        held.hold = Some(Hold { reason: "ApprovalNeeded".into(), ..Hold::default() });
+        let reasons: Vec<String> = events(Some(&begun), &held).into_iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, ["Approval", "ApprovalNeeded"]);
+        assert_eq!(events(Some(&held), &held), []);
+        let other = UpgradeStatus { id: "b".into(), ..begun.clone() };
+        assert_ne!(events(None, &other)[0].0, told[0].0);
     }
 
     #[test]

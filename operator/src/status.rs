@@ -6,6 +6,7 @@
 //! then removes nothing. Conditions are entries of a map by their type, and an entry has one owner as well.
 
 mod findings;
+mod news;
 mod progress;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
 pub use findings::Findings;
+pub use news::News;
 pub use progress::Progress;
 
 use crate::{

@@ -3,6 +3,9 @@
 //! `/healthz` says that the process responds, `/readyz` that it can read the cluster and may work when it leads, and
 //! `/metrics` is Prometheus' text format. None of them needs a key and none shows a name of a database.
 
+mod catalogue;
+mod upgrades;
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::OnceLock,
@@ -10,11 +13,15 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, histogram};
 use rustix::io::Errno;
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+pub use self::{
+    catalogue::{CATALOGUE, Kind},
+    upgrades::{UpgradeState, UpgradesUnderWay},
+};
 use crate::{args::LogFormat, metrics::Metrics};
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
@@ -48,22 +55,34 @@ pub fn install_metrics() {
     METRICS.get_or_init(|| {
         let metrics = Metrics::default();
         let _ = metrics::set_global_recorder(metrics.clone());
-        describe_counter!("progressdb_operator_reconciles_total", "Passes over a resource, by outcome");
-        describe_histogram!("progressdb_operator_reconcile_duration_seconds", Unit::Seconds, "Time of one pass");
-        describe_counter!("progressdb_operator_writes_total", "Writes to the API server, by what they do");
+        catalogue::describe();
         metrics
     });
 }
 
 /// Counts a reconcile.
 pub fn record_pass(outcome: &'static str, took: Duration) {
-    counter!("progressdb_operator_reconciles_total", "outcome" => outcome).increment(1);
-    histogram!("progressdb_operator_reconcile_duration_seconds").record(took.as_secs_f64());
+    counter!(catalogue::RECONCILES, "outcome" => outcome).increment(1);
+    histogram!(catalogue::RECONCILE_SECONDS).record(took.as_secs_f64());
 }
 
 /// Counts a write.
 pub fn record_write(what: &'static str) {
-    counter!("progressdb_operator_writes_total", "what" => what).increment(1);
+    counter!(catalogue::WRITES, "what" => what).increment(1);
+}
+
+/// Counts an upgrade that ended, with how long clients were without a server, if they were.
+pub fn record_upgrade(outcome: &'static str, downtime: Option<Duration>) {
+    counter!(catalogue::UPGRADES, "outcome" => outcome).increment(1);
+    if let Some(downtime) = downtime {
+        histogram!(catalogue::DOWNTIME).record(downtime.as_secs_f64());
+    }
+}
+
+/// Counts news of an upgrade that were posted, or that nobody took.
+pub fn record_notification(was_heard: bool) {
+    let outcome = if was_heard { "sent" } else { "failed" };
+    counter!(catalogue::NOTIFICATIONS, "outcome" => outcome).increment(1);
 }
 
 /// Serves health and metrics until the process ends.

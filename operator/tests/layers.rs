@@ -6,7 +6,7 @@ use std::path::Path;
 use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     (
         "controller",
         &[
@@ -20,6 +20,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "facts",
             "gates",
             "lease",
+            "notify",
             "objects",
             "observe",
             "raw",
@@ -28,6 +29,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
             "telemetry",
         ],
     ),
+    ("notify", &["apply", "crd", "error", "telemetry"]),
     ("report", &["apply", "conditions", "crd", "error", "objects", "raw", "status", "telemetry"]),
     (
         "apply",

@@ -1,6 +1,10 @@
 //! Who runs the gates of upgrades. A reconcile starts them and reads what they have found; it never waits for one.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use kube::ResourceExt;
 
@@ -9,7 +13,7 @@ use crate::{
     decide::{self, GateRequest},
     gates::{self, Expectation, Gate, GateKey, Gates, Query, Target},
     objects::api_key_secret,
-    observe::GateOutcome,
+    observe::{GateOutcome, needs},
 };
 
 /// Runs gates beside the reconciles.
@@ -39,7 +43,14 @@ impl GateRunner for NoGates {
 
 impl GateRunner for Gates {
     fn start(&self, resource: &ProgressDB, upgrade: &str, request: &GateRequest) {
-        let Ok(address) = request.address.parse::<IpAddr>() else { return };
+        // What only reads a log needs no address, and a pod that does not start has none.
+        let no_address = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let Ok(address) = request.address.parse::<IpAddr>().or_else(|error| match &request.gate {
+            decide::Gate::Tail { .. } => Ok(no_address),
+            _ => Err(error),
+        }) else {
+            return;
+        };
         let namespace = resource.namespace().unwrap_or_default();
         let key = GateKey {
             resource_uid: resource.uid().unwrap_or_default(),
@@ -48,7 +59,7 @@ impl GateRunner for Gates {
             pod_uid: request.pod_uid.clone(),
         };
         let target = Target::of_pod(address, &namespace, &api_key_secret(resource));
-        Self::start(self, key, gate(&request.gate, namespace), target);
+        Self::start(self, key, gate(&request.gate, namespace, resource), target);
     }
 
     fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<(String, String), GateOutcome> {
@@ -61,7 +72,7 @@ impl GateRunner for Gates {
     }
 }
 
-fn gate(request: &decide::Gate, namespace: String) -> Gate {
+fn gate(request: &decide::Gate, namespace: String, resource: &ProgressDB) -> Gate {
     match request.clone() {
         decide::Gate::Health { successes, period_millis, version, format, sequence } => Gate::Health {
             successes,
@@ -79,7 +90,17 @@ fn gate(request: &decide::Gate, namespace: String) -> Gate {
             Gate::Prometheus { address, queries: queries.into_iter().map(query).collect() }
         }
         decide::Gate::Logs { pod } => Gate::Logs { pod, namespace },
+        decide::Gate::Tail { pod, container } => Gate::Tail { pod, namespace, container, secrets: secrets(resource) },
     }
+}
+
+/// The Secrets that the server reads.
+fn secrets(resource: &ProgressDB) -> Vec<String> {
+    let mut secrets: Vec<String> = needs(&resource.spec).into_iter().map(|need| need.secret).collect();
+    secrets.push(api_key_secret(resource));
+    secrets.sort();
+    secrets.dedup();
+    secrets
 }
 
 fn outcome(result: gates::GateResult, took: Option<Duration>) -> GateOutcome {
@@ -103,6 +124,7 @@ fn outcome(result: gates::GateResult, took: Option<Duration>) -> GateOutcome {
             p50_micros: number(load.p50_micros),
             p99_micros: number(load.p99_micros),
         }),
+        log: result.log,
         millis: took.map_or(0, |took| i64::try_from(took.as_millis()).unwrap_or(i64::MAX)),
         has_ended: took.is_some(),
     }

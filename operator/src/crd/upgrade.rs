@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use status::{
-    Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal, ReleaseStatus,
-    SnapshotStatus, UpgradeStatus, UpgradeStep, Verdict,
+    Announcement, Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal,
+    ReleaseStatus, SnapshotStatus, StepStatus, UpgradeStatus, UpgradeStep, Verdict,
 };
 
 /// How a change of what runs is made.
@@ -36,6 +36,9 @@ pub struct Upgrade {
     pub gates: GatePolicy,
     /// What happens to an upgrade that fails.
     pub rollback: RollbackPolicy,
+    /// Who is told when an upgrade is held, stuck, rolled back or has succeeded. Unset: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
 }
 
 impl Default for Upgrade {
@@ -50,8 +53,22 @@ impl Default for Upgrade {
             soak: "10m".into(),
             gates: GatePolicy::default(),
             rollback: RollbackPolicy::default(),
+            notify: None,
         }
     }
+}
+
+/// Who is told of an upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Notify {
+    /// The URL to which the operator posts a JSON object: resource, namespace, id, from, to, event (Held, Stuck, RolledBack or Succeeded), message and at.
+    #[schemars(length(min = 8, max = 2048), pattern(r"^https?://\S+$"))]
+    pub url: String,
+    /// Secret whose entry token is sent as Authorization: Bearer, and whose entry ca.crt, if there is one, has the certificates to trust instead of the well-known ones. Unset: neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::object_name")]
+    pub token_secret_name: Option<String>,
 }
 
 /// How a change of what runs is made.
@@ -324,6 +341,6 @@ pub enum AfterPromotion {
     /// The operator, if the format of the data is still the old one.
     #[default]
     ImageOnly,
-    /// A person, who is told what would be lost: the annotation progressdb.io/approve.
+    /// A person, who is told what would be lost: the annotation progressdb.io/approve with ID/rollback.
     Approve,
 }

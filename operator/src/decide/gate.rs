@@ -54,6 +54,13 @@ pub enum Gate {
         /// Its pod.
         pod: String,
     },
+    /// The end of a log, which has no verdict: for people.
+    Tail {
+        /// The pod.
+        pod: String,
+        /// The container.
+        container: String,
+    },
 }
 
 impl Gate {

@@ -15,11 +15,11 @@ use crate::{
     objects::labels::{FAILED, FINALIZER, RAN},
 };
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-fn resource(more: Value) -> ProgressDB {
+pub(super) fn resource(more: Value) -> ProgressDB {
     let mut spec = json!({ "image": "a:1", "storage": { "embedded": { "size": "1Gi" } } });
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     serde_json::from_value(json!({ "metadata": { "name": "db", "namespace": "ns", "uid": "u" }, "spec": spec }))
@@ -35,7 +35,7 @@ fn check(name: &str) -> Check {
 }
 
 /// What should be for a server whose annotation `roll` is this.
-fn desired(roll: &str, has_kms: bool) -> Desired {
+pub(super) fn desired(roll: &str, has_kms: bool) -> Desired {
     Desired {
         always: Vec::new(),
         api_keys: None,
@@ -56,7 +56,7 @@ fn desired(roll: &str, has_kms: bool) -> Desired {
 }
 
 /// A server with this annotation `roll` and its volume.
-fn running(roll: &str) -> Facts {
+pub(super) fn running(roll: &str) -> Facts {
     let set = StatefulSet { uid: "s".into(), replicas: Some(1), roll: Some(roll.into()), ..StatefulSet::default() };
     let claim = Claim { uid: "c".into(), phase: ClaimPhase::Bound, ..Claim::default() };
     Facts {

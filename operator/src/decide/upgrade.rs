@@ -17,6 +17,7 @@ mod approval;
 mod begin;
 mod cleanup;
 mod drain;
+mod evidence;
 mod finalize;
 mod gates;
 mod preflight;
@@ -29,9 +30,13 @@ mod swap;
 use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::begin::{Plan, is_decided, plan, tidy};
+pub(super) use self::evidence::report;
 use super::{Case, Step, Write};
 use crate::{
-    crd::{GateStatus, HistoryEntry, Hold, Outcome, Upgrade as Policy, UpgradeStatus, UpgradeStep},
+    crd::{
+        Announcement, GateStatus, HistoryEntry, Hold, Outcome, StepStatus, Upgrade as Policy, UpgradeStatus,
+        UpgradeStep,
+    },
     desired,
     facts::{self, UpgradeJobFacts},
     objects::UpgradeJob,
@@ -47,6 +52,8 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How many upgrades that have ended are told.
 const HISTORY: usize = 10;
+/// How many steps of one upgrade are.
+const STEPS: usize = 32;
 
 /// What a step leads to.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,12 +125,9 @@ impl<'a> At<'a> {
         until.is_some_and(|until| *until > self.case.now)
     }
 
-    /// How a person says that.
+    /// How a person says that. It is the same at any time: a status that told the time would change with it.
     fn override_command(self, name: &str) -> String {
-        let until = self.case.now.saturating_add(SignedDuration::from_hours(1)).unwrap_or(self.case.now);
-        let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
-        let (resource, id) = (self.case.name, &self.record.id);
-        format!("kubectl annotate prdb {resource} --overwrite progressdb.io/override={id}/{name}@{until}")
+        format!("kubectl progressdb override {} {name}", self.case.name)
     }
 
     /// How a person gives it up.
@@ -192,7 +196,9 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
         }
         None => step(at),
     };
-    turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case)
+    let turn = turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case);
+    let log = turn.found.record.as_ref().and_then(|record| evidence::log_of_failure(case, record));
+    turn.trying(log)
 }
 
 impl Step<Progress> {
@@ -224,18 +230,16 @@ fn entry(record: &UpgradeStatus, now: Timestamp) -> HistoryEntry {
 
 /// What the record says once the step has led there.
 fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus {
-    let enter = |record: &mut UpgradeStatus, step: UpgradeStep| {
-        record.step = step;
-        record.step_started_at = Some(case.now);
-        record.hold = None;
-    };
+    if record.steps.is_empty() {
+        record.steps.push(StepStatus { step: record.step, at: record.step_started_at });
+    }
     match next {
         Next::Stay => record.hold = None,
-        Next::To(step) => enter(&mut record, step),
+        Next::To(step) => enter(case, &mut record, step),
         Next::Hold(hold) => record.hold = Some(hold),
         Next::GoBack(why) => {
             record.message = Some(short(&why));
-            enter(&mut record, UpgradeStep::RollbackStop);
+            enter(case, &mut record, UpgradeStep::RollbackStop);
         }
         Next::End(outcome, message) => {
             record.outcome = Some(outcome);
@@ -243,7 +247,32 @@ fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus
             record.hold = None;
         }
     }
+    if case.spec.upgrade.notify.is_some() {
+        let news = news(&record).filter(|news| !record.announced.contains(news));
+        record.announced.extend(news);
+    }
     record
+}
+
+fn enter(case: Case<'_>, record: &mut UpgradeStatus, step: UpgradeStep) {
+    if record.step != step {
+        record.steps.push(StepStatus { step, at: Some(case.now) });
+        let surplus = record.steps.len().saturating_sub(STEPS);
+        record.steps.drain(..surplus);
+    }
+    record.step = step;
+    record.step_started_at = Some(case.now);
+    record.hold = None;
+}
+
+/// What others should hear of, if they have not.
+fn news(record: &UpgradeStatus) -> Option<Announcement> {
+    match (record.outcome, &record.hold) {
+        (Some(Outcome::Succeeded), _) => Some(Announcement::Succeeded),
+        (Some(Outcome::RolledBack), _) => Some(Announcement::RolledBack),
+        (Some(Outcome::Aborted), _) | (None, None) => None,
+        (None, Some(hold)) => Some(if hold.is_stuck { Announcement::Stuck } else { Announcement::Held }),
+    }
 }
 
 /// What fits into the status.

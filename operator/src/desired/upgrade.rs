@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{Check, Object, Server, kept, without_nulls};
+use super::{Check, Desired, Object, Server, kept, without_nulls};
 use crate::{
-    crd::UpgradeStep,
+    crd::{UpgradeStatus, UpgradeStep},
     kind::Kind,
     objects::{self, Inputs, Release, UpgradeJob, config::SETTINGS_FILE, labels::ROLL, names},
     observe::{Live, Observed},
@@ -128,6 +129,20 @@ impl Upgrade {
             to,
             jobs,
         })
+    }
+}
+
+impl Desired {
+    /// The report of an upgrade of the resource of this name, that ended then, with the end of a log. It is where the settings
+    /// are, and belongs to whom they do.
+    pub fn upgrade_report(
+        &self,
+        name: &str,
+        record: &UpgradeStatus,
+        ended: Option<Timestamp>,
+        log: Option<&str>,
+    ) -> Object {
+        Object::new(objects::upgrade_report(&self.server.config_map.body["metadata"], name, record, ended, log))
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 pub struct Pod {
     /// Its name.
     pub name: String,
+    /// Its uid.
+    pub uid: String,
     /// Whether somebody deleted it.
     pub is_deleted: bool,
     /// The end of its grace period, if somebody deleted it.
@@ -118,6 +120,7 @@ impl Pod {
         let mut others = statuses().filter(|other| other["name"] != container);
         Self {
             name: pod.name().to_owned(),
+            uid: pod.uid().to_owned(),
             is_deleted: pod.is_deleted(),
             deleted_at: pod.deleted_at(),
             node: None,

@@ -11,9 +11,10 @@ use super::{Job, Pod, text};
 use crate::{
     crd::{HistoryEntry, ReleaseStatus, UpgradeStatus},
     desired::Desired,
+    drift,
     kind::Kind,
     objects::{
-        SERVER, UpgradeJob,
+        LOG_FILE, SERVER, UpgradeJob,
         labels::{ABORT, APPROVE, OVERRIDE, RELEASE, ROLE, ROLL, Role, UPGRADE},
     },
     observe::{GateOutcome, Live, Observed, SnapshotClass, image_id},
@@ -64,6 +65,23 @@ pub struct Upgrade {
     pub gates: BTreeMap<(String, String), GateOutcome>,
     /// Whether the client Service leads to the server's pod; `None` if that was not asked.
     pub is_served: Option<bool>,
+    /// The reports of upgrades, by their ids.
+    pub reports: BTreeMap<String, UpgradeReport>,
+}
+
+/// The report of an upgrade.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UpgradeReport {
+    /// The ConfigMap.
+    pub name: String,
+    /// The upgrade.
+    pub upgrade: String,
+    /// The hash of what was applied.
+    pub applied: String,
+    /// Whether it never changes any more.
+    pub is_final: bool,
+    /// The end of a log in it, while it may change.
+    pub log: Option<String>,
 }
 
 /// A Job of an upgrade.
@@ -172,6 +190,10 @@ impl Upgrade {
             server: seen.pod().and_then(address),
             gates: seen.gates.clone(),
             is_served: seen.is_served,
+            reports: named(Kind::ConfigMap)
+                .filter_map(|(_, map)| UpgradeReport::of(map))
+                .map(|report| (report.upgrade.clone(), report))
+                .collect(),
         }
     }
 
@@ -274,6 +296,18 @@ impl UpgradeSnapshot {
             content: content
                 .filter(|_| is_bound)
                 .map(|content| (content.name().to_owned(), content.at("/spec/deletionPolicy") == "Retain")),
+        })
+    }
+}
+
+impl UpgradeReport {
+    fn of(map: &Live) -> Option<Self> {
+        Some(Self {
+            name: map.name().to_owned(),
+            upgrade: map.label(UPGRADE)?.to_owned(),
+            applied: drift::applied_hash(&map.0).to_owned(),
+            is_final: map.at("/immutable") == true,
+            log: text(&map.at("/data")[LOG_FILE]),
         })
     }
 }

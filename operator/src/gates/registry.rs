@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Gate, GateKey, GateResult, Target, health, load, logs, prometheus, smoke};
+use super::{Gate, GateKey, GateResult, Target, health, load, logs, prometheus, smoke, tail};
 
 /// The gates of this process.
 pub struct Gates {
@@ -149,6 +149,9 @@ async fn run(
             unless(stopped, health::run(target.management, successes, period, &expect, shown)).await
         }
         Gate::Logs { pod, namespace } => unless(stopped, logs::run(client, &namespace, &pod)).await,
+        Gate::Tail { pod, namespace, container, secrets } => {
+            unless(stopped, tail::run(client, &namespace, (&pod, &container), &secrets)).await
+        }
         Gate::Prometheus { address, queries } => unless(stopped, prometheus::run(&address, &queries)).await,
         // These two remove what they made before they stop.
         Gate::Smoke { read_only } => smoke::run(client, target, read_only, stopped).await,

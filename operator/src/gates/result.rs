@@ -34,6 +34,9 @@ pub struct GateResult {
     /// What a load measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<LoadFigures>,
+    /// The end of a log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 /// What a load measured.
@@ -60,6 +63,7 @@ impl GateResult {
             samples,
             why: shortened(why),
             load: None,
+            log: None,
         }
     }
 

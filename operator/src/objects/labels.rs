@@ -24,7 +24,8 @@ pub const REHEARSAL: &str = "progressdb.io/rehearsal";
 pub const CLOSED: &str = "progressdb.io/closed-for";
 /// Annotation of a claim that the upgrade left behind: when it may go.
 pub const KEEP_UNTIL: &str = "progressdb.io/keep-until";
-/// Annotation of a resource by which a person approves an upgrade, by its id.
+/// Annotation of a resource by which a person approves an upgrade, by its id; or going back from one with a loss, by
+/// `<id>/rollback`.
 pub const APPROVE: &str = "progressdb.io/approve";
 /// By which a person gives an upgrade up, by its id.
 pub const ABORT: &str = "progressdb.io/abort";

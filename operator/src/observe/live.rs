@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     kind::{Kind, name_of, uid_of},
-    objects::labels::RESTARTED_AT,
+    objects::labels::{RESTARTED_AT, UPGRADE},
 };
 
 /// An object as the cluster has it, without the fields that the operator does not read.
@@ -139,6 +139,8 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
         Kind::Service | Kind::NetworkPolicy | Kind::ServiceMonitor | Kind::PrometheusRule => {
             keep(object, "status", &[])
         }
+        // The report of an upgrade that has ended is for people.
+        Kind::ConfigMap if object["immutable"] == true && has_label(object, UPGRADE) => keep(object, "data", &[]),
         Kind::Secret => {
             keep(object, "data", &[]);
             keep(object, "stringData", &[]);
@@ -148,6 +150,10 @@ pub(super) fn prune(kind: Kind, object: &mut Value) {
 }
 
 /// Removes all other fields of a part, and the part if it is then empty.
+fn has_label(object: &Value, label: &str) -> bool {
+    object.pointer("/metadata/labels").is_some_and(|labels| labels.get(label).is_some())
+}
+
 fn keep(object: &mut Value, part: &str, names: &[&str]) {
     let empty = match object.get_mut(part).and_then(Value::as_object_mut) {
         Some(part) => {

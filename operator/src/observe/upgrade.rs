@@ -39,6 +39,8 @@ pub struct GateOutcome {
     pub status: GateStatus,
     /// The load, if it was one.
     pub load: Option<Measured>,
+    /// The end of the log, if it is that.
+    pub log: Option<String>,
     /// How long it took, in milliseconds.
     pub millis: i64,
     /// Whether it has ended.

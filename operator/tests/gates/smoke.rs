@@ -64,6 +64,7 @@ async fn a_server_that_is_well_passes_and_keeps_nothing() {
         samples: 8,
         why: String::new(),
         load: None,
+        log: None,
     };
     assert_eq!(result, passed);
     assert_eq!(threads(&server), json!(1));

@@ -2,7 +2,10 @@
 
 use progressdb_operator::gates::{Gate, GateResult, Query, Verdict};
 use serde_json::json;
-use testing::servers::listen::{Call, Listener, Reply};
+use testing::{
+    BACKEND_KEY,
+    servers::listen::{Call, Listener, Reply},
+};
 
 use crate::{Place, server_with};
 
@@ -44,6 +47,28 @@ async fn an_empty_log_tells_of_no_fault_and_one_that_cannot_be_read_proves_nothi
     let none = judge(&place, None, None).await;
     assert_eq!(none.verdict, Verdict::Inconclusive);
     assert!(none.why.starts_with("reading the log of db-0: "), "{}", none.why);
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_is_its_last_lines_without_anything_secret() {
+    let place = Place::new();
+    let before: String = (0..100).map(|number| format!("before {number}\n")).collect();
+    *place.logs.lock().unwrap() = [Some(format!("now\nkey={BACKEND_KEY};\nlast")), Some(before)];
+    let tail = |secrets: &[&str]| Gate::Tail {
+        pod: "db-0".into(),
+        namespace: "ns".into(),
+        container: "server".into(),
+        secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let result = place.run(tail(&["keys"]), ([127, 0, 0, 1], 1).into()).await;
+    let log = result.log.unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (50, "before 53"));
+    assert_eq!(lines[47..], ["now", "key=***;", "last"]);
+    // Of which it is not known what is secret, nothing is kept.
+    *place.logs.lock().unwrap() = [None, None];
+    let none = place.run(tail(&["keys"]), ([127, 0, 0, 1], 1).into()).await;
+    assert_eq!((none.verdict, none.log), (Verdict::Inconclusive, None));
 }
 
 fn query(name: &str, text: &str, max: &str) -> Query {

@@ -32,6 +32,10 @@ pub struct UpgradeStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub step_started_at: Option<Timestamp>,
+    /// The steps that it went through, and when each began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub steps: Vec<StepStatus>,
     /// How it ended; absent while it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -98,6 +102,35 @@ pub struct UpgradeStatus {
     /// How many writes of clients would be lost by going back now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_bound: Option<i64>,
+    /// What spec.upgrade.notify was told of: each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub announced: Vec<Announcement>,
+}
+
+/// A step, and when it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StepStatus {
+    /// The step.
+    pub step: UpgradeStep,
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub at: Option<Timestamp>,
+}
+
+/// What others are told of an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Announcement {
+    /// It waits for somebody, and the server serves.
+    Held,
+    /// It waits for somebody, and no server serves, or one that did not prove itself.
+    Stuck,
+    /// The old release runs again.
+    RolledBack,
+    /// The new release runs.
+    Succeeded,
 }
 
 /// The steps, in their order; the last four lead back.

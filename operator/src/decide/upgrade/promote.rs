@@ -69,14 +69,15 @@ pub(super) fn loss_bound(at: At<'_>) -> Option<i64> {
 pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
     // Until the finalization nothing but a migration at the start may have changed the data.
     let is_free = !at.record.data_mutation_started;
-    let is_approved = at.facts.approved.as_ref() == Some(&at.record.id);
+    // Whoever approved the upgrade has not approved that.
+    let wanted = format!("{}/rollback", at.record.id);
+    let is_approved = at.facts.approved.as_ref() == Some(&wanted);
     match at.policy().rollback.after_promotion {
         AfterPromotion::Never => None,
         AfterPromotion::ImageOnly if is_free => Some(Next::GoBack(why.to_owned())),
-        AfterPromotion::Approve if is_approved => Some(Next::GoBack(why.to_owned())),
+        AfterPromotion::ImageOnly | AfterPromotion::Approve if is_approved => Some(Next::GoBack(why.to_owned())),
         AfterPromotion::ImageOnly | AfterPromotion::Approve => {
-            let (name, id) = (at.case.name, &at.record.id);
-            let command = format!("kubectl annotate prdb {name} --overwrite progressdb.io/approve={id}");
+            let command = format!("kubectl annotate prdb {} --overwrite progressdb.io/approve={wanted}", at.case.name);
             let lost =
                 loss_bound(at).map_or_else(|| "what clients wrote".into(), |lost| format!("up to {lost} writes"));
             let message = match is_free {
