@@ -76,6 +76,9 @@ pub enum PluginCommand {
     Report {
         /// The resource
         name: String,
+        /// Only what happened in an upgrade: the last one, or that of this id
+        #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+        upgrade: Option<String>,
     },
     /// Restart the server, after the same checks as for a change
     Restart {
@@ -94,6 +97,51 @@ pub enum PluginCommand {
         /// The local port; 0 lets the system choose
         #[arg(long, default_value_t = 8080)]
         port: u16,
+    },
+    /// Ask for another image, which is proved before clients meet it
+    Upgrade {
+        /// The resource
+        name: String,
+        /// The image, with a tag or a digest
+        #[arg(long)]
+        image: String,
+        /// Follow it: the exit code is 0 if it succeeded, 1 if it was rolled back or given up, 2 if it waits for somebody.
+        /// To end this changes nothing
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Let an upgrade go on that waits for your approval
+    Approve {
+        /// The resource
+        name: String,
+        /// Approve going back with a loss, which the status tells
+        #[arg(long)]
+        rollback: bool,
+    },
+    /// Let an upgrade pass a gate or a hold that stopped it
+    Override {
+        /// The resource
+        name: String,
+        /// The gate or the hold: the status has the whole command
+        gate: String,
+        /// For how long that is meant
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+        lasts: String,
+    },
+    /// Give up the upgrade that is under way
+    Abort {
+        /// The resource
+        name: String,
+    },
+    /// Ask for the image that ran before, unless that would lose something
+    Rollback {
+        /// The resource
+        name: String,
+    },
+    /// List the upgrades that have ended
+    History {
+        /// The resource
+        name: String,
     },
 }
 

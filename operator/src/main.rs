@@ -34,13 +34,13 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     let result = if is_plugin {
-        runtime.block_on(plugin::run(PluginArgs::parse(), &mut std::io::stdout()))
+        runtime.block_on(plugin::run(PluginArgs::parse())).map(ExitCode::from)
     } else {
-        runtime.block_on(operate(Args::parse()))
+        runtime.block_on(operate(Args::parse())).map(|()| ExitCode::SUCCESS)
     };
     // No reconcile is waited for: the next process repeats it.
     runtime.shutdown_background();
-    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+    result.unwrap_or_else(|error| fail(&error))
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -52,7 +53,8 @@ pub struct Cluster {
 
 /// The operator's process: what it knows is gone with it.
 struct Process {
-    context: Context,
+    /// Boxed, because futures of tests hold several of them.
+    context: Box<Context>,
     cache: Arc<Cache>,
     resources: BTreeMap<Key, Arc<Value>>,
     seen: Option<u64>,
@@ -85,8 +87,9 @@ impl Process {
         let cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(seconds));
         let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, probe.clone())
+            .with_pause(Duration::from_millis(1))
             .of(Some(Installation { namespace: "system".into(), lease: "ours".into() }));
-        Self { context, cache, resources: BTreeMap::new(), seen: None }
+        Self { context: Box::new(context), cache, resources: BTreeMap::new(), seen: None }
     }
 
     /// Takes what watches tell up to a version; it never goes back to an earlier one.

@@ -23,7 +23,9 @@ mod restart;
 mod running;
 mod status_owners;
 mod successor;
+mod told;
 mod unreadable;
+mod upgrade_commands;
 mod watching;
 mod writes;
 

@@ -1,0 +1,46 @@
+//! `abort`: gives an upgrade up.
+
+use std::io::Write;
+
+use kube::Client;
+use serde_json::json;
+
+use super::{annotate, get_readable, under_way_of};
+use crate::{
+    crd::{AfterPromotion, UpgradeStep},
+    objects::labels::ABORT,
+};
+
+pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    use UpgradeStep::*;
+    let resource = get_readable(client, namespace, name).await?;
+    let record = under_way_of(name, resource.status.as_ref())?;
+    let (id, from, step) = (&record.id, &record.from.image, record.step);
+    let then = match step {
+        Preflight | SnapshotOnline | Rehearse | Approval => {
+            format!("nothing that serves was touched, and {from} runs on")
+        }
+        Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => {
+            format!("{from} is started again, with all that clients wrote")
+        }
+        Promote => anyhow::bail!("the upgrade {id} is about to reach clients: wait for Soak, then try again"),
+        Soak if resource.spec.upgrade.rollback.after_promotion == AfterPromotion::Never => anyhow::bail!(
+            "clients use {} already, and spec.upgrade.rollback.afterPromotion is Never: change that first",
+            record.to.image
+        ),
+        Soak if record.data_mutation_started => {
+            "going back would lose what clients wrote since: the operator says how much and waits for your approval"
+                .into()
+        }
+        Soak => format!("{from} is started again on the data as it is"),
+        FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate => {
+            anyhow::bail!("the format of the data is being changed, which goes on or goes back by itself: wait")
+        }
+        RollbackStop | RollbackRestore | RollbackStart | RollbackGate => {
+            anyhow::bail!("the upgrade {id} goes back to {from} already")
+        }
+    };
+    annotate(client, namespace, name, json!({ ABORT: id })).await?;
+    writeln!(out, "the upgrade {id} of {name} is given up: {then}")?;
+    Ok(())
+}
