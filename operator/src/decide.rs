@@ -165,8 +165,9 @@ impl Case<'_> {
     fn stay(self) -> Step<Findings> {
         let set = self.facts.stateful_set.as_ref();
         // Somebody may have scaled it.
-        let start =
-            set.filter(|set| !set.runs() && !set.is_deleted).and_then(|_| self.desired.upgrade.as_ref()?.from.as_ref());
+        let start = set
+            .filter(|set| !set.runs() && !set.is_deleted && !self.facts.upgrade.is_unreadable)
+            .and_then(|_| self.desired.upgrade.as_ref()?.from.as_ref());
         let applied = start.zip(set).map(|(from, set)| Write::Apply(from.stateful_set.applied_to(Some(&set.uid))));
         let (configuration, keys) = self.prove().found;
         let found = Findings { configuration, keys, is_behind: false, ..unchecked(self.spec, self.facts, self.now) };

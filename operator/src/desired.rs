@@ -208,8 +208,10 @@ pub fn awaits_kms_check(seen: &Observed) -> bool {
 }
 
 fn always(inputs: &Inputs<'_>, seen: &Observed) -> Vec<Object> {
-    let mut always =
-        vec![objects::headless_service(inputs), objects::client_service(inputs, upgrade::closed_for(seen))];
+    let mut always = vec![objects::headless_service(inputs)];
+    // An upgrade that this operator cannot read may keep clients away.
+    let is_unreadable = seen.resource.status.as_ref().is_some_and(|status| status.has_unreadable_upgrade);
+    always.extend((!is_unreadable).then(|| objects::client_service(inputs, upgrade::closed_for(seen))));
     always.extend(objects::service_account(inputs));
     always.extend(objects::network_policy(inputs));
     always.extend(objects::service_monitor(inputs).filter(|_| seen.has_service_monitors));

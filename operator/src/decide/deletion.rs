@@ -76,7 +76,10 @@ pub(super) fn release_claim(facts: &Facts) -> Option<Write> {
 
 fn destroy(resource: &ProgressDB, facts: &Facts, with_keys: bool) -> Step<Finding> {
     let goes = |kind: Kind, name: &str, uid: &str| Write::Destroy { kind, name: name.to_owned(), uid: uid.to_owned() };
-    // Only the policy Delete takes what upgrades have left as well.
+    // Only the policy Delete takes what upgrades have left as well, and the copies that outlive their snapshots.
+    if let Some(release) = retained_copy(facts).filter(|_| with_keys) {
+        return Step::found(Finding::unknown("Deleting", "the snapshots go")).writing([release]);
+    }
     if let Some((kind, name, uid, is_deleted)) = left_by_upgrades(facts).filter(|_| with_keys) {
         let write = (!is_deleted).then(|| goes(kind, name, uid));
         return Step::found(Finding::unknown("Deleting", format!("the {} {name} goes", kind.name())))
@@ -95,6 +98,13 @@ fn destroy(resource: &ProgressDB, facts: &Facts, with_keys: bool) -> Step<Findin
         return Step::found(Finding::unknown("Deleting", "the keys go")).ending_with(write);
     }
     Step::found(Finding::unknown("Deleted", "the data is gone")).ending_with(let_go(facts))
+}
+
+/// What lets a copy of the data go with its snapshot, which was kept for an upgrade whoever deletes that.
+fn retained_copy(facts: &Facts) -> Option<Write> {
+    let mut contents = facts.upgrade.snapshots.values().filter_map(|snapshot| snapshot.content.as_ref());
+    let (name, _) = contents.find(|(_, is_retained)| *is_retained)?;
+    Some(Write::SetContentPolicy { name: name.clone(), retain: false })
 }
 
 /// A claim or a snapshot that an upgrade has left.

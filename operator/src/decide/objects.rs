@@ -36,12 +36,16 @@ impl Case<'_> {
     }
 }
 
-/// Deletes what the resource no longer asks for, of kinds that hold no data.
+/// Deletes what the resource no longer asks for, of kinds that hold no data. What belongs to an upgrade goes with that.
 pub(super) fn unwanted(case: Case<'_>) -> Vec<Write> {
     const KINDS: [Kind; 3] = [Kind::NetworkPolicy, Kind::ServiceMonitor, Kind::PrometheusRule];
     let is_desired = |kind: Kind| case.desired.always.iter().any(|object| object.kind == kind);
     let former = KINDS.into_iter().filter(|kind| !is_desired(*kind));
-    former.flat_map(|kind| case.facts.living(kind).map(move |(name, live)| Write::delete(kind, name, live))).collect()
+    let living = former.flat_map(|kind| case.facts.living(kind).map(move |(name, live)| (kind, name, live)));
+    living
+        .filter(|(.., live)| live.upgrade.is_none())
+        .map(|(kind, name, live)| Write::delete(kind, name, live))
+        .collect()
 }
 
 /// Sets or removes the finalizer of the resource, which is there exactly as long as its deletion has something to do:

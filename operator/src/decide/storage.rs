@@ -45,14 +45,19 @@ fn is_being_replaced(case: Case<'_>) -> bool {
 }
 
 fn missing(case: Case<'_>) -> Step<Finding> {
-    let Some(had) = &case.facts.before.claim else {
-        if let Some((other, _)) = case.facts.upgrade.other_claims.first_key_value() {
-            let message = format!(
-                "no claim is labelled as the one with the data, and there is {other}: an empty one could hide that data, so \
-                 none is made: label the claim with the data progressdb.io/role=current"
-            );
-            return Step::found(Finding::no("ClaimUnknown", message));
-        }
+    let (had, others) = (case.facts.before.claim.as_ref(), &case.facts.upgrade.other_claims);
+    let other = match had {
+        Some(had) => others.get_key_value(had),
+        None => others.first_key_value(),
+    };
+    if let Some((other, _)) = other {
+        let message = format!(
+            "no claim is labelled as the one with the data, and there is {other}: an empty one could hide that data, so none \
+             is made: label the claim with the data progressdb.io/role=current"
+        );
+        return Step::found(Finding::no("ClaimUnknown", message));
+    }
+    let Some(had) = had else {
         let create = Write::Apply(case.desired.claim.applied_to(None));
         return Step::found(Finding::unknown("Creating", "the claim is being made")).writing([create]);
     };

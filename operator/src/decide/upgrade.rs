@@ -138,6 +138,10 @@ impl<'a> At<'a> {
     /// A Job, with the write that makes it if it is not there.
     fn job(self, job: UpgradeJob) -> (Option<&'a UpgradeJobFacts>, Option<Write>) {
         let found = self.facts.jobs.get(&job).filter(|found| !found.job.is_deleted);
+        // With its pod went what it found out.
+        if let Some(found) = found.filter(|found| found.job.is_complete && found.job.pod.is_none()) {
+            return (None, Some(delete(found)));
+        }
         let is_named = self.facts.jobs.contains_key(&job);
         let create = self.planned.jobs.get(&job).filter(|_| !is_named);
         (found, create.map(|check| Write::Create(check.job.body.clone())))
@@ -146,13 +150,13 @@ impl<'a> At<'a> {
     /// Deletes Jobs that are no longer needed.
     fn without_jobs(self, jobs: &[UpgradeJob]) -> Vec<Write> {
         let there = jobs.iter().filter_map(|job| self.facts.jobs.get(job)).filter(|found| !found.job.is_deleted);
-        let delete = |found: &UpgradeJobFacts| Write::Delete {
-            kind: crate::kind::Kind::Job,
-            name: found.job.name.clone(),
-            uid: found.job.uid.clone(),
-        };
         there.map(delete).collect()
     }
+}
+
+fn delete(found: &UpgradeJobFacts) -> Write {
+    let (name, uid) = (found.job.name.clone(), found.job.uid.clone());
+    Write::Delete { kind: crate::kind::Kind::Job, name, uid }
 }
 
 /// Text of a policy as a duration. The API server lets nobody write what is none.

@@ -34,10 +34,10 @@ impl Observer {
         let pod = self.read(&namespace, Kind::Pod, &names::pod(&name)).await?;
         let pod = pod.filter(|pod| is_server(pod, &name, seen.stateful_set()));
         replace(seen, Kind::Pod, names::pod(&name), pod);
-        if seen.resource.spec.deletion_policy == DeletionPolicy::Snapshot {
-            self.observe_last_snapshot(seen, &namespace).await?;
+        match seen.resource.spec.deletion_policy {
+            DeletionPolicy::Snapshot => self.observe_last_snapshot(seen, &namespace).await,
+            _ => self.observe_contents(seen, None).await,
         }
-        Ok(())
     }
 
     async fn read(&self, namespace: &str, kind: Kind, name: &str) -> Result<Option<Live>, Error> {

@@ -58,7 +58,7 @@ impl Observer {
         if record.step == UpgradeStep::Preflight && record.changes_image {
             seen.has_image = self.has_image(seen, &record).await?;
         }
-        self.observe_contents(seen, &record).await?;
+        self.observe_contents(seen, Some(&record.id)).await?;
         if stops(record.step) && seen.pod().is_none() {
             seen.has_left = Some(self.has_left(seen, &namespace, &name).await?);
         }
@@ -71,11 +71,12 @@ impl Observer {
         Ok(())
     }
 
-    /// The contents of the snapshots of this upgrade.
-    async fn observe_contents(&self, seen: &mut Observed, record: &UpgradeStatus) -> Result<(), Error> {
+    /// The contents of the snapshots of this upgrade, or of all.
+    pub(super) async fn observe_contents(&self, seen: &mut Observed, upgrade: Option<&str>) -> Result<(), Error> {
         let snapshots = seen.objects.iter().filter(|((kind, _), _)| *kind == Kind::VolumeSnapshot);
-        let ours = snapshots.filter(|(_, snapshot)| snapshot.label(UPGRADE) == Some(&record.id));
-        let named = ours.filter_map(|((_, name), snapshot)| {
+        let of_upgrades = snapshots.filter_map(|(key, snapshot)| Some((key, snapshot, snapshot.label(UPGRADE)?)));
+        let ours = of_upgrades.filter(|(.., id)| upgrade.is_none_or(|upgrade| upgrade == *id));
+        let named = ours.filter_map(|((_, name), snapshot, _)| {
             Some((name.clone(), snapshot.at("/status/boundVolumeSnapshotContentName").as_str()?.to_owned()))
         });
         let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotContent");

@@ -16,6 +16,10 @@ use crate::{
 /// again.
 pub(super) fn tidy(case: Case<'_>) -> Step<()> {
     let facts = &case.facts.upgrade;
+    if facts.is_unreadable {
+        // Whose what is there is cannot be said.
+        return Step::default();
+    }
     let under_way = facts.record.as_ref().filter(|record| record.outcome.is_none());
     let is_under_way = |id: &str| under_way.is_some_and(|record| record.id == id);
     let policy = &case.spec.upgrade;

@@ -11,10 +11,14 @@ use super::{
     swap,
 };
 use crate::{
-    crd::{UpgradeStatus, UpgradeStep, Verdict},
+    crd::{UpgradeStatus, UpgradeStep},
     decide::gate::Gate,
     objects::{MAIN, UpgradeJob},
 };
+
+/// Its gates, as they are told and let pass.
+const HEALTH: &str = "Finalize-Health";
+const SMOKE: &str = "Finalize-Smoke";
 
 /// How long the Job may wait to be placed; it has no deadline once it runs.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
@@ -85,21 +89,18 @@ pub(super) fn start(at: At<'_>) -> Turn {
 
 pub(super) fn gate(at: At<'_>) -> Turn {
     let policy = &at.policy().gates;
-    let health = gates::health_of(&policy.health, at.record.to.version.clone(), at.record.to.newest_format, None);
-    let ran = gates::run(at, "Health", health);
-    if !matches!(&ran, Ran::Ended(outcome) if outcome.status.verdict == Verdict::Passed) {
+    if !gates::has_passed(at, HEALTH) {
+        let version = at.record.to.version.clone();
+        let ran = gates::run(at, "Health", gates::health_of(&policy.health, version, at.record.to.newest_format, None));
         return match ran {
             Ran::NoPod | Ran::Waits(_) if at.elapsed() > duration(&policy.health.deadline) => {
                 at.turn(Next::GoBack("the server was not healthy and ready on the new format in time".into()))
             }
-            ran => gates::settle(at, "Finalize-Health", ran, UpgradeStep::FinalizeGate),
+            ran => gates::settle(at, HEALTH, ran, UpgradeStep::FinalizeGate),
         };
     }
-    if let Some(smoke) = Gate::smoke(policy.smoke) {
-        let ran = gates::run(at, "Smoke", smoke);
-        if !matches!(&ran, Ran::Ended(outcome) if outcome.status.verdict == Verdict::Passed) {
-            return gates::settle(at, "Finalize-Smoke", ran, UpgradeStep::FinalizeGate);
-        }
+    match Gate::smoke(policy.smoke).filter(|_| !gates::has_passed(at, SMOKE)) {
+        Some(smoke) => gates::settle(at, SMOKE, gates::run(at, "Smoke", smoke), UpgradeStep::FinalizeGate),
+        None => promote::succeed(at),
     }
-    promote::succeed(at)
 }

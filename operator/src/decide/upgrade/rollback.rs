@@ -42,8 +42,10 @@ pub(super) fn restore(at: At<'_>) -> Turn {
     }
     let (found, create) = at.job(UpgradeJob::InspectBack);
     match drain::inspected(found) {
-        None if late => at.turn(stuck(at, "the data could not be looked at in time")),
-        None => at.stay().writing(create.filter(|_| at.facts.busy.is_empty())),
+        None => {
+            let next = if late { stuck(at, "the data could not be looked at in time") } else { Next::Stay };
+            at.turn(next).writing(create.filter(|_| at.facts.busy.is_empty()))
+        }
         Some(Ok(now)) if is_as_before(at, cut, &now) => at.turn(Next::To(UpgradeStep::RollbackStart)),
         Some(found) => {
             let why = match found {
@@ -87,8 +89,11 @@ fn replace(at: At<'_>, cut: &Database) -> Turn {
     };
     let (found, create) = at.job(UpgradeJob::Identity);
     match drain::inspected(found) {
-        None if at.elapsed() > PATIENCE => at.turn(stuck(at, "the snapshot could not be restored in time")),
-        None => at.stay().writing(create),
+        None => {
+            let late = at.elapsed() > PATIENCE;
+            let next = if late { stuck(at, "the snapshot could not be restored in time") } else { Next::Stay };
+            at.turn(next).writing(create)
+        }
         Some(Err(why)) => at.turn(stuck(at, &format!("the restored data cannot be looked at: {why}"))),
         Some(Ok(now)) if now.id != cut.id || now.sequence != cut.sequence || now.format != cut.format => {
             let message = format!(
@@ -138,9 +143,11 @@ pub(super) fn gate(at: At<'_>) -> Turn {
     let late = at.elapsed() > duration(&at.policy().gates.health.deadline).max(PATIENCE);
     let passed = match gates::run(at, "Health", health) {
         Ran::Ended(outcome) => outcome.status.verdict == Verdict::Passed,
-        _ if late => return at.turn(stuck(at, "the old server does not get healthy and ready")),
-        Ran::NoPod => return at.stay(),
-        Ran::Waits(request) => return at.stay().trying([request]),
+        waits => {
+            let request = if let Ran::Waits(request) = waits { Some(request) } else { None };
+            let next = if late { stuck(at, "the old server does not get healthy and ready") } else { Next::Stay };
+            return at.turn(next).trying(request);
+        }
     };
     if !passed {
         return at.turn(stuck(at, "the old server is not healthy"));
