@@ -12,7 +12,7 @@ use super::{Decision, SOON, Step, Write, refused, server};
 use crate::{
     conditions::Finding,
     crd::{DeletionPolicy, ProgressDB},
-    facts::Facts,
+    facts::{self, Facts},
     kind::Kind,
     objects::{self, labels::FINALIZER, names},
     status,
@@ -44,6 +44,13 @@ fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
     if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
         return Step::found(stopping).writing([Write::stop(set)]);
     }
+    // A Job that has a volume keeps it, and one that rehearses does not end.
+    let mut jobs = jobs_of_upgrades(facts).peekable();
+    if jobs.peek().is_some() {
+        let there = jobs.filter(|(_, job)| !job.is_deleted);
+        let writes: Vec<_> = there.map(|(name, job)| Write::delete(Kind::Job, name, job)).collect();
+        return Step::found(Finding::unknown("Stopping", "the Jobs of an upgrade end")).writing(writes);
+    }
     match policy {
         // Also one that only the StatefulSet counts: it may have another name, or be seen a moment later.
         _ if facts.pod.is_some() || facts.stateful_set.as_ref().is_some_and(|set| set.has_pods) => {
@@ -52,6 +59,12 @@ fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
         DeletionPolicy::Snapshot => snapshot_then_destroy(resource, facts),
         _ => destroy(resource, facts, true),
     }
+}
+
+/// Jobs of upgrades, by name.
+fn jobs_of_upgrades(facts: &Facts) -> impl Iterator<Item = (&str, &facts::Object)> {
+    let all = facts.objects.iter().filter(|((kind, _), object)| *kind == Kind::Job && object.upgrade.is_some());
+    all.map(|((_, name), object)| (&**name, object))
 }
 
 /// Releases what the operator still holds: the claim first, because nobody would be left to do it.
