@@ -139,6 +139,43 @@ impl<'a> Database<'a> {
         Volume(claim["spec"]["volumeName"].as_str().unwrap().to_owned())
     }
 
+    /// Its claims, and what the data of each is to it.
+    #[track_caller]
+    pub fn claims(&self) -> Vec<(String, String)> {
+        let claims = self.namespace.list("PersistentVolumeClaim", &format!("app.kubernetes.io/instance={}", self.name));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let role = |claim: &Value| text(&claim["metadata"]["labels"]["progressdb.io/role"]);
+        claims.iter().map(|claim| (text(&claim["metadata"]["name"]), role(claim))).collect()
+    }
+
+    /// The snapshots of an upgrade.
+    #[track_caller]
+    pub fn snapshots(&self, upgrade: &Value) -> Vec<Value> {
+        let id = upgrade["id"].as_str().unwrap();
+        self.namespace.list("VolumeSnapshot", &format!("progressdb.io/upgrade={id}"))
+    }
+
+    /// Waits until it serves, its Service is open, and upgrades have left these claims and nothing else but snapshots.
+    #[track_caller]
+    pub fn check_upgrades_left(&self, claims: &[(&str, &str)]) {
+        self.ready();
+        let closed = &self.namespace.get("Service", &self.name)["spec"]["selector"]["progressdb.io/closed-for"];
+        assert_eq!(*closed, Value::Null, "the Service is closed");
+        let of_upgrades = format!("progressdb.io/upgrade,app.kubernetes.io/instance={}", self.name);
+        for kind in ["Job", "NetworkPolicy"] {
+            let left = || self.namespace.list(kind, &of_upgrades);
+            wait_until(&format!("no {kind} of an upgrade is left"), left, Vec::is_empty);
+        }
+        let wanted: Vec<_> = claims.iter().map(|(name, role)| ((*name).to_owned(), (*role).to_owned())).collect();
+        wait_until(&format!("the claims are {claims:?}"), || self.claims(), |now| *now == wanted);
+    }
+
+    /// Sets an annotation of the resource.
+    #[track_caller]
+    pub fn annotate(&self, name: &str, value: &str) {
+        self.namespace.change("ProgressDB", &self.name, &json!({ "metadata": { "annotations": { name: value } } }));
+    }
+
     /// Tells its pod from the pod that replaces it.
     #[track_caller]
     pub fn pod_uid(&self) -> String {
@@ -195,6 +232,11 @@ pub fn is_ready(object: &Value) -> bool {
 pub struct Volume(String);
 
 impl Volume {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// The PersistentVolume, as long as there is one.
     #[track_caller]
     pub fn find(&self) -> Option<Value> {

@@ -5,6 +5,7 @@
 //! | [`namespace`] | a namespace of a test's own: [`Namespace`] |
 //! | [`scope`] | the objects of a namespace or of the cluster, read and written through the API server: [`Scope`] |
 //! | [`database`] | one ProgressDB resource and what the operator made of it: [`Database`] |
+//! | [`course`] | what its guarded upgrades go through, without a gap: [`Course`] |
 //! | [`client`] | one user who calls a database through its Service: [`Client`] |
 //! | [`writers`] | clients that write throughout a test and check what was acknowledged: [`Writers`] |
 //! | [`command`] | `kubectl`, `helm` and the plugin, where a test is about what people type |
@@ -17,6 +18,7 @@
 pub mod client;
 mod cluster;
 pub mod command;
+pub mod course;
 pub mod database;
 mod forward;
 pub mod namespace;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 pub use client::Client;
 pub use command::{cluster_script, helm, is_allowed, kubectl, plugin, root, run, try_helm, try_kubectl};
+pub use course::Course;
 pub use database::Database;
 pub use namespace::Namespace;
 pub use scope::{CLUSTER, SYSTEM, Scope};

@@ -61,6 +61,18 @@ impl Scope {
         database
     }
 
+    /// The same, but what is changed of it is changed by guarded upgrades that take little time. Where many tests run at
+    /// once latency says little, so that a release may be ten times as slow, unless `more` says otherwise.
+    #[track_caller]
+    pub fn guarded(&self, name: &str, more: Value) -> Database<'_> {
+        let health = json!({ "successes": 3, "period": "200ms", "deadline": "3m" });
+        let metrics = json!({ "maxLatencyP99Increase": "1000%", "minimumSamples": 300 });
+        let gates = json!({ "health": health, "metrics": metrics });
+        let mut spec = json!({ "upgrade": { "strategy": "Guarded", "soak": "0s", "gates": gates } });
+        json_patch::merge(&mut spec, &more);
+        self.database(name, spec)
+    }
+
     /// What one looks at when something went wrong.
     fn description(&self) -> String {
         let parts: [&[&str]; 5] = [

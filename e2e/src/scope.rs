@@ -121,7 +121,7 @@ impl Scope {
         try_kubectl(&[&["-n", &self.name], arguments].concat(), input)
     }
 
-    fn api(&self, kind: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &str) -> Api<DynamicObject> {
         let (group, version) = api_version(kind).split_once('/').unwrap_or(("", api_version(kind)));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         match &*self.name {
@@ -163,7 +163,7 @@ fn api_version(kind: &str) -> &'static str {
         "ProgressDB" => "progressdb.io/v1alpha1",
         "StatefulSet" => "apps/v1",
         "StorageClass" => "storage.k8s.io/v1",
-        "VolumeSnapshot" => "snapshot.storage.k8s.io/v1",
+        "VolumeSnapshot" | "VolumeSnapshotClass" | "VolumeSnapshotContent" => "snapshot.storage.k8s.io/v1",
         other => panic!("which API has the kind {other}?"),
     }
 }

@@ -242,24 +242,26 @@ mod tests {
     fn each_step_and_each_hold_of_an_upgrade_is_an_event_of_its_own() {
         use crate::crd::UpgradeStep::{Approval, Preflight, Rehearse};
         let resource = ObjectMeta { name: Some("db".into()), uid: Some("u".into()), ..ObjectMeta::default() };
-        let events = |old: Option<&UpgradeStatus>, new: &UpgradeStatus| {
+        let events_at = |second: i64, old: Option<&UpgradeStatus>, new: &UpgradeStatus| {
             let news = News::between(old, Some(new)).unwrap();
-            let events = of_upgrade(&resource, &news, Timestamp::UNIX_EPOCH);
+            let events = of_upgrade(&resource, &news, Timestamp::from_second(second).unwrap());
             events.into_iter().map(|event| (event.metadata.name.unwrap(), event.reason.unwrap())).collect::<Vec<_>>()
         };
+        let events = |old: Option<&UpgradeStatus>, new: &UpgradeStatus| events_at(0, old, new);
         let steps = |steps: &[crate::crd::UpgradeStep]| {
             steps.iter().map(|step| StepStatus { step: *step, at: Some(Timestamp::UNIX_EPOCH) }).collect::<Vec<_>>()
         };
         let begun = UpgradeStatus { id: "a".into(), steps: steps(&[Preflight, Rehearse]), ..UpgradeStatus::default() };
         let told = events(None, &begun);
         assert_eq!(told.iter().map(|(_, reason)| reason.as_str()).collect::<Vec<_>>(), ["Preflight", "Rehearse"]);
-        // The same transition has the same name, so that it is told once.
-        assert_eq!(events(None, &begun), told);
+        // The same transition has the same name at any time, so that it is told once.
+        assert_eq!(events_at(9, None, &begun), told);
         let mut held =
             UpgradeStatus { steps: steps(&[Preflight, Rehearse, Approval]), step: Approval, ..begun.clone() };
         held.hold = Some(Hold { reason: "ApprovalNeeded".into(), ..Hold::default() });
         let reasons: Vec<String> = events(Some(&begun), &held).into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(reasons, ["Approval", "ApprovalNeeded"]);
+        assert_eq!(events_at(9, Some(&begun), &held), events(Some(&begun), &held));
         assert_eq!(events(Some(&held), &held), []);
         let other = UpgradeStatus { id: "b".into(), ..begun.clone() };
         assert_ne!(events(None, &other)[0].0, told[0].0);

@@ -106,9 +106,9 @@ impl Connection {
         Self::open_within(addr, GENEROUS)
     }
 
-    /// Connects; whatever is read or written may take this long.
+    /// Connects; that, and whatever is read or written, may take this long.
     pub fn open_within(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr)?;
+        let stream = TcpStream::connect_timeout(&addr, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;

@@ -15,6 +15,7 @@ mod refusals;
 mod rules;
 mod serves;
 mod successors;
+mod upgrades;
 
 /// The cluster's storage class, to be applied under another name.
 fn storage_class() -> Value {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 /// What a slow version adds to each request.
-const DELAY: Duration = Duration::from_millis(60);
+const DELAY: Duration = Duration::from_millis(250);
 /// No answer of `/readyz` is longer.
 const READYZ_BYTES: usize = 64 * 1024;
 

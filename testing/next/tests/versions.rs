@@ -110,7 +110,7 @@ fn an_unready_version_lives_and_never_gets_ready() {
 /// The shortest of many, so that nothing else on the machine counts.
 #[test]
 fn a_slow_version_is_well_and_takes_longer() {
-    const DELAY: Duration = Duration::from_millis(60);
+    const DELAY: Duration = Duration::from_millis(250);
     let (setup, _) = old_data();
     let fastest = |setup: &Setup| {
         let server = setup.start();
