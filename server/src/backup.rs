@@ -14,6 +14,8 @@
 //! retention    which of them may go
 //! remote       object stores
 //! progress     how far this is, how fast it may go, and whether it shall stop
+//! background   work that leaves the processors to a server
+//! direct       files that leave it the page cache
 //! zstd, pipe   streams
 //! ```
 //!
@@ -26,9 +28,11 @@
 //! directory. A backup holds no key, no certificate and no secret of the configuration.
 
 mod artefact;
+mod background;
 mod checkpoints;
 mod create;
 mod destination;
+mod direct;
 mod error;
 mod manifest;
 mod online;

@@ -6,12 +6,13 @@ pub(super) mod tar;
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write as _};
+use std::io::{self, BufWriter, IntoInnerError, Read};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use super::direct::Output;
 use super::manifest::{HEADER, MANIFEST, NAME, STORE, is_file_name};
 use super::{FileEntry, Header, LAYOUT, Manifest, Phase, Progress, Refused};
 use crate::files;
@@ -35,6 +36,8 @@ pub struct Artefact {
     header: Header,
     /// Of all files, if they are known; for showing how far a pass is.
     bytes: u64,
+    /// It is read past the page cache.
+    direct: bool,
 }
 
 impl Artefact {
@@ -60,7 +63,7 @@ impl Artefact {
             () => return Err(Refused::not_ours(path, "it is neither a file nor a directory")),
         };
         let header = parse_header(path, &header)?;
-        Ok(Self { path: path.to_owned(), form, header, bytes: 0 })
+        Ok(Self { path: path.to_owned(), form, header, bytes: 0, direct: false })
     }
 
     /// What a reader must know first. It is compared with the manifest by [`Artefact::check`].
@@ -79,14 +82,14 @@ impl Artefact {
     }
 
     /// The same, known to hold files of so many bytes: a pass can then say how far it is.
-    pub fn of_bytes(self, bytes: u64) -> Self {
-        Self { bytes, ..self }
+    pub(super) fn just_written(self, bytes: u64, direct: bool) -> Self {
+        Self { bytes, direct, ..self }
     }
 
     /// Reads everything and compares every digest.
     pub fn check(&self, progress: &Progress) -> Result<Manifest, Refused> {
         progress.begin(Phase::Checking, self.bytes);
-        self.read(Reading { path: &self.path, into: None, progress, found: Vec::new(), names: HashSet::new() })
+        self.read(None, progress)
     }
 
     /// The same, and writes the files of the store into `into`, a directory that it makes. When this returns they are on
@@ -95,19 +98,15 @@ impl Artefact {
         let cannot = |error| Refused::io(format!("cannot write {}", into.display()), error);
         progress.begin(Phase::Unpacking, self.bytes);
         DirBuilder::new().mode(0o700).create(into).map_err(cannot)?;
-        let manifest = self.read(Reading {
-            path: &self.path,
-            into: Some(into),
-            progress,
-            found: Vec::new(),
-            names: HashSet::new(),
-        })?;
+        let manifest = self.read(Some(into), progress)?;
         sync_files(into, manifest.files.iter().map(|file| file.path.as_str())).map_err(cannot)?;
         files::sync_directory_of(into).map_err(cannot)?;
         Ok(manifest)
     }
 
-    fn read(&self, reading: Reading<'_>) -> Result<Manifest, Refused> {
+    fn read(&self, into: Option<&Path>, progress: &Progress) -> Result<Manifest, Refused> {
+        let Self { path, direct, .. } = self;
+        let reading = Reading { path, direct: *direct, into, progress, found: Vec::new(), names: HashSet::new() };
         let manifest = match self.form {
             Form::Tar => tar::read(reading),
             Form::Dir => directory::read(reading),
@@ -153,6 +152,7 @@ pub(super) fn parse_header(path: &Path, bytes: &[u8]) -> Result<Header, Refused>
 /// One pass over an artefact. The forms tell it what they find, in order.
 struct Reading<'a> {
     path: &'a Path,
+    direct: bool,
     /// Where the files of the store go, if they are wanted.
     into: Option<&'a Path>,
     progress: &'a Progress,
@@ -173,7 +173,7 @@ impl Reading<'_> {
         match self.into.map(|into| into.join(name)) {
             None => drop(io::copy(&mut content, &mut io::sink())),
             Some(path) => {
-                let written = create_file(&path).and_then(|file| copy(&mut content, file));
+                let written = create_file(&path).and_then(|file| copy(&mut content, &file, false));
                 if let (Err(error), None) = (written, &content.failed) {
                     return Err(Refused::io(format!("cannot write {}", path.display()), error));
                 }
@@ -252,11 +252,11 @@ impl<R: Read> Read for Hashing<'_, R> {
     }
 }
 
-/// Copies to the end in large blocks.
-pub(super) fn copy(from: &mut (impl Read + ?Sized), to: File) -> io::Result<()> {
-    let mut to = BufWriter::with_capacity(256 << 10, to);
+/// Copies to the end in large blocks, past the page cache if that is wanted and possible.
+pub(super) fn copy(from: &mut (impl Read + ?Sized), to: &File, direct: bool) -> io::Result<()> {
+    let mut to = BufWriter::with_capacity(256 << 10, Output::new(to, direct));
     io::copy(from, &mut to)?;
-    to.flush()
+    to.into_inner().map_err(IntoInnerError::into_error)?.finish()
 }
 
 /// Makes a file that only its owner can read; fails if anything is there.

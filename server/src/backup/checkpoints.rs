@@ -76,7 +76,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// What is to be backed up.
     pub fn source(&self) -> io::Result<Source> {
-        Source::of_directory(&self.path, self.description.clone())
+        Source::of_checkpoint(&self.path, self.description.clone())
     }
 }
 

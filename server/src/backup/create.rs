@@ -2,7 +2,8 @@
 //!
 //! 1. leftovers of backups whose process is gone are removed from the place
 //! 2. everything is written to a temporary beside the target, and synced
-//! 3. it is read again and compared, from memory as far as the system still has it there: a sync that succeeded is trusted
+//! 3. it is read again and compared: beside a server from the disk, else from memory as far as the system still has it there,
+//!    because a sync that succeeded is trusted
 //! 4. it gets its name by one rename that replaces nothing, and the directory is synced
 //!
 //! A temporary is called `progressdb-backup-<id>.tmp` and locked while its process lives. A crash before step 4 leaves it,
@@ -139,7 +140,8 @@ pub fn create(source: &Source, target: &Target, stamp: &Stamp, progress: &Progre
         Form::Tar => temporary.file.metadata().map_err(|error| cannot(&temporary.path, error))?.len(),
         Form::Dir => written.bytes(),
     };
-    let read = Artefact::open_any(&temporary.path).and_then(|artefact| artefact.of_bytes(total).check(progress));
+    let artefact = Artefact::open_any(&temporary.path).map(|artefact| artefact.just_written(total, source.live));
+    let read = artefact.and_then(|artefact| artefact.check(progress));
     let manifest = read.map_err(|refused| match refused {
         Refused::Io { what, source } => Failed::Io { what, source },
         unreadable => Failed::Unreadable(unreadable),
@@ -194,6 +196,11 @@ impl Writing<'_> {
             return Err(self.cannot_read(&path, io::Error::other("it became shorter while it was read")));
         }
         Ok(FileEntry { path: name.to_owned(), bytes, sha256 })
+    }
+
+    /// Whether it is written past the page cache.
+    pub(super) fn direct(&self) -> bool {
+        self.source.live
     }
 
     pub(super) fn begin_sync(&self) {

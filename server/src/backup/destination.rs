@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::background::in_background;
 use super::create::is_inside;
 use super::remote::{Access, Error, Location, Remote, Sent};
 use super::{Failed, Form, Manifest, Progress, Source, Stamp, Summary, Target, create};
@@ -64,19 +65,28 @@ impl Destination {
         Self::open(path, Form::Tar, data_dir, access)
     }
 
-    /// Reads a backup that was written here. An artefact was read before it got its name.
+    /// Reads a backup that a server has written here, in the background. An artefact was read before it got its name.
     pub fn read_again(&self, made: &Made, progress: &Arc<Progress>) -> Result<(), Error> {
         let Self::Remote(remote) = self else { return Ok(()) };
         let location = Location::parse(&made.at)?;
-        let checked = remote.check(location.backup().unwrap_or_default(), progress)?;
+        let check = || remote.check(location.backup().unwrap_or_default(), progress);
+        let checked = in_background(check).map_err(no_thread)??;
         match checked.unmarked {
             None => Ok(()),
             Some(why) => Err(Error::io("the backup is right and cannot be marked as verified", io::Error::other(why))),
         }
     }
 
-    /// Writes a backup of `source` there. It is there when this returns, and was not if this fails.
+    /// Writes a backup of `source` there; in the background if it is live. It is there when this returns, and was not if this
+    /// fails.
     pub fn write(&self, source: &Source, progress: &Arc<Progress>) -> Result<Made, Error> {
+        match source.live {
+            true => in_background(|| self.write_here(source, progress)).map_err(no_thread)?,
+            false => self.write_here(source, progress),
+        }
+    }
+
+    fn write_here(&self, source: &Source, progress: &Arc<Progress>) -> Result<Made, Error> {
         let stamp = Stamp::now();
         match self {
             Self::Disk { out, form, data_dir } => {
@@ -90,6 +100,10 @@ impl Destination {
             }
         }
     }
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::io("cannot start a thread", error)
 }
 
 /// Whether a directory, which need not exist, is `data_dir`, leads to it, or lies in it.

@@ -148,7 +148,7 @@ impl Online {
     /// What is to be backed up.
     pub fn source(&self) -> Result<Source, OnlineError> {
         let Self { path, lease, server, .. } = self;
-        let source = Source::of_directory(path, lease.description.clone());
+        let source = Source::of_checkpoint(path, lease.description.clone());
         let source = source.map_err(|source| OnlineError::Unreadable { path: path.clone(), source })?;
         // Only what is still held now was whole when it was listed: a client may have slept through its lease.
         match server.renew(lease) {

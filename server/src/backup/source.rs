@@ -18,6 +18,8 @@ pub struct Source {
     pub directory: PathBuf,
     /// Their names.
     pub files: Vec<String>,
+    /// A server serves the store meanwhile: its clients come first.
+    pub live: bool,
     /// What is said of them.
     pub description: Description,
 }
@@ -47,8 +49,8 @@ pub struct Description {
 }
 
 impl Source {
-    /// Every file of a directory that holds a store and nothing else, such as a checkpoint.
-    pub fn of_directory(directory: &Path, description: Description) -> io::Result<Self> {
+    /// Every file of a checkpoint of a server, which holds a store and nothing else.
+    pub fn of_checkpoint(directory: &Path, description: Description) -> io::Result<Self> {
         let mut files = Vec::new();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
@@ -59,7 +61,7 @@ impl Source {
             }
         }
         files.sort();
-        Ok(Self { directory: directory.to_owned(), files, description })
+        Ok(Self { directory: directory.to_owned(), files, live: true, description })
     }
 
     /// The bytes of all files.

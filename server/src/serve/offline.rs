@@ -58,7 +58,7 @@ pub fn source(config: &Config, settings: Value, formats: &Formats) -> Result<Sto
     let described = runtime()?.block_on(describe(&engine, directory.identity(), formats, config, settings));
     let description = described.map_err(|error| open_error(&directory, error))?;
     let files = engine.files().map_err(|error| StartupError::command("the store could not be read", error))?;
-    let source = Source { directory: directory.store_path(), files, description };
+    let source = Source { directory: directory.store_path(), files, live: false, description };
     Ok(Stopped { source, _directory: directory })
 }
 

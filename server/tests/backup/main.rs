@@ -12,6 +12,7 @@ mod offline;
 mod online;
 mod page;
 mod place;
+mod priority;
 mod rehearsal;
 mod remote;
 mod remote_faults;

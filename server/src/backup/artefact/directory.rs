@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::super::create::Writing;
+use super::super::direct::Input;
 use super::super::manifest::{HEADER, MANIFEST, STORE};
 use super::super::{Failed, Manifest, Refused};
 use super::{LONGEST_HEADER, LONGEST_MANIFEST, Reading, copy, create_file, sync_files};
@@ -41,7 +42,7 @@ pub(super) fn read(mut reading: Reading<'_>) -> Result<Manifest, Refused> {
         let cannot = |error| Refused::io(format!("cannot read {}", store.join(&name).display()), error);
         let file = File::open(store.join(&name)).map_err(cannot)?;
         let bytes = file.metadata().map_err(cannot)?.len();
-        reading.take_file(&entry, bytes, file)?;
+        reading.take_file(&entry, bytes, Input::new(file, reading.direct))?;
     }
     reading.finish(&manifest)
 }
@@ -56,7 +57,7 @@ pub(in crate::backup) fn write(writing: &Writing<'_>, at: &Path) -> Result<Manif
     let mut files = Vec::new();
     for name in writing.files() {
         let file = create_file(&store.join(name)).map_err(cannot)?;
-        files.push(writing.read_file(name, |content, _| copy(content, file).map_err(cannot))?);
+        files.push(writing.read_file(name, |content, _| copy(content, &file, writing.direct()).map_err(cannot))?);
     }
     let manifest = writing.manifest(files);
     small(MANIFEST, &manifest.to_bytes()).map_err(cannot)?;

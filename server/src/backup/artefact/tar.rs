@@ -11,6 +11,7 @@ use std::thread;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::super::create::Writing;
+use super::super::direct::{Input, Output};
 use super::super::error::is_stop;
 use super::super::manifest::{HEADER, MANIFEST, STORE};
 use super::super::pipe::{Sink, Tap, pipe};
@@ -47,7 +48,7 @@ pub(super) fn read_header(path: &Path) -> Result<Vec<u8>, Refused> {
 
 /// Reads and compares everything.
 pub(super) fn read(mut reading: Reading<'_>) -> Result<Manifest, Refused> {
-    let file = open(reading.path)?;
+    let file = Input::new(open(reading.path)?, reading.direct);
     let (sink, tap) = pipe();
     thread::scope(|scope| {
         scope.spawn(|| decompress(file, sink));
@@ -60,7 +61,7 @@ fn open(path: &Path) -> Result<File, Refused> {
 }
 
 /// If the reader of the other end is gone, it knows why.
-fn decompress(file: File, mut sink: Sink) {
+fn decompress(file: Input, mut sink: Sink) {
     let mut decoder = Decoder::new(file);
     let mut block = vec![0; 128 << 10];
     let end = loop {
@@ -141,7 +142,7 @@ pub(in crate::backup) fn write(writing: &Writing<'_>, at: &Path, file: &File) ->
     let cannot = |error| Failed::io(format!("cannot write {}", at.display()), error);
     let (sink, tap) = pipe();
     let manifest = thread::scope(|scope| {
-        let compressing = scope.spawn(|| compress(tap, file));
+        let compressing = scope.spawn(|| compress(tap, Output::new(file, writing.direct())));
         let written = write_entries(writing, sink, at);
         match compressing.join().expect("it does not panic") {
             // It broke the pipe, and knows why.
@@ -154,13 +155,13 @@ pub(in crate::backup) fn write(writing: &Writing<'_>, at: &Path, file: &File) ->
     Ok(manifest)
 }
 
-fn compress(mut tap: Tap, file: &File) -> io::Result<()> {
-    let mut encoder = Encoder::new(file)?;
+fn compress(mut tap: Tap, out: Output<'_>) -> io::Result<()> {
+    let mut encoder = Encoder::new(out)?;
     loop {
         let block = tap.fill_buf()?;
         let length = block.len();
         if length == 0 {
-            return encoder.finish().map(drop);
+            return encoder.finish()?.finish();
         }
         encoder.write_all(block)?;
         tap.consume(length);

@@ -1,5 +1,6 @@
 //! Artefacts that are not what they seem. Each is refused, and nothing is written outside of the directory that was named.
 
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use aws_lc_rs::digest::digest;
@@ -35,7 +36,7 @@ fn source(directory: &Path) -> Source {
         kms: manifest.kms,
         settings: manifest.settings,
     };
-    Source::of_directory(&store, description).unwrap()
+    Source::of_checkpoint(&store, description).unwrap()
 }
 
 /// A backup of it.

@@ -26,7 +26,7 @@ pub(in crate::backup) fn source(directory: &Path) -> Source {
         kms: None,
         settings: json!({}),
     };
-    Source::of_directory(&store, description).unwrap()
+    Source::of_checkpoint(&store, description).unwrap()
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -48,6 +48,26 @@ fn names_of_artefacts_are_dated() {
     assert_eq!(STAMP.file_name(), "progressdb-20260102T030405Z.pdbk");
     assert_eq!(STAMP.created(), "2026-01-02T03:04:05Z");
     assert_ne!(Stamp::now().id, Stamp::now().id);
+}
+
+#[test]
+fn a_live_store_is_written_as_a_stopped_one_is() {
+    let (_directory, live, out) = setup();
+    let mut noise = vec![0; 3_300_001];
+    rand::fill(&mut noise).unwrap();
+    fs::write(live.directory.join("CURRENT"), noise).unwrap();
+    let stopped = Source { live: false, ..live.clone() };
+    for form in FORMS {
+        let target = |name: &str| Target { path: out.join(format!("{name}-{form:?}")), form };
+        let make = |source, name| create(source, &target(name), &STAMP, &Progress::default()).unwrap();
+        let (of_live, of_stopped) = (make(&live, "live"), make(&stopped, "stopped"));
+        assert_eq!((&of_live.manifest, of_live.bytes), (&of_stopped.manifest, of_stopped.bytes));
+        let read = |made: &Summary| match form {
+            Form::Tar => fs::read(&made.path).unwrap(),
+            Form::Dir => fs::read(made.path.join("store/CURRENT")).unwrap(),
+        };
+        assert!(read(&of_live) == read(&of_stopped), "{form:?}");
+    }
 }
 
 #[test]
