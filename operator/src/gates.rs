@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | [`Gate::Health`] | so many good looks in a row | never | while it runs: what the last look has shown |
 //! | [`Gate::Smoke`] | every step was answered as it has to be | the first answer that was not | no keys to call with |
-//! | [`Gate::Load`] | it was measured; [`compare`] judges it | never | too few requests in its time, or none that worked |
+//! | [`Gate::Load`] | it was measured; [`compare()`] judges it | never | too few requests in its time, or none that worked |
 //! | [`Gate::Logs`] | no line tells of a grave fault | one does | it cannot be read, or not all of it |
 //! | [`Gate::Prometheus`] | every value is within its limits | one is not | one is missing |
 //! | [`Gate::Tail`] | never | never | always: it is the end of a log, for people |

@@ -260,7 +260,7 @@ pub struct MetricGate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Prometheus {
-    /// Its URL, which the operator reaches, as in http://prometheus.monitoring:9090.
+    /// Its URL, which the operator reaches, as in `http://prometheus.monitoring:9090`.
     #[schemars(length(min = 1, max = 512), pattern(r"^http://\S+$"))]
     pub address: String,
     /// Each has one value, within its limits; what has none is no evidence.
