@@ -132,6 +132,15 @@ impl<'a> Database<'a> {
         format!("{}-data-0", self.name)
     }
 
+    /// The ConfigMap that its pods read.
+    #[track_caller]
+    pub fn config_map(&self) -> Value {
+        let set = self.namespace.get("StatefulSet", &self.name);
+        let volumes = set["spec"]["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let config = volumes.into_iter().find(|volume| volume["name"] == "config").expect("it has settings");
+        self.namespace.get("ConfigMap", config["configMap"]["name"].as_str().unwrap())
+    }
+
     /// The volume under its claim.
     #[track_caller]
     pub fn volume(&self) -> Volume {

@@ -25,7 +25,7 @@ fn a_change_of_settings_restarts_once_and_loses_nothing() {
     let uid = database.pod_uid();
     database.change(json!({ "settings": { "logging": { "level": "debug" } } }));
     let second = database.wait_for_other_pod(&uid).ready().pod_uid();
-    let settings = namespace.get("ConfigMap", "chat-config")["data"]["config.yaml"].as_str().unwrap().to_owned();
+    let settings = database.config_map()["data"]["config.yaml"].as_str().unwrap().to_owned();
     assert!(settings.contains("debug"), "{settings}");
     // What is the operator's alone restarts nothing.
     database.change(json!({ "service": { "annotations": { "example.com/a": "b" } } }));

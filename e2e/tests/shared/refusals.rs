@@ -33,7 +33,7 @@ fn settings_that_the_server_refuses_change_nothing() {
     let namespace = Namespace::new("settings");
     let database = namespace.database("chat", json!({}));
     let uid = database.ready().pod_uid();
-    let settings = || namespace.get("ConfigMap", "chat-config")["data"].clone();
+    let settings = || database.config_map()["data"].clone();
     let before = settings();
     database.change(json!({ "settings": { "logging": { "level": "loud" } } }));
     database.wait_for("ConfigurationValid", "False", "SettingsRefused", &["logging.level", "loud"]);

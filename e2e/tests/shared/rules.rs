@@ -52,5 +52,5 @@ fn what_is_hostile_or_unknown_is_refused_by_name() {
     assert!(label.contains("spec.podLabels.team"), "{label}");
     assert!(refused("../chat", json!({})).contains("../chat"));
     assert!(refused("chat", json!({ "replicas": 3 })).contains("unknown field \"spec.replicas\""));
-    assert!(refused("chat", json!({ "upgrade": { "strategy": "Guarded" } })).contains("spec.upgrade"));
+    assert!(refused("chat", json!({ "upgrade": { "canary": { "steps": 3 } } })).contains("spec.upgrade.canary"));
 }

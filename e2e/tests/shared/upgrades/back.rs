@@ -55,7 +55,7 @@ fn data_that_a_release_has_changed_is_brought_back_and_what_clients_lose_by_it_i
     let most = |record: &Value| usize::try_from(record["lossBound"].as_i64().expect("a bound is told")).unwrap();
     assert!(most(&held) >= 100, "so many were acknowledged since the snapshot: {held}");
     assert!(held["hold"]["message"].as_str().unwrap().contains(&most(&held).to_string()), "{held}");
-    database.annotate("progressdb.io/approve", held["id"].as_str().unwrap());
+    database.annotate("progressdb.io/approve", &format!("{}/rollback", held["id"].as_str().unwrap()));
     let record = course.ended("RolledBack");
     print_way_back("restoring the snapshot once clients had written", &course, &record);
     let claims = [("chat-data-0", "failed"), ("chat-data-1", "failed"), ("chat-data-2", "current")];
