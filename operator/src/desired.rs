@@ -290,8 +290,7 @@ impl Server {
         template["metadata"]["annotations"].as_object_mut()?.remove(RESTART);
         for volume in template.pointer_mut("/spec/volumes")?.as_array_mut()? {
             if volume["name"] == "config" {
-                volume["configMap"] =
-                    json!({ "name": name, "items": [{ "key": SETTINGS_FILE, "path": SETTINGS_FILE }] });
+                *volume = objects::release_volume(&name);
             }
             if volume["name"] == "data" {
                 volume["persistentVolumeClaim"]["claimName"] = json!(inputs.release.claim);

@@ -39,7 +39,7 @@ pub use config::{config_map, config_text, release_map};
 pub use job::{check_settings, config_check, kms_check};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
-pub use pod::{api_key_secret, roll};
+pub use pod::{api_key_secret, release_volume, roll};
 pub use report::{LOG_FILE, REPORT_FILE, for_people, report_text, upgrade_report};
 pub use service::{client_service, headless_service};
 pub use statefulset::stateful_set;

@@ -116,15 +116,16 @@ fn job(inputs: &Inputs<'_>, name: &str, what: &str, args: &[&str]) -> Value {
         "annotations": without_mesh_annotations(&spec.pod_annotations),
         "labels": pod::labels_over(&without_mesh_labels(&spec.pod_labels), with(&own, &[(labels::CHECK, "true")])),
     });
+    of_template(inputs, name, own, json!({ "metadata": metadata, "spec": pod }))
+}
+
+/// A Job that runs this pod once: what it finds is its outcome, and a second try is another Job.
+pub(super) fn of_template(inputs: &Inputs<'_>, name: &str, labels: BTreeMap<String, String>, template: Value) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": owned(inputs.resource, name, own),
-        "spec": {
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            "template": { "metadata": metadata, "spec": pod },
-        },
+        "metadata": owned(inputs.resource, name, labels),
+        "spec": { "backoffLimit": 0, "podReplacementPolicy": "Failed", "template": template },
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Inputs, hash, names};
+use super::{API_PORT, Inputs, MANAGEMENT_PORT, hash, names};
 use crate::crd::{Kms, ProgressDB, ProgressDBSpec, SecurityContext};
 
 /// Raise it when a new operator must restart every server; else an operator's upgrade restarts none.
@@ -113,6 +113,28 @@ pub(super) fn container(inputs: &Inputs<'_>, name: &str, args: &[&str]) -> Map<S
     }));
     set(&mut container, "imagePullPolicy", json!(spec.image_pull_policy));
     container
+}
+
+/// The volume with the settings of a release, and without the pod template that its ConfigMap holds as well.
+pub fn release_volume(config_map: &str) -> Value {
+    let items = json!([{ "key": CONFIG_FILE, "path": CONFIG_FILE }]);
+    json!({ "name": "config", "configMap": { "name": config_map, "items": items } })
+}
+
+/// The volume with the data.
+pub(super) fn data_volume(claim: &str) -> Value {
+    json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } })
+}
+
+/// Where the data is found in a container.
+pub(super) fn data_mount() -> Value {
+    json!({ "name": "data", "mountPath": "/data" })
+}
+
+/// The ports of a container that serves.
+pub(super) fn ports() -> Value {
+    let ports = [("http", API_PORT), ("management", MANAGEMENT_PORT)];
+    ports.map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).into()
 }
 
 /// Sets a field, unless the value is nothing.

@@ -52,11 +52,9 @@ pub(super) fn template(inputs: &Inputs<'_>, config_map: &str) -> Value {
 
 fn pod_spec(inputs: &Inputs<'_>, config_map: &str) -> Value {
     let spec = &inputs.resource.spec;
-    let items = json!([{ "key": pod::CONFIG_FILE, "path": pod::CONFIG_FILE }]);
-    let config = json!({ "name": "config", "configMap": { "name": config_map, "items": items } });
-    let mut pod = pod::spec(inputs, config);
+    let mut pod = pod::spec(inputs, pod::release_volume(config_map));
     if let Some(Value::Array(volumes)) = pod.get_mut("volumes") {
-        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": inputs.release.claim } }));
+        volumes.push(pod::data_volume(&inputs.release.claim));
     }
     pod.insert("terminationGracePeriodSeconds".into(), json!(grace_period(&spec.drain)));
     placement::of_server(inputs, &mut pod);
@@ -67,13 +65,9 @@ fn pod_spec(inputs: &Inputs<'_>, config_map: &str) -> Value {
 fn server(inputs: &Inputs<'_>) -> Value {
     let mut server = pod::container(inputs, super::SERVER, &["serve", "--config", &pod::config_path()]);
     if let Some(Value::Array(mounts)) = server.get_mut("volumeMounts") {
-        mounts.push(json!({ "name": "data", "mountPath": "/data" }));
+        mounts.push(pod::data_mount());
     }
-    let ports = [("http", super::API_PORT), ("management", super::MANAGEMENT_PORT)];
-    server.insert(
-        "ports".into(),
-        ports.map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" })).into(),
-    );
+    server.insert("ports".into(), pod::ports());
     server.insert("startupProbe".into(), probe("/healthz", 1, 120));
     server.insert("livenessProbe".into(), probe("/healthz", 10, 6));
     server.insert("readinessProbe".into(), probe("/readyz", 2, 2));

@@ -110,13 +110,11 @@ pub fn upgrade_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, config_map: &
         of_pod.insert(labels::COMPONENT.into(), "rehearsal".into());
         of_pod.insert(labels::REHEARSAL.into(), id.into());
     }
-    let items = json!([{ "key": pod::CONFIG_FILE, "path": pod::CONFIG_FILE }]);
-    let config = json!({ "name": "config", "configMap": { "name": config_map, "items": items } });
-    let mut pod = pod::spec(inputs, config);
+    let mut pod = pod::spec(inputs, pod::release_volume(config_map));
     placement::of_check(inputs, &mut pod);
     pod.insert("restartPolicy".into(), json!("Never"));
     if let Some((claim, Value::Array(volumes))) = claim.zip(pod.get_mut("volumes")) {
-        volumes.push(json!({ "name": "data", "persistentVolumeClaim": { "claimName": claim } }));
+        volumes.push(pod::data_volume(claim));
     }
     let mut containers: Vec<Value> =
         job.containers().into_iter().map(|(name, args)| container(inputs, name, &args, claim.is_some())).collect();
@@ -124,22 +122,11 @@ pub fn upgrade_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, config_map: &
     pod::set(&mut pod, "initContainers", Value::Array(containers));
     pod.insert("containers".into(), json!([main]));
     let name = names::of_upgrade(&inputs.name(), id, job.as_str());
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": owned(inputs.resource, &name, own),
-        "spec": {
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            "template": {
-                "metadata": {
-                    "annotations": super::job::without_mesh_annotations(&spec.pod_annotations),
-                    "labels": pod::labels_over(&super::job::without_mesh_labels(&spec.pod_labels), of_pod),
-                },
-                "spec": pod,
-            },
-        },
-    })
+    let metadata = json!({
+        "annotations": super::job::without_mesh_annotations(&spec.pod_annotations),
+        "labels": pod::labels_over(&super::job::without_mesh_labels(&spec.pod_labels), of_pod),
+    });
+    super::job::of_template(inputs, &name, own, json!({ "metadata": metadata, "spec": pod }))
 }
 
 fn as_object(value: &Value) -> Value {
@@ -171,12 +158,7 @@ pub fn gate_job(inputs: &Inputs<'_>, id: &str, template: &Value, address: &str) 
         }
     }
     let name = names::of_upgrade(&inputs.name(), id, UpgradeJob::Gate.as_str());
-    json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": owned(inputs.resource, &name, own),
-        "spec": { "backoffLimit": 0, "podReplacementPolicy": "Failed", "template": template },
-    })
+    super::job::of_template(inputs, &name, own, template)
 }
 
 /// A container; one that opens data gets what the server gets.
@@ -191,16 +173,14 @@ fn container(inputs: &Inputs<'_>, name: &str, args: &[&str], has_data: bool) -> 
     let mut container = pod::container(inputs, name, &args);
     if has_data {
         if let Some(Value::Array(mounts)) = container.get_mut("volumeMounts") {
-            mounts.push(json!({ "name": "data", "mountPath": "/data" }));
+            mounts.push(pod::data_mount());
         }
         pod::set(&mut container, "resources", json!(spec.resources));
     } else {
         pod::set(&mut container, "resources", super::job::resources(&spec.resources));
     }
     if args.contains(&"serve") {
-        let ports = [("http", API_PORT), ("management", MANAGEMENT_PORT)];
-        let ports = ports.map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" }));
-        container.insert("ports".into(), json!(ports));
+        container.insert("ports".into(), pod::ports());
     }
     Value::Object(container)
 }
