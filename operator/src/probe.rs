@@ -1,5 +1,6 @@
-//! A GET over plain HTTP within the cluster: to a server, or to another operator.
+//! A GET over plain HTTP within the cluster: to a server, or to another operator; and how a user of a server is signed.
 
+use aws_lc_rs::hmac;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, ToSocketAddrs},
@@ -23,6 +24,12 @@ pub async fn get(address: impl ToSocketAddrs, path: &str, headers: &[(&str, &str
     let mut response = Vec::new();
     stream.take(MAX_RESPONSE).read_to_end(&mut response).await?;
     Ok(response)
+}
+
+/// The signature of a user id, by which a server takes a frontend key for that user.
+pub fn signature(signing: &str, user: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, signing.as_bytes());
+    hex::encode(hmac::sign(&key, user.as_bytes()))
 }
 
 /// The status code of a response, and its body; `None` if it is not HTTP.

@@ -1,6 +1,5 @@
 //! The API keys that a gate calls with, and how a user is signed.
 
-use aws_lc_rs::hmac;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
@@ -8,6 +7,7 @@ use super::{Target, registry::repeated};
 use crate::{
     error::{Error, chain},
     objects::keys_of,
+    probe::signature,
 };
 
 /// The first key of each kind, for as long as a gate runs.
@@ -63,12 +63,6 @@ pub(super) type Headers = Vec<(&'static str, String)>;
 pub(super) fn signed(frontend: &str, user: &str, signature: &str) -> Headers {
     let headers = [("X-API-Key", frontend), ("X-User-ID", user), ("X-User-Signature", signature)];
     headers.map(|(name, value)| (name, value.to_owned())).into()
-}
-
-/// The signature of a user id.
-pub(super) fn signature(signing: &str, user: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, signing.as_bytes());
-    hex::encode(hmac::sign(&key, user.as_bytes()))
 }
 
 #[cfg(test)]

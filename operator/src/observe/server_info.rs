@@ -6,10 +6,11 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{objects::API_PORT, probe};
+use crate::{
+    objects::{API_PORT, MANAGEMENT_PORT},
+    probe,
+};
 
-/// The management port of a container.
-const MANAGEMENT_PORT: u16 = 9090;
 /// A healthy server answers within a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -11,6 +11,7 @@ use super::{
     },
     Smoke,
 };
+use crate::probe;
 
 /// A step of the test.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +91,7 @@ impl Smoke {
         let said = self.user.ask(Method::POST, "/backend/v1/sign", body).await?.expect(&[200])?;
         let Signed { user_id, signature } = said.json()?;
         said.check(user_id == self.user.id, || format!("the signature is for user {user_id:?}"))?;
-        let is_known = self.keys.signing.iter().any(|key| keys::signature(key, &self.user.id) == signature);
+        let is_known = self.keys.signing.iter().any(|key| probe::signature(key, &self.user.id) == signature);
         said.check(is_known, || "no signing key of the Secret makes this signature".to_owned())?;
         let Some(frontend) = &self.keys.frontend else { return Ok(()) };
         let browser = keys::signed(frontend, &self.user.id, &signature);

@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use aws_lc_rs::hmac;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
 use crate::{
     objects::{config::KEY_ENTRIES, keys_of},
     observe::{ApiRequest, Probe},
+    probe::signature,
 };
 
 /// A user without threads, so that a list of them is empty.
@@ -126,8 +126,7 @@ fn request(path: &'static str, key: &str, signing: Option<&String>) -> ApiReques
         headers.push(("X-User-ID", USER.to_owned()));
     }
     if let Some(signing) = signing {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, signing.as_bytes());
-        headers.push(("X-User-Signature", hex::encode(hmac::sign(&key, USER.as_bytes()))));
+        headers.push(("X-User-Signature", signature(signing, USER)));
     }
     ApiRequest { path, headers }
 }
