@@ -36,10 +36,10 @@ use std::{
 
 pub use self::{
     compare::{MetricLimits, Share, compare},
-    prometheus::Query,
     registry::Gates,
-    result::{GateResult, LoadFigures, Verdict},
+    result::{GateResult, LoadFigures},
 };
+pub use crate::crd::{PrometheusQuery as Query, Verdict};
 use crate::objects::{API_PORT, MANAGEMENT_PORT};
 
 /// Which gate, of which upgrade, against which pod: a task is started once for each.

@@ -43,7 +43,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ("desired", &["conditions", "crd", "drift", "kind", "objects", "observe"]),
     ("observe", &["crd", "drift", "error", "kind", "objects", "outcomes", "probe", "raw"]),
     ("outcomes", &["drift"]),
-    ("gates", &["error", "objects", "probe"]),
+    ("gates", &["crd", "error", "objects", "probe"]),
     ("plugin", &["args", "clock", "conditions", "crd", "kind", "objects", "raw"]),
     ("objects", &["crd", "drift", "hash", "kind"]),
     ("drift", &["hash"]),

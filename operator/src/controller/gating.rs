@@ -9,9 +9,9 @@ use std::{
 use kube::ResourceExt;
 
 use crate::{
-    crd::{GateStatus, Measured, ProgressDB, PrometheusQuery, Verdict},
+    crd::{GateStatus, Measured, ProgressDB},
     decide::{self, GateRequest},
-    gates::{self, Expectation, Gate, GateKey, Gates, Query, Target},
+    gates::{self, Expectation, Gate, GateKey, Gates, Target},
     objects::api_key_secret,
     observe::{GateOutcome, needs},
 };
@@ -85,10 +85,7 @@ fn gate(request: &decide::Gate, namespace: String, resource: &ProgressDB) -> Gat
         },
         decide::Gate::Smoke { read_only } => Gate::Smoke { read_only },
         decide::Gate::Load { samples } => Gate::Load { samples },
-        decide::Gate::Prometheus { address, queries } => {
-            let query = |PrometheusQuery { name, query, max, min }| Query { name, query, max, min };
-            Gate::Prometheus { address, queries: queries.into_iter().map(query).collect() }
-        }
+        decide::Gate::Prometheus { address, queries } => Gate::Prometheus { address, queries },
         decide::Gate::Logs { pod } => Gate::Logs { pod, namespace },
         decide::Gate::Tail { pod, container } => Gate::Tail { pod, namespace, container, secrets: secrets(resource) },
     }
@@ -108,11 +105,7 @@ fn outcome(result: gates::GateResult, took: Option<Duration>) -> GateOutcome {
     GateOutcome {
         status: GateStatus {
             name: String::new(),
-            verdict: match result.verdict {
-                gates::Verdict::Passed => Verdict::Passed,
-                gates::Verdict::Failed => Verdict::Failed,
-                gates::Verdict::Inconclusive => Verdict::Inconclusive,
-            },
+            verdict: result.verdict,
             value: result.value,
             threshold: result.threshold,
             samples: number(result.samples),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    GateResult, Verdict,
+    GateResult, Query, Verdict,
     client::{Answer, Client, Request},
 };
 
@@ -15,19 +15,6 @@ use super::{
 const LIMIT: Duration = Duration::from_secs(10);
 /// So long a Prometheus that gives no whole answer is asked again, and the time in between.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
-
-/// A query and the limits of its value, which are numbers as text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Query {
-    /// For people.
-    pub name: String,
-    /// In PromQL: a scalar, or a vector of one element.
-    pub query: String,
-    /// The value may be this, and no more.
-    pub max: Option<String>,
-    /// The value may be this, and no less.
-    pub min: Option<String>,
-}
 
 /// Asks every query once.
 pub(super) async fn run(address: &str, queries: &[Query]) -> GateResult {

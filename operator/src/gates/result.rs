@@ -2,19 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crd::Verdict;
+
 /// The most characters of a text that comes from elsewhere.
 const LONGEST: usize = 300;
-
-/// What follows from what a gate found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Verdict {
-    /// There is evidence that all is well.
-    Passed,
-    /// There is evidence that it is not.
-    Failed,
-    /// There is no evidence.
-    Inconclusive,
-}
 
 /// What a gate found so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
