@@ -122,12 +122,8 @@ pub fn report_text(namespace: &str, name: &str, record: &UpgradeStatus, ended: O
 }
 
 fn timeline(record: &UpgradeStatus, ended: Option<Timestamp>) -> Vec<Entry> {
-    let ends = record.steps.iter().skip(1).map(|step| step.at).chain([ended]);
-    let entry = |(step, end): (&crate::crd::StepStatus, Option<Timestamp>)| {
-        let took = end.zip(step.at).map(|(end, at)| for_people(end.duration_since(at)));
-        Entry { step: step.step, at: step.at, took }
-    };
-    record.steps.iter().zip(ends).map(entry).collect()
+    let steps = record.durations(ended);
+    steps.map(|(step, took)| Entry { step: step.step, at: step.at, took: took.map(for_people) }).collect()
 }
 
 /// A duration in seconds and longer units.

@@ -192,12 +192,11 @@ impl Shown {
         now: Timestamp,
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
-        let ends = record.steps.iter().skip(1).map(|step| step.at).chain([Some(now)]);
-        let took = |(step, end): (&crate::crd::StepStatus, Option<Timestamp>)| {
-            let took = end.zip(step.at).map(|(end, at)| format!(" {}", for_people(end.duration_since(at))));
+        let steps = record.durations(Some(now)).map(|(step, took)| {
+            let took = took.map(|took| format!(" {}", for_people(took)));
             format!("{:?}{}", step.step, took.unwrap_or_default())
-        };
-        let mut steps: Vec<String> = record.steps.iter().zip(ends).map(took).collect();
+        });
+        let mut steps: Vec<String> = steps.collect();
         steps.reverse();
         let hold = record.hold.as_ref().map(|hold| format!(" (waits: {})", hold.reason)).unwrap_or_default();
         let (from, to) = (short_image(&record.from.image), short_image(&record.to.image));

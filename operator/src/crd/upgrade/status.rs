@@ -1,7 +1,7 @@
 //! `status.upgrade` and `status.history`: what an upgrade has come to, and the evidence for it. Only transitions are kept, no
 //! clocks and no counters.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,14 @@ pub struct UpgradeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub announced: Vec<Announcement>,
+}
+
+impl UpgradeStatus {
+    /// The steps that it went through, and how long each took; the last one until `end`.
+    pub fn durations(&self, end: Option<Timestamp>) -> impl Iterator<Item = (&StepStatus, Option<SignedDuration>)> {
+        let ends = self.steps.iter().skip(1).map(|step| step.at).chain([end]);
+        self.steps.iter().zip(ends).map(|(step, end)| (step, end.zip(step.at).map(|(end, at)| end.duration_since(at))))
+    }
 }
 
 /// A step, and when it began.
