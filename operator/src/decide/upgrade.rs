@@ -191,9 +191,10 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
         return Step::found(Progress::of(record.clone(), history));
     };
     let at = At { case, record, planned, facts: &case.facts.upgrade };
+    let released = snapshots::release(at);
     let turn = match interruption(at) {
         // What was kept for it goes with its snapshots again, before nobody looks any more.
-        Some(Next::End(..)) if !snapshots::release(at).is_empty() => at.stay().writing(snapshots::release(at)),
+        Some(Next::End(..)) if !released.is_empty() => at.stay().writing(released),
         Some(next) => {
             let loss_bound = if record.step == UpgradeStep::Soak { promote::loss_bound(at) } else { record.loss_bound };
             at.recording(UpgradeStatus { loss_bound, ..record.clone() }, next)
