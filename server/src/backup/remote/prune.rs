@@ -3,7 +3,7 @@
 //! 1. the mark of a prune is written; from now on uploads wait
 //! 2. if an upload is under way, objects stay: it may rely on any of them
 //! 3. manifests of backups that may go are removed
-//! 4. objects that no other manifest names and that are older than the grace are removed
+//! 4. objects that no other manifest names and that are at least as old as the grace are removed
 //!
 //! It stops when its mark may soon count no more. What it leaves is removed by the next prune.
 
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 const BATCH: usize = 500;
 
 impl Remote {
-    /// Removes what `keep` does not keep, and objects older than `grace` that no backup names: an upload that was killed may
+    /// Removes what `keep` does not keep, and objects at least as old as `grace` that no backup names: an upload that was killed may
     /// go on with younger ones. What was just `made` stays: its URL. A dry run changes nothing.
     pub fn prune(
         &self,
@@ -122,7 +122,7 @@ async fn remove_objects(
     }
     let there = objects.list(OBJECTS).await?;
     let going: Vec<_> =
-        there.into_iter().filter(|(name, found)| found.modified_ns < before_ns && !is_needed(name)).collect();
+        there.into_iter().filter(|(name, found)| found.modified_ns <= before_ns && !is_needed(name)).collect();
     for batch in going.chunks(BATCH) {
         let names: Vec<_> = batch.iter().map(|(name, _)| name.clone()).collect();
         if let Some(mark) = mark {

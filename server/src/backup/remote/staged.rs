@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use super::Error;
 use super::objects::OBJECTS;
 
-/// Removes what was last written before this time, and says how many files and bytes that were. A dry run only counts.
+/// Removes what was last written at this time or before, and says how many files and bytes that were. A dry run only counts.
 pub(super) fn remove(directory: &Path, before_ns: u64, dry_run: bool) -> Result<(u64, u64), Error> {
     let objects = directory.join(OBJECTS);
     let cannot = |error| Error::io(format!("cannot clean {}", objects.display()), error);
@@ -16,7 +16,7 @@ pub(super) fn remove(directory: &Path, before_ns: u64, dry_run: bool) -> Result<
         let entry = entry.map_err(cannot)?;
         let metadata = entry.metadata().map_err(cannot)?;
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let is_old = modified.is_some_and(|modified| modified.as_nanos() < before_ns.into());
+        let is_old = modified.is_some_and(|modified| modified.as_nanos() <= before_ns.into());
         if !is_old || !metadata.is_file() || !entry.file_name().to_str().is_some_and(is_staged) {
             continue;
         }
