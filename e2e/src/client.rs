@@ -12,8 +12,8 @@ use crate::{Database, wait_until};
 
 /// How long a server may take to answer; after that the connection is given up.
 const TO_ANSWER: Duration = Duration::from_secs(5);
-/// What says that nobody serves just now: the server's own word, and that of [`Forward`].
-const NOT_NOW: [u16; 2] = [503, 502];
+/// What says that nobody takes it just now: the server's own word, that of [`Forward`], and that of a full disk.
+const NOT_NOW: [u16; 3] = [503, 502, 507];
 
 /// A user with a key, and a way to the Service.
 pub struct Client {
@@ -33,6 +33,12 @@ impl Client {
         let service = address.parse().unwrap_or_else(|error| panic!("{address}: {error}"));
         let forward = (!reaches(service)).then(|| Forward::to(database));
         Self { service, forward, key: database.key(role), user: user.to_owned() }
+    }
+
+    /// The same user of another database.
+    #[track_caller]
+    pub(crate) fn of(&self, database: &Database<'_>) -> Self {
+        Self::new(database, "backend", &self.user)
     }
 
     /// The same user, through the API server even where the Service can be reached.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::scope::with_identity;
-use crate::{CLUSTER, Client, Scope, image, wait_until};
+use crate::{CLUSTER, Client, Scope, image, kubectl, wait_until};
 
 /// A resource by its name; it need not be there.
 pub struct Database<'a> {
@@ -57,6 +57,12 @@ impl<'a> Database<'a> {
     #[track_caller]
     pub fn change(&self, spec: Value) {
         self.namespace.change("ProgressDB", &self.name, &json!({ "spec": spec }));
+    }
+
+    /// Asks for another version of the server, by the tag of its image.
+    #[track_caller]
+    pub fn ask_for(&self, version: &str) {
+        self.change(json!({ "image": image(&format!("progressdb:{version}")) }));
     }
 
     /// Asks for its deletion, and waits until it and what ran for it have gone.
@@ -177,6 +183,15 @@ impl<'a> Database<'a> {
         }
         let wanted: Vec<_> = claims.iter().map(|(name, role)| ((*name).to_owned(), (*role).to_owned())).collect();
         wait_until(&format!("the claims are {claims:?}"), || self.claims(), |now| *now == wanted);
+    }
+
+    /// Types what an upgrade that waits says is to be typed.
+    #[track_caller]
+    pub fn type_command_of(&self, held: &Value) {
+        let command = held["hold"]["nextCommand"].as_str().unwrap_or_else(|| panic!("no command: {held}"));
+        let arguments = command.strip_prefix("kubectl ").unwrap_or_else(|| panic!("{command}")).split(' ');
+        let arguments: Vec<&str> = arguments.chain(["-n", &self.namespace.name]).collect();
+        println!("{command}: {}", kubectl(&arguments));
     }
 
     /// Sets an annotation of the resource.

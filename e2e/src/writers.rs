@@ -96,13 +96,29 @@ impl Writers {
         assert_eq!(self.check_but_for(0), 0);
     }
 
+    /// Stops, and reads everything back from a database that was made again on the same data, under another address.
+    #[track_caller]
+    pub fn check_in(mut self, database: &Database<'_>) {
+        let written = self.stop().into_iter().map(|written| Written { client: written.client.of(database), ..written });
+        assert_eq!(self.count_missing(written.collect(), 0), 0);
+    }
+
     /// Stops, and reads everything back but for so many that may be missing; returns how many are.
     #[track_caller]
     pub fn check_but_for(mut self, most: usize) -> usize {
-        let mut missing = 0;
+        let written = self.stop();
+        self.count_missing(written, most)
+    }
+
+    fn stop(&mut self) -> Vec<Written> {
         self.progress.lock().unwrap().stop = true;
-        for writer in std::mem::take(&mut self.writers) {
-            let written = writer.join().unwrap();
+        std::mem::take(&mut self.writers).into_iter().map(|writer| writer.join().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn count_missing(&self, all: Vec<Written>, most: usize) -> usize {
+        let mut missing = 0;
+        for written in all {
             let found = written.client.bodies(&written.thread);
             // One more may have been written whose acknowledgement did not arrive.
             let wanted = (0..=written.next).map(|number| json!({ "n": number }));

@@ -4,6 +4,7 @@
 //! Providers are tested at the same time: most of a test is waiting for a kubelet, or for the operator's next look.
 
 mod player;
+mod upgrades;
 
 use serde_json::{Value, json};
 

@@ -1,21 +1,17 @@
 //! Guarded upgrades, while clients write: what was acknowledged is there afterwards, whatever became of the upgrade.
 
-use progressdb_e2e::{Course, Database, Writers, image};
-use serde_json::{Value, json};
+use progressdb_e2e::{Course, Database, Writers};
+use serde_json::Value;
 
 mod back;
 mod bad;
+mod ends;
 mod good;
-
-/// Asks for another image.
-#[track_caller]
-fn ask(database: &Database<'_>, version: &str) {
-    database.change(json!({ "image": image(&format!("progressdb:{version}")) }));
-}
+mod waits;
 
 /// The upgrade was held by the rehearsal: the server runs on as it did, and nobody noticed anything.
 #[track_caller]
-fn check_untouched(database: &Database<'_>, uid: &str, writers: &Writers) {
+pub(crate) fn check_untouched(database: &Database<'_>, uid: &str, writers: &Writers) {
     database.check_still_runs(uid);
     assert_eq!(writers.failures(), 0, "requests of clients failed");
     assert_eq!(database.status_of("Available"), "True");

@@ -4,7 +4,7 @@ use progressdb_e2e::course::{STEPS, WAY_BACK};
 use progressdb_e2e::{Course, Namespace, Writers, wait_until};
 use serde_json::{Value, json};
 
-use super::{ask, print_way_back};
+use super::print_way_back;
 
 /// A health gate that takes longer than a person who has second thoughts, and one that does not.
 const LONG: i32 = 1_000;
@@ -21,7 +21,7 @@ fn data_that_a_release_has_changed_is_brought_back_and_what_clients_lose_by_it_i
     let course = Course::of(&database);
 
     // Before clients are there again nothing is lost.
-    ask(&database, "next");
+    database.ask_for("next");
     let moment = course.at("HealthGate");
     assert_eq!(moment.record["dataMutationStarted"], true, "{}", moment.record);
     let serves = || database.namespace.find("Pod", &database.pod());
@@ -41,15 +41,15 @@ fn data_that_a_release_has_changed_is_brought_back_and_what_clients_lose_by_it_i
     writers.check();
 
     // Asking for what runs lets the same image be tried again.
-    ask(&database, "dev");
+    database.ask_for("dev");
     database.check_upgrades_left(&[("chat-data-0", "failed"), ("chat-data-1", "current")]);
     let writers = Writers::start(&database, 2);
     let patient = json!({ "soak": "1h", "rollback": { "afterPromotion": "Approve" } });
     database.change(json!({ "upgrade": patient }));
-    ask(&database, "next");
+    database.ask_for("next");
     course.at("Soak");
     writers.wait_for_more(100);
-    ask(&database, "dev");
+    database.ask_for("dev");
     course.held("RollbackRequiresApproval");
     let held = course.wait_until("a bound is told", |record| record["lossBound"].is_i64()).record;
     let most = |record: &Value| usize::try_from(record["lossBound"].as_i64().expect("a bound is told")).unwrap();

@@ -4,7 +4,7 @@ use progressdb_e2e::course::{STEPS, WAY_BACK};
 use progressdb_e2e::{Course, Database, Namespace, Writers, image, wait_until};
 use serde_json::{Value, json};
 
-use super::{ask, check_untouched, gate, print_way_back};
+use super::{check_untouched, gate, print_way_back};
 
 /// Of the image that all begin with.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -21,7 +21,7 @@ fn a_release_that_never_gets_ready_is_caught_on_the_copy_and_goes_back_where_tha
     let database = namespace.guarded("chat", json!({}));
     let writers = Writers::start(database.ready(), 2);
     let (course, uid) = (Course::of(&database), database.pod_uid());
-    ask(&database, "next-unready");
+    database.ask_for("next-unready");
     course.wait_until("the old image has passed", |record| record["rehearsal"]["newDigest"].is_string());
     // From here on only the new image can use up the time.
     database.change(json!({ "upgrade": { "rehearsal": { "timeout": "1s" } } }));
@@ -70,7 +70,7 @@ fn releases_that_damage_or_lose_what_is_there_never_touch_it() {
     let writers = Writers::start(&database, 2);
     let (course, uid) = (Course::of(&database), database.pod_uid());
 
-    ask(&database, "next-corrupt");
+    database.ask_for("next-corrupt");
     let held = course.held("RehearsalFailed");
     let (old, new) = (&held["rehearsal"]["oldDigest"], &held["rehearsal"]["newDigest"]);
     assert!(old.is_string() && new.is_string() && old != new, "{held}");
@@ -81,7 +81,7 @@ fn releases_that_damage_or_lose_what_is_there_never_touch_it() {
     check_untouched(&database, &uid, &writers);
 
     // Another image takes the place of one that is held.
-    ask(&database, "next-smoke");
+    database.ask_for("next-smoke");
     course.ended("Aborted");
     let held = course.held("RehearsalFailed");
     assert_eq!(held["rehearsal"]["oldDigest"], held["rehearsal"]["newDigest"], "its data is right: {held}");
@@ -100,6 +100,6 @@ fn releases_that_damage_or_lose_what_is_there_never_touch_it() {
     assert_eq!(client.bodies(&thread), [json!({ "text": "hello" })]);
 
     // What was tried stays out until the resource asks for something else.
-    ask(&database, "dev");
+    database.ask_for("dev");
     database.check_upgrades_left(&[("chat-data-0", "current")]);
 }

@@ -4,7 +4,7 @@ use progressdb_e2e::course::{FINALIZATION, STEPS};
 use progressdb_e2e::{CLUSTER, Course, Namespace, Writers, image};
 use serde_json::{Value, json};
 
-use super::{ask, gate, print_downtime};
+use super::{gate, print_downtime};
 
 #[test]
 fn a_good_release_passes_every_step_and_settings_and_the_old_image_follow() {
@@ -14,7 +14,7 @@ fn a_good_release_passes_every_step_and_settings_and_the_old_image_follow() {
     let course = Course::of(&database);
     writers.silence();
 
-    ask(&database, "next-plain");
+    database.ask_for("next-plain");
     let record = course.ended("Succeeded");
     assert_eq!(course.steps(&record), STEPS);
     print_downtime("a good upgrade", &record, &writers);
@@ -71,7 +71,7 @@ fn a_release_that_changes_the_format_is_finalized_and_then_the_old_one_is_refuse
     let writers = Writers::start(database.ready(), 3);
     let course = Course::of(&database);
 
-    ask(&database, "next");
+    database.ask_for("next");
     let record = course.ended("Succeeded");
     assert_eq!(course.steps(&record), [&STEPS[..], &FINALIZATION].concat());
     print_downtime("an upgrade with another format", &record, &writers);
@@ -82,13 +82,13 @@ fn a_release_that_changes_the_format_is_finalized_and_then_the_old_one_is_refuse
     assert_eq!(database.snapshots(&record).len(), 3, "one more before the finalization");
 
     let (uid, failures) = (database.pod_uid(), writers.failures());
-    ask(&database, "dev");
+    database.ask_for("dev");
     let held = course.held("FormatNotReadable");
     assert_eq!(held["step"], "Preflight");
     assert!(held["hold"]["message"].as_str().unwrap().contains("format 2"), "{held}");
     database.wait_for("Upgraded", "False", "Held", &["format 2"]);
     writers.wait_for_more(50);
-    ask(&database, "next");
+    database.ask_for("next");
     let ended = course.ended("Aborted");
     database.check_upgrades_left(&[("chat-data-0", "current")]);
     assert_eq!(database.snapshots(&ended), [Value::Null; 0]);
