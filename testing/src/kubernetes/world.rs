@@ -122,6 +122,11 @@ impl World {
         self.servers.clone()
     }
 
+    /// How nodes name an image that they run: by its digest.
+    pub fn image_id(&self, name: &str) -> String {
+        image::id(name, self.image(name))
+    }
+
     /// What lies on the volume of a claim; `None` if it has no volume, or there is nothing on it.
     pub fn data(&self, namespace: &str, claim: &str) -> Option<Data> {
         let volume = self.volume(namespace, claim)?;

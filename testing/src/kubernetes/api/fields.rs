@@ -174,6 +174,19 @@ pub fn remove(root: &mut Value, path: &[Step]) {
     }
 }
 
+/// Removes the maps around a field that was removed, if nothing is left in them that anybody owns.
+fn remove_empty(root: &mut Value, path: &[Step], managers: &Managers) {
+    for depth in (1..path.len()).rev() {
+        let parent = &path[..depth];
+        let is_empty = get(root, parent).and_then(Value::as_object).is_some_and(Map::is_empty);
+        let is_owned = managers.values().any(|fields| fields.iter().any(|field| field.starts_with(parent)));
+        if !matches!(parent.last(), Some(Step::Field(_))) || !is_empty || is_owned {
+            return;
+        }
+        remove(root, parent);
+    }
+}
+
 /// What `manager` gets by applying `applied` over `live`; else the fields that others own and their owners.
 pub fn apply(
     live: &Value,
@@ -206,6 +219,7 @@ pub fn apply(
     for path in before.difference(&wanted).collect::<Vec<_>>().into_iter().rev() {
         if !managers.values().any(|fields| fields.iter().any(|field| field.starts_with(path))) {
             remove(&mut result, path);
+            remove_empty(&mut result, path, &managers);
         }
     }
     for path in &wanted {

@@ -123,12 +123,13 @@ impl World {
     fn serve(&self, store: &mut Store, model: &mut Model, pod: &Pod<'_>, index: usize) -> Result<bool, Failure> {
         let (now, name, is_rehearsal) = (store.now(), text(pod.container(), "/image"), pod.owner() == "Job");
         let image = self.image(&name);
+        let reads_settings = !is_rehearsal && !model.runs.contains_key(&pod.uid);
         let age = now.duration_since(model.run(&pod.uid, index, now).started_at).as_secs();
         let shows = !(is_rehearsal && image.rehearses_well);
         let claim = volume(store, pod);
         let opened = match &claim {
             _ if image.never_starts && shows => Err(Failure { code: 1, line: "error: the server cannot start".into() }),
-            Some((claim, volume)) => open(model, claim, volume, image, !is_rehearsal && finalizes(store, pod.value)),
+            Some((claim, volume)) => open(model, claim, volume, image, reads_settings && finalizes(store, pod.value)),
             None => Ok(()),
         };
         let log = opened.as_ref().err().map_or(image.log.clone(), |why| format!("{}{}\n", image.log, why.line));

@@ -22,7 +22,15 @@ pub struct Image {
     pub never_ready: bool,
     /// Its server ends as soon as it was started.
     pub never_starts: bool,
-    /// The two faults above show only where clients are served, and in no rehearsal.
+    /// What a user does goes wrong.
+    pub fails_smoke: bool,
+    /// How many of a thousand requests fail.
+    pub errors: i64,
+    /// It answers too few requests for a verdict.
+    pub load_is_short: bool,
+    /// All but one in a hundred requests take less, in microseconds.
+    pub p99_micros: i64,
+    /// The faults above, but for altered rows, show only where clients are served, and in no rehearsal.
     pub rehearses_well: bool,
     /// Seconds from the start of its server until that is ready.
     pub ready_after: i64,
@@ -43,6 +51,10 @@ impl Default for Image {
             corrupts: false,
             never_ready: false,
             never_starts: false,
+            fails_smoke: false,
+            errors: 0,
+            load_is_short: false,
+            p99_micros: 1_000,
             rehearses_well: false,
             ready_after: 0,
             log: String::new(),
@@ -61,6 +73,15 @@ impl Image {
             json!({ "at": at, "from": self.writes - 1, "name": name, "number": number, "to": self.writes })
         });
         described.collect()
+    }
+
+    /// The same program as a rehearsal shows it.
+    pub(super) fn in_rehearsal(&self) -> Self {
+        let Self { p99_micros, .. } = Self::default();
+        match self.rehearses_well {
+            true => Self { fails_smoke: false, errors: 0, load_is_short: false, p99_micros, ..self.clone() },
+            false => self.clone(),
+        }
     }
 
     pub(super) fn formats(&self) -> Value {

@@ -175,6 +175,13 @@ impl Servers {
         }
     }
 
+    /// The program that listens at an address, as users of it find it.
+    pub fn program(&self, address: &str) -> Option<Image> {
+        let model = self.lock();
+        let server = model.servers.get(address)?;
+        Some(if server.is_rehearsal { server.image.in_rehearsal() } else { server.image.clone() })
+    }
+
     /// A probe user, who is no client, writes so often to the server at an address; the sequence after that, or `None` if it
     /// is not ready or has no data.
     pub fn commit(&self, address: &str, count: u64) -> Option<u64> {

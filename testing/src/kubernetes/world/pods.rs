@@ -8,7 +8,7 @@ use super::super::api::{
     pods::memory,
     store::Store,
 };
-use super::{World, has_ended, image, key_of, mounts::Mounts, text, volumes};
+use super::{World, has_ended, key_of, mounts::Mounts, text, volumes};
 
 /// What a pod is to the kubelet in one second.
 pub(super) struct Pod<'a> {
@@ -125,7 +125,9 @@ impl World {
         if let Some(absent) = absent {
             return self.waiting(pod, absent, "ImagePullBackOff", "Back-off pulling image: not found");
         }
-        if let Some(missing) = missing_volume(store, pod.value) {
+        // One that has started has its volumes, whatever becomes of what they were made from.
+        let has_started = self.servers.lock().runs.contains_key(&pod.uid);
+        if let Some(missing) = missing_volume(store, pod.value).filter(|_| !has_started) {
             let first = pod.init_containers().first().unwrap_or(pod.container());
             return self.waiting(pod, first, "ContainerCreating", &format!("{missing} not found"));
         }
@@ -144,7 +146,7 @@ impl World {
         let node = Key::new("Node", "", "node");
         for container in pod.init_containers().iter().chain([pod.container()]) {
             let name = text(container, "/image");
-            let names = json!({ "names": [image::id(&name, self.image(&name)), name] });
+            let names = json!({ "names": [self.image_id(&name), name] });
             let listed = store.get(&node).and_then(|node| node["status"]["images"].as_array());
             if !listed.is_some_and(|listed| listed.contains(&names)) {
                 let mut listed = listed.cloned().unwrap_or_default();
@@ -169,7 +171,7 @@ impl World {
         let name = text(container, "/image");
         json!({
             "name": container["name"], "state": state, "ready": ready, "restartCount": 0, "image": name,
-            "imageID": image::id(&name, self.image(&name)),
+            "imageID": self.image_id(&name),
         })
     }
 
