@@ -5,6 +5,7 @@
 
 pub mod gating;
 mod own_writes;
+mod queue;
 mod upgrades;
 
 use std::{
@@ -17,7 +18,7 @@ use futures::{FutureExt, Stream, StreamExt, future::ready, stream};
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, ObjectMeta, PartialObjectMeta, PartialObjectMetaExt},
+    api::ApiResource,
     runtime::{
         WatchStreamExt,
         controller::{Action, Config, ReconcileRequest},
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 use self::{
     gating::{GateRunner, NoGates},
     own_writes::OwnWrites,
+    queue::{Stub, concerned, stubs},
     upgrades::Upgrades,
 };
 use crate::{
@@ -306,38 +308,6 @@ fn is_deleted(resource: &ProgressDB) -> bool {
     resource.metadata.deletion_timestamp.is_some()
 }
 
-/// What the queue knows of a resource; the rest is in the cache.
-type Stub = PartialObjectMeta<ProgressDB>;
-
-fn stub(resource: &Raw) -> Stub {
-    let ObjectMeta { name, namespace, uid, .. } = resource.metadata.clone();
-    ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }.into_response_partial()
-}
-
-fn stubs(event: &Event<Raw>) -> Event<Stub> {
-    match event {
-        Event::Apply(resource) => Event::Apply(stub(resource)),
-        Event::Delete(resource) => Event::Delete(stub(resource)),
-        Event::InitApply(resource) => Event::InitApply(stub(resource)),
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
-    }
-}
-
-/// The resources that an event of their watch concerns. Those of a list come when it is complete: before that the queue does
-/// not know a new one, and would drop it.
-fn concerned(cache: &Cache, event: &watcher::Result<Event<Stub>>) -> Vec<ObjectRef<Stub>> {
-    match event {
-        // Without the uid, which the queue does not need and would keep.
-        Ok(Event::Apply(resource) | Event::Delete(resource)) => {
-            let namespace = resource.namespace().unwrap_or_default();
-            vec![ObjectRef::new(&resource.name_any()).within(&namespace)]
-        }
-        Ok(event) => cache.listed_resources(event),
-        Err(_) => Vec::new(),
-    }
-}
-
 async fn reconcile_stub(stub: Arc<Stub>, context: Arc<Context>) -> Result<Action, Error> {
     let resource = context.cache.resource(&stub.namespace().unwrap_or_default(), &stub.name_any());
     // It was deleted, or is being listed anew: both come with an event.
@@ -413,31 +383,4 @@ async fn finish<E: std::fmt::Display>(passes: impl Stream<Item = Result<(ObjectR
             }
         })
         .await;
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_resource_that_a_list_brings_is_named_when_the_list_is_complete() {
-        let cache = Cache::default();
-        let resource = |name: &str| Raw::from(&json!({ "metadata": { "name": name, "namespace": "ns" } }));
-        let named = |event: Event<Raw>| {
-            cache.handle_resource_event(&event);
-            let mut names: Vec<String> =
-                concerned(&cache, &Ok(stubs(&event))).into_iter().map(|resource| resource.name).collect();
-            names.sort();
-            names
-        };
-        assert_eq!(named(Event::Apply(resource("old"))), ["old"]);
-        assert_eq!(named(Event::Init), [""; 0]);
-        for name in ["new", "old"] {
-            assert_eq!(named(Event::InitApply(resource(name))), [""; 0], "a page of the list");
-        }
-        assert_eq!(named(Event::InitDone), ["new", "old"]);
-        assert_eq!(named(Event::Delete(resource("old"))), ["old"]);
-    }
 }
