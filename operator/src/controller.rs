@@ -128,7 +128,7 @@ impl Context {
         // Boxed, as the facts are: they are large for a future.
         let desired = Box::new(Desired::build(&seen));
         let refusals = self.refusals.of(seen.uid(), is_deleted(&seen.resource));
-        let facts = self.facts(&seen, &desired, refusals.first(), now).await?;
+        let facts = self.facts(&mut seen, &desired, refusals.first(), now).await?;
         let decision = decide(&seen.resource, &desired, &facts, now);
         let resource = self.report(&seen.resource, &decision.status, now).await?;
         self.try_gates(&resource, &decision);
@@ -191,15 +191,21 @@ impl Context {
         self.report(resource, &decision.status, now).await.map(drop)
     }
 
-    /// What the decision rests on: what was observed, what the API server refused before, and whether a successor can be.
+    /// What the decision rests on: what was observed, what the API server refused before, and what is only looked at if that
+    /// much says that it matters: the copies behind snapshots, and whether a successor can be.
     async fn facts(
         &self,
-        seen: &Observed,
+        seen: &mut Observed,
         desired: &Result<Desired, Finding>,
         refusal: Option<&Refusal>,
         now: Timestamp,
     ) -> Result<Box<Facts>, Error> {
         let mut facts = Box::new(Facts::of(seen, desired.as_ref().ok()));
+        let looks = |desired: &Desired| decide::looks_at_copies(&seen.resource, desired, &facts, now);
+        if desired.as_ref().is_ok_and(looks) {
+            Box::pin(self.observer.observe_copies(seen)).await?;
+            facts = Box::new(Facts::of(seen, desired.as_ref().ok()));
+        }
         // What was refused is told until it is done, so that asking again changes no condition.
         facts.refusal = refusal.map(|refusal| refusal.message.clone());
         let successor = desired.as_ref().ok().and_then(|desired| decide::successor(&seen.resource, desired, &facts));

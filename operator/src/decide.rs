@@ -95,6 +95,12 @@ pub fn successor(resource: &ProgressDB, desired: &Desired, facts: &Facts) -> Opt
     roll::successor(&resource.spec, desired, facts)
 }
 
+/// Whether the decision rests on the copies behind the snapshots of an upgrade.
+pub fn looks_at_copies(resource: &ProgressDB, desired: &Desired, facts: &Facts, now: Timestamp) -> bool {
+    let (name, spec) = (&*resource.name_any(), &resource.spec);
+    !facts.is_deleted && upgrade::looks_at_copies(Case { name, spec, desired, facts, now })
+}
+
 /// Decides what to do about a resource; `desired` is what should be, or why that cannot be said.
 pub fn decide(resource: &ProgressDB, desired: &Result<Desired, Finding>, facts: &Facts, now: Timestamp) -> Decision {
     if facts.is_deleted {

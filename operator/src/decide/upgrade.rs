@@ -184,13 +184,27 @@ pub(super) fn requeue_after(progress: &Progress, facts: &facts::Facts) -> std::t
     }
 }
 
+/// The step of an upgrade, if what it needs was planned.
+fn at<'a>(case: Case<'a>, record: &'a UpgradeStatus) -> Option<At<'a>> {
+    let planned = case.desired.upgrade.as_ref().filter(|planned| planned.id == record.id)?;
+    Some(At { case, record, planned, facts: &case.facts.upgrade })
+}
+
+/// Whether this decision rests on the copies behind the snapshots. They are read for it alone, because an upgrade that
+/// waits or soaks makes no calls.
+pub(super) fn looks_at_copies(case: Case<'_>) -> bool {
+    let under_way = case.facts.upgrade.record.as_ref().filter(|record| record.outcome.is_none());
+    under_way.and_then(|record| at(case, record)).is_some_and(|at| {
+        let is_given_up = || matches!(interruption(at), Some(Next::End(..)));
+        let has_soaked = || at.record.step == UpgradeStep::Soak && promote::has_soaked(at);
+        snapshots::are_looked_at(at) || is_given_up() || has_soaked()
+    })
+}
+
 /// Takes at most one step.
 pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> {
     let history = case.facts.upgrade.history.clone();
-    let Some(planned) = case.desired.upgrade.as_ref().filter(|planned| planned.id == record.id) else {
-        return Step::found(Progress::of(record.clone(), history));
-    };
-    let at = At { case, record, planned, facts: &case.facts.upgrade };
+    let Some(at) = at(case, record) else { return Step::found(Progress::of(record.clone(), history)) };
     let released = snapshots::release(at);
     let turn = match interruption(at) {
         // What was kept for it goes with its snapshots again, before nobody looks any more.

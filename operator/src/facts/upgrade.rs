@@ -131,6 +131,8 @@ pub struct UpgradeSnapshot {
     pub is_cut: bool,
     /// Whether it can be restored; its content is there and names it.
     pub is_ready: bool,
+    /// Whether it says so itself. Nothing rests on that alone.
+    pub says_ready: bool,
     /// Why the driver cannot make it.
     pub error: Option<String>,
     /// Its VolumeSnapshotContent, and whether that outlives it.
@@ -286,12 +288,14 @@ impl UpgradeSnapshot {
         let is_bound = content.is_some_and(|content| content.at("/spec/volumeSnapshotRef/uid") == snapshot.uid());
         let is_there = !snapshot.is_deleted() && content.is_some_and(|content| !content.is_deleted());
         let has = |pointer: &str| content.is_some_and(|content| !content.at(pointer).is_null());
+        let says_ready = snapshot.at("/status/readyToUse") == true;
         Some(Self {
             uid: snapshot.uid().to_owned(),
             upgrade,
             is_deleted: snapshot.is_deleted(),
+            says_ready,
             is_cut: is_bound && is_there && has("/status/creationTime") && has("/status/snapshotHandle"),
-            is_ready: is_bound && is_there && snapshot.at("/status/readyToUse").as_bool() == Some(true),
+            is_ready: is_bound && is_there && says_ready,
             error: text(snapshot.at("/status/error/message")),
             content: content
                 .filter(|_| is_bound)

@@ -52,13 +52,12 @@ impl Observer {
     pub(super) async fn observe_upgrade(&self, seen: &mut Observed, now: Timestamp) -> Result<(), Error> {
         let Some(record) = seen.upgrade().filter(|record| record.outcome.is_none()).cloned() else { return Ok(()) };
         let (namespace, name) = (seen.resource.namespace().unwrap_or_default(), seen.resource.name_any());
-        if asks_for_class(record.step) && seen.resource.spec.upgrade.snapshot.policy != Need::Skip {
+        if asks_for_class(&record) && seen.resource.spec.upgrade.snapshot.policy != Need::Skip {
             seen.upgrade_snapshots = Some(self.upgrade_class(seen, now).await?);
         }
-        if record.step == UpgradeStep::Preflight && record.changes_image {
+        if record.step == UpgradeStep::Preflight && record.changes_image && record.hold.is_none() {
             seen.has_image = self.has_image(seen, &record).await?;
         }
-        self.observe_contents(seen, Some(&record.id)).await?;
         if stops(record.step) && seen.pod().is_none() {
             seen.has_left = Some(self.has_left(seen, &namespace, &name).await?);
         }
@@ -69,6 +68,12 @@ impl Observer {
             seen.is_served = Some(self.is_served(seen, &namespace, &name).await?);
         }
         Ok(())
+    }
+
+    /// Reads the contents of the snapshots of the upgrade that is under way, which no watch shows.
+    pub async fn observe_copies(&self, seen: &mut Observed) -> Result<(), Error> {
+        let Some(id) = seen.upgrade().map(|record| record.id.clone()) else { return Ok(()) };
+        self.observe_contents(seen, Some(&id)).await
     }
 
     /// The contents of the snapshots of this upgrade, or of all.
@@ -202,9 +207,13 @@ fn class_among(driver: &str, named: Option<&str>, classes: &[Value]) -> Snapshot
     }
 }
 
-fn asks_for_class(step: UpgradeStep) -> bool {
+/// Why an upgrade is held if it has no snapshot class. Nothing tells when there is one, so it is looked for every minute.
+const OF_CLASS: [&str; 3] = ["SnapshotClassUnclear", "SnapshotsUnavailable", "Unprotected"];
+
+fn asks_for_class(record: &UpgradeStatus) -> bool {
     use UpgradeStep::*;
-    matches!(step, Preflight | SnapshotOnline | SnapshotFinal | FinalizeSnapshot)
+    let waits_for_other = record.hold.as_ref().is_some_and(|hold| !OF_CLASS.contains(&&*hold.reason));
+    matches!(record.step, Preflight | SnapshotOnline | SnapshotFinal | FinalizeSnapshot) && !waits_for_other
 }
 
 fn stops(step: UpgradeStep) -> bool {

@@ -54,6 +54,10 @@ pub(super) fn wait(at: At<'_>) -> Turn {
 
 /// The load on the old server, by which the new one is judged.
 fn measure(at: At<'_>, mut record: crate::crd::UpgradeStatus) -> Turn {
+    // While it waited nobody looked whether the new pod can run: that comes first.
+    if record.hold.is_some() {
+        return at.recording(record, Next::Stay);
+    }
     let policy = &at.policy().gates.metrics;
     let load = Gate::load(policy).filter(|_| record.changes_image && record.baseline.is_none());
     let (Some(gate), Some((pod, address))) = (load, at.facts.server.clone()) else {

@@ -51,13 +51,19 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
     if stays { Plan::Stays(told) } else { Plan::Direct(told) }
 }
 
-/// Whether the successor of what runs need not be tried any more: the upgrade to it has ended badly, or has gone so far that
-/// nothing depends on it.
+/// Why an upgrade is held if its successor cannot be. Nothing tells when that passes, so it is tried again and again.
+const OF_TRIAL: [&str; 2] = ["PodRefused", "Unschedulable"];
+
+/// Whether the successor of what runs need not be tried now: the upgrade to it has ended badly, has gone so far that nothing
+/// depends on it, or waits for something else. One that no longer waits looks again before it stops anything.
 pub(crate) fn is_decided(spec: &ProgressDBSpec, desired: &Desired, facts: &Facts) -> bool {
     let Some(record) = &facts.upgrade.record else { return facts.upgrade.is_unreadable };
     let was_tried = spec.upgrade.strategy == UpgradeStrategy::Guarded && desired.server.roll == record.to.roll;
     match record.outcome {
-        None => record.step >= UpgradeStep::Drain,
+        None => {
+            let waits = record.hold.as_ref().is_some_and(|hold| !OF_TRIAL.contains(&&*hold.reason));
+            record.step >= UpgradeStep::Drain || waits
+        }
         Some(Outcome::Succeeded) => false,
         Some(Outcome::RolledBack | Outcome::Aborted) => was_tried,
     }

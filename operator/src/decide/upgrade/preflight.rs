@@ -28,7 +28,9 @@ pub(super) fn check(at: At<'_>) -> Turn {
     }
     let mut record = with_version(at.record.clone(), &version.report());
     record.timings.job_millis = found.and_then(|found| found.took);
-    with_gate(&mut record, old_image(at));
+    if let Some(is_there) = at.facts.has_image {
+        with_gate(&mut record, old_image(at, is_there));
+    }
     let next = judge(at, &record);
     let record = match next {
         Next::To(UpgradeStep::Approval) => UpgradeStatus { backing: Some(Backing::Checkpoint), ..record },
@@ -68,12 +70,11 @@ fn with_version(mut record: UpgradeStatus, report: &Value) -> UpgradeStatus {
 }
 
 /// Whether going back needs a registry. It is told, and holds nothing: a node does not list all that it has.
-fn old_image(at: At<'_>) -> GateStatus {
+fn old_image(at: At<'_>, is_there: bool) -> GateStatus {
     let image = at.record.from.image_id.clone().unwrap_or_else(|| at.record.from.image.clone());
-    let (verdict, why) = match at.facts.has_image {
-        Some(true) => (Verdict::Passed, ""),
-        Some(false) => (Verdict::Inconclusive, "the node does not list it: going back may have to pull it"),
-        None => (Verdict::Inconclusive, "the node of the server is not known"),
+    let (verdict, why) = match is_there {
+        true => (Verdict::Passed, ""),
+        false => (Verdict::Inconclusive, "the node does not list it: going back may have to pull it"),
     };
     let threshold = "it is on the node".to_owned();
     GateStatus { name: "OldImage".into(), verdict, value: image, threshold, samples: 0, why: why.to_owned() }

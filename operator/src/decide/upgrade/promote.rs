@@ -36,8 +36,7 @@ pub(super) fn soak(at: At<'_>) -> Turn {
         return at.turn(next);
     }
     let is_ready = at.case.facts.pod.as_ref().is_some_and(|pod| pod.is_ready && !pod.is_deleted);
-    let lasts = if at.record.changes_image { duration(&at.policy().soak) } else { SignedDuration::ZERO };
-    if at.elapsed() < lasts || !is_ready {
+    if !has_soaked(at) || !is_ready {
         return at.stay();
     }
     if at.record.changes_image && !at.record.finalize_migrations.is_empty() && !at.is_overridden("Finalize") {
@@ -47,6 +46,12 @@ pub(super) fn soak(at: At<'_>) -> Turn {
         return at.recording(record, Next::To(UpgradeStep::FinalizeDrain));
     }
     succeed(at)
+}
+
+/// Whether the new server was watched for long enough.
+pub(super) fn has_soaked(at: At<'_>) -> bool {
+    let lasts = if at.record.changes_image { duration(&at.policy().soak) } else { SignedDuration::ZERO };
+    at.elapsed() >= lasts
 }
 
 /// It is over: snapshots are no longer kept for it.

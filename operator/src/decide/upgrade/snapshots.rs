@@ -65,6 +65,19 @@ pub(super) fn at_rest(at: At<'_>) -> Turn {
     }
 }
 
+/// Whether what a step leads to depends on the copies behind the snapshots, which no watch shows.
+pub(super) fn are_looked_at(at: At<'_>) -> bool {
+    use UpgradeStep::*;
+    match at.record.step {
+        // Its watch tells when a snapshot that took too long is ready after all.
+        SnapshotOnline if at.record.hold.is_some() => {
+            at.facts.snapshots.get(&at.planned.online_snapshot.name).is_some_and(|found| found.says_ready)
+        }
+        SnapshotOnline | SnapshotFinal | FinalizeSnapshot | FinalizeGate | RollbackRestore | RollbackGate => true,
+        _ => false,
+    }
+}
+
 /// Makes a snapshot and says how far it is.
 pub(super) fn make(at: At<'_>, wanted: &Object) -> Progress {
     let late = at.elapsed() >= duration(&at.policy().snapshot.deadline);
@@ -104,7 +117,9 @@ pub(super) fn release(at: At<'_>) -> Vec<Write> {
 pub(super) fn noted(at: At<'_>, wanted: &Object) -> UpgradeStatus {
     let mut record = at.record.clone();
     if let Some(found) = at.facts.snapshots.get(&wanted.name) {
-        let content = found.content.as_ref().map(|(name, _)| name.clone());
+        let known = record.snapshots.iter().find(|other| other.name == wanted.name);
+        let known = known.and_then(|known| known.content.clone());
+        let content = found.content.as_ref().map(|(name, _)| name.clone()).or(known);
         let status = SnapshotStatus { name: wanted.name.clone(), content, ready: found.is_ready };
         record.snapshots.retain(|other| other.name != status.name);
         record.snapshots.push(status);
