@@ -216,8 +216,15 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
         None => step(at),
     };
     let turn = turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case);
+    let turn = turn.writing(untouched(at));
     let log = turn.found.record.as_ref().and_then(|record| evidence::log_of_failure(case, record));
     turn.trying(log)
+}
+
+/// Starts what serves again if somebody stopped it, until the upgrade itself stops it.
+fn untouched(at: At<'_>) -> Vec<Write> {
+    let from = at.planned.from.as_ref().filter(|_| at.record.step < UpgradeStep::Drain);
+    from.and_then(|from| swap::runs(at, from).err()).unwrap_or_default()
 }
 
 impl Step<Progress> {
@@ -313,7 +320,7 @@ fn interruption(at: At<'_>) -> Option<Next> {
             () if is_reverted => Some(Next::End(Outcome::Aborted, "the resource asks for what runs".into())),
             () if is_replaced => Some(Next::End(Outcome::Aborted, "the resource asks for something else".into())),
             () if at.case.spec.suspend => Some(Next::End(Outcome::Aborted, "the resource is suspended".into())),
-            () => None,
+            () => approval::way_back(at),
         };
     }
     let why = match () {

@@ -59,7 +59,6 @@ impl Upgrade {
     /// Of the upgrade that is under way, else of the one that would lead from what runs to `server`.
     pub(super) fn build(inputs: &Inputs<'_>, seen: &Observed, server: &Server) -> Option<Self> {
         let record = seen.upgrade().filter(|record| record.outcome.is_none());
-        let set = seen.stateful_set()?;
         let (id, from, to) = match record {
             Some(record) => {
                 let claim = record.claim.clone().unwrap_or_else(|| inputs.release.claim.clone());
@@ -71,6 +70,7 @@ impl Upgrade {
                 (record.id.clone(), release(&record.from.config), release(&record.to.config))
             }
             None => {
+                let set = seen.stateful_set()?;
                 let roll = set.template_annotation(ROLL).filter(|roll| *roll != server.roll)?;
                 let runs = seen.mounted_config_map().and_then(|map| {
                     // One that was made before releases were kept holds settings only.
@@ -100,6 +100,8 @@ impl Upgrade {
             let (server, claim) = match job {
                 UpgradeJob::Gate => continue,
                 UpgradeJob::Version => (&to, None),
+                // Whichever is still there: somebody may delete what the old one was made of.
+                UpgradeJob::Inspect if from.is_none() => (&to, Some(current.as_str())),
                 UpgradeJob::Inspect => (&from, Some(current.as_str())),
                 UpgradeJob::Identity => (&from, Some(restored.as_str())),
                 UpgradeJob::RehearseOld => (&from, Some(staging.as_str())),

@@ -52,6 +52,16 @@ pub(super) fn wait(at: At<'_>) -> Turn {
     measure(at, record)
 }
 
+/// Holds what could not go back, before anything is stopped for it.
+pub(super) fn way_back(at: At<'_>) -> Option<Next> {
+    let config = &at.record.from.config;
+    let message = format!(
+        "somebody deleted the ConfigMap {config}, which holds the settings and the pod template of what runs, so that \
+         nobody could go back to it: put it back, or give the upgrade up"
+    );
+    at.planned.from.is_none().then(|| Next::hold("ReleaseGone", message, Some(at.abort_command())))
+}
+
 /// The load on the old server, by which the new one is judged.
 fn measure(at: At<'_>, mut record: crate::crd::UpgradeStatus) -> Turn {
     // While it waited nobody looked whether the new pod can run: that comes first.

@@ -34,7 +34,7 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
         return begin(case).unwrap_or(Plan::Direct(Progress { history, ..Progress::default() }));
     };
     if record.outcome.is_none() {
-        return Plan::Guarded(record.clone(), Vec::new());
+        return Plan::Guarded(record.clone(), release_again(case, record).into_iter().collect());
     }
     let asked = &case.desired.server.roll;
     if record.outcome == Some(Outcome::Succeeded) || *asked != record.to.roll {
@@ -107,6 +107,13 @@ fn begin(case: Case<'_>) -> Option<Plan> {
     // What both releases are made of, so that neither depends on what becomes of the resource.
     let kept = [&from.config_map, &to.config_map].into_iter().filter(|map| facts.object(map.kind, &map.name).is_none());
     Some(Plan::Guarded(Box::new(record), kept.map(|map| Write::Apply(map.applied_to(None))).collect()))
+}
+
+/// Makes what a release is made of again if somebody deleted it, as long as the resource asks for that release.
+fn release_again(case: Case<'_>, record: &UpgradeStatus) -> Option<Write> {
+    let map = &case.desired.server.config_map;
+    let is_needed = [&record.from.config, &record.to.config].contains(&&map.name);
+    (is_needed && case.facts.object(map.kind, &map.name).is_none()).then(|| Write::Apply(map.applied_to(None)))
 }
 
 /// Whether a release is another one in more than the Secrets that it reads: those of before cannot be brought back.

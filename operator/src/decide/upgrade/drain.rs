@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{At, Next, Turn};
 use crate::{
-    crd::{Backing, Database, UpgradeStep},
+    crd::{Backing, Database, UpgradeStatus, UpgradeStep},
     decide::{Write, pods},
     facts::{State, UpgradeJobFacts},
     objects::{MAIN, UpgradeJob},
@@ -49,7 +49,10 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
         return Some(at.stay());
     }
     if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
-        return Some(at.stay().writing([Write::stop(set)]));
+        // An operator that was away begins late: from now on it has its time to end.
+        let since = if at.elapsed() > SETTLING { Some(at.case.now) } else { at.record.step_started_at };
+        let record = UpgradeStatus { step_started_at: since, ..at.record.clone() };
+        return Some(at.recording(record, Next::Stay).writing([Write::stop(set)]));
     }
     let has_left = facts.pod.is_none() && at.facts.has_left == Some(true);
     let still_counted = facts.stateful_set.as_ref().is_some_and(|set| set.has_pods);

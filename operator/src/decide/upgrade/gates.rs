@@ -40,7 +40,7 @@ pub(super) fn smoke(at: At<'_>) -> Turn {
 
 /// The load that the old server had, and the log.
 pub(super) fn metrics(at: At<'_>) -> Turn {
-    let Some(pod) = at.case.facts.pod.as_ref() else { return at.stay() };
+    let Some(pod) = at.case.facts.pod.as_ref() else { return settle(at, "Logs", Ran::NoPod, UpgradeStep::MetricGate) };
     if !has_passed(at, "Logs") {
         let logs = run(at, "Logs", Gate::Logs { pod: pod.name.clone() });
         return settle(at, "Logs", logs, UpgradeStep::MetricGate);
@@ -129,7 +129,7 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
         return at.turn(Next::GoBack(why));
     }
     let outcome = match ran {
-        Ran::NoPod => return at.stay(),
+        Ran::NoPod => return swap::start_again(at).unwrap_or_else(|| at.stay()),
         Ran::Waits(request) => return at.stay().trying([request]),
         Ran::Ended(outcome) => outcome,
     };

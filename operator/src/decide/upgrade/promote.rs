@@ -11,6 +11,9 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// The Service was opened when this step was written; now it has to lead to the server.
 pub(super) fn promote(at: At<'_>) -> Turn {
+    if let Some(turn) = swap::start_again(at) {
+        return turn;
+    }
     let pod = at.case.facts.pod.as_ref();
     let serves = at.facts.is_served == Some(true) && pod.is_some_and(|pod| pod.is_ready && !pod.is_deleted);
     if serves {
@@ -31,6 +34,9 @@ pub(super) fn promote(at: At<'_>) -> Turn {
 
 /// Real clients are the test now.
 pub(super) fn soak(at: At<'_>) -> Turn {
+    if let Some(turn) = swap::start_again(at) {
+        return turn;
+    }
     let failed = swap::hopeless(at).map(|why| format!("the new server fails while clients use it: {why}"));
     if let Some(next) = failed.and_then(|why| go_back(at, &why)) {
         return at.turn(next);

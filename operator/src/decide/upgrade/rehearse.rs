@@ -22,9 +22,10 @@ pub(super) fn rehearse(at: At<'_>) -> Turn {
     if let Some(passed) = at.record.rehearsal.as_ref().and_then(|rehearsal| rehearsal.passed) {
         return finish(at, passed);
     }
-    let made = prepare(at);
-    if !made.is_empty() {
-        return at.stay().writing(made);
+    let mut first = prepare(at);
+    first.extend(at.without_jobs(&served(at)));
+    if !first.is_empty() {
+        return at.stay().writing(first);
     }
     let mut record = at.record.clone();
     let outcome = match record.rehearsal.get_or_insert_default() {
@@ -74,6 +75,13 @@ fn prepare(at: At<'_>) -> Vec<Write> {
     missing.map(|object| Write::Create(object.body.clone())).collect()
 }
 
+/// The Jobs that have shown what they can: with them goes what keeps the copy from the next.
+fn served(at: At<'_>) -> Vec<UpgradeJob> {
+    let rehearsal = at.record.rehearsal.clone().unwrap_or_default();
+    let served = [(rehearsal.old_served, UpgradeJob::RehearseOld), (rehearsal.new_served, UpgradeJob::RehearseNew)];
+    served.into_iter().filter_map(|(served, job)| served.map(|_| job)).collect()
+}
+
 /// One image reads all of the copy and serves it.
 fn serve(at: At<'_>, record: &mut UpgradeStatus, job: UpgradeJob) -> Part {
     let (found, create) = at.job(job);
@@ -112,7 +120,7 @@ fn serve(at: At<'_>, record: &mut UpgradeStatus, job: UpgradeJob) -> Part {
     serve_and_try(at, record, found, job, (pod, address))
 }
 
-/// Tries the image that serves; then its Job goes, and with that the copy is free for the next.
+/// Tries the image that serves.
 fn serve_and_try(
     at: At<'_>,
     record: &mut UpgradeStatus,
@@ -155,7 +163,7 @@ fn serve_and_try(
     }
     let rehearsal = record.rehearsal.get_or_insert_default();
     *(if is_new { &mut rehearsal.new_served } else { &mut rehearsal.old_served }) = Some(true);
-    Part::writing(Some(Write::Delete { kind: Kind::Job, name: found.job.name.clone(), uid: found.job.uid.clone() }))
+    Part::writing(None)
 }
 
 /// The format of the copy is changed, and the digest has to stay the same.

@@ -42,6 +42,12 @@ pub(super) fn runs(at: At<'_>, server: &Server) -> Result<bool, Vec<Write>> {
     Ok(at.case.facts.pod.as_ref().is_some_and(|pod| is_of(pod, server)))
 }
 
+/// Starts the new server again if somebody stopped it or deleted its StatefulSet.
+pub(super) fn start_again(at: At<'_>) -> Option<Turn> {
+    let writes = runs(at, at.planned.to.as_ref()?).err()?;
+    Some(at.stay().writing(writes))
+}
+
 fn on_same_claim(at: At<'_>, server: &Server) -> bool {
     at.facts.running_claim.as_deref() == server.claim()
 }
