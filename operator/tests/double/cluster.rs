@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Key, Server, faults::Faults, store::Store},
+    gating::Gates,
     world::{Servers, World},
 };
 
@@ -83,12 +84,13 @@ fn probe(servers: Servers, respond: &Arc<Respond>) -> Probe {
 }
 
 impl Process {
-    fn new(server: &Server, seconds: &Arc<AtomicI64>, probe: &Probe) -> Self {
+    fn new(server: &Server, servers: Servers, seconds: &Arc<AtomicI64>, probe: &Probe) -> Self {
         let cache = Arc::new(Cache::default());
         let clock = Clock::Set(Arc::clone(seconds));
         let context = Context::new(server.client(), Arc::clone(&cache), Leadership::alone(), clock, probe.clone())
             .with_pause(Duration::from_millis(1))
-            .of(Some(Installation { namespace: "system".into(), lease: "ours".into() }));
+            .of(Some(Installation { namespace: "system".into(), lease: "ours".into() }))
+            .with_gates(Arc::new(Gates::new(server, servers)));
         Self { context: Box::new(context), cache, resources: BTreeMap::new(), seen: None }
     }
 
@@ -161,7 +163,7 @@ impl Cluster {
     fn in_world(server: Server, world: World, respond: Arc<Respond>) -> Self {
         let seconds = Arc::new(AtomicI64::new(0));
         let probe = probe(world.servers(), &respond);
-        let operator = Process::new(&server, &seconds, &probe);
+        let operator = Process::new(&server, world.servers(), &seconds, &probe);
         Self { server, world, lag: 0, operator, seconds, versions: Vec::new(), probe, respond }
     }
 
@@ -211,7 +213,7 @@ impl Cluster {
 
     /// The operator dies, and a new one starts that knows nothing.
     pub fn restart_operator(&mut self) {
-        self.operator = Process::new(&self.server, &self.seconds, &self.probe);
+        self.operator = Process::new(&self.server, self.world.servers(), &self.seconds, &self.probe);
     }
 
     /// One pass over every resource that the operator sees.
@@ -239,7 +241,7 @@ impl Cluster {
 
     /// A pass and a step of the world; says whether anything changed or failed. A process that dies is followed by
     /// another.
-    async fn round(&mut self) -> bool {
+    pub async fn round(&mut self) -> bool {
         let before = self.server.with(|store| store.version());
         let errors = self.pass().await;
         if self.server.has_crashed() {

@@ -15,7 +15,7 @@ use progressdb_operator::{
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::cluster::Cluster;
+use crate::{cluster::Cluster, gating::Gates};
 
 /// An operator at work. Tests that have one run with time paused.
 pub struct Running {
@@ -42,7 +42,8 @@ impl Running {
             Leadership::alone(),
             clock,
             self.cluster.probe.clone(),
-        );
+        )
+        .with_gates(Arc::new(Gates::new(&self.cluster.server, self.cluster.world.servers())));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
             // Whoever drops the sender stops it as well.
@@ -69,13 +70,18 @@ impl Running {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
-    /// So many seconds pass; returns what was written in them.
-    pub async fn writes_in(&mut self, seconds: usize) -> Vec<String> {
+    /// So many seconds pass; returns the calls that were made in them. Watches are none.
+    pub async fn calls_in(&mut self, seconds: usize) -> Vec<String> {
         self.cluster.server.take_calls();
         for _ in 0..seconds {
             self.step().await;
         }
-        self.cluster.server.take_calls().into_iter().filter(|call| !call.starts_with("GET ")).collect()
+        self.cluster.server.take_calls()
+    }
+
+    /// So many seconds pass; returns what was written in them.
+    pub async fn writes_in(&mut self, seconds: usize) -> Vec<String> {
+        self.calls_in(seconds).await.into_iter().filter(|call| !call.starts_with("GET ")).collect()
     }
 
     /// Goes on until this is so.
