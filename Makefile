@@ -35,9 +35,9 @@ test: ## run every test that needs no cluster; the last line counts those that w
 	@scripts/test-servers
 	@scripts/count-skips $(CARGO) test --release --workspace
 
-torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root)
+torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root); an operator that dies at each call of an upgrade
 	@scripts/setup build test
-	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats -- kill_9 power_cut checkpoints torture --nocapture
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats --test double -- kill_9 power_cut checkpoints torture --nocapture
 
 check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check
