@@ -10,7 +10,6 @@ mod checks;
 mod configuration;
 mod delay;
 mod deletion;
-pub mod gate;
 mod keys;
 mod names;
 mod objects;
@@ -29,7 +28,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-pub use self::gate::{Gate, GateRequest};
 use self::step::Step;
 use self::upgrade::Plan;
 pub use self::write::Write;
@@ -38,6 +36,7 @@ use crate::{
     crd::{ProgressDB, ProgressDBSpec, ProgressDBStatus, UpgradeStatus, UpgradeStep},
     desired::Desired,
     facts::{Facts, Verdict},
+    gate::GateRequest,
     status::{self, Findings, Progress},
 };
 

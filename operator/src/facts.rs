@@ -24,9 +24,7 @@ pub use self::{
     pod::{Container, Ended, InitContainer, Pod, State},
     upgrade::{EndedContainer, OtherClaim, Upgrade, UpgradeJobFacts, UpgradeReport, UpgradeSnapshot},
 };
-pub use crate::observe::{
-    Class, GateOutcome, Obstacle, PATIENCE, ServerInfo, SnapshotClass, Taken, Verdict, Warning, advice,
-};
+pub use crate::observe::{Class, Obstacle, PATIENCE, ServerInfo, SnapshotClass, Taken, Verdict, Warning, advice};
 use crate::{
     crd::ProgressDB,
     desired::Desired,

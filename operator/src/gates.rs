@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | [`Gate::Health`] | so many good looks in a row | never | while it runs: what the last look has shown |
 //! | [`Gate::Smoke`] | every step was answered as it has to be | the first answer that was not | no keys to call with |
-//! | [`Gate::Load`] | it was measured; [`compare()`] judges it | never | too few requests in its time, or none that worked |
+//! | [`Gate::Load`] | it was measured; `gate/compare.rs` judges it | never | too few requests in its time, or none that worked |
 //! | [`Gate::Logs`] | no line tells of a grave fault | one does | it cannot be read, or not all of it |
 //! | [`Gate::Prometheus`] | every value is within its limits | one is not | one is missing |
 //! | [`Gate::Tail`] | never | never | always: it is the end of a log, for people |
@@ -17,30 +17,24 @@
 //! also when they are forgotten, and what a process that died has left by the next of their kind.
 
 mod client;
-mod compare;
 mod health;
 mod keys;
 mod load;
 mod logs;
 mod prometheus;
 mod registry;
-mod result;
 mod smoke;
 mod tail;
 mod user;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
-pub use self::{
-    compare::{MetricLimits, Share, compare},
-    registry::Gates,
-    result::{GateResult, LoadFigures},
+pub use self::registry::Gates;
+use crate::{
+    crd::{PrometheusQuery as Query, Verdict},
+    gate::{Expectation, Gate, GateResult},
+    objects::{API_PORT, MANAGEMENT_PORT},
 };
-pub use crate::crd::{PrometheusQuery as Query, Verdict};
-use crate::objects::{API_PORT, MANAGEMENT_PORT};
 
 /// Which gate, of which upgrade, against which pod: a task is started once for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,66 +49,6 @@ pub struct GateKey {
     pub pod_uid: String,
 }
 
-/// What is to be tried.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Gate {
-    /// `/healthz` and `/readyz` are 200 so often in a row, and `/readyz` says what is expected.
-    Health {
-        /// How often in a row.
-        successes: u32,
-        /// From one look to the next.
-        period: Duration,
-        /// What `/readyz` has to say.
-        expect: Expectation,
-    },
-    /// What a user does in a minute, each answer compared.
-    Smoke {
-        /// Write nothing.
-        read_only: bool,
-    },
-    /// The synthetic load: the same on the old pod, as the baseline, and on the new one.
-    Load {
-        /// How many requests are measured; it ends after half a minute with fewer.
-        samples: u32,
-    },
-    /// The log of the server tells of no panic, no trouble with its store and no failing KMS.
-    Logs {
-        /// The pod.
-        pod: String,
-        /// Its namespace.
-        namespace: String,
-    },
-    /// The end of a log, without anything that is in a Secret which the server reads.
-    Tail {
-        /// The pod.
-        pod: String,
-        /// Its namespace.
-        namespace: String,
-        /// The container.
-        container: String,
-        /// The Secrets.
-        secrets: Vec<String>,
-    },
-    /// What a Prometheus says.
-    Prometheus {
-        /// Its URL, such as `http://prometheus.monitoring:9090`.
-        address: String,
-        /// What it is asked.
-        queries: Vec<Query>,
-    },
-}
-
-/// What a ready server has to say of itself; what is `None` may be anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Expectation {
-    /// Its version.
-    pub version: Option<String>,
-    /// The format of its data.
-    pub format: Option<i32>,
-    /// The client writes ever made: fewer mean that it has other data.
-    pub sequence_at_least: Option<u64>,
-}
-
 /// Which server is tried, and with which keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -122,20 +56,23 @@ pub struct Target {
     pub api: SocketAddr,
     /// Where health is told.
     pub management: SocketAddr,
-    /// The namespace of the Secret.
+    /// The namespace of its pod and its Secrets.
     pub namespace: String,
     /// The Secret with its API keys. A task reads it when it begins, and keeps it no longer than it runs.
     pub secret: String,
+    /// The Secrets that it reads: nothing that is in them may be in what is kept of its log.
+    pub secrets: Vec<String>,
 }
 
 impl Target {
     /// The server of a pod.
-    pub fn of_pod(address: IpAddr, namespace: &str, secret: &str) -> Self {
+    pub fn of_pod(address: IpAddr, namespace: &str, secret: &str, secrets: Vec<String>) -> Self {
         Self {
             api: (address, API_PORT).into(),
             management: (address, MANAGEMENT_PORT).into(),
             namespace: namespace.to_owned(),
             secret: secret.to_owned(),
+            secrets,
         }
     }
 }

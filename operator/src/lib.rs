@@ -23,6 +23,7 @@ pub mod desired;
 pub mod drift;
 pub mod error;
 pub mod facts;
+pub mod gate;
 pub mod gates;
 #[cfg(test)]
 mod golden;

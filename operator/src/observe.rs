@@ -48,7 +48,7 @@ pub use self::{
     secrets::{Need, SecretSeen, complaint, fingerprint, needs},
     server_info::{ApiRequest, Probe, ServerInfo},
     trial::{Obstacle, advice},
-    upgrade::{GateOutcome, SnapshotClass},
+    upgrade::SnapshotClass,
     watches::watch_config,
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::path::Path;
 use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
-const MAY_USE: [(&str, &[&str]); 27] = [
+const MAY_USE: [(&str, &[&str]); 28] = [
     (
         "controller",
         &[
@@ -18,6 +18,7 @@ const MAY_USE: [(&str, &[&str]); 27] = [
             "desired",
             "error",
             "facts",
+            "gate",
             "gates",
             "lease",
             "notify",
@@ -37,14 +38,16 @@ const MAY_USE: [(&str, &[&str]); 27] = [
     ),
     ("refusals", &["decide"]),
     // Pure: neither what reads nor what writes, and no JSON of the cluster.
-    ("decide", &["conditions", "crd", "desired", "drift", "facts", "kind", "objects", "status"]),
+    ("decide", &["conditions", "crd", "desired", "drift", "facts", "gate", "kind", "objects", "status"]),
     ("status", &["conditions", "crd", "facts", "objects"]),
-    ("facts", &["conditions", "crd", "desired", "drift", "kind", "objects", "observe", "outcomes"]),
+    ("facts", &["conditions", "crd", "desired", "drift", "gate", "kind", "objects", "observe", "outcomes"]),
     ("desired", &["conditions", "crd", "drift", "kind", "objects", "observe"]),
-    ("observe", &["crd", "drift", "error", "kind", "objects", "outcomes", "probe", "raw"]),
+    ("observe", &["crd", "drift", "error", "gate", "kind", "objects", "outcomes", "probe", "raw"]),
     ("outcomes", &["drift"]),
-    ("gates", &["crd", "error", "objects", "probe"]),
+    ("gates", &["crd", "error", "gate", "objects", "probe"]),
     ("plugin", &["args", "clock", "conditions", "crd", "kind", "objects", "raw"]),
+    // Pure as well.
+    ("gate", &["crd"]),
     ("objects", &["crd", "drift", "hash", "kind"]),
     ("drift", &["hash"]),
     ("lease", &["clock", "error"]),

@@ -3,17 +3,16 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    time::Duration,
 };
 
 use kube::ResourceExt;
 
 use crate::{
-    crd::{GateStatus, Measured, ProgressDB},
-    decide::{self, GateRequest},
-    gates::{self, Expectation, Gate, GateKey, Gates, Target},
+    crd::ProgressDB,
+    gate::{Gate, GateRequest, GateResult},
+    gates::{GateKey, Gates, Target},
     objects::api_key_secret,
-    observe::{GateOutcome, needs},
+    observe::needs,
 };
 
 /// Runs gates beside the reconciles.
@@ -22,7 +21,7 @@ pub trait GateRunner: Send + Sync {
     fn start(&self, resource: &ProgressDB, upgrade: &str, request: &GateRequest);
 
     /// What the gates of this upgrade have found, by gate and pod.
-    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<(String, String), GateOutcome>;
+    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<(String, String), GateResult>;
 
     /// Ends the gates of a resource, but for those of one upgrade.
     fn forget(&self, resource_uid: &str, but_upgrade: Option<&str>);
@@ -34,7 +33,7 @@ pub struct NoGates;
 impl GateRunner for NoGates {
     fn start(&self, _: &ProgressDB, _: &str, _: &GateRequest) {}
 
-    fn results(&self, _: &str, _: &str) -> BTreeMap<(String, String), GateOutcome> {
+    fn results(&self, _: &str, _: &str) -> BTreeMap<(String, String), GateResult> {
         BTreeMap::new()
     }
 
@@ -46,7 +45,7 @@ impl GateRunner for Gates {
         // What only reads a log needs no address, and a pod that does not start has none.
         let no_address = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let Ok(address) = request.address.parse::<IpAddr>().or_else(|error| match &request.gate {
-            decide::Gate::Tail { .. } => Ok(no_address),
+            Gate::Tail { .. } => Ok(no_address),
             _ => Err(error),
         }) else {
             return;
@@ -58,36 +57,17 @@ impl GateRunner for Gates {
             step: request.name.clone(),
             pod_uid: request.pod_uid.clone(),
         };
-        let target = Target::of_pod(address, &namespace, &api_key_secret(resource));
-        Self::start(self, key, gate(&request.gate, namespace, resource), target);
+        let target = Target::of_pod(address, &namespace, &api_key_secret(resource), secrets(resource));
+        Self::start(self, key, request.gate.clone(), target);
     }
 
-    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<(String, String), GateOutcome> {
+    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<(String, String), GateResult> {
         let found = self.of_upgrade(resource_uid, upgrade).into_iter();
-        found.map(|(key, result, took)| ((key.step, key.pod_uid), outcome(result, took))).collect()
+        found.map(|(key, result)| ((key.step, key.pod_uid), result)).collect()
     }
 
     fn forget(&self, resource_uid: &str, but_upgrade: Option<&str>) {
         Self::forget(self, resource_uid, but_upgrade);
-    }
-}
-
-fn gate(request: &decide::Gate, namespace: String, resource: &ProgressDB) -> Gate {
-    match request.clone() {
-        decide::Gate::Health { successes, period_millis, version, format, sequence } => Gate::Health {
-            successes,
-            period: Duration::from_millis(period_millis),
-            expect: Expectation {
-                version,
-                format,
-                sequence_at_least: sequence.and_then(|sequence| u64::try_from(sequence).ok()),
-            },
-        },
-        decide::Gate::Smoke { read_only } => Gate::Smoke { read_only },
-        decide::Gate::Load { samples } => Gate::Load { samples },
-        decide::Gate::Prometheus { address, queries } => Gate::Prometheus { address, queries },
-        decide::Gate::Logs { pod } => Gate::Logs { pod, namespace },
-        decide::Gate::Tail { pod, container } => Gate::Tail { pod, namespace, container, secrets: secrets(resource) },
     }
 }
 
@@ -98,27 +78,4 @@ fn secrets(resource: &ProgressDB) -> Vec<String> {
     secrets.sort();
     secrets.dedup();
     secrets
-}
-
-fn outcome(result: gates::GateResult, took: Option<Duration>) -> GateOutcome {
-    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    GateOutcome {
-        status: GateStatus {
-            name: String::new(),
-            verdict: result.verdict,
-            value: result.value,
-            threshold: result.threshold,
-            samples: number(result.samples),
-            why: result.why,
-        },
-        load: result.load.map(|load| Measured {
-            requests: number(load.requests),
-            errors: number(load.errors),
-            p50_micros: number(load.p50_micros),
-            p99_micros: number(load.p99_micros),
-        }),
-        log: result.log,
-        millis: took.map_or(0, |took| i64::try_from(took.as_millis()).unwrap_or(i64::MAX)),
-        has_ended: took.is_some(),
-    }
 }

@@ -1,6 +1,7 @@
 //! What one part of a decision returns: what it found, and what is to be written for it.
 
-use super::{GateRequest, Write};
+use super::Write;
+use crate::gate::GateRequest;
 
 /// What was found, together with the writes that follow from it.
 #[derive(Clone, Debug, Default, PartialEq)]

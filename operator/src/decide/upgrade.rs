@@ -14,12 +14,14 @@
 //! at most one step.
 
 mod approval;
+mod baseline;
 mod begin;
 mod cleanup;
 mod drain;
 mod evidence;
 mod finalize;
 mod gates;
+mod own_test;
 mod preflight;
 mod promote;
 mod rehearse;
@@ -361,6 +363,9 @@ fn step(at: At<'_>) -> Turn {
         RollbackGate => rollback::gate(at),
     }
 }
+
+#[cfg(test)]
+mod test_scene;
 
 #[cfg(test)]
 mod tests {

@@ -12,12 +12,13 @@ use crate::{
     crd::{HistoryEntry, ReleaseStatus, UpgradeStatus},
     desired::Desired,
     drift,
+    gate::GateResult,
     kind::Kind,
     objects::{
         LOG_FILE, SERVER, UpgradeJob,
         labels::{ABORT, APPROVE, OVERRIDE, RELEASE, ROLE, ROLL, Role, UPGRADE},
     },
-    observe::{GateOutcome, Live, Observed, SnapshotClass, image_id},
+    observe::{Live, Observed, SnapshotClass, image_id},
 };
 
 /// What is known of an upgrade.
@@ -62,7 +63,7 @@ pub struct Upgrade {
     /// The pod of the server: its uid and its address.
     pub server: Option<(String, String)>,
     /// What the gates have found, by the name of the gate and the uid of the pod.
-    pub gates: BTreeMap<(String, String), GateOutcome>,
+    pub gates: BTreeMap<(String, String), GateResult>,
     /// Whether the client Service leads to the server's pod; `None` if that was not asked.
     pub is_served: Option<bool>,
     /// The reports of upgrades, by their ids.
@@ -104,6 +105,8 @@ pub struct UpgradeJobFacts {
 pub struct EndedContainer {
     /// Whether it ended well.
     pub passed: bool,
+    /// Its exit code.
+    pub exit_code: Option<i64>,
     /// What it wrote: a JSON line if it ended well.
     pub message: String,
     /// How long it ran, in milliseconds.
@@ -200,7 +203,7 @@ impl Upgrade {
     }
 
     /// What a gate of this name found about this pod.
-    pub fn gate(&self, name: &str, pod: &str) -> Option<&GateOutcome> {
+    pub fn gate(&self, name: &str, pod: &str) -> Option<&GateResult> {
         self.gates.get(&(name.to_owned(), pod.to_owned()))
     }
 }
@@ -275,6 +278,7 @@ impl EndedContainer {
         let ran = at("finishedAt").zip(at("startedAt")).map(|(to, from)| to.duration_since(from).as_millis());
         Self {
             passed: ended["exitCode"].as_i64() == Some(0),
+            exit_code: ended["exitCode"].as_i64(),
             message: text(&ended["message"]).unwrap_or_default(),
             millis: ran.and_then(|millis| i64::try_from(millis).ok()).unwrap_or_default(),
         }

@@ -28,10 +28,10 @@ pub(super) async fn run(
         in_a_row = if seen.is_ok() { in_a_row + 1 } else { 0 };
         let (value, threshold) = (format!("{in_a_row} in a row"), format!("{wanted} in a row"));
         if in_a_row == wanted {
-            return GateResult::new(Verdict::Passed, value, threshold, looks, "");
+            return GateResult::new(Verdict::Passed, &value, &threshold, looks, "");
         }
         let why = seen.err().unwrap_or_else(|| "it goes on".to_owned());
-        shown(GateResult::new(Verdict::Inconclusive, value, threshold, looks, &why));
+        shown(GateResult::new(Verdict::Inconclusive, &value, &threshold, looks, &why));
         sleep(period.max(SHORTEST_PERIOD)).await;
     }
 }
@@ -78,7 +78,7 @@ fn judge_ready(status: u16, body: &str, expect: &Expectation) -> Result<(), Stri
     {
         return Err(format!("the format of the data is {} and not {wanted}", told(format)));
     }
-    let sequence = said["sequence"].as_u64();
+    let sequence = said["sequence"].as_i64();
     match expect.sequence_at_least {
         Some(least) if sequence.is_none_or(|sequence| sequence < least) => {
             Err(format!("it has {} writes and not at least {least}: it has other data", told(sequence)))
@@ -98,7 +98,7 @@ mod tests {
     const READY: &str =
         r#"{"status":"ok","version":"0.3.0","format":{"data":2,"reads":[1,2],"writes":2},"sequence":7}"#;
 
-    fn expect(version: Option<&str>, format: Option<i32>, sequence_at_least: Option<u64>) -> Expectation {
+    fn expect(version: Option<&str>, format: Option<i32>, sequence_at_least: Option<i64>) -> Expectation {
         Expectation { version: version.map(str::to_owned), format, sequence_at_least }
     }
 

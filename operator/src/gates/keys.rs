@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_backend_key_speaks_for_a_user_and_a_frontend_key_for_one_who_is_signed_and_reads() {
-        let target = Target::of_pod([127, 0, 0, 1].into(), "ns", "keys");
+        let target = Target::of_pod([127, 0, 0, 1].into(), "ns", "keys", Vec::new());
         let owned = |headers: &[(&'static str, &str)]| {
             Some(headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect::<Headers>())
         };

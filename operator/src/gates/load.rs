@@ -19,12 +19,13 @@ use tokio::{
 };
 
 use super::{
-    GateResult, LoadFigures, Target, Verdict,
+    GateResult, Target, Verdict,
     client::{Answer, Client},
     keys::Keys,
     registry::unless,
     user::{PREFIX, THREADS, Trouble, User, message},
 };
+use crate::crd::Measured;
 
 /// How many users call at once, each on its own connection.
 const USERS: usize = 4;
@@ -50,7 +51,7 @@ pub(super) async fn run(
     let threshold = format!("{wanted} requests within {} s", TIME.as_secs());
     let mut lanes = match unless(stopped, lanes(cluster, target)).await? {
         Ok(lanes) => lanes,
-        Err(why) => return Some(GateResult::nothing(threshold, &why)),
+        Err(why) => return Some(GateResult::nothing(&threshold, &why)),
     };
     let left = AtomicU64::new(wanted);
     let until = Instant::now() + TIME;
@@ -61,17 +62,19 @@ pub(super) async fn run(
     let mut troubles: Vec<String> = lanes.into_iter().filter_map(|lane| lane.trouble).take(1).collect();
     let left_over = removed.into_iter().find_map(Result::err);
     troubles.extend(left_over.map(|trouble| format!("a thread may be left: {trouble}")));
-    Some(result(figures, wanted, threshold, &troubles.join("; ")))
+    Some(result(figures, wanted, &threshold, &troubles.join("; ")))
 }
 
-fn result(figures: LoadFigures, wanted: u64, threshold: String, trouble: &str) -> GateResult {
-    let LoadFigures { requests, errors, .. } = figures;
-    let verdict = if requests >= wanted && errors < requests { Verdict::Passed } else { Verdict::Inconclusive };
+fn result(figures: Measured, wanted: u64, threshold: &str, trouble: &str) -> GateResult {
+    let Measured { requests, errors, .. } = figures;
+    let verdict =
+        if requests.unsigned_abs() >= wanted && errors < requests { Verdict::Passed } else { Verdict::Inconclusive };
     let why = match (verdict, trouble) {
         (Verdict::Inconclusive, "") => "too few requests in this time: the server is slow, or its rate limit is low",
         (_, trouble) => trouble,
     };
-    GateResult { load: Some(figures), ..GateResult::new(verdict, figures.to_string(), threshold, requests, why) }
+    let result = GateResult::new(verdict, &figures.to_string(), threshold, requests, why);
+    GateResult { load: Some(figures), ..result }
 }
 
 /// One user and what it measured.
@@ -80,7 +83,7 @@ struct Lane {
     thread: Option<String>,
     /// Of each request that worked, in microseconds.
     times: Vec<u32>,
-    errors: u64,
+    errors: i64,
     /// Why a request failed, the first time.
     trouble: Option<String>,
 }
@@ -182,12 +185,12 @@ fn take(left: &AtomicU64) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-fn figures(lanes: &[Lane]) -> LoadFigures {
+fn figures(lanes: &[Lane]) -> Measured {
     let mut times: Vec<u32> = lanes.iter().flat_map(|lane| lane.times.iter().copied()).collect();
     times.sort_unstable();
-    let errors = lanes.iter().map(|lane| lane.errors).sum();
-    LoadFigures {
-        requests: times.len() as u64 + errors,
+    let errors: i64 = lanes.iter().map(|lane| lane.errors).sum();
+    Measured {
+        requests: times.len() as i64 + errors,
         errors,
         p50_micros: percentile(&times, 50),
         p99_micros: percentile(&times, 99),
@@ -195,9 +198,9 @@ fn figures(lanes: &[Lane]) -> LoadFigures {
 }
 
 /// The time that so many of a hundred do not exceed; 0 without any.
-fn percentile(sorted: &[u32], percent: usize) -> u64 {
+fn percentile(sorted: &[u32], percent: usize) -> i64 {
     let rank = (sorted.len() * percent).div_ceil(100);
-    rank.checked_sub(1).and_then(|index| sorted.get(index)).copied().map_or(0, u64::from)
+    rank.checked_sub(1).and_then(|index| sorted.get(index)).copied().map_or(0, i64::from)
 }
 
 #[cfg(test)]
@@ -215,8 +218,8 @@ mod tests {
     #[test]
     fn a_load_is_measured_if_all_requests_were_made_and_some_worked() {
         let verdict = |requests, errors| {
-            let figures = LoadFigures { requests, errors, ..LoadFigures::default() };
-            result(figures, 100, String::new(), "").verdict
+            let figures = Measured { requests, errors, ..Measured::default() };
+            result(figures, 100, "", "").verdict
         };
         assert_eq!(verdict(100, 0), Verdict::Passed);
         assert_eq!(verdict(100, 99), Verdict::Passed);

@@ -26,10 +26,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 const THRESHOLD: &str = "no event panic, store.* or kms.failing";
 
+/// What an empty log leaves open.
+const EMPTY: &str =
+    "the server has logged nothing: no fault is in it, and nothing else; with logging.level info there is more";
+
 /// What was found in a log.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
-    lines: u64,
+    lines: i64,
     bytes: u64,
     /// The first line that tells of a fault.
     fault: Option<String>,
@@ -42,7 +46,7 @@ pub(super) async fn run(client: &Client, namespace: &str, pod: &str) -> GateResu
         Ok(found) => judge(&found),
         Err(error) => {
             let error = Error::new(format!("reading the log of {pod}"), error);
-            GateResult::nothing(THRESHOLD.to_owned(), &chain(&error))
+            GateResult::nothing(THRESHOLD, &chain(&error))
         }
     }
 }
@@ -69,13 +73,11 @@ async fn read(pods: &Api<Pod>, pod: &str, previous: bool) -> Result<Found, kube:
 }
 
 fn judge(found: &Found) -> GateResult {
-    let result = |verdict, value: &str, why: &str| {
-        GateResult::new(verdict, value.to_owned(), THRESHOLD.to_owned(), found.lines, why)
-    };
+    let result = |verdict, value: &str, why: &str| GateResult::new(verdict, value, THRESHOLD, found.lines, why);
     match &found.fault {
         Some(line) => result(Verdict::Failed, event(line).unwrap_or_default(), line),
         // With logging.level above info a healthy server writes nothing; other gates say whether it works.
-        None if found.lines == 0 => result(Verdict::Passed, "an empty log", ""),
+        None if found.lines == 0 => result(Verdict::Passed, "an empty log", EMPTY),
         None if found.bytes >= MAX_LOG.unsigned_abs() => {
             result(Verdict::Inconclusive, "none in the first 32 MiB", "the log is longer than what is read of it")
         }
@@ -132,7 +134,7 @@ mod tests {
     const START: &str =
         r#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","event":"server.ready","target":"progressdb"}"#;
 
-    async fn verdict(log: &str) -> (Verdict, u64, String) {
+    async fn verdict(log: &str) -> (Verdict, i64, String) {
         let result = judge(&scan(log.as_bytes()).await.unwrap());
         (result.verdict, result.samples, result.value)
     }

@@ -23,7 +23,7 @@ pub(super) async fn run(address: &str, queries: &[Query]) -> GateResult {
         Some(parts) => parts,
         None => {
             let why = format!("{address:?} is no URL that begins with http:// and names a host");
-            return GateResult::nothing(threshold, &why);
+            return GateResult::nothing(&threshold, &why);
         }
     };
     let mut client = Client::new(host, LIMIT);
@@ -31,7 +31,7 @@ pub(super) async fn run(address: &str, queries: &[Query]) -> GateResult {
     for query in queries {
         answers.push(ask(&mut client, &prefix, &query.query).await);
     }
-    judge(queries, &answers, threshold)
+    judge(queries, &answers, &threshold)
 }
 
 /// Host and port, and what stands in front of paths.
@@ -79,7 +79,7 @@ fn value_of(status: u16, body: &[u8]) -> Result<f64, String> {
     number.filter(|number| !number.is_nan()).ok_or_else(|| "no number".to_owned())
 }
 
-fn judge(queries: &[Query], answers: &[Result<f64, String>], threshold: String) -> GateResult {
+fn judge(queries: &[Query], answers: &[Result<f64, String>], threshold: &str) -> GateResult {
     let values = queries.iter().zip(answers).map(|(query, answer)| match answer {
         Ok(value) => format!("{} {value}", query.name),
         Err(_) => format!("{} nothing", query.name),
@@ -91,8 +91,8 @@ fn judge(queries: &[Query], answers: &[Result<f64, String>], threshold: String) 
         None if queries.is_empty() => (Verdict::Inconclusive, "no query is given".to_owned()),
         None => (Verdict::Passed, String::new()),
     };
-    let samples = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
-    GateResult::new(verdict, join(values), threshold, samples, &why)
+    let samples = answers.iter().filter(|answer| answer.is_ok()).count() as i64;
+    GateResult::new(verdict, &join(values), threshold, samples, &why)
 }
 
 impl Query {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn verdict(query: &Query, answer: Result<f64, &str>) -> (Verdict, String) {
-        let result = judge(std::slice::from_ref(query), &[answer.map_err(str::to_owned)], query.limits());
+        let result = judge(std::slice::from_ref(query), &[answer.map_err(str::to_owned)], &query.limits());
         (result.verdict, result.why)
     }
 
@@ -193,14 +193,14 @@ mod tests {
     fn one_failure_outweighs_what_is_missing_and_all_must_be_there() {
         let queries = [query("a", Some("1"), None), query("b", None, Some("1"))];
         let verdict = |a: Result<f64, String>, b| {
-            let result = judge(&queries, &[a, b], String::new());
+            let result = judge(&queries, &[a, b], "");
             (result.verdict, result.samples, result.value)
         };
         let missing = || Err("no data".to_owned());
         assert_eq!(verdict(Ok(1.0), Ok(1.0)), (Verdict::Passed, 2, "a 1; b 1".to_owned()));
         assert_eq!(verdict(missing(), Ok(0.5)), (Verdict::Failed, 1, "a nothing; b 0.5".to_owned()));
         assert_eq!(verdict(Ok(1.0), missing()).0, Verdict::Inconclusive);
-        assert_eq!(judge(&[], &[], String::new()).verdict, Verdict::Inconclusive);
+        assert_eq!(judge(&[], &[], "").verdict, Verdict::Inconclusive);
         assert_eq!(join(queries.iter().map(Query::limits)), "a at most 1; b at least 1");
     }
 

@@ -45,8 +45,6 @@ struct Record {
     running: Option<oneshot::Sender<()>>,
     result: Option<GateResult>,
     started: Instant,
-    /// How long it took, once it has ended.
-    took: Option<Duration>,
 }
 
 impl Gates {
@@ -62,11 +60,11 @@ impl Gates {
         self.state.known().gates.get(key)?.result.clone()
     }
 
-    /// What the gates of an upgrade have found, and how long those took that have ended.
-    pub fn of_upgrade(&self, resource_uid: &str, upgrade: &str) -> Vec<(GateKey, GateResult, Option<Duration>)> {
+    /// What the gates of an upgrade have found.
+    pub fn of_upgrade(&self, resource_uid: &str, upgrade: &str) -> Vec<(GateKey, GateResult)> {
         let known = self.state.known();
         let ours = known.gates.iter().filter(|(key, _)| key.resource_uid == resource_uid && key.upgrade == upgrade);
-        ours.filter_map(|(key, record)| Some((key.clone(), record.result.clone()?, record.took))).collect()
+        ours.filter_map(|(key, record)| Some((key.clone(), record.result.clone()?))).collect()
     }
 
     /// Whether it was started and has not ended.
@@ -82,7 +80,7 @@ impl Gates {
             known.started += 1;
             let number = known.started;
             let Entry::Vacant(entry) = known.gates.entry(key.clone()) else { return };
-            entry.insert(Record { number, started: Instant::now(), running: Some(running), result: None, took: None });
+            entry.insert(Record { number, started: Instant::now(), running: Some(running), result: None });
             number
         };
         let (client, state) = (self.client.clone(), Arc::clone(&self.state));
@@ -125,10 +123,11 @@ impl State {
     fn keep(&self, key: &GateKey, number: u64, result: GateResult, is_last: bool) {
         let mut known = self.known();
         let Some(record) = known.gates.get_mut(key).filter(|record| record.number == number) else { return };
-        record.result = Some(result);
+        let took = record.started.elapsed().as_millis();
+        let took_millis = is_last.then(|| i64::try_from(took).unwrap_or(i64::MAX));
+        record.result = Some(GateResult { took_millis, ..result });
         if is_last {
             record.running = None;
-            record.took = Some(record.started.elapsed());
             known.untold.insert(key.resource_uid.clone());
             self.ended.notify_one();
         }
@@ -148,10 +147,8 @@ async fn run(
         Gate::Health { successes, period, expect } => {
             unless(stopped, health::run(target.management, successes, period, &expect, shown)).await
         }
-        Gate::Logs { pod, namespace } => unless(stopped, logs::run(client, &namespace, &pod)).await,
-        Gate::Tail { pod, namespace, container, secrets } => {
-            unless(stopped, tail::run(client, &namespace, (&pod, &container), &secrets)).await
-        }
+        Gate::Logs { pod } => unless(stopped, logs::run(client, &target.namespace, &pod)).await,
+        Gate::Tail { pod, container } => unless(stopped, tail::run(client, target, &pod, &container)).await,
         Gate::Prometheus { address, queries } => unless(stopped, prometheus::run(&address, &queries)).await,
         // These two remove what they made before they stop.
         Gate::Smoke { read_only } => smoke::run(client, target, read_only, stopped).await,

@@ -26,9 +26,9 @@ use super::{
     client::Client,
     keys::Keys,
     registry::unless,
-    result::shortened,
     user::{PREFIX, Trouble, User},
 };
+use crate::gate::shortened;
 
 /// Who it is, behind [`PREFIX`].
 const WHO: &str = "gate";
@@ -54,7 +54,7 @@ pub(super) async fn run(
 ) -> Option<GateResult> {
     let mut smoke = match unless(stopped, Smoke::new(cluster, target, read_only)).await? {
         Ok(smoke) => smoke,
-        Err(why) => return Some(GateResult::nothing("every step".to_owned(), &why)),
+        Err(why) => return Some(GateResult::nothing("every step", &why)),
     };
     let steps = smoke.steps(read_only);
     let mut result = unless(stopped, smoke.take_all(&steps)).await;
@@ -90,7 +90,7 @@ impl Smoke {
     async fn take_all(&mut self, steps: &[Step]) -> GateResult {
         let result = |verdict, taken: usize, why: &str| {
             let value = format!("{taken} of {} steps", steps.len());
-            GateResult::new(verdict, value, format!("{} steps", steps.len()), taken as u64, why)
+            GateResult::new(verdict, &value, &format!("{} steps", steps.len()), taken as i64, why)
         };
         for (taken, step) in steps.iter().enumerate() {
             if let Err(trouble) = self.take(*step).await {

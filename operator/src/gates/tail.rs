@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client, api::LogParams};
 use tokio::time::timeout;
 
-use super::{GateResult, registry::repeated};
+use super::{GateResult, Target, registry::repeated};
 use crate::error::{Error, chain};
 
 /// So many lines are read.
@@ -22,24 +22,20 @@ const SHORTEST: usize = 6;
 const HIDDEN: &str = "***";
 
 /// Reads the log of a container, and of the same container before its last restart if that left few lines.
-pub(super) async fn run(
-    client: &Client,
-    namespace: &str,
-    (pod, container): (&str, &str),
-    secrets: &[String],
-) -> GateResult {
-    let failed = |doing: String, error| GateResult::nothing("a log".to_owned(), &chain(&Error::new(doing, error)));
+pub(super) async fn run(client: &Client, target: &Target, pod: &str, container: &str) -> GateResult {
+    let namespace = &target.namespace;
+    let failed = |doing: String, error| GateResult::nothing("a log", &chain(&Error::new(doing, error)));
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let log = match read(&pods, pod, container).await {
         Ok(log) => log,
         Err(error) => return failed(format!("reading the log of {pod}"), error),
     };
     // The log first: the pod goes, and the Secrets stay.
-    let hidden = match entries(client, namespace, secrets).await {
+    let hidden = match entries(client, namespace, &target.secrets).await {
         Ok(hidden) => hidden,
         Err(error) => return failed("reading what the log must not have".to_owned(), error),
     };
-    GateResult { log: Some(without(&log, &hidden)), ..GateResult::nothing("a log".to_owned(), "") }
+    GateResult { log: Some(without(&log, &hidden)), ..GateResult::nothing("a log", "") }
 }
 
 async fn read(pods: &Api<Pod>, pod: &str, container: &str) -> Result<String, kube::Error> {

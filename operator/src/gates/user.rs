@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     client::{Answer, Client, Lost, Request},
     keys::Headers,
-    result::shortened,
 };
+use crate::gate::shortened;
 
 /// Ids that begin so are reserved for probe users.
 pub(super) const PREFIX: &str = "progressdb-probe-";

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::{GateOutcome, Installation, Live, SecretSeen, ServerInfo, SnapshotClass, Taken, Verdict, Warning, Wrapped};
+use super::{Installation, Live, SecretSeen, ServerInfo, SnapshotClass, Taken, Verdict, Warning, Wrapped};
 use crate::{
     crd::{ProgressDB, UpgradeStatus},
     drift,
+    gate::GateResult,
     kind::Kind,
     objects::{
         labels::{ROLE, Role},
@@ -62,7 +63,7 @@ pub struct Observed {
     /// Whether nothing is left of the server that an upgrade stopped; `None` if that was not asked.
     pub has_left: Option<bool>,
     /// What the gates of an upgrade have found, by gate and pod.
-    pub gates: BTreeMap<(String, String), GateOutcome>,
+    pub gates: BTreeMap<(String, String), GateResult>,
     /// Whether the client Service leads to the server's pod; `None` if that was not asked.
     pub is_served: Option<bool>,
     /// The entries of the Secret with generated keys, if the server has not accepted them yet.

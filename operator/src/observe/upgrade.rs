@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{FRESH, Live, Lookup, Observed, Observer, core};
 use crate::{
-    crd::{GateStatus, Measured, Need, UpgradeStatus, UpgradeStep},
+    crd::{Need, UpgradeStatus, UpgradeStep},
     error::Error,
     kind::Kind,
     objects::{labels::UPGRADE, names},
@@ -30,21 +30,6 @@ pub enum SnapshotClass {
     None(String),
     /// Several would do and none is the default.
     Several(Vec<String>),
-}
-
-/// What a gate found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct GateOutcome {
-    /// As it is told.
-    pub status: GateStatus,
-    /// The load, if it was one.
-    pub load: Option<Measured>,
-    /// The end of the log, if it is that.
-    pub log: Option<String>,
-    /// How long it took, in milliseconds.
-    pub millis: i64,
-    /// Whether it has ended.
-    pub has_ended: bool,
 }
 
 impl Observer {

@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, sync::Mutex};
 use kube::ResourceExt;
 use progressdb_operator::{
     controller::gating::GateRunner,
-    crd::{GateStatus, Measured, ProgressDB, Verdict},
-    decide::{Gate, GateRequest},
-    observe::GateOutcome,
+    crd::{Measured, ProgressDB, Verdict},
+    gate::{Expectation, Gate, GateRequest, GateResult},
 };
 
 use crate::{
@@ -29,7 +28,7 @@ type Tried = (String, String);
 pub struct Gates {
     server: Server,
     servers: Servers,
-    found: Mutex<BTreeMap<Upgrade, BTreeMap<Tried, GateOutcome>>>,
+    found: Mutex<BTreeMap<Upgrade, BTreeMap<Tried, GateResult>>>,
 }
 
 impl Gates {
@@ -38,14 +37,14 @@ impl Gates {
     }
 
     /// What a gate finds; `None` as long as it goes on.
-    fn outcome(&self, request: &GateRequest) -> Option<GateOutcome> {
+    fn outcome(&self, request: &GateRequest) -> Option<GateResult> {
         let program = self.servers.program(&request.address);
         match &request.gate {
-            Gate::Health { version, format, sequence, .. } => {
+            Gate::Health { expect: Expectation { version, format, sequence_at_least }, .. } => {
                 let (_, said) = self.servers.get(&request.address, "/readyz").filter(|(status, _)| *status == 200)?;
                 let is_expected = version.as_ref().is_none_or(|version| said["version"] == **version)
                     && format.is_none_or(|format| said["format"]["data"] == format)
-                    && sequence.is_none_or(|least| said["sequence"].as_i64().is_some_and(|now| now >= least));
+                    && sequence_at_least.is_none_or(|least| said["sequence"].as_i64().is_some_and(|now| now >= least));
                 is_expected.then(|| ended(Verdict::Passed, 500, ""))
             }
             Gate::Smoke { read_only } => Some(self.smoke(request, program.as_ref(), *read_only)),
@@ -60,13 +59,13 @@ impl Gates {
             }
             Gate::Tail { .. } => {
                 let log = self.server.with(|store| store.logs.get(&request.pod_uid).cloned());
-                Some(GateOutcome { log, ..ended(Verdict::Passed, 100, "") })
+                Some(GateResult { log, ..ended(Verdict::Passed, 100, "") })
             }
             Gate::Prometheus { .. } => panic!("the world has no Prometheus"),
         }
     }
 
-    fn smoke(&self, request: &GateRequest, program: Option<&Image>, read_only: bool) -> GateOutcome {
+    fn smoke(&self, request: &GateRequest, program: Option<&Image>, read_only: bool) -> GateResult {
         let answers = read_only || self.servers.commit(&request.address, SMOKE_WRITES).is_some();
         match program {
             Some(program) if answers && !program.fails_smoke => ended(Verdict::Passed, 700, ""),
@@ -75,7 +74,7 @@ impl Gates {
         }
     }
 
-    fn load(&self, request: &GateRequest, program: Option<&Image>, samples: i64) -> GateOutcome {
+    fn load(&self, request: &GateRequest, program: Option<&Image>, samples: i64) -> GateResult {
         let program = program.filter(|_| self.servers.commit(&request.address, LOAD_WRITES).is_some());
         let Some(program) = program else {
             return ended(Verdict::Inconclusive, 2_000, "nobody answers");
@@ -83,13 +82,12 @@ impl Gates {
         let samples = if program.load_is_short { samples / 2 } else { samples };
         let (errors, p99_micros) = (program.errors * samples / 1_000, program.p99_micros);
         let load = Measured { requests: samples, errors, p50_micros: p99_micros / 2, p99_micros };
-        GateOutcome { load: Some(load), ..ended(Verdict::Passed, 2_000, "") }
+        GateResult { load: Some(load), ..ended(Verdict::Passed, 2_000, "") }
     }
 }
 
-fn ended(verdict: Verdict, millis: i64, why: &str) -> GateOutcome {
-    let status = GateStatus { verdict, why: why.to_owned(), ..GateStatus::default() };
-    GateOutcome { status, millis, has_ended: true, ..GateOutcome::default() }
+fn ended(verdict: Verdict, millis: i64, why: &str) -> GateResult {
+    GateResult { took_millis: Some(millis), ..GateResult::new(verdict, "", "", 0, why) }
 }
 
 impl GateRunner for Gates {
@@ -103,7 +101,7 @@ impl GateRunner for Gates {
         }
     }
 
-    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<Tried, GateOutcome> {
+    fn results(&self, resource_uid: &str, upgrade: &str) -> BTreeMap<Tried, GateResult> {
         let key = (resource_uid.to_owned(), upgrade.to_owned());
         self.found.lock().unwrap().get(&key).cloned().unwrap_or_default()
     }

@@ -11,7 +11,8 @@ use std::{
 use progressdb_operator::{
     clock::Clock,
     crd::Verdict,
-    gates::{Gate, GateKey, Gates, Target},
+    gate::Gate,
+    gates::{GateKey, Gates, Target},
     lease::Candidate,
 };
 use serde_json::{Value, json};
@@ -169,8 +170,10 @@ async fn a_log(called: &mut BTreeSet<Access>) {
     let cluster = installed(json!({})).await;
     let gates = Gates::new(cluster.server.client());
     let key = GateKey { resource_uid: "a".into(), upgrade: "b".into(), step: "Logs".into(), pod_uid: "c".into() };
-    let gate = Gate::Logs { pod: "db-0".into(), namespace: "ns".into() };
-    gates.start(key.clone(), gate, Target::of_pod(IpAddr::from(Ipv4Addr::LOCALHOST), "ns", "db-api-keys"));
+    let gate = Gate::Logs { pod: "db-0".into() };
+    let secrets = vec!["db-api-keys".into()];
+    let target = Target::of_pod(IpAddr::from(Ipv4Addr::LOCALHOST), "ns", "db-api-keys", secrets);
+    gates.start(key.clone(), gate, target);
     gates.changed().await;
     assert_eq!(gates.result(&key).map(|result| result.verdict), Some(Verdict::Passed));
     note(called, &cluster.server);

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use progressdb_operator::gates::{Expectation, Gate, Verdict};
+use progressdb_operator::{
+    crd::Verdict,
+    gate::{Expectation, Gate},
+};
 use serde_json::json;
 use testing::{
     http::Request,
@@ -26,7 +29,7 @@ async fn a_server_that_is_what_is_expected_passes() {
     let expect = Expectation {
         version: ready["version"].as_str().map(str::to_owned),
         format: ready["format"]["data"].as_i64().map(|format| i32::try_from(format).unwrap()),
-        sequence_at_least: ready["sequence"].as_u64(),
+        sequence_at_least: ready["sequence"].as_i64(),
     };
     assert!(expect.version.is_some() && expect.format.is_some() && expect.sequence_at_least > Some(0), "{ready}");
     let result = Place::new().run(health(3, expect), server.addr).await;

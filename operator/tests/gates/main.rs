@@ -14,7 +14,10 @@ use std::{
 };
 
 use kube::{Client, Config};
-use progressdb_operator::gates::{Gate, GateKey, GateResult, Gates, Target};
+use progressdb_operator::{
+    gate::{Gate, GateResult},
+    gates::{GateKey, Gates, Target},
+};
 use serde_json::{Value, json};
 use testing::{
     BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY, Server, Setup,
@@ -49,7 +52,13 @@ impl Place {
     }
 
     fn start(&self, step: &str, gate: Gate, server: SocketAddr) -> GateKey {
-        let target = Target { api: server, management: server, namespace: "ns".to_owned(), secret: "keys".to_owned() };
+        let target = Target {
+            api: server,
+            management: server,
+            namespace: "ns".to_owned(),
+            secret: "keys".to_owned(),
+            secrets: vec!["keys".to_owned()],
+        };
         self.gates.start(key(step), gate, target);
         key(step)
     }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use progressdb_operator::gates::{Expectation, Gate, GateKey, Gates, Target, Verdict};
+use progressdb_operator::{
+    crd::Verdict,
+    gate::{Expectation, Gate},
+    gates::{GateKey, Gates, Target},
+};
 use serde_json::json;
 use testing::servers::{
     listen::{Listener, Reply},
@@ -25,7 +29,8 @@ fn of(uid: &str, upgrade: &str) -> GateKey {
 
 fn start(gates: &Gates, key: &GateKey, gate: Gate, server: &Listener) {
     let (namespace, secret) = ("ns".to_owned(), "keys".to_owned());
-    gates.start(key.clone(), gate, Target { api: server.addr, management: server.addr, namespace, secret });
+    let (api, management) = (server.addr, server.addr);
+    gates.start(key.clone(), gate, Target { api, management, namespace, secret, secrets: Vec::new() });
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! The smoke gate: servers that are well, servers that are not, and what is left behind.
 
-use progressdb_operator::gates::{Gate, GateResult, Verdict};
+use progressdb_operator::{
+    crd::Verdict,
+    gate::{Gate, GateResult},
+};
 use serde_json::json;
 use testing::servers::{
     listen::{Call, Reply},
@@ -57,16 +60,9 @@ async fn a_server_that_is_well_passes_and_keeps_nothing() {
     server.user(USER).create_thread("left");
     server.user(USER).create_thread("left too");
     let result = place.run(WHOLE, server.addr).await;
-    let passed = GateResult {
-        verdict: Verdict::Passed,
-        value: "8 of 8 steps".into(),
-        threshold: "8 steps".into(),
-        samples: 8,
-        why: String::new(),
-        load: None,
-        log: None,
-    };
-    assert_eq!(result, passed);
+    let passed = GateResult::new(Verdict::Passed, "8 of 8 steps", "8 steps", 8, "");
+    assert!(result.has_ended());
+    assert_eq!(result, GateResult { took_millis: result.took_millis, ..passed });
     assert_eq!(threads(&server), json!(1));
 }
 
@@ -98,7 +94,7 @@ async fn a_wrong_answer_fails_its_step() {
             proxy.times_when(1, move |call| asks(step, call), reply);
             let result = place.run(WHOLE, proxy.addr).await;
             check_failed(&result, step, why);
-            assert_eq!((result.samples, result.value), (at as u64, format!("{at} of 8 steps")));
+            assert_eq!((result.samples, result.value), (at as i64, format!("{at} of 8 steps")));
             proxy.clear();
         }
         // Done, and only half of the answer arrives: a thread whose key is not known is removed all the same.

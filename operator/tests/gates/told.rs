@@ -1,6 +1,9 @@
 //! The gates that rest on what others tell: the log of a server, and a Prometheus.
 
-use progressdb_operator::gates::{Gate, GateResult, Query, Verdict};
+use progressdb_operator::{
+    crd::{PrometheusQuery as Query, Verdict},
+    gate::{Gate, GateResult},
+};
 use serde_json::json;
 use testing::{
     BACKEND_KEY,
@@ -11,7 +14,7 @@ use crate::{Place, server_with};
 
 async fn judge(place: &Place, now: Option<String>, before: Option<String>) -> GateResult {
     *place.logs.lock().unwrap() = [now, before];
-    let gate = Gate::Logs { pod: "db-0".into(), namespace: "ns".into() };
+    let gate = Gate::Logs { pod: "db-0".into() };
     place.run(gate, ([127, 0, 0, 1], 1).into()).await
 }
 
@@ -23,7 +26,7 @@ async fn the_log_of_a_server_that_is_well_passes_and_one_line_fails_it() {
         let place = Place::new();
         let log = server.log();
         let result = judge(&place, Some(log.clone()), None).await;
-        assert_eq!((result.verdict, result.samples), (Verdict::Passed, log.lines().count() as u64), "{result:?}");
+        assert_eq!((result.verdict, result.samples), (Verdict::Passed, log.lines().count() as i64), "{result:?}");
         // Another event in the shape that this server gives it.
         for event in ["panic", "store.stopped", "kms.failing"] {
             let line = log.lines().find(|line| line.contains("server.ready")).unwrap().replace("server.ready", event);
@@ -43,7 +46,8 @@ async fn the_log_of_a_server_that_is_well_passes_and_one_line_fails_it() {
 async fn an_empty_log_tells_of_no_fault_and_one_that_cannot_be_read_proves_nothing() {
     let place = Place::new();
     let empty = judge(&place, Some(String::new()), None).await;
-    assert_eq!((empty.verdict, empty.samples), (Verdict::Passed, 0));
+    assert_eq!((empty.verdict, empty.samples, empty.value.as_str()), (Verdict::Passed, 0, "an empty log"));
+    assert!(empty.why.starts_with("the server has logged nothing"), "{}", empty.why);
     let none = judge(&place, None, None).await;
     assert_eq!(none.verdict, Verdict::Inconclusive);
     assert!(none.why.starts_with("reading the log of db-0: "), "{}", none.why);
@@ -54,20 +58,15 @@ async fn the_end_of_a_log_is_its_last_lines_without_anything_secret() {
     let place = Place::new();
     let before: String = (0..100).map(|number| format!("before {number}\n")).collect();
     *place.logs.lock().unwrap() = [Some(format!("now\nkey={BACKEND_KEY};\nlast")), Some(before)];
-    let tail = |secrets: &[&str]| Gate::Tail {
-        pod: "db-0".into(),
-        namespace: "ns".into(),
-        container: "server".into(),
-        secrets: secrets.iter().map(|name| (*name).to_owned()).collect(),
-    };
-    let result = place.run(tail(&["keys"]), ([127, 0, 0, 1], 1).into()).await;
+    let tail = || Gate::Tail { pod: "db-0".into(), container: "server".into() };
+    let result = place.run(tail(), ([127, 0, 0, 1], 1).into()).await;
     let log = result.log.unwrap();
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!((lines.len(), lines[0]), (50, "before 53"));
     assert_eq!(lines[47..], ["now", "key=***;", "last"]);
     // Of which it is not known what is secret, nothing is kept.
     *place.logs.lock().unwrap() = [None, None];
-    let none = place.run(tail(&["keys"]), ([127, 0, 0, 1], 1).into()).await;
+    let none = place.run(tail(), ([127, 0, 0, 1], 1).into()).await;
     assert_eq!((none.verdict, none.log), (Verdict::Inconclusive, None));
 }
 
@@ -82,6 +81,10 @@ async fn a_prometheus_is_asked_and_its_values_are_judged() {
             Some("rate%28errors%5B5m%5D%29") => json!({ "resultType": "scalar", "result": [1, "0.02"] }),
             Some("latency") => json!({ "resultType": "vector", "result": [{ "metric": {}, "value": [1, "0.5"] }] }),
             Some("absent") => json!({ "resultType": "vector", "result": [] }),
+            Some("undefined") => json!({ "resultType": "scalar", "result": [1, "NaN"] }),
+            Some("several") => {
+                json!({ "resultType": "vector", "result": [{ "value": [1, "1"] }, { "value": [1, "2"] }] })
+            }
             _ => return Reply::json(400, &json!({ "status": "error", "error": format!("what is {}?", call.target) })),
         };
         Reply::json(200, &json!({ "status": "success", "data": data }))
@@ -91,6 +94,10 @@ async fn a_prometheus_is_asked_and_its_values_are_judged() {
         let address = format!("http://{}/some/path/", prometheus.addr);
         let gate = Gate::Prometheus { address, queries: queries.to_vec() };
         let result = place.run(gate, ([127, 0, 0, 1], 1).into()).await;
+        let limits: Vec<String> =
+            queries.iter().map(|query| format!("{} at most {}", query.name, query.max.as_ref().unwrap())).collect();
+        let missing = result.value.matches("nothing").count();
+        assert_eq!((result.threshold, result.samples), (limits.join("; "), (queries.len() - missing) as i64));
         (result.verdict, result.value, result.why)
     };
     let told = |verdict, value: &str, why: &str| (verdict, value.to_owned(), why.to_owned());
@@ -98,8 +105,14 @@ async fn a_prometheus_is_asked_and_its_values_are_judged() {
     assert_eq!(run(std::slice::from_ref(&errors)).await, told(Verdict::Passed, "errors 0.02", ""));
     let both = run(&[errors.clone(), latency]).await;
     assert_eq!(both, told(Verdict::Failed, "errors 0.02; p99 0.5", "p99: 0.5 is more than 0.4"));
-    let absent = run(&[errors, query("none", "absent", "1")]).await;
-    assert_eq!(absent, told(Verdict::Inconclusive, "errors 0.02; none nothing", "none: no data"));
+    for (text, why) in [
+        ("absent", "other: no data"),
+        ("undefined", "other: no number"),
+        ("several", "other: 2 elements: aggregate them into one"),
+    ] {
+        let missing = run(&[errors.clone(), query("other", text, "1")]).await;
+        assert_eq!(missing, told(Verdict::Inconclusive, "errors 0.02; other nothing", why));
+    }
     let (verdict, _, why) = run(&[query("odd", "}", "1")]).await;
     assert!(verdict == Verdict::Inconclusive && why.starts_with("odd: 400: what is /some/path/"), "{why}");
 }
@@ -113,4 +126,6 @@ async fn a_prometheus_that_is_not_there_proves_nothing() {
     let gate = Gate::Prometheus { address, queries: vec![query("errors", "errors", "1")] };
     let result = Place::new().run(gate, ([127, 0, 0, 1], 1).into()).await;
     assert_eq!((result.verdict, result.samples), (Verdict::Inconclusive, 0), "{result:?}");
+    assert_eq!((result.value.as_str(), result.threshold.as_str()), ("errors nothing", "errors at most 1"));
+    assert!(result.why.starts_with("errors: cannot connect to 127.0.0.1:"), "{}", result.why);
 }

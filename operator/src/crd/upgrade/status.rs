@@ -334,7 +334,7 @@ pub struct Timings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GateStatus {
-    /// Health, Smoke, Metrics or Logs, and where it stood: before the upgrade, in its rehearsal, or in the upgrade itself.
+    /// Baseline, Health, Smoke, Logs, Metrics, Prometheus or Job; with Rehearsal or Finalize in front of it where it stood there.
     pub name: String,
     /// What it found.
     pub verdict: Verdict,
@@ -342,11 +342,14 @@ pub struct GateStatus {
     pub value: String,
     /// What it was measured by.
     pub threshold: String,
-    /// How many requests it rests on.
+    /// How many looks, steps, requests, lines or values it rests on.
     pub samples: i64,
-    /// Why.
+    /// Why it did not pass, or what the verdict leaves open.
     #[schemars(length(max = 1024))]
     pub why: String,
+    /// That it did not pass, and that a person let it pass.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overridden: bool,
 }
 
 /// What a gate found.

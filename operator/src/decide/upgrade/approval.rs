@@ -5,11 +5,8 @@ use std::str::FromStr;
 use croner::Cron;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{At, Next, Turn, duration, gates};
-use crate::{
-    crd::{Approval, UpgradeStep, Window},
-    decide::{GateRequest, gate::Gate},
-};
+use super::{At, Next, Turn, baseline, duration, gates};
+use crate::crd::{Approval, Window};
 
 /// What is not measured before, in milliseconds: the server stops, and the Service leads to the new one.
 const STOP_AND_PROMOTE: i64 = 2_000;
@@ -49,7 +46,7 @@ pub(super) fn wait(at: At<'_>) -> Turn {
             }
         }
     }
-    measure(at, record)
+    baseline::measure(at, record)
 }
 
 /// Holds what could not go back, before anything is stopped for it.
@@ -60,30 +57,6 @@ pub(super) fn way_back(at: At<'_>) -> Option<Next> {
          nobody could go back to it: put it back, or give the upgrade up"
     );
     at.planned.from.is_none().then(|| Next::hold("ReleaseGone", message, Some(at.abort_command())))
-}
-
-/// The load on the old server, by which the new one is judged.
-fn measure(at: At<'_>, mut record: crate::crd::UpgradeStatus) -> Turn {
-    // While it waited nobody looked whether the new pod can run: that comes first.
-    if record.hold.is_some() {
-        return at.recording(record, Next::Stay);
-    }
-    let policy = &at.policy().gates.metrics;
-    let load = Gate::load(policy).filter(|_| record.changes_image && record.baseline.is_none());
-    let (Some(gate), Some((pod, address))) = (load, at.facts.server.clone()) else {
-        record.drained_pod = at.facts.server.as_ref().map(|(pod, _)| pod.clone());
-        record.drained_at = Some(at.case.now);
-        return at.recording(record, Next::To(UpgradeStep::Drain));
-    };
-    let request = GateRequest { name: "Baseline".into(), pod_uid: pod, address, gate };
-    match at.facts.gate(&request.name, &request.pod_uid).filter(|outcome| outcome.has_ended) {
-        None => at.recording(record, Next::Stay).trying([request]),
-        Some(outcome) => {
-            record.baseline = Some(outcome.load.clone().unwrap_or_default());
-            record.timings.load_millis = Some(outcome.millis);
-            at.recording(record, Next::Stay)
-        }
-    }
 }
 
 /// From the stop of the old server until clients reach the new one, in milliseconds.

@@ -2,8 +2,9 @@
 
 use crate::{
     crd::{UpgradeStatus, UpgradeStep},
-    decide::{Case, GateRequest, Write, gate::Gate},
+    decide::{Case, Write},
     drift,
+    gate::{Gate, GateRequest},
     kind::Kind,
     objects::{MAIN, SERVER, UpgradeJob},
     status::Progress,

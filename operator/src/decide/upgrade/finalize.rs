@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crd::{UpgradeStatus, UpgradeStep},
-    decide::gate::Gate,
+    gate::Gate,
     objects::{MAIN, UpgradeJob},
 };
 
@@ -92,7 +92,7 @@ pub(super) fn gate(at: At<'_>) -> Turn {
     if !gates::has_passed(at, HEALTH) {
         let version = at.record.to.version.clone();
         let ran = gates::run(at, "Health", gates::health_of(&policy.health, version, at.record.to.newest_format, None));
-        return match ran {
+        return match gates::looked(at, HEALTH, ran) {
             Ran::NoPod | Ran::Waits(_) if at.elapsed() > duration(&policy.health.deadline) => {
                 at.turn(Next::GoBack("the server was not healthy and ready on the new format in time".into()))
             }

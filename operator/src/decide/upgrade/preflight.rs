@@ -8,6 +8,7 @@ use crate::{
     conditions::Finding,
     crd::{Backing, GateStatus, Need, UpgradeStatus, UpgradeStep, Verdict},
     facts::SnapshotClass,
+    gate::GateResult,
     objects::UpgradeJob,
 };
 
@@ -76,8 +77,7 @@ fn old_image(at: At<'_>, is_there: bool) -> GateStatus {
         true => (Verdict::Passed, ""),
         false => (Verdict::Inconclusive, "the node does not list it: going back may have to pull it"),
     };
-    let threshold = "it is on the node".to_owned();
-    GateStatus { name: "OldImage".into(), verdict, value: image, threshold, samples: 0, why: why.to_owned() }
+    GateResult::new(verdict, &image, "it is on the node", 0, why).named("OldImage")
 }
 
 fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {

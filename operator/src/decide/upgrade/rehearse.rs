@@ -4,8 +4,9 @@
 use super::{At, Next, Turn, duration, gates, with_gate};
 use crate::{
     crd::{GateStatus, Rehearsal, UpgradeStatus, UpgradeStep, Verdict},
-    decide::{GateRequest, Write, gate::Gate},
+    decide::Write,
     facts::{EndedContainer, UpgradeJobFacts},
+    gate::{Gate, GateRequest},
     kind::Kind,
     objects::{MAIN, UpgradeJob},
 };
@@ -137,7 +138,7 @@ fn serve_and_try(
     let health = request(format!("Rehearsal-{which}-Health"), gates::health_of(&policy.health, version, None, None));
     let smoke = Gate::smoke(policy.smoke).map(|gate| request(format!("Rehearsal-{which}-Smoke"), gate));
     for wanted in [Some(health), smoke].into_iter().flatten() {
-        let outcome = at.facts.gate(&wanted.name, pod).filter(|outcome| outcome.has_ended);
+        let outcome = at.facts.gate(&wanted.name, pod).filter(|found| found.has_ended());
         let Some(outcome) = outcome else {
             let since = found.serves_since.map(|since| at.case.now.duration_since(since));
             let is_late = since.is_some_and(|since| since > duration(&policy.health.deadline));
@@ -149,15 +150,18 @@ fn serve_and_try(
             }
             return Part::Waits { writes: Vec::new(), gates: vec![wanted] };
         };
-        with_gate(record, GateStatus { name: wanted.name.clone(), ..outcome.status.clone() });
-        if outcome.status.verdict == Verdict::Failed && !at.is_overridden(&wanted.name) {
-            return Part::Failed(format!("the {which} image on the copy, {}: {}", wanted.name, outcome.status.why));
+        let has_passed = outcome.verdict == Verdict::Passed;
+        let overridden = !has_passed && at.is_overridden(&wanted.name);
+        with_gate(record, GateStatus { overridden, ..outcome.named(&wanted.name) });
+        // What has no verdict here would have none when clients wait.
+        if !has_passed && !overridden {
+            return Part::Failed(format!("the {which} image on the copy, {}: {}", wanted.name, outcome.why));
         }
         match &wanted.gate {
             Gate::Health { .. } if is_new => {
-                record.rehearsal.get_or_insert_default().start_millis = Some(outcome.millis)
+                record.rehearsal.get_or_insert_default().start_millis = outcome.took_millis
             }
-            Gate::Smoke { .. } => record.timings.smoke_millis = Some(outcome.millis),
+            Gate::Smoke { .. } => record.timings.smoke_millis = outcome.took_millis,
             _ => {}
         }
     }
@@ -218,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_digest_is_the_root_of_the_last_json_line() {
-        let ended = |message: &str| EndedContainer { passed: true, message: message.into(), millis: 1 };
+        let ended =
+            |message: &str| EndedContainer { passed: true, message: message.into(), ..EndedContainer::default() };
         assert_eq!(root_of(&ended("noise\n{\"root\":\"ab\",\"messages\":3}\n")), Some("ab".into()));
         assert_eq!(root_of(&ended("{\"root\":\"\"}")), None);
         assert_eq!(ended("nothing").report(), Value::Null);

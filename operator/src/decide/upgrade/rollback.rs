@@ -142,7 +142,7 @@ pub(super) fn gate(at: At<'_>) -> Turn {
     let health = gates::health_of(&at.policy().gates.health, None, None, None);
     let late = at.elapsed() > duration(&at.policy().gates.health.deadline).max(PATIENCE);
     let passed = match gates::run(at, "Health", health) {
-        Ran::Ended(outcome) => outcome.status.verdict == Verdict::Passed,
+        Ran::Ended(found) => found.verdict == Verdict::Passed,
         waits => {
             let request = if let Ran::Waits(request) = waits { Some(request) } else { None };
             let next = if late { stuck(at, "the old server does not get healthy and ready") } else { Next::Stay };

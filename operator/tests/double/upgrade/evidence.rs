@@ -99,8 +99,8 @@ async fn a_release_that_loses_edits_where_clients_are_goes_back() {
 
 #[tokio::test]
 async fn a_release_that_is_slow_or_fails_requests_goes_back() {
-    goes_back(Image { p99_micros: 9_000, ..release("0.4.0") }, "Metrics", "p99 is 9000").await;
-    goes_back(Image { errors: 11, ..release("0.4.0") }, "Metrics", "11 of 1000 requests failed").await;
+    goes_back(Image { p99_micros: 9_000, ..release("0.4.0") }, "Metrics", "p99 9.00 ms").await;
+    goes_back(Image { errors: 11, ..release("0.4.0") }, "Metrics", "11 of 1000 failed").await;
 }
 
 #[tokio::test]
@@ -153,6 +153,23 @@ async fn a_gate_without_a_verdict_waits_for_a_person() {
     upgrading.is_held("GateInconclusive").await;
     upgrading.annotate("progressdb.io/override", "ID/Metrics@2030-02-01T00:00:00Z");
     upgrading.ends("Succeeded").await;
+    upgrading.runs(NEW, "db-data-0").await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_measured_is_not_stopped_for_another() {
+    let mut upgrading = Upgrading::installed(json!({}), json!({})).await;
+    upgrading.cluster.world.images.get_mut(OLD).unwrap().load_is_short = true;
+    upgrading.cluster.world.images.insert(NEW.into(), release("0.4.0"));
+    upgrading.delete("Pod", "db-0");
+    upgrading.cluster.settle().await;
+    let mut upgrading = Upgrading::of(upgrading.cluster);
+    upgrading.ask(NEW);
+    upgrading.is_held("BaselineUnusable").await;
+    upgrading.runs(OLD, "db-data-0").await;
+    upgrading.annotate("progressdb.io/override", "ID/Baseline@2030-02-01T00:00:00Z");
+    upgrading.ends("Succeeded").await;
+    assert_eq!((upgrading.gate("Baseline"), upgrading.gate("Metrics")), ("Inconclusive".into(), "Passed".into()));
     upgrading.runs(NEW, "db-data-0").await;
 }
 

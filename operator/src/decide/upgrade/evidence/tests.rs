@@ -11,7 +11,8 @@ use crate::{
     crd::{Announcement, Outcome, ProgressDBSpec, Rehearsal, StepStatus},
     decide::tests::{desired, now, resource, running},
     desired::Desired,
-    facts::{self, EndedContainer, Facts, GateOutcome, Job, Pod, UpgradeJobFacts, UpgradeReport},
+    facts::{self, EndedContainer, Facts, Job, Pod, UpgradeJobFacts, UpgradeReport},
+    gate::GateResult,
 };
 
 fn spec(more: Value) -> ProgressDBSpec {
@@ -88,7 +89,7 @@ fn the_log_of_what_failed_is_read_once_while_its_pod_is_there() {
     let stuck = UpgradeStatus { hold: Some(crate::crd::Hold::default()), ..record(UpgradeStep::SmokeGate) };
     assert!(asked(&facts_of("new"), &stuck).is_some());
     let mut read = facts_of("new");
-    read.upgrade.gates.insert((request.name, request.pod_uid), GateOutcome::default());
+    read.upgrade.gates.insert((request.name, request.pod_uid), GateResult::default());
     assert_eq!(asked(&read, &failed), None);
 
     let mut facts = running("old");
@@ -128,7 +129,7 @@ fn a_log_that_was_read_is_in_the_report_and_stays_in_it() {
     let back = record(UpgradeStep::RollbackStop);
     assert_eq!(written(&facts, &record(UpgradeStep::Swap)), None);
     assert_eq!(written(&facts, &back), Some(Value::Null));
-    let outcome = GateOutcome { log: Some("a line\n".into()), has_ended: true, ..GateOutcome::default() };
+    let outcome = GateResult { log: Some("a line\n".into()), took_millis: Some(1), ..GateResult::default() };
     facts.upgrade.gates.insert(("Log".into(), "p".into()), outcome);
     assert_eq!(written(&facts, &back), Some(json!("a line\n")));
     // Another operator, which did not read it, keeps it.
