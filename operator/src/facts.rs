@@ -22,7 +22,7 @@ pub use self::{
     job::{Conclusion, Failure, Job},
     object::{Fit, Object},
     pod::{Container, Ended, InitContainer, Pod, State},
-    upgrade::{EndedContainer, OtherClaim, Upgrade, UpgradeJobFacts, UpgradeReport, UpgradeSnapshot},
+    upgrade::{EndedContainer, Mounted, OtherClaim, Upgrade, UpgradeJobFacts, UpgradeReport, UpgradeSnapshot},
 };
 pub use crate::observe::{Class, Obstacle, PATIENCE, ServerInfo, SnapshotClass, Taken, Verdict, Warning, advice};
 use crate::{

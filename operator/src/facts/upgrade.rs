@@ -42,8 +42,8 @@ pub struct Upgrade {
     pub running_claim: Option<String>,
     /// The ConfigMaps of releases.
     pub releases: Vec<String>,
-    /// The ConfigMap that the server's pod reads.
-    pub mounted: Option<String>,
+    /// What the server's pod reads.
+    pub mounted: Mounted,
     /// Its Jobs.
     pub jobs: BTreeMap<UpgradeJob, UpgradeJobFacts>,
     /// The pods of its Jobs that have not ended: none of them may share a volume with another.
@@ -68,6 +68,18 @@ pub struct Upgrade {
     pub is_served: Option<bool>,
     /// The reports of upgrades, by their ids.
     pub reports: BTreeMap<String, UpgradeReport>,
+}
+
+/// The ConfigMap of a release that a pod reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mounted {
+    /// There is no pod.
+    #[default]
+    None,
+    /// The one of this name.
+    Release(String),
+    /// The pod does not say which.
+    Unsaid,
 }
 
 /// The report of an upgrade.
@@ -177,7 +189,7 @@ impl Upgrade {
                 .filter(|(_, map)| is_release(map))
                 .map(|((_, name), _)| name.clone())
                 .collect(),
-            mounted: seen.pod().map(|pod| pod.annotation(RELEASE).unwrap_or("?").to_owned()),
+            mounted: seen.pod().map_or(Mounted::None, Mounted::of),
             jobs: jobs
                 .filter_map(|(job, check)| {
                     Some((*job, UpgradeJobFacts::of(seen, Job::of(seen, check)?, &check.container)))
@@ -269,6 +281,12 @@ impl UpgradeJobFacts {
             ended: ended.collect(),
             job,
         }
+    }
+}
+
+impl Mounted {
+    fn of(pod: &Live) -> Self {
+        pod.annotation(RELEASE).map_or(Self::Unsaid, |config| Self::Release(config.to_owned()))
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::duration;
 use crate::{
     decide::{Case, Step, Write},
-    facts::Object,
+    facts::{Mounted, Object},
     kind::Kind,
     objects::labels::Role,
 };
@@ -69,10 +69,11 @@ fn releases(case: Case<'_>) -> Vec<Write> {
     let of_record = record.into_iter().flat_map(|record| [&record.from.config, &record.to.config]);
     let mut needed: BTreeSet<&str> = of_record.map(String::as_str).collect();
     needed.extend([&*facts.running.config, &*case.desired.running().config_map.name]);
-    // Of a pod that does not say what it reads, everything may be read.
-    match facts.mounted.as_deref() {
-        Some("?") => return Vec::new(),
-        mounted => needed.extend(mounted),
+    match &facts.mounted {
+        // Everything may be read.
+        Mounted::Unsaid => return Vec::new(),
+        Mounted::Release(config) => needed.extend([config.as_str()]),
+        Mounted::None => {}
     }
     if case.facts.former.is_some() {
         return Vec::new();
@@ -82,4 +83,32 @@ fn releases(case: Case<'_>) -> Vec<Write> {
     live.filter(|(_, object)| !object.is_deleted)
         .map(|(name, object)| Write::delete(Kind::ConfigMap, name, object))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::test_scene::Scene, *};
+    use crate::crd::UpgradeStep;
+
+    #[test]
+    fn a_release_goes_that_no_pod_reads_and_none_while_a_pod_does_not_say_which() {
+        let gone = |mounted: Mounted| {
+            let mut scene = Scene::new(UpgradeStep::Soak, json!({}));
+            for name in ["db-config-1", "db-config-2"] {
+                scene.facts.upgrade.releases.push(name.to_owned());
+                scene.facts.objects.insert((Kind::ConfigMap, name.to_owned()), Object::default());
+            }
+            scene.facts.upgrade.mounted = mounted;
+            let name = |write: Write| match write {
+                Write::Delete { name, .. } => name,
+                other => panic!("{other:?}"),
+            };
+            releases(scene.at().case).into_iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(Mounted::None), ["db-config-1", "db-config-2"]);
+        assert_eq!(gone(Mounted::Release("db-config-2".into())), ["db-config-1"]);
+        assert_eq!(gone(Mounted::Unsaid), Vec::<String>::new());
+    }
 }
