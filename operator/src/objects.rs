@@ -21,6 +21,7 @@ pub mod labels;
 mod monitoring;
 pub mod names;
 mod network;
+pub mod overrides;
 mod placement;
 mod pod;
 mod report;

@@ -160,7 +160,12 @@ fn of_upgrade(resource: &ObjectMeta, news: &News<'_>, now: Timestamp) -> Vec<Eve
         let message = shortened(&format!("the upgrade {id} to {} waits: {}", to.image, hold.message));
         event(resource, &what, (kind, &hold.reason, &message), now)
     };
-    news.steps.iter().map(step).chain(news.hold.map(hold)).collect()
+    let odd = |odd: &str| {
+        let what = format!("{:?} {id} override {odd}", resource.uid);
+        let message = shortened(&format!("progressdb.io/override lets nothing pass: {odd}"));
+        event(resource, &what, ("Warning", "OverrideNotUnderstood", &message), now)
+    };
+    news.steps.iter().map(step).chain(news.hold.map(hold)).chain(news.odd_override.map(odd)).collect()
 }
 
 /// Events take at most 1 024 bytes.
@@ -263,6 +268,10 @@ mod tests {
         assert_eq!(reasons, ["Approval", "ApprovalNeeded"]);
         assert_eq!(events_at(9, Some(&begun), &held), events(Some(&begun), &held));
         assert_eq!(events(Some(&held), &held), []);
+        let odd = UpgradeStatus { odd_override: Some("what is x?".into()), ..held.clone() };
+        let told = events(Some(&held), &odd);
+        assert_eq!(told[0].1, "OverrideNotUnderstood");
+        assert_eq!((told.len(), events(Some(&odd), &odd)), (1, vec![]));
         let other = UpgradeStatus { id: "b".into(), ..begun.clone() };
         assert_ne!(events(None, &other)[0].0, told[0].0);
     }

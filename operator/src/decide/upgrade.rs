@@ -275,6 +275,7 @@ fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus
             record.hold = None;
         }
     }
+    record.odd_override = case.facts.upgrade.odd_override.clone().filter(|_| record.outcome.is_none());
     if case.spec.upgrade.notify.is_some() {
         let news = news(&record).filter(|news| !record.announced.contains(news));
         record.announced.extend(news);

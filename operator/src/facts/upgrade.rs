@@ -17,6 +17,7 @@ use crate::{
     objects::{
         LOG_FILE, SERVER, UpgradeJob,
         labels::{ABORT, APPROVE, OVERRIDE, RELEASE, ROLE, ROLL, Role, UPGRADE},
+        overrides,
     },
     observe::{Live, Observed, SnapshotClass, image_id},
 };
@@ -36,6 +37,8 @@ pub struct Upgrade {
     pub aborted: Option<String>,
     /// What a person lets pass, as `<id>/<name>`, and until when that is meant.
     pub overrides: BTreeMap<String, Timestamp>,
+    /// What of it cannot be understood, and is not about another upgrade.
+    pub odd_override: Option<String>,
     /// What the StatefulSet asks for.
     pub running: ReleaseStatus,
     /// The claim that its pods mount.
@@ -171,6 +174,8 @@ impl Upgrade {
     pub(super) fn of(seen: &Observed, desired: Option<&Desired>) -> Self {
         let status = seen.resource.status.as_ref();
         let annotation = |name: &str| seen.resource.annotations().get(name).cloned();
+        let asked = annotation(OVERRIDE).unwrap_or_default();
+        let id = status.and_then(|status| status.upgrade.as_ref()).map(|record| record.id.as_str());
         let planned = desired.and_then(|desired| desired.upgrade.as_ref());
         let jobs = planned.into_iter().flat_map(|planned| &planned.jobs);
         let current = seen.claim().map(Live::name);
@@ -182,7 +187,8 @@ impl Upgrade {
             history: status.map(|status| status.history.clone()).unwrap_or_default(),
             approved: annotation(APPROVE),
             aborted: annotation(ABORT),
-            overrides: overrides(annotation(OVERRIDE).as_deref().unwrap_or_default()),
+            overrides: overrides::read(&asked).collect(),
+            odd_override: overrides::not_understood(&asked, id),
             running: running(seen),
             running_claim: seen.stateful_set().and_then(mounted_claim),
             releases: named(Kind::ConfigMap)
@@ -250,12 +256,6 @@ fn running(seen: &Observed) -> ReleaseStatus {
         version: status.and_then(|status| status.version.clone()),
         ..ReleaseStatus::default()
     }
-}
-
-/// The parts of the annotation that can be read.
-fn overrides(text: &str) -> BTreeMap<String, Timestamp> {
-    let parts = text.split(',').filter_map(|part| part.trim().split_once('@'));
-    parts.filter_map(|(what, until)| Some((what.to_owned(), until.parse().ok()?))).collect()
 }
 
 impl UpgradeJobFacts {

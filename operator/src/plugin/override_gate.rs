@@ -8,7 +8,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::{annotate, get, now, under_way};
-use crate::objects::labels::OVERRIDE;
+use crate::objects::{labels::OVERRIDE, overrides};
 
 pub(super) async fn override_gate(
     client: &Client,
@@ -20,11 +20,8 @@ pub(super) async fn override_gate(
     let resource = get(client, namespace, name).await?;
     let record = under_way(&resource)?;
     let lasts: SignedDuration = lasts.parse().with_context(|| format!("{lasts} is no duration, such as 1h or 30m"))?;
-    let is_word = !gate.is_empty() && gate.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    anyhow::ensure!(
-        is_word,
-        "{gate} is no name of a gate: kubectl progressdb -n {namespace} status {name} has the command"
-    );
+    anyhow::ensure!(lasts.is_positive(), "{lasts} is over at once: say for how long, such as 1h or 30m");
+    overrides::known(gate).map_err(anyhow::Error::msg)?;
     let (now, what) = (now()?, format!("{}/{gate}", record.id));
     let until = Timestamp::from_second(now.checked_add(lasts)?.as_second())?;
     // Those that still count stay.

@@ -9,6 +9,8 @@ pub struct News<'a> {
     pub record: &'a UpgradeStatus,
     /// The steps that it has entered.
     pub steps: &'a [StepStatus],
+    /// What a person wrote of it that cannot be understood.
+    pub odd_override: Option<&'a str>,
     /// What it waits for since.
     pub hold: Option<&'a Hold>,
     /// How it ended.
@@ -29,6 +31,10 @@ impl<'a> News<'a> {
         Some(Self {
             record,
             steps: &record.steps[after.map_or(0, |after| after + 1)..],
+            odd_override: record
+                .odd_override
+                .as_deref()
+                .filter(|odd| old.and_then(|old| old.odd_override.as_deref()) != Some(odd)),
             hold: record.hold.as_ref().filter(is_news),
             outcome: record.outcome.filter(|_| old.is_none_or(|old| old.outcome.is_none())),
             announced: record.announced.get(old.map_or(0, |old| old.announced.len())..).unwrap_or_default(),

@@ -21,6 +21,8 @@ impl Progress {
     pub fn of(record: UpgradeStatus, history: Vec<HistoryEntry>) -> Self {
         let to = &record.to.image;
         let step = format!("{:?}", record.step);
+        let odd = record.odd_override.as_ref().map(|odd| format!("; progressdb.io/override lets nothing pass: {odd}"));
+        let odd = odd.unwrap_or_default();
         let finding = match (&record.hold, record.outcome) {
             (_, Some(Outcome::Succeeded)) => {
                 let message = record.message.clone().unwrap_or_default();
@@ -38,11 +40,14 @@ impl Progress {
             }
             (Some(hold), None) => {
                 let command = hold.next_command.as_ref().map(|command| format!("; type: {command}"));
-                let message =
-                    format!("the upgrade to {to} waits in {step}: {}{}", hold.message, command.unwrap_or_default());
+                let message = format!(
+                    "the upgrade to {to} waits in {step}: {}{}{odd}",
+                    hold.message,
+                    command.unwrap_or_default()
+                );
                 Finding::no(if hold.is_stuck { "Stuck" } else { "Held" }, message)
             }
-            (None, None) => Finding::unknown("InProgress", format!("the upgrade to {to} is in {step}")),
+            (None, None) => Finding::unknown("InProgress", format!("the upgrade to {to} is in {step}{odd}")),
         };
         Self { record: Some(Box::new(record)), history, finding: Some(finding) }
     }

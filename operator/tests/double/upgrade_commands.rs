@@ -220,14 +220,22 @@ async fn an_override_keeps_those_that_still_count() {
     cluster.server.with(|store| {
         store.edit(&key(), |object| object["metadata"]["annotations"] = json!({ "progressdb.io/override": known }));
     });
-    typed(&cluster, "override db Metrics --for 30m").await.unwrap();
+    let (said, _) = typed(&cluster, "override db Metrics --for 30m").await.unwrap();
     let written = annotation(&cluster, "progressdb.io/override");
     let parts: Vec<&str> = written.as_str().unwrap().split(',').collect();
     assert_eq!(parts.len(), 2, "{parts:?}");
     assert_eq!(parts[0], "0123abcd/Smoke@2999-01-01T00:00:00Z");
     assert!(parts[1].starts_with("0123abcd/Metrics@20") && !parts[1].contains('.'), "{parts:?}");
-    assert!(typed(&cluster, "override db a,b").await.is_err());
-    assert!(typed(&cluster, "override db Metrics --for soon").await.is_err());
+    let until = parts[1].split_once('@').unwrap().1;
+    assert_eq!(said, format!("Metrics does not stop the upgrade 0123abcd of db until {until}\n"));
+    for wrong in ["a,b", "metrics", "Promote"] {
+        let refused = typed(&cluster, &format!("override db {wrong}")).await.unwrap_err();
+        assert!(refused.contains("there are Health, Smoke, Logs, Metrics, "), "{refused}");
+    }
+    for lasts in ["soon", "0s", "-1h"] {
+        typed(&cluster, &format!("override db Metrics --for={lasts}")).await.unwrap_err();
+    }
+    assert_eq!(annotation(&cluster, "progressdb.io/override"), written);
 }
 
 #[tokio::test]

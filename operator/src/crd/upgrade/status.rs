@@ -102,6 +102,10 @@ pub struct UpgradeStatus {
     /// How many writes of clients would be lost by going back now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_bound: Option<i64>,
+    /// What of the annotation progressdb.io/override cannot be understood, and so lets nothing pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub odd_override: Option<String>,
     /// What spec.upgrade.notify was told of: each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]

@@ -138,8 +138,16 @@ async fn a_gate_that_a_person_is_to_judge_waits_for_that() {
 
     let mut upgrading = Upgrading::to(new(), manual).await;
     upgrading.is_held("GateFailed").await;
+    // What nobody understands lets nothing pass, and is told.
+    upgrading.annotate("progressdb.io/override", "ID/Smok@2030-02-01T00:00:00Z,ID/Smoke@tomorrow");
+    upgrading.is_held("GateFailed").await;
+    for said in ["\"Smok\" is no gate", "\"tomorrow\" is no time"] {
+        assert!(upgrading.cluster.condition("db", "Upgraded").2.contains(said), "{said}");
+    }
+    assert_eq!(upgrading.events("OverrideNotUnderstood"), 1);
     upgrading.annotate("progressdb.io/override", "ID/Smoke@2030-02-01T00:00:00Z");
     upgrading.ends("Succeeded").await;
+    assert_eq!(upgrading.text("/oddOverride"), "");
     upgrading.runs(NEW, "db-data-0").await;
 }
 

@@ -98,6 +98,11 @@ impl Upgrading {
         found["verdict"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// How many Events there are with this reason.
+    pub fn events(&self, reason: &str) -> usize {
+        self.cluster.server.with(|store| store.all("Event").iter().filter(|event| event["reason"] == reason).count())
+    }
+
     /// A second passes, and what has to be so at all times is so.
     pub async fn second(&mut self) {
         self.cluster.round().await;
