@@ -48,9 +48,9 @@ pub(super) fn restore(at: At<'_>) -> Turn {
         }
         Some(Ok(now)) if is_as_before(at, cut, &now) => at.turn(Next::To(UpgradeStep::RollbackStart)),
         Some(found) => {
-            let why = match found {
+            let why = match &found {
                 Ok(now) => format!("format {} and sequence {} were found", now.format, now.sequence),
-                Err(why) => why,
+                Err(why) => why.clone(),
             };
             let wanted = snapshot(at);
             if !at.facts.snapshots.get(&wanted.name).is_some_and(|found| found.is_cut || found.is_ready) {
@@ -59,6 +59,9 @@ pub(super) fn restore(at: At<'_>) -> Turn {
             }
             let mut record = at.record.clone();
             record.restored_claim = Some(at.planned.restored_claim.name.clone());
+            // Until the stop, clients wrote more than what was told last.
+            let lost = found.ok().map(|now| now.sequence.saturating_sub(cut.sequence));
+            record.loss_bound = record.loss_bound.map(|told| lost.unwrap_or(told));
             at.recording(record, Next::Stay)
         }
     }

@@ -45,6 +45,9 @@ async fn going_back_from_changed_data_while_clients_use_it_has_to_be_approved() 
     upgrading.until("an end", |upgrading| !upgrading.record()["outcome"].is_null()).await;
     assert_eq!(upgrading.text("/outcome"), "RolledBack");
     let (bound, claim) = (upgrading.record()["lossBound"].as_u64().unwrap(), upgrading.claim());
+    let written = upgrading.cluster.world.data("ns", "db-data-0").unwrap().sequence;
+    let cut = upgrading.record()["database"]["sequence"].as_u64().unwrap();
+    assert_eq!(bound, written - cut, "also what clients wrote between the approval and the stop");
     upgrading.rests().await;
     assert!(upgrading.serves().await);
     let lost = upgrading.cluster.world.lost("ns", &claim);
