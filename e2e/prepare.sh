@@ -18,15 +18,17 @@ prepare() {
 
 # The versions of testing/next, by which their images are tagged.
 next_versions=(next next-plain next-unready next-slow next-smoke next-corrupt)
+# The same as dev and next-plain, with credentials for an object store, as a cloud would give to their pods.
+storing_versions=(dev-storing next-storing)
 
 # Images of this machine's builds: one archive, in which what several have in common is there once.
 load_images() {
-  local work image
+  local work image tags=(dev dev-next "${next_versions[@]}" "${storing_versions[@]}")
   work=$(mktemp -d)
   scripts/image server "$bin/progressdb"
   scripts/image operator "$bin/progressdb-operator"
   next_images "$work"
-  for image in progressdb-operator:dev progressdb:{dev,dev-next} "${next_versions[@]/#/progressdb:}"; do
+  for image in progressdb-operator:dev "${tags[@]/#/progressdb:}"; do
     buildah push --quiet --compression-level 1 "localhost/$image" "oci:$work/images:localhost/$image"
   done
   tar -C "$work/images" -cf "$work/images.tar" .
@@ -42,6 +44,9 @@ next_images() {
   objcopy --strip-all "$bin/progressdb-next" "$1/progressdb"
   program=$1/progressdb derive dev next --env NEXT_VERSION=next
   for version in "${next_versions[@]:1}"; do derive next "$version" --env NEXT_VERSION="$version"; done
+  local credentials=(--env AWS_ACCESS_KEY_ID=any --env AWS_SECRET_ACCESS_KEY=any)
+  derive dev dev-storing "${credentials[@]}"
+  derive next-plain next-storing "${credentials[@]}"
 }
 
 # derive FROM TO CONFIGURATION...: an image of another one; its program is $program if that is set

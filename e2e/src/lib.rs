@@ -26,6 +26,7 @@ pub mod scope;
 pub mod writers;
 
 use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 pub use client::Client;
@@ -38,6 +39,8 @@ use testing::variable;
 use testing::waiting::poll_every;
 pub use writers::Writers;
 
+/// Where pods of the cluster of `make cluster-up` reach this machine.
+pub const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 /// How long anything may take that normally takes seconds: machines differ fivefold, and several tests run at once.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long to wait between two looks at the cluster: many tests look at once.

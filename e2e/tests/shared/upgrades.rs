@@ -7,6 +7,7 @@ mod back;
 mod bad;
 mod ends;
 mod good;
+mod rehearsal;
 mod waits;
 
 /// The upgrade was held by the rehearsal: the server runs on as it did, and nobody noticed anything.

@@ -22,6 +22,8 @@ pub struct Call {
     pub headers: Vec<(String, String)>,
     /// As long as `Content-Length` said.
     pub body: Vec<u8>,
+    /// From where it came.
+    pub peer: IpAddr,
     /// When its headers had arrived.
     pub at: Instant,
 }
@@ -153,16 +155,22 @@ fn converse(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(GENEROUS))?;
-    let Some(tls) = tls else { return serve(stream, stopped, answer).map(drop) };
+    let peer = stream.peer_addr()?.ip();
+    let Some(tls) = tls else { return serve(stream, peer, stopped, answer).map(drop) };
     let connection = ServerConnection::new(tls).unwrap();
-    let mut stream = serve(StreamOwned::new(connection, stream), stopped, answer)?;
+    let mut stream = serve(StreamOwned::new(connection, stream), peer, stopped, answer)?;
     stream.conn.send_close_notify();
     stream.flush()
 }
 
-fn serve<S: Read + Write>(stream: S, stopped: &AtomicBool, answer: &dyn Fn(Call) -> Reply) -> std::io::Result<S> {
+fn serve<S: Read + Write>(
+    stream: S,
+    peer: IpAddr,
+    stopped: &AtomicBool,
+    answer: &dyn Fn(Call) -> Reply,
+) -> std::io::Result<S> {
     let mut stream = BufReader::new(stream);
-    let Some(call) = read_call(&mut stream)? else { return Ok(stream.into_inner()) };
+    let Some(call) = read_call(&mut stream, peer)? else { return Ok(stream.into_inner()) };
     match answer(call) {
         Reply::Answer { status, headers, body } => send(stream.get_mut(), status, &headers, &body, body.len())?,
         Reply::CutBody { status, headers, body, sent } => send(stream.get_mut(), status, &headers, &body, sent)?,
@@ -194,7 +202,7 @@ fn send(
 }
 
 /// `None` when the connection ends before a request.
-fn read_call(stream: &mut impl BufRead) -> std::io::Result<Option<Call>> {
+fn read_call(stream: &mut impl BufRead, peer: IpAddr) -> std::io::Result<Option<Call>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -208,7 +216,7 @@ fn read_call(stream: &mut impl BufRead) -> std::io::Result<Option<Call>> {
         let Some((name, value)) = line.split_once(':') else { break };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut call = Call { method, target, headers, body: Vec::new(), at: Instant::now() };
+    let mut call = Call { method, target, headers, body: Vec::new(), peer, at: Instant::now() };
     let length = call.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     call.body = vec![0; length];
     stream.read_exact(&mut call.body)?;

@@ -1,10 +1,8 @@
 //! A KMS that pods reach, and the identity that the server has there: from a Secret, or its service account.
 
-use std::net::Ipv4Addr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use progressdb_e2e::{CLUSTER, Namespace, kubectl};
+use progressdb_e2e::{CLUSTER, MACHINE, Namespace, kubectl};
 use serde_json::{Value, json};
 use testing::servers::Provider;
 use testing::servers::listen::{Call, Listener};
@@ -12,8 +10,6 @@ use testing::servers::moto::{REGION, credentials};
 use testing::servers::proxy::aws_error;
 use testing::servers::vault::Vault;
 
-/// Where pods of a cluster of our own reach this machine.
-const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// The Secret with the server's identity.
 pub(super) const SECRET: &str = "identity";
 /// A role of Vault.
@@ -125,7 +121,7 @@ impl Player {
             }
             Way::Embedded => ["5f".repeat(32), String::new()],
         };
-        let reachable = provider.proxy.as_ref().map(|proxy| proxy.listen_at(MACHINE.into()));
+        let reachable = provider.proxy.as_ref().map(|proxy| proxy.listen_at(MACHINE));
         Some(Self { way, provider, reachable, marks, role_id, _reviewer: reviewer })
     }
 
