@@ -3,5 +3,7 @@
 
 mod charts;
 mod cluster;
+mod figures;
 mod installations;
 mod operator;
+mod upgrades;

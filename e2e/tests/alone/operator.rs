@@ -19,14 +19,14 @@ fn operator_pods() -> Vec<String> {
 }
 
 /// Kills the operator's pods every five seconds until it is dropped.
-struct Killer {
+pub(crate) struct Killer {
     stop: Arc<AtomicBool>,
     kills: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Killer {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (ends, count) = (Arc::clone(&stop), Arc::clone(&kills));
         let thread = std::thread::spawn(move || {
@@ -41,7 +41,7 @@ impl Killer {
         Self { stop, kills, thread: Some(thread) }
     }
 
-    fn kills(&self) -> usize {
+    pub(crate) fn kills(&self) -> usize {
         self.kills.load(Ordering::SeqCst)
     }
 }
