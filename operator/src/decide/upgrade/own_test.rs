@@ -19,28 +19,43 @@ pub(super) fn run(at: At<'_>, policy: &GateJob) -> Result<Ran, Option<Write>> {
     // That it has ended well is enough, though its pod may be gone.
     let complete = at.facts.jobs.get(&UpgradeJob::Gate).filter(|found| found.job.is_complete && !found.job.is_deleted);
     let (found, create) = at.job(UpgradeJob::Gate);
-    let Some(found) = complete.or(found) else { return Err(create) };
-    let threshold = format!("exit code 0 within {}", policy.deadline);
-    let ended = |verdict: Verdict, value: &str, why: &str| {
-        let samples = i64::try_from(found.ended.len()).unwrap_or(i64::MAX);
-        Ok(Ran::Ended(GateResult::new(verdict, value, &threshold, samples, why)))
+    let found = complete.or(found);
+    let Some((verdict, value, why)) = found.and_then(of_end).or_else(|| without_end(at, policy, found)) else {
+        return Err(create.filter(|_| found.is_none()));
     };
+    let samples = found.map_or(0, |found| i64::try_from(found.ended.len()).unwrap_or(i64::MAX));
+    let threshold = format!("exit code 0 within {}", policy.deadline);
+    Ok(Ran::Ended(GateResult::new(verdict, &value, &threshold, samples, &why)))
+}
+
+/// A verdict, what was found, and why.
+type Judged = (Verdict, String, String);
+
+/// What a Job that has ended says.
+fn of_end(found: &UpgradeJobFacts) -> Option<Judged> {
     if found.job.is_complete {
-        return ended(Verdict::Passed, "exit code 0", "");
+        return Some((Verdict::Passed, "exit code 0".to_owned(), String::new()));
     }
-    if let Some(failure) = &found.job.failure {
-        let (value, said) = of_failure(found);
-        let why = if said.is_empty() { failure.message.clone() } else { format!("{}: {said}", failure.message) };
-        return ended(Verdict::Failed, &value, &why);
-    }
-    let delay = delay(at, found);
-    let is_hopeless = delay.as_ref().is_some_and(|delay| delay.lasts) && at.elapsed() > PATIENCE;
-    let why = || delay.map_or_else(|| "it did not end in time".to_owned(), |delay| delay.message);
+    let failure = found.job.failure.as_ref()?;
+    let (value, said) = of_failure(found);
+    let why = if said.is_empty() { failure.message.clone() } else { format!("{}: {said}", failure.message) };
+    Some((Verdict::Failed, value, why))
+}
+
+/// What follows where there is no end; `None` as long as it is waited for.
+fn without_end(at: At<'_>, policy: &GateJob, found: Option<&UpgradeJobFacts>) -> Option<Judged> {
+    let judged = |verdict, value: &str, why: String| Some((verdict, value.to_owned(), why));
+    let is_late = at.elapsed() > duration(&policy.deadline);
+    let refusal = at.case.facts.refusal.as_ref().filter(|_| found.is_none());
+    let delay = found.and_then(|found| delay(at, found));
+    let is_hopeless = refusal.is_some() || delay.as_ref().is_some_and(|delay| delay.lasts);
+    let why = refusal.cloned().or(delay.map(|delay| delay.message));
+    let why = why.unwrap_or_else(|| "it did not end in time".to_owned());
     match () {
-        () if at.is_overridden("Job") => ended(Verdict::Inconclusive, "no exit code", "it was not waited for"),
-        () if is_hopeless => ended(Verdict::Failed, "it was not started", &why()),
-        () if at.elapsed() > duration(&policy.deadline) => ended(Verdict::Failed, "no exit code", &why()),
-        () => Err(None),
+        () if at.is_overridden("Job") => judged(Verdict::Inconclusive, "no exit code", "it was not waited for".into()),
+        () if is_hopeless && at.elapsed() > PATIENCE => judged(Verdict::Failed, "it was not started", why),
+        () if is_late => judged(Verdict::Failed, "no exit code", why),
+        () => None,
     }
 }
 

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{NEW, OLD, Upgrading, migrating, release};
-use crate::world::Image;
+use crate::{api::faults::Faults, world::Image};
 
 /// What fails on the copy holds the upgrade, and nothing that serves is touched. A person gives it up.
 async fn fails_in_rehearsal(new: Image, said: &str) {
@@ -179,6 +179,20 @@ async fn a_server_that_cannot_be_measured_is_not_stopped_for_another() {
     upgrading.ends("Succeeded").await;
     assert_eq!((upgrading.gate("Baseline"), upgrading.gate("Metrics")), ("Inconclusive".into(), "Passed".into()));
     upgrading.runs(NEW, "db-data-0").await;
+}
+
+#[tokio::test]
+async fn a_test_of_ones_own_that_the_cluster_refuses_does_not_keep_clients_waiting() {
+    let policy = json!({ "gates": { "job": { "template": { "spec": {} }, "deadline": "10m" } } });
+    let mut upgrading = Upgrading::to(release("0.4.0"), policy).await;
+    upgrading.reaches("SmokeGate").await;
+    upgrading.cluster.server.set_faults(Faults::default().refuse("POST jobs", 422, usize::MAX));
+    upgrading.reaches("RollbackStop").await;
+    upgrading.cluster.server.set_faults(Faults::default());
+    upgrading.ends("RolledBack").await;
+    assert_eq!(upgrading.gate("Job"), "Failed");
+    assert!(upgrading.text("/message").contains("the gate Job failed: creating"), "{}", upgrading.text("/message"));
+    upgrading.runs(OLD, "db-data-0").await;
 }
 
 #[tokio::test]

@@ -209,6 +209,22 @@ fn ones_own_test_has_until_its_deadline_and_is_not_waited_for_if_it_is_let_pass(
 }
 
 #[test]
+fn ones_own_test_that_the_cluster_refuses_fails_within_a_minute() {
+    let mut scene = own_test(failed(&[]), 60);
+    scene.facts.upgrade.jobs.clear();
+    scene.facts.refusal = Some("creating the Job: its pod has no containers".into());
+    assert_eq!(next(&mut scene), Next::Stay);
+    scene.later(1);
+    assert_eq!(back(&next(&mut scene)), "the gate Job failed: creating the Job: its pod has no containers");
+    assert_eq!(scene.gate("Job").samples, 0);
+    // One that is not there for another reason has its time.
+    scene.facts.refusal = None;
+    assert_eq!(next(&mut scene), Next::Stay);
+    scene.later(540);
+    assert_eq!(back(&next(&mut scene)), "the gate Job failed: it did not end in time");
+}
+
+#[test]
 fn ones_own_test_that_no_node_can_take_fails_within_a_minute() {
     let pod = Pod { unschedulable: Some("0/1 nodes are available".into()), ..Pod::default() };
     let found = || UpgradeJobFacts { job: Job { pod: Some(pod.clone()), ..Job::default() }, ..Default::default() };
