@@ -9,6 +9,9 @@ use crate::{
     objects::UpgradeJob,
 };
 
+/// A gate that ended without a verdict is tried again after so many seconds, while somebody is called: clients wait.
+const AGAIN: i64 = 60;
+
 /// `/healthz` and `/readyz` of the new server.
 pub(super) fn health(at: At<'_>) -> Turn {
     let policy = &at.policy().gates.health;
@@ -69,16 +72,14 @@ fn load_of(at: At<'_>, gate: &Gate) -> Ran {
     let limits = MetricLimits::of(policy);
     // What a person lets pass need not be repeated.
     let tries = if at.is_overridden("Metrics") { 1 } else { policy.failure_limit.max(1) };
+    let judge = |found: GateResult| match &found.load {
+        Some(figures) => compare(figures, at.record.baseline.as_ref(), &limits),
+        None => found,
+    };
     let mut found: Vec<GateResult> = Vec::new();
     for number in 1..=tries {
-        let load = match run(at, &numbered("Metrics", number), gate.clone()) {
-            Ran::Ended(load) => load,
-            waits => return waits,
-        };
-        let judged = match &load.load {
-            Some(figures) => compare(figures, at.record.baseline.as_ref(), &limits),
-            None => load,
-        };
+        let Some(request) = request(at, &numbered("Metrics", number), gate) else { return Ran::NoPod };
+        let Some(judged) = ended(at, &request).map(judge) else { return Ran::Waits(request) };
         let has_passed = judged.verdict == Verdict::Passed;
         found.push(judged);
         if has_passed {
@@ -93,7 +94,10 @@ fn load_of(at: At<'_>, gate: &Gate) -> Ran {
         };
         (order, result.load.as_ref().map(|load| load.p99_micros))
     };
-    found.into_iter().min_by_key(rank).map_or(Ran::NoPod, Ran::Ended)
+    match request(at, "Metrics", gate).zip(found.into_iter().min_by_key(rank)) {
+        Some((request, best)) => or_again(at, request, best, judge),
+        None => Ran::NoPod,
+    }
 }
 
 /// The name of a try.
@@ -127,17 +131,40 @@ pub(super) enum Ran {
     NoPod,
     /// It runs, or has to be started.
     Waits(GateRequest),
-    /// It has a verdict.
+    /// It has ended.
     Ended(GateResult),
+    /// It has ended without a verdict, and is tried again.
+    Open(GateResult, Option<GateRequest>),
 }
 
 /// Has a gate run against the pod of the server.
 pub(super) fn run(at: At<'_>, name: &str, gate: Gate) -> Ran {
-    let Some((pod, address)) = at.facts.server.clone() else { return Ran::NoPod };
-    let request = GateRequest { name: format!("{:?}-{name}", at.record.step), pod_uid: pod, address, gate };
-    match at.facts.gate(&request.name, &request.pod_uid).filter(|found| found.has_ended()) {
+    let Some(request) = request(at, name, &gate) else { return Ran::NoPod };
+    match ended(at, &request) {
         None => Ran::Waits(request),
-        Some(found) => Ran::Ended(found.clone()),
+        Some(found) => or_again(at, request, found, |found| found),
+    }
+}
+
+fn request(at: At<'_>, name: &str, gate: &Gate) -> Option<GateRequest> {
+    let (pod_uid, address) = at.facts.server.clone()?;
+    Some(GateRequest { name: format!("{:?}-{name}", at.record.step), pod_uid, address, gate: gate.clone() })
+}
+
+fn ended(at: At<'_>, request: &GateRequest) -> Option<GateResult> {
+    at.facts.gate(&request.name, &request.pod_uid).filter(|found| found.has_ended()).cloned()
+}
+
+/// What a gate has found, or found when it was tried again for want of a verdict. Until there is one, the same is told.
+fn or_again(at: At<'_>, request: GateRequest, found: GateResult, judge: impl Fn(GateResult) -> GateResult) -> Ran {
+    if found.verdict != Verdict::Inconclusive {
+        return Ran::Ended(found);
+    }
+    let later = GateRequest { name: format!("{}-{}", request.name, at.case.now.as_second() / AGAIN), ..request };
+    match ended(at, &later).map(judge) {
+        Some(other) if other.verdict != Verdict::Inconclusive => Ran::Ended(other),
+        Some(_) => Ran::Open(found, None),
+        None => Ran::Open(found, Some(later)),
     }
 }
 
@@ -146,10 +173,11 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
     if let Some(why) = swap::hopeless(at) {
         return at.turn(Next::GoBack(why));
     }
-    let found = match ran {
+    let (found, again) = match ran {
         Ran::NoPod => return swap::start_again(at).unwrap_or_else(|| at.stay()),
         Ran::Waits(request) => return at.stay().trying([request]),
-        Ran::Ended(found) => found,
+        Ran::Ended(found) => (found, None),
+        Ran::Open(found, again) => (found, again),
     };
     let mut record: UpgradeStatus = at.record.clone();
     let overridden = found.verdict != Verdict::Passed && at.is_overridden(name);
@@ -168,7 +196,8 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
             Next::stuck("GateInconclusive", message, Some(at.override_command(name)))
         }
     };
-    at.recording(record, next)
+    let again = again.filter(|_| matches!(next, Next::Hold(_)));
+    at.recording(record, next).trying(again)
 }
 
 /// The health gate of a policy.

@@ -74,6 +74,50 @@ fn of_loads_that_do_not_pass_the_best_is_told_and_a_failure_before_what_has_no_v
     assert!(matches!(next(&mut scene), Next::Hold(hold) if hold.reason == "GateInconclusive" && hold.is_stuck));
 }
 
+/// The gate that a turn asks for while the upgrade is held for want of a verdict.
+fn held(turn: &Turn) -> Vec<String> {
+    assert!(matches!(&turn.found.1, Next::Hold(hold) if hold.reason == "GateInconclusive" && hold.is_stuck));
+    asked(turn).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_gate_without_a_verdict_is_tried_again_every_minute_while_somebody_is_called() {
+    let mut scene = Scene::new(UpgradeStep::SmokeGate, json!({}));
+    scene.ends("SmokeGate-Smoke", GateResult::nothing("8 steps", "the Secret cannot be read"));
+    let first = smoke(scene.at());
+    let again = held(&first);
+    assert_eq!(again.len(), 1);
+    // What is found meanwhile is not told, so that the status stays as it is.
+    scene.ends(&again[0], GateResult::nothing("8 steps", "another reason"));
+    let second = smoke(scene.at());
+    assert_eq!((held(&second), &second.found), (vec![], &first.found));
+    scene.later(AGAIN);
+    let later = held(&smoke(scene.at()));
+    assert!(later.len() == 1 && later != again, "{later:?}");
+    scene.ends(&later[0], result(Verdict::Passed));
+    assert_eq!(smoke(scene.at()).found.1, Next::To(UpgradeStep::MetricGate));
+    scene.ends(&later[0], result(Verdict::Failed));
+    assert_eq!(back(&smoke(scene.at()).found.1), "the gate Smoke failed: why");
+    scene.let_pass("Smoke", 60);
+    let passed = smoke(scene.at());
+    assert_eq!((asked(&passed), &passed.found.1), (vec![], &Next::To(UpgradeStep::MetricGate)));
+}
+
+#[test]
+fn a_load_without_a_verdict_is_measured_again_too() {
+    let mut scene = scene(json!({}));
+    for name in METRICS {
+        scene.ends(name, GateResult::nothing("", "no answer"));
+    }
+    let again = held(&metrics(scene.at()));
+    // The verdict of the load itself is not that of the comparison.
+    let slow = GateResult { verdict: Verdict::Inconclusive, ..load(0, 90_000) };
+    scene.ends(&again[0], slow);
+    assert!(back(&metrics(scene.at()).found.1).contains("take too long"));
+    scene.ends(&again[0], load(0, 900));
+    assert_eq!(next(&mut scene), Next::To(UpgradeStep::MetricGate));
+}
+
 #[test]
 fn one_failure_is_enough_where_that_is_the_limit() {
     let mut scene = scene(json!({ "gates": { "metrics": { "failureLimit": 1 } } }));
