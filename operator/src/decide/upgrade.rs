@@ -21,6 +21,7 @@ mod drain;
 mod evidence;
 mod finalize;
 mod gates;
+mod jobs;
 mod own_test;
 mod preflight;
 mod promote;
@@ -218,7 +219,7 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
         None => step(at),
     };
     let turn = turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case);
-    let turn = turn.writing(untouched(at));
+    let turn = turn.writing(untouched(at)).writing(jobs::former(at));
     let log = turn.found.record.as_ref().and_then(|record| evidence::log_of_failure(case, record));
     turn.trying(log)
 }

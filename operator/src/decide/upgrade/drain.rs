@@ -37,7 +37,7 @@ pub(super) fn drain(at: At<'_>) -> Turn {
             let mut record = at.record.clone();
             record.database = Some(database);
             let next = if has_snapshot { UpgradeStep::SnapshotFinal } else { UpgradeStep::Swap };
-            at.recording(record, Next::To(next)).writing(at.without_jobs(&[UpgradeJob::Inspect]))
+            at.recording(record, Next::To(next))
         }
     }
 }

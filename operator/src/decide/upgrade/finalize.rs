@@ -35,7 +35,7 @@ pub(super) fn drain(at: At<'_>) -> Turn {
             let record = UpgradeStatus { database: Some(database), ..at.record.clone() };
             let next =
                 if gates::is_protected(&record) { UpgradeStep::FinalizeSnapshot } else { UpgradeStep::FinalizeMigrate };
-            at.recording(record, Next::To(next)).writing(at.without_jobs(&[UpgradeJob::Inspect]))
+            at.recording(record, Next::To(next))
         }
     }
 }

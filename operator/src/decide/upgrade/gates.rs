@@ -6,7 +6,6 @@ use super::{At, Next, Turn, duration, own_test, swap, with_gate};
 use crate::{
     crd::{Backing, GateStatus, HealthGate, UpgradeStatus, UpgradeStep, Verdict},
     gate::{Expectation, Gate, GateRequest, GateResult, MetricLimits, compare},
-    objects::UpgradeJob,
 };
 
 /// A gate that ended without a verdict is tried again after so many seconds, while somebody is called: clients wait.
@@ -117,7 +116,7 @@ fn others(at: At<'_>) -> Turn {
         return settle(at, "Prometheus", run(at, "Prometheus", gate), UpgradeStep::MetricGate);
     }
     let Some(policy) = at.policy().gates.job.as_ref().filter(|_| !has_passed(at, "Job")) else {
-        return at.turn(Next::To(UpgradeStep::Promote)).writing(at.without_jobs(&[UpgradeJob::Gate]));
+        return at.turn(Next::To(UpgradeStep::Promote));
     };
     match own_test::run(at, policy) {
         Ok(ran) => settle(at, "Job", ran, UpgradeStep::MetricGate),

@@ -37,8 +37,7 @@ pub(super) fn check(at: At<'_>) -> Turn {
         Next::To(UpgradeStep::Approval) => UpgradeStatus { backing: Some(Backing::Checkpoint), ..record },
         _ => record,
     };
-    let done = if matches!(next, Next::To(_)) { at.without_jobs(&[UpgradeJob::Version]) } else { Vec::new() };
-    at.recording(record, next).writing(done)
+    at.recording(record, next)
 }
 
 /// What the upgrade waits for with this release: the settings and the KMS are asked for as long as nothing was stopped, and

@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::{At, Next, Turn, duration, snapshots, swap};
+use super::{At, Next, Turn, duration, jobs, snapshots, swap};
 use crate::crd::{AfterPromotion, Outcome, UpgradeStep};
 
 /// How long it may take until the Service leads to the pod.
@@ -46,6 +46,9 @@ pub(super) fn soak(at: At<'_>) -> Turn {
         return at.stay();
     }
     if at.record.changes_image && !at.record.finalize_migrations.is_empty() && !at.is_overridden("Finalize") {
+        if !jobs::former(at).is_empty() {
+            return at.stay();
+        }
         let mut record = at.record.clone();
         record.finalizing = true;
         record.drained_pod = at.facts.server.as_ref().map(|(pod, _)| pod.clone());

@@ -23,11 +23,7 @@ use crate::{
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) fn stop(at: At<'_>) -> Turn {
-    let jobs = at.without_jobs(&[UpgradeJob::Inspect, UpgradeJob::Finalize]);
-    match drain::stop(at) {
-        Some(turn) => turn.writing(jobs),
-        None => at.turn(Next::To(UpgradeStep::RollbackRestore)).writing(jobs),
-    }
+    drain::stop(at).unwrap_or_else(|| at.turn(Next::To(UpgradeStep::RollbackRestore)))
 }
 
 /// What the data is decides the way.
@@ -85,7 +81,7 @@ fn replace(at: At<'_>, cut: &Database) -> Turn {
     let wanted = &at.planned.restored_claim;
     let current = at.case.facts.claim.as_ref();
     if current.is_some_and(|claim| claim.name == wanted.name) {
-        return at.turn(Next::To(UpgradeStep::RollbackStart)).writing(at.without_jobs(&[UpgradeJob::Identity]));
+        return at.turn(Next::To(UpgradeStep::RollbackStart));
     }
     let Some(restored) = at.facts.other_claims.get(&wanted.name) else {
         return at.stay().writing([Write::Create(wanted.body.clone())]);

@@ -135,10 +135,14 @@ impl Drop for Named {
     }
 }
 
-/// Runs a scenario with a fault at every call, or, in a test, at the first of these calls and each that is so many later.
-async fn crash_everywhere(scenario: Scenario, lag: usize, (first, apart): (usize, usize)) {
+/// How many calls apart the faults of a test are.
+const APART: usize = 113;
+
+/// Runs a scenario with a fault at every call, or, in a test, at this one and each that is so many later.
+async fn crash_everywhere(scenario: Scenario, lag: usize, first_in_test: usize) {
     let began = Instant::now();
-    let (first, apart) = if testing::variable("PROGRESSDB_TORTURE_LOOPS").is_some() { (0, 1) } else { (first, apart) };
+    let is_torture = testing::variable("PROGRESSDB_TORTURE_LOOPS").is_some();
+    let (first, apart) = if is_torture { (0, 1) } else { (first_in_test, APART) };
     let before = begin(&scenario, lag).await;
     let (mut calm, calls) = run(&scenario, &before, Faults::default()).await;
     check(&scenario, &mut calm).await;
@@ -191,50 +195,50 @@ fn failing_finalization() -> Scenario {
 
 #[tokio::test]
 async fn torture_a_good_upgrade_with_crashes() {
-    crash_everywhere(good(), 0, (0, 31)).await;
+    crash_everywhere(good(), 0, 0).await;
 }
 
 #[tokio::test]
 async fn torture_a_good_upgrade_with_crashes_and_a_cache_that_lags() {
-    crash_everywhere(good(), 3, (7, 31)).await;
+    crash_everywhere(good(), 3, 11).await;
 }
 
 #[tokio::test]
 async fn torture_an_upgrade_with_a_finalization_with_crashes() {
-    crash_everywhere(finalized(), 0, (11, 41)).await;
+    crash_everywhere(finalized(), 0, 23).await;
 }
 
 #[tokio::test]
 async fn torture_an_upgrade_with_a_finalization_with_crashes_and_a_cache_that_lags() {
-    crash_everywhere(finalized(), 3, (23, 41)).await;
+    crash_everywhere(finalized(), 3, 37).await;
 }
 
 #[tokio::test]
 async fn torture_an_upgrade_whose_gate_fails_with_crashes() {
-    crash_everywhere(failing_gate(), 0, (13, 31)).await;
+    crash_everywhere(failing_gate(), 0, 47).await;
 }
 
 #[tokio::test]
 async fn torture_an_upgrade_whose_gate_fails_with_crashes_and_a_cache_that_lags() {
-    crash_everywhere(failing_gate(), 3, (19, 31)).await;
+    crash_everywhere(failing_gate(), 3, 91).await;
 }
 
 #[tokio::test]
 async fn torture_a_way_back_to_a_restored_claim_with_crashes() {
-    crash_everywhere(restored(), 0, (5, 37)).await;
+    crash_everywhere(restored(), 0, 59).await;
 }
 
 #[tokio::test]
 async fn torture_a_way_back_to_a_restored_claim_with_crashes_and_a_cache_that_lags() {
-    crash_everywhere(restored(), 3, (17, 37)).await;
+    crash_everywhere(restored(), 3, 71).await;
 }
 
 #[tokio::test]
 async fn torture_a_finalization_that_fails_with_crashes() {
-    crash_everywhere(failing_finalization(), 0, (3, 41)).await;
+    crash_everywhere(failing_finalization(), 0, 83).await;
 }
 
 #[tokio::test]
 async fn torture_a_finalization_that_fails_with_crashes_and_a_cache_that_lags() {
-    crash_everywhere(failing_finalization(), 3, (29, 41)).await;
+    crash_everywhere(failing_finalization(), 3, 101).await;
 }
