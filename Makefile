@@ -37,7 +37,7 @@ test: ## run every test that needs no cluster; the last line counts those that w
 
 torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root); an operator that dies at each call of an upgrade
 	@scripts/setup build test
-	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats --test double -- kill_9 power_cut checkpoints torture --nocapture
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats --test double --test model -- kill_9 power_cut checkpoints torture --nocapture
 
 check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check

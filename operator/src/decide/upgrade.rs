@@ -133,6 +133,27 @@ impl<'a> At<'a> {
         format!("kubectl progressdb override {} {name}", self.case.name)
     }
 
+    /// How a person agrees to go back from a server that clients have reached.
+    fn rollback_command(self) -> String {
+        let (resource, id) = (self.case.name, &self.record.id);
+        format!("kubectl annotate prdb {resource} --overwrite progressdb.io/approve={id}/rollback")
+    }
+
+    /// Whether a person does. To approve the upgrade itself is not enough.
+    fn is_rollback_approved(self) -> bool {
+        let approved = self.facts.approved.as_deref().and_then(|approved| approved.strip_suffix("/rollback"));
+        approved == Some(&self.record.id)
+    }
+
+    /// Whether the pod of a Job that works on the data has not ended, also one whose Job is gone.
+    fn is_data_in_use(self) -> bool {
+        use UpgradeJob::{Finalize, Identity, Inspect, InspectBack};
+        const ON_DATA: [UpgradeJob; 4] = [Inspect, InspectBack, Identity, Finalize];
+        let names = ON_DATA.iter().filter_map(|job| Some(&self.planned.jobs.get(job)?.job.name));
+        let mut pods = names.flat_map(|job| self.facts.busy.iter().filter_map(|pod| pod.strip_prefix(job.as_str())));
+        pods.any(|rest| rest.starts_with('-'))
+    }
+
     /// How a person gives it up.
     fn abort_command(self) -> String {
         format!("kubectl annotate prdb {} --overwrite progressdb.io/abort={}", self.case.name, self.record.id)
@@ -177,7 +198,10 @@ fn with_gate(record: &mut UpgradeStatus, gate: GateStatus) {
 pub(super) fn requeue_after(progress: &Progress, facts: &facts::Facts) -> std::time::Duration {
     let Some(record) = &progress.record else { return super::SOON };
     let before = facts.upgrade.record.as_ref();
-    let has_moved = before.is_none_or(|before| before.step != record.step || before.rehearsal != record.rehearsal);
+    let reason = |record: &UpgradeStatus| record.hold.as_ref().map(|hold| hold.reason.clone());
+    let has_moved = before.is_none_or(|before| {
+        before.step != record.step || before.rehearsal != record.rehearsal || reason(before) != reason(record)
+    });
     match record.step {
         _ if has_moved => AT_ONCE,
         _ if record.hold.is_some() => super::VERY_SOON,
@@ -293,6 +317,7 @@ fn enter(case: Case<'_>, record: &mut UpgradeStatus, step: UpgradeStep) {
     record.step = step;
     record.step_started_at = Some(case.now);
     record.hold = None;
+    record.promoted |= step == UpgradeStep::Promote;
 }
 
 /// What others should hear of, if they have not.
@@ -323,7 +348,7 @@ fn interruption(at: At<'_>) -> Option<Next> {
             () if is_aborted => Some(Next::End(Outcome::Aborted, "a person gave it up".into())),
             () if is_reverted => Some(Next::End(Outcome::Aborted, "the resource asks for what runs".into())),
             () if is_replaced => Some(Next::End(Outcome::Aborted, "the resource asks for something else".into())),
-            () if at.case.spec.suspend => Some(Next::End(Outcome::Aborted, "the resource is suspended".into())),
+            () if at.case.spec.suspend => Some(Next::End(Outcome::Aborted, begin::SUSPENDED.into())),
             () => approval::way_back(at),
         };
     }
@@ -334,7 +359,7 @@ fn interruption(at: At<'_>) -> Option<Next> {
     };
     match step {
         Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => Some(Next::GoBack(why.to_owned())),
-        Soak => promote::go_back(at, why),
+        Promote | Soak => promote::go_back(at, why),
         _ => None,
     }
 }

@@ -59,6 +59,14 @@ impl Upgrade {
     /// Of the upgrade that is under way, else of the one that would lead from what runs to `server`.
     pub(super) fn build(inputs: &Inputs<'_>, seen: &Observed, server: &Server) -> Option<Self> {
         let record = seen.upgrade().filter(|record| record.outcome.is_none());
+        let running = || {
+            let set = seen.stateful_set()?;
+            let map = seen.mounted_config_map()?;
+            // One that was made before releases were kept holds settings only.
+            let settings = || Some((map.at("/data").get(SETTINGS_FILE)?.clone(), template_of(set)));
+            let (settings, template) = kept(map).or_else(settings)?;
+            Server::of_kept(inputs, server, settings, template)
+        };
         let (id, from, to) = match record {
             Some(record) => {
                 let claim = record.claim.clone().unwrap_or_else(|| inputs.release.claim.clone());
@@ -67,18 +75,18 @@ impl Upgrade {
                     let (settings, template) = kept(seen.objects.get(&(Kind::ConfigMap, name.to_owned()))?)?;
                     Server::of_kept(&inputs, server, settings, template)
                 };
-                (record.id.clone(), release(&record.from.config), release(&record.to.config))
+                // Until both are kept they are made of what runs, and of what is asked for.
+                let named = |server: Option<Server>, name: &str| server.filter(|server| server.config_map.name == name);
+                let asked = |name: &str| named(Some(server.clone()), name);
+                let from = release(&record.from.config).or_else(|| named(running(), &record.from.config));
+                let from = from.or_else(|| asked(&record.from.config));
+                let to = release(&record.to.config).or_else(|| asked(&record.to.config));
+                (record.id.clone(), from, to)
             }
             None => {
                 let set = seen.stateful_set()?;
                 let roll = set.template_annotation(ROLL).filter(|roll| *roll != server.roll)?;
-                let runs = seen.mounted_config_map().and_then(|map| {
-                    // One that was made before releases were kept holds settings only.
-                    let settings = || Some((map.at("/data").get(SETTINGS_FILE)?.clone(), template_of(set)));
-                    kept(map).or_else(settings)
-                });
-                let from = runs.and_then(|(settings, template)| Server::of_kept(inputs, server, settings, template));
-                (id(seen, roll, &server.roll), from, Some(server.clone()))
+                (id(seen, roll, &server.roll), running(), Some(server.clone()))
             }
         };
         let name = inputs.resource.name_any();

@@ -105,6 +105,8 @@ pub struct UpgradeReport {
 pub struct UpgradeJobFacts {
     /// The Job.
     pub job: Job,
+    /// When it was made.
+    pub made_at: Option<Timestamp>,
     /// The uid of its pod and its address.
     pub pod: Option<(String, String)>,
     /// When its main container began, if it runs.
@@ -260,8 +262,11 @@ fn running(seen: &Observed) -> ReleaseStatus {
 
 impl UpgradeJobFacts {
     fn of(seen: &Observed, job: Job, main: &str) -> Self {
-        let live = seen.job(&job.name).and_then(|job| seen.pod_of_job(job));
-        let Some(pod) = live else { return Self { job, ..Self::default() } };
+        let live = seen.job(&job.name);
+        let made_at = live.and_then(Live::created_at);
+        let Some(pod) = live.and_then(|job| seen.pod_of_job(job)) else {
+            return Self { job, made_at, ..Self::default() };
+        };
         let statuses = |pointer: &str| pod.at(pointer).as_array().into_iter().flatten();
         let all = statuses("/status/initContainerStatuses").chain(statuses("/status/containerStatuses"));
         let ended = all.filter_map(|status| {
@@ -271,10 +276,10 @@ impl UpgradeJobFacts {
         let since = &pod.container(main)["state"]["running"]["startedAt"];
         let finished = &pod.container(main)["state"]["terminated"]["finishedAt"];
         let finished = finished.as_str().and_then(|at| at.parse::<Timestamp>().ok());
-        let made = seen.job(&job.name).and_then(Live::created_at);
-        let took = finished.zip(made).map(|(to, from)| to.duration_since(from).as_millis());
+        let took = finished.zip(made_at).map(|(to, from)| to.duration_since(from).as_millis());
         let is_placed = job.pod.as_ref().is_some_and(|Pod { is_deleted, .. }| !is_deleted);
         Self {
+            made_at,
             pod: address(pod).filter(|_| is_placed),
             serves_since: since.as_str().and_then(|since| since.parse().ok()),
             took: took.and_then(|millis| i64::try_from(millis).ok()),

@@ -99,6 +99,8 @@ pub struct UpgradeStatus {
     pub finalizing: bool,
     /// That the new image may have changed the data: written before it is started.
     pub data_mutation_started: bool,
+    /// That clients may have reached the new server: written before its Service is opened.
+    pub promoted: bool,
     /// How many writes of clients would be lost by going back now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_bound: Option<i64>,

@@ -1,14 +1,22 @@
 //! Whether there is something to upgrade, and the way it takes.
 
+use jiff::SignedDuration;
+
 use super::cleanup;
-use crate::conditions::Finding;
 use crate::{
+    conditions::Finding,
     crd::{Outcome, ProgressDBSpec, ReleaseStatus, UPGRADE_REVISION, UpgradeStatus, UpgradeStep, UpgradeStrategy},
-    decide::{Case, Step, Write, restart},
-    desired::{Desired, Server},
+    decide::{Case, Step, Write, delay::Delay, pods, restart},
+    desired::{self, Desired, Server},
     facts::Facts,
     status::Progress,
 };
+
+/// Why an upgrade was given up that is begun again once the server runs.
+pub(super) const SUSPENDED: &str = "the resource is suspended";
+
+/// How long a server that was ready may not be, before it is taken to be one that does not serve.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// How what should run comes to run.
 pub(crate) enum Plan {
@@ -31,10 +39,11 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
         return Plan::Stays(Progress { history, finding, record: None });
     }
     let Some(record) = &facts.record else {
-        return begin(case).unwrap_or(Plan::Direct(Progress { history, ..Progress::default() }));
+        return begin_or_wait(case, Progress { history, ..Progress::default() });
     };
     if record.outcome.is_none() {
-        return Plan::Guarded(record.clone(), release_again(case, record).into_iter().collect());
+        let kept = case.desired.upgrade.as_ref().filter(|planned| planned.id == record.id);
+        return Plan::Guarded(record.clone(), kept.map(|planned| keep(case, planned)).unwrap_or_default());
     }
     let asked = &case.desired.server.roll;
     if record.outcome == Some(Outcome::Succeeded) || *asked != record.to.roll {
@@ -43,9 +52,13 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
             (Some(Outcome::RolledBack | Outcome::Aborted), true) => Progress { history, ..Progress::default() },
             _ => Progress::of((**record).clone(), history),
         };
-        return begin(case).unwrap_or(Plan::Direct(told));
+        return begin_or_wait(case, told);
     }
     let strategy = case.spec.upgrade.strategy;
+    let was_suspended = record.outcome == Some(Outcome::Aborted) && record.message.as_deref() == Some(SUSPENDED);
+    if let Some(begun) = begin(case).filter(|_| was_suspended) {
+        return begun;
+    }
     let stays = strategy == UpgradeStrategy::Guarded && !case.spec.suspend && facts.running.roll != *asked;
     let told = Progress::of((**record).clone(), history);
     if stays { Plan::Stays(told) } else { Plan::Direct(told) }
@@ -67,6 +80,39 @@ pub(crate) fn is_decided(spec: &ProgressDBSpec, desired: &Desired, facts: &Facts
         Some(Outcome::Succeeded) => false,
         Some(Outcome::RolledBack | Outcome::Aborted) => was_tried,
     }
+}
+
+/// An upgrade, or what is to be done if there is none to begin. A server that is not ready for a moment is waited for: else
+/// its successor would take its place untried.
+fn begin_or_wait(case: Case<'_>, told: Progress) -> Plan {
+    if let Some(begun) = begin(case) {
+        return begun;
+    }
+    if !is_about_to_serve(case) {
+        return Plan::Direct(told);
+    }
+    let message =
+        "the upgrade begins once the server that runs is ready; one that does not get ready is replaced as it is";
+    Plan::Stays(Progress { finding: Some(Finding::unknown("WaitsForServer", message)), ..told })
+}
+
+/// Whether what runs has a successor and, though it is not ready, may be so any moment.
+fn is_about_to_serve(case: Case<'_>) -> bool {
+    let Case { spec, desired, facts, now, .. } = case;
+    let is_guarded = spec.upgrade.strategy == UpgradeStrategy::Guarded && !spec.suspend && facts.former.is_none();
+    let planned = desired.upgrade.as_ref().filter(|_| is_guarded);
+    let releases = planned.and_then(|planned| planned.from.as_ref().zip(planned.to.as_ref()));
+    let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted) else { return false };
+    if !releases.is_some_and(|(from, to)| differs(from, to)) {
+        return false;
+    }
+    let Some(pod) = &facts.pod else {
+        let delay = Delay::of("StatefulSet", &set.name, set.warning.as_ref(), now);
+        return !delay.is_some_and(|delay| delay.lasts);
+    };
+    let is_hopeless = pods::is_crash_looping(pod, now) || Delay::of_pod(pod, now).is_some_and(|delay| delay.lasts);
+    let has_lasted = pod.ready_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
+    !is_hopeless && (pod.is_deleted || !pod.is_ready && !has_lasted)
 }
 
 /// An upgrade, if what runs serves and is to be replaced by another release.
@@ -104,16 +150,15 @@ fn begin(case: Case<'_>) -> Option<Plan> {
         claim: facts.claim.as_ref().map(|claim| claim.name.clone()),
         ..UpgradeStatus::default()
     };
-    // What both releases are made of, so that neither depends on what becomes of the resource.
-    let kept = [&from.config_map, &to.config_map].into_iter().filter(|map| facts.object(map.kind, &map.name).is_none());
-    Some(Plan::Guarded(Box::new(record), kept.map(|map| Write::Apply(map.applied_to(None))).collect()))
+    Some(Plan::Guarded(Box::new(record), keep(case, planned)))
 }
 
-/// Makes what a release is made of again if somebody deleted it, as long as the resource asks for that release.
-fn release_again(case: Case<'_>, record: &UpgradeStatus) -> Option<Write> {
-    let map = &case.desired.server.config_map;
-    let is_needed = [&record.from.config, &record.to.config].contains(&&map.name);
-    (is_needed && case.facts.object(map.kind, &map.name).is_none()).then(|| Write::Apply(map.applied_to(None)))
+/// Keeps what both releases are made of, so that neither depends on what becomes of the resource; what somebody deleted is made
+/// again as long as it is known.
+fn keep(case: Case<'_>, planned: &desired::Upgrade) -> Vec<Write> {
+    let maps = [&planned.from, &planned.to].into_iter().flatten().map(|server| &server.config_map);
+    let missing = maps.filter(|map| case.facts.object(map.kind, &map.name).is_none());
+    missing.map(|map| Write::Apply(map.applied_to(None))).collect()
 }
 
 /// Whether a release is another one in more than the Secrets that it reads: those of before cannot be brought back.

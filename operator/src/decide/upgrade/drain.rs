@@ -28,10 +28,8 @@ pub(super) fn drain(at: At<'_>) -> Turn {
     }
     let (found, create) = at.job(UpgradeJob::Inspect);
     match inspected(found) {
-        None if at.elapsed() > PATIENCE + grace(at) => {
-            at.turn(Next::GoBack("the stopped data could not be looked at in time".into()))
-        }
-        None => at.stay().writing(create),
+        None if looks_too_long(at, found) => at.turn(Next::GoBack(NOT_SEEN.into())),
+        None => at.stay().writing(create.filter(|_| !at.is_data_in_use())),
         Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
         Some(Ok(database)) => {
             let mut record = at.record.clone();
@@ -63,7 +61,7 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
     let lost = facts.pod.as_ref().map(|pod| pods::assess(pod, at.case.now)).filter(|found| found.reason == "NodeLost");
     Some(match lost {
         Some(found) => at.turn(Next::stuck("NodeLost", found.message, None)),
-        None if at.elapsed() > PATIENCE + grace(at) => {
+        None if is_late(at) => {
             let pod = crate::objects::names::pod(at.case.name);
             let message = format!("the pod {pod} does not end, and its volume stays attached");
             at.turn(Next::stuck("NotStopping", message, Some(format!("kubectl describe pod {pod}"))))
@@ -82,6 +80,23 @@ fn is_being_started(at: At<'_>) -> bool {
         State::Unknown => true,
         State::Ended(_) => false,
     }
+}
+
+/// Why an upgrade goes back whose Job does not say what was stopped.
+pub(super) const NOT_SEEN: &str = "the stopped data could not be looked at in time";
+
+/// Whether the Job that looks at the stopped data has had its time. Before it there may have been a node that was lost: then
+/// its time begins when it is made.
+pub(super) fn looks_too_long(at: At<'_>, found: Option<&UpgradeJobFacts>) -> bool {
+    match found.and_then(|found| found.made_at) {
+        Some(made) => at.case.now.duration_since(made) > PATIENCE,
+        None => is_late(at) && at.record.hold.is_none(),
+    }
+}
+
+/// How long a step may last that waits for the end of a pod or for what a Job finds out.
+pub(super) fn is_late(at: At<'_>) -> bool {
+    at.elapsed() > PATIENCE + grace(at)
 }
 
 fn grace(at: At<'_>) -> SignedDuration {

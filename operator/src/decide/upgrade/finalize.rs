@@ -29,7 +29,8 @@ pub(super) fn drain(at: At<'_>) -> Turn {
     }
     let (found, create) = at.job(UpgradeJob::Inspect);
     match drain::inspected(found) {
-        None => at.stay().writing(create),
+        None if drain::looks_too_long(at, found) => at.turn(Next::GoBack(drain::NOT_SEEN.into())),
+        None => at.stay().writing(create.filter(|_| !at.is_data_in_use())),
         Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
         Some(Ok(database)) => {
             let record = UpgradeStatus { database: Some(database), ..at.record.clone() };
@@ -45,10 +46,10 @@ pub(super) fn snapshot(at: At<'_>) -> Turn {
     let record = snapshots::noted(at, wanted);
     match snapshots::make(at, wanted) {
         Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),
-        Progress::Cut => at.recording(record, Next::Stay).writing(snapshots::retain(at, wanted)),
+        Progress::Cut => at.recording(record, Next::Stay),
         Progress::Ready => {
             let record = UpgradeStatus { data_mutation_started: true, ..record };
-            at.recording(record, Next::To(UpgradeStep::FinalizeMigrate)).writing(snapshots::retain(at, wanted))
+            at.recording(record, Next::To(UpgradeStep::FinalizeMigrate))
         }
         Progress::Failed(why) => at.recording(record, Next::GoBack(why)),
     }
@@ -61,7 +62,7 @@ pub(super) fn migrate(at: At<'_>) -> Turn {
         return at.recording(record, Next::Stay);
     }
     let (found, create) = at.job(UpgradeJob::Finalize);
-    let Some(found) = found else { return at.stay().writing(create) };
+    let Some(found) = found else { return at.stay().writing(create.filter(|_| !at.is_data_in_use())) };
     if let Some(ended) = found.ended.get(MAIN) {
         return match ended.passed {
             true => at.turn(Next::To(UpgradeStep::FinalizeStart)),
@@ -79,9 +80,16 @@ pub(super) fn migrate(at: At<'_>) -> Turn {
 }
 
 pub(super) fn start(at: At<'_>) -> Turn {
-    let Some(to) = &at.planned.to else { return at.stay() };
+    let Some(to) = &at.planned.to else {
+        let message = format!(
+            "the ConfigMap {} of the new release is gone: ask for its image and settings again, and it is made anew",
+            at.record.to.config
+        );
+        return at.turn(Next::stuck("ReleaseGone", message, None));
+    };
     match swap::runs(at, to) {
         Ok(true) => at.turn(Next::To(UpgradeStep::FinalizeGate)),
+        Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the server has no pod".into())),
         Ok(false) => at.stay(),
         Err(writes) => at.stay().writing(writes),
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::{At, Next, Turn, duration, own_test, swap, with_gate};
 use crate::{
     crd::{Backing, GateStatus, HealthGate, UpgradeStatus, UpgradeStep, Verdict},
@@ -10,6 +12,9 @@ use crate::{
 
 /// A gate that ended without a verdict is tried again after so many seconds, while somebody is called: clients wait.
 const AGAIN: i64 = 60;
+
+/// How long there may be no pod to try.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 /// `/healthz` and `/readyz` of the new server.
 pub(super) fn health(at: At<'_>) -> Turn {
@@ -53,7 +58,9 @@ pub(super) fn smoke(at: At<'_>) -> Turn {
 
 /// The load that the old server had, and the log.
 pub(super) fn metrics(at: At<'_>) -> Turn {
-    let Some(pod) = at.case.facts.pod.as_ref() else { return settle(at, "Logs", Ran::NoPod, UpgradeStep::MetricGate) };
+    let Some(pod) = at.case.facts.pod.as_ref() else {
+        return settle(at, "Logs", Ran::NoPod, UpgradeStep::MetricGate);
+    };
     if !has_passed(at, "Logs") {
         let logs = run(at, "Logs", Gate::Logs { pod: pod.name.clone() });
         return settle(at, "Logs", logs, UpgradeStep::MetricGate);
@@ -173,7 +180,11 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
         return at.turn(Next::GoBack(why));
     }
     let (found, again) = match ran {
-        Ran::NoPod => return swap::start_again(at).unwrap_or_else(|| at.stay()),
+        Ran::NoPod => {
+            let late = at.elapsed() > PATIENCE;
+            let waits = || at.turn(if late { Next::GoBack("the server has no pod".into()) } else { Next::Stay });
+            return swap::start_again(at).unwrap_or_else(waits);
+        }
         Ran::Waits(request) => return at.stay().trying([request]),
         Ran::Ended(found) => (found, None),
         Ran::Open(found, again) => (found, again),

@@ -1,6 +1,7 @@
 //! Before anything else is made: the new image accepts the settings, the KMS opens what the data needs, the image says what
 //! it is, and it can read the data.
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::{At, Next, Turn, with_gate};
@@ -12,6 +13,9 @@ use crate::{
     objects::UpgradeJob,
 };
 
+/// How long the new image may take to be pulled and to say what it is, before somebody is told.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
 pub(super) fn check(at: At<'_>) -> Turn {
     if let Some(turn) = obstacle(at) {
         return turn;
@@ -20,12 +24,18 @@ pub(super) fn check(at: At<'_>) -> Turn {
         return at.turn(Next::To(UpgradeStep::Approval));
     }
     let (found, create) = at.job(UpgradeJob::Version);
+    let unknown = |why: &str| {
+        let message = format!("the new image does not say its version: {why}");
+        Next::hold("VersionUnknown", message, Some(at.abort_command()))
+    };
     let Some(version) = found.and_then(|found| found.ended.get(crate::objects::MAIN)) else {
-        return at.stay().writing(create);
+        let failure = found.and_then(|found| found.job.failure.as_ref());
+        let late = (at.elapsed() > PATIENCE).then_some("its Job has not ended in time");
+        let why = failure.map(|failure| failure.message.as_str()).or(late);
+        return at.turn(why.map_or(Next::Stay, unknown)).writing(create);
     };
     if !version.passed {
-        let message = format!("the new image does not say its version: {}", version.message);
-        return at.turn(Next::hold("VersionUnknown", message, Some(at.abort_command())));
+        return at.turn(unknown(&version.message));
     }
     let mut record = with_version(at.record.clone(), &version.report());
     record.timings.job_millis = found.and_then(|found| found.took);

@@ -14,6 +14,9 @@ pub(super) fn promote(at: At<'_>) -> Turn {
     if let Some(turn) = swap::start_again(at) {
         return turn;
     }
+    if let Some(next) = failure(at) {
+        return at.turn(next);
+    }
     let pod = at.case.facts.pod.as_ref();
     let serves = at.facts.is_served == Some(true) && pod.is_some_and(|pod| pod.is_ready && !pod.is_deleted);
     if serves {
@@ -37,8 +40,7 @@ pub(super) fn soak(at: At<'_>) -> Turn {
     if let Some(turn) = swap::start_again(at) {
         return turn;
     }
-    let failed = swap::hopeless(at).map(|why| format!("the new server fails while clients use it: {why}"));
-    if let Some(next) = failed.and_then(|why| go_back(at, &why)) {
+    if let Some(next) = failure(at) {
         return at.turn(next);
     }
     let is_ready = at.case.facts.pod.as_ref().is_some_and(|pod| pod.is_ready && !pod.is_deleted);
@@ -63,6 +65,12 @@ pub(super) fn has_soaked(at: At<'_>) -> bool {
     at.elapsed() >= lasts
 }
 
+/// What a server leads to that will not serve by waiting.
+fn failure(at: At<'_>) -> Option<Next> {
+    let why = swap::hopeless(at)?;
+    go_back(at, &format!("the new server fails while clients use it: {why}"))
+}
+
 /// It is over: snapshots are no longer kept for it.
 pub(super) fn succeed(at: At<'_>) -> Turn {
     let released = snapshots::release(at);
@@ -83,15 +91,13 @@ pub(super) fn loss_bound(at: At<'_>) -> Option<i64> {
 pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
     // Until the finalization nothing but a migration at the start may have changed the data.
     let is_free = !at.record.data_mutation_started;
-    // Whoever approved the upgrade has not approved that.
-    let wanted = format!("{}/rollback", at.record.id);
-    let is_approved = at.facts.approved.as_ref() == Some(&wanted);
     match at.policy().rollback.after_promotion {
         AfterPromotion::Never => None,
         AfterPromotion::ImageOnly if is_free => Some(Next::GoBack(why.to_owned())),
-        AfterPromotion::ImageOnly | AfterPromotion::Approve if is_approved => Some(Next::GoBack(why.to_owned())),
+        AfterPromotion::ImageOnly | AfterPromotion::Approve if at.is_rollback_approved() => {
+            Some(Next::GoBack(why.to_owned()))
+        }
         AfterPromotion::ImageOnly | AfterPromotion::Approve => {
-            let command = format!("kubectl annotate prdb {} --overwrite progressdb.io/approve={wanted}", at.case.name);
             let lost =
                 loss_bound(at).map_or_else(|| "what clients wrote".into(), |lost| format!("up to {lost} writes"));
             let message = match is_free {
@@ -100,7 +106,7 @@ pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
                     "{why}; the data was changed for the new image: going back restores the snapshot and loses {lost} since"
                 ),
             };
-            Some(Next::hold("RollbackRequiresApproval", message, Some(command)))
+            Some(Next::hold("RollbackRequiresApproval", message, Some(at.rollback_command())))
         }
     }
 }

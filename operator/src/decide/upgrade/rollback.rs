@@ -23,7 +23,15 @@ use crate::{
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) fn stop(at: At<'_>) -> Turn {
-    drain::stop(at).unwrap_or_else(|| at.turn(Next::To(UpgradeStep::RollbackRestore)))
+    match drain::stop(at) {
+        Some(turn) => turn,
+        None if at.is_data_in_use() && drain::is_late(at) => {
+            let message = format!("the pods {} do not end and may work on the data", at.facts.busy.join(", "));
+            at.turn(Next::stuck("NotStopping", message, Some("kubectl get pods -o wide".into())))
+        }
+        None if at.is_data_in_use() => at.stay(),
+        None => at.turn(Next::To(UpgradeStep::RollbackRestore)),
+    }
 }
 
 /// What the data is decides the way.
@@ -44,9 +52,10 @@ pub(super) fn restore(at: At<'_>) -> Turn {
         }
         Some(Ok(now)) if is_as_before(at, cut, &now) => at.turn(Next::To(UpgradeStep::RollbackStart)),
         Some(found) => {
-            let why = match &found {
+            let lost = found.as_ref().ok().map(|now| now.sequence.saturating_sub(cut.sequence).max(0));
+            let why = match found {
                 Ok(now) => format!("format {} and sequence {} were found", now.format, now.sequence),
-                Err(why) => why.clone(),
+                Err(why) => why,
             };
             let wanted = snapshot(at);
             if !at.facts.snapshots.get(&wanted.name).is_some_and(|found| found.is_cut || found.is_ready) {
@@ -54,13 +63,30 @@ pub(super) fn restore(at: At<'_>) -> Turn {
                 return at.turn(stuck(at, &why));
             }
             let mut record = at.record.clone();
+            // Since the cut before a finalization no client has reached the server.
+            if record.promoted && !record.finalizing {
+                // Until the stop, clients wrote more than what was told last.
+                record.loss_bound = lost.or(record.loss_bound);
+                if !at.is_rollback_approved() {
+                    let next = loss(at, &why, lost);
+                    return at.recording(record, next);
+                }
+            }
             record.restored_claim = Some(at.planned.restored_claim.name.clone());
-            // Until the stop, clients wrote more than what was told last.
-            let lost = found.ok().map(|now| now.sequence.saturating_sub(cut.sequence));
-            record.loss_bound = record.loss_bound.map(|told| lost.unwrap_or(told));
             at.recording(record, Next::Stay)
         }
     }
+}
+
+/// Clients have written since the cut, and a person has to agree to lose that.
+fn loss(at: At<'_>, why: &str, lost: Option<i64>) -> Next {
+    let lost = lost.map_or_else(|| "nobody knows how many".to_owned(), |lost| format!("{lost} at most"));
+    let job = at.planned.jobs.get(&UpgradeJob::InspectBack).map(|check| check.job.name.as_str()).unwrap_or_default();
+    let message = format!(
+        "the old server cannot open the data ({why}); going back restores the snapshot, and what clients wrote since is lost: \
+         {lost}; to look at the data once more type: kubectl delete job {job}"
+    );
+    Next::stuck("RollbackRequiresApproval", message, Some(at.rollback_command()))
 }
 
 /// Whether the old image can go on with the data: it is the same database in the same format, and nothing is missing.

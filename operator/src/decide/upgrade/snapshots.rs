@@ -30,10 +30,10 @@ pub(super) fn online(at: At<'_>) -> Turn {
     }
     match make(at, wanted) {
         Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),
-        Progress::Cut => at.recording(record, Next::Stay).writing(retain(at, wanted)),
+        Progress::Cut => at.recording(record, Next::Stay),
         Progress::Ready => {
             let record = UpgradeStatus { backing: Some(Backing::Snapshots), ..record };
-            at.recording(record, Next::To(UpgradeStep::Rehearse)).writing(retain(at, wanted))
+            at.recording(record, Next::To(UpgradeStep::Rehearse))
         }
         Progress::Failed(why) => {
             let policy = at.policy();
@@ -56,10 +56,10 @@ pub(super) fn at_rest(at: At<'_>) -> Turn {
     let has_to_be_ready = !record.start_migrations.is_empty();
     match make(at, wanted) {
         Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),
-        Progress::Cut if has_to_be_ready => at.recording(record, Next::Stay).writing(retain(at, wanted)),
+        Progress::Cut if has_to_be_ready => at.recording(record, Next::Stay),
         Progress::Cut | Progress::Ready => {
             let record = UpgradeStatus { data_mutation_started: has_to_be_ready, ..record };
-            at.recording(record, Next::To(UpgradeStep::Swap)).writing(retain(at, wanted))
+            at.recording(record, Next::To(UpgradeStep::Swap))
         }
         Progress::Failed(why) => at.recording(record, Next::GoBack(why)),
     }
@@ -78,7 +78,7 @@ pub(super) fn are_looked_at(at: At<'_>) -> bool {
     }
 }
 
-/// Makes a snapshot and says how far it is.
+/// Makes a snapshot and says how far it is: no further than that it is being made, until its copy is retained.
 pub(super) fn make(at: At<'_>, wanted: &Object) -> Progress {
     let late = at.elapsed() >= duration(&at.policy().snapshot.deadline);
     let Some(found) = at.facts.snapshots.get(&wanted.name).filter(|found| !found.is_deleted) else {
@@ -89,7 +89,11 @@ pub(super) fn make(at: At<'_>, wanted: &Object) -> Progress {
             ),
         };
     };
+    let retain = retain(at, wanted);
     match found {
+        UpgradeSnapshot { is_cut, is_ready, .. } if (*is_cut || *is_ready) && retain.is_some() => {
+            Progress::Waits(retain)
+        }
         UpgradeSnapshot { is_ready: true, .. } => Progress::Ready,
         _ if late => {
             let error = found.error.as_deref().unwrap_or("the driver says nothing");
@@ -101,7 +105,7 @@ pub(super) fn make(at: At<'_>, wanted: &Object) -> Progress {
 }
 
 /// Lets the copy outlive its VolumeSnapshot, whoever deletes that, until the upgrade is over.
-pub(super) fn retain(at: At<'_>, wanted: &Object) -> Option<Write> {
+fn retain(at: At<'_>, wanted: &Object) -> Option<Write> {
     let (content, is_retained) = at.facts.snapshots.get(&wanted.name)?.content.clone()?;
     (!is_retained).then_some(Write::SetContentPolicy { name: content, retain: true })
 }

@@ -33,6 +33,9 @@ pub(super) fn runs(at: At<'_>, server: &Server) -> Result<bool, Vec<Write>> {
     let set = at.case.facts.stateful_set.as_ref();
     let is_applied =
         set.is_some_and(|set| set.runs() && set.roll.as_ref() == Some(&server.roll) && on_same_claim(at, server));
+    if !is_applied && at.is_data_in_use() {
+        return Ok(false);
+    }
     if !is_applied {
         let writes = objects.filter(|object| live(object).is_none() || object.kind == crate::kind::Kind::StatefulSet);
         return Err(writes

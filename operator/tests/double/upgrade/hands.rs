@@ -25,9 +25,9 @@ async fn a_node_that_is_lost_in_the_stop_is_waited_for() {
     assert_eq!(upgrading.cluster.times_made("Pod", "db-0"), 1);
     upgrading.cluster.world.is_node_lost = false;
     node_is_ready(&upgrading, "True");
-    // The time to look at the data is over by then.
-    upgrading.ends("RolledBack").await;
-    upgrading.runs(OLD, "db-data-0").await;
+    // The time to look at the data begins once that is possible.
+    upgrading.ends("Succeeded").await;
+    upgrading.runs(NEW, "db-data-0").await;
 }
 
 #[tokio::test]
