@@ -1,5 +1,5 @@
-//! A thousand resources: the operator's program against the API server double over HTTP. How much memory it takes is
-//! judged, and how long it takes is shown.
+//! A thousand resources, of which three are upgraded then: the operator's program against the API server double over HTTP.
+//! How much memory it takes is judged, and that it makes no calls at rest; how long it takes is shown.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::{Method, StatusCode};
 use progressdb_operator::crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION};
 use serde_json::json;
 use testing::kubernetes::{
@@ -21,6 +22,11 @@ use tokio::{net::TcpListener, time::Instant};
 const COUNT: usize = 1_000;
 /// What the operator may keep resident.
 const MOST_KIB: u64 = 25 * 1024;
+/// How many are upgraded at one time, and what the operator may keep resident meanwhile.
+const UPGRADED: usize = 3;
+const MOST_UPGRADING_KIB: u64 = 30 * 1024;
+/// So long nothing happens.
+const REST: Duration = Duration::from_secs(10);
 /// More than the slowest machine takes.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Where every database answers: the operator knows their port and not their host.
@@ -72,18 +78,26 @@ fn kubeconfig(server: SocketAddr) -> PathBuf {
     path
 }
 
-/// What every database says of itself.
+/// What every database says of itself, and answers to the load of a gate.
 async fn serve_databases() {
     for port in [8080, 9090] {
         let listener = TcpListener::bind((DATABASES, port)).await.expect("nobody has this address of the loopback");
-        let said = json!({ "status": "ok", "version": "0.3.0", "format": { "data": 1 } }).to_string();
-        let router = axum::Router::new().fallback(move || async move { said });
+        let router = axum::Router::new().fallback(async |method: Method| match method {
+            Method::GET => {
+                let said = json!({
+                    "status": "ok", "version": "0.3.0", "format": { "data": 1 }, "sequence": 1_000_000, "threads": [],
+                });
+                (StatusCode::OK, said.to_string())
+            }
+            _ => (StatusCode::ACCEPTED, json!({ "key": "probe" }).to_string()),
+        });
         tokio::spawn(async move { axum::serve(listener, router).await });
     }
 }
 
 fn fill(server: &Server) {
     server.with(|store| {
+        store.edit(&Key::new("Node", "", "node"), |node| node["status"]["allocatable"]["pods"] = json!("2000"));
         let revision = json!({ SCHEMA_REVISION_ANNOTATION: SCHEMA_REVISION.to_string() });
         let crd = json!({ "metadata": { "annotations": revision }, "spec": {} });
         let name = Key::new("CustomResourceDefinition", "", "progressdbs.progressdb.io");
@@ -111,6 +125,26 @@ fn settled(server: &Server) -> usize {
     })
 }
 
+/// Some resources ask for another image.
+fn ask_for_upgrades(server: &Server) {
+    server.with(|store| {
+        for number in 0..UPGRADED {
+            store.edit(&Key::new("ProgressDB", "ns", &format!("chat-{number}")), |resource| {
+                resource["spec"]["image"] = json!("registry/progressdb:0.4.0");
+                resource["spec"]["upgrade"] = json!({ "soak": "1s", "gates": { "smoke": "Off" } });
+            });
+        }
+    });
+}
+
+/// How the upgrades have ended.
+fn outcomes(server: &Server) -> Vec<String> {
+    server.with(|store| {
+        let upgrades = store.list(named("ProgressDB"), None).into_iter();
+        upgrades.filter_map(|resource| Some(resource["status"]["upgrade"]["outcome"].as_str()?.to_owned())).collect()
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_resources_are_reconciled_in_little_memory() {
     let server = Server::new();
@@ -134,7 +168,21 @@ async fn a_thousand_resources_are_reconciled_in_little_memory() {
         "{COUNT} resources: reconciled in {took:.1?} by {calls} calls and {processor:.1} s of processor; resident {resident} KiB, of it {anonymous} KiB of \
          its own, at most {peak} KiB"
     );
+    tokio::time::sleep(REST).await;
+    let at_rest = server.take_calls();
+    ask_for_upgrades(&server);
+    let (began, mut upgrading) = (Instant::now(), 0);
+    while outcomes(&server).len() < UPGRADED {
+        assert!(began.elapsed() < PATIENCE, "the upgrades have not ended");
+        world.step();
+        upgrading = upgrading.max(operator.kib("VmRSS"));
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    eprintln!("{UPGRADED} upgrades at one time took {:.1?}; at most {upgrading} KiB were resident", began.elapsed());
+    assert_eq!(outcomes(&server), ["Succeeded"; UPGRADED]);
     assert_eq!(world.broken, Vec::<String>::new());
     std::fs::remove_file(kubeconfig).expect("the test wrote it");
+    assert_eq!(at_rest.len(), 0, "{at_rest:?}");
     assert!(resident <= MOST_KIB, "{resident} KiB are resident");
+    assert!(upgrading <= MOST_UPGRADING_KIB, "{upgrading} KiB are resident during upgrades");
 }

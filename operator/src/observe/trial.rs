@@ -29,6 +29,8 @@ use crate::{
 const ROOM_FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// The pods of so many nodes are counted; with more of them the scheduler is trusted.
 const MAX_NODES: usize = 16;
+/// So many pods of a node are held at one time.
+const PAGE: u32 = 100;
 
 /// Why a successor cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -166,15 +168,25 @@ impl Trial<'_> {
 
     /// What the other pods of a node use: of all namespaces, or of this one if the operator may not see the others.
     async fn usage(&self, node: &str, running: Option<&Live>, demand: &Demand) -> Result<Usage, Error> {
-        let there = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        let pods = |namespace| self.observer.api::<Raw>(&Kind::Pod.api_resource(), namespace);
-        let found = match pods(None).list(&there).await {
-            Err(kube::Error::Api(status)) if status.is_forbidden() => pods(Some(self.namespace)).list(&there).await,
-            answer => answer,
-        };
-        let found = found.map_err(|error| Error::new(format!("listing the pods of {node}"), error))?;
-        let is_other = |pod: &Raw| running.is_none_or(|running| pod.uid().as_deref() != Some(running.uid()));
-        Ok(Usage::by(found.into_iter().filter(is_other).map(|pod| pod.to_value()), demand))
+        let mut there = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(PAGE);
+        let mut pods = self.observer.api::<Raw>(&Kind::Pod.api_resource(), None);
+        let mut usage = Usage::default();
+        loop {
+            let page = match pods.list(&there).await {
+                Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                    pods = self.observer.api(&Kind::Pod.api_resource(), Some(self.namespace));
+                    pods.list(&there).await
+                }
+                answer => answer,
+            };
+            let page = page.map_err(|error| Error::new(format!("listing the pods of {node}"), error))?;
+            there.continue_token = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+            let is_other = |pod: &Raw| running.is_none_or(|running| pod.uid().as_deref() != Some(running.uid()));
+            usage.add(page.into_iter().filter(is_other).map(|pod| pod.to_value()), demand);
+            if there.continue_token.is_none() {
+                return Ok(usage);
+            }
+        }
     }
 }
 

@@ -44,19 +44,17 @@ impl Demand {
 }
 
 impl Usage {
-    /// The sum over the pods that have not ended and that this one would not preempt.
-    pub(super) fn by(pods: impl Iterator<Item = Value>, demand: &Demand) -> Self {
-        let mut usage = Self::default();
+    /// Adds what pods use that have not ended and that this one would not preempt.
+    pub(super) fn add(&mut self, pods: impl Iterator<Item = Value>, demand: &Demand) {
         let stays = |pod: &Value| !demand.preempts || priority(pod) >= demand.priority;
         let ended = |pod: &Value| matches!(pod.pointer("/status/phase"), Some(Value::String(phase)) if phase == "Succeeded" || phase == "Failed");
         for pod in pods.filter(|pod| !ended(pod) && stays(pod)) {
             let mut amounts = requests(&pod, "requests");
             amounts.insert("pods".into(), 1.0);
             for (name, amount) in amounts {
-                *usage.0.entry(name).or_default() += amount;
+                *self.0.entry(name).or_default() += amount;
             }
         }
-        usage
     }
 }
 
@@ -216,8 +214,11 @@ mod tests {
     #[test]
     fn a_pod_fits_beside_those_that_stay() {
         let demand = Demand::of(&of(json!({ "requests": { "memory": "3Gi" } })));
-        let problem =
-            |others: &[Value]| demand.fits(&node(json!({})), &Usage::by(others.iter().cloned(), &demand)).err();
+        let problem = |others: &[Value]| {
+            let mut usage = Usage::default();
+            usage.add(others.iter().cloned(), &demand);
+            demand.fits(&node(json!({})), &usage).err()
+        };
         let gi = |count: u8| of(json!({ "limits": { "memory": format!("{count}Gi") } }));
         let mut ended = gi(2);
         ended["status"] = json!({ "phase": "Succeeded" });
