@@ -37,7 +37,7 @@ use crate::{
     desired::Desired,
     facts::{Facts, Verdict},
     gate::GateRequest,
-    status::{self, Findings, Progress},
+    status::{self, Findings},
 };
 
 /// When nothing is awaited.
@@ -259,7 +259,8 @@ fn unchecked(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Findings {
         blocked: None,
         refused: refused(facts, "see to it, or take back what was asked for"),
         contested: objects::contest(facts),
-        upgrade: Progress::default(),
+        // What is under way rests, and is not forgotten.
+        upgrade: upgrade::kept(facts),
     }
 }
 

@@ -32,7 +32,7 @@ mod swap;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::begin::{Plan, is_decided, plan, tidy};
+pub(super) use self::begin::{Plan, is_decided, kept, plan, tidy};
 pub(super) use self::evidence::report;
 use super::{Case, Step, Write};
 use crate::{
@@ -107,6 +107,13 @@ impl<'a> At<'a> {
         self.record.step_started_at.map_or(SignedDuration::ZERO, |since| self.case.now.duration_since(since))
     }
 
+    /// How long clients have been without a server, in milliseconds: before they reached one, and since it was stopped again.
+    fn downtime(self) -> Option<i64> {
+        let away = self.case.now.duration_since(self.record.drained_at?).as_millis();
+        let before = self.record.downtime_millis.unwrap_or(0);
+        i64::try_from(away).ok().map(|away| away.saturating_add(before))
+    }
+
     /// Nothing changes.
     fn stay(self) -> Turn {
         self.turn(Next::Stay)
@@ -141,8 +148,17 @@ impl<'a> At<'a> {
 
     /// Whether a person does. To approve the upgrade itself is not enough.
     fn is_rollback_approved(self) -> bool {
-        let approved = self.facts.approved.as_deref().and_then(|approved| approved.strip_suffix("/rollback"));
-        approved == Some(&self.record.id)
+        self.approves("rollback") || self.approves("loss")
+    }
+
+    /// Whether a person agreed to lose what clients wrote. Who was told that nothing would be lost has not.
+    fn is_loss_approved(self) -> bool {
+        self.approves("loss") || (self.approves("rollback") && self.record.data_mutation_started)
+    }
+
+    fn approves(self, what: &str) -> bool {
+        let approved = self.facts.approved.as_deref().and_then(|approved| approved.split_once('/'));
+        approved == Some((&self.record.id, what))
     }
 
     /// Whether the pod of a Job that works on the data has not ended, also one whose Job is gone.
@@ -291,6 +307,9 @@ fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus
         Next::To(step) => enter(case, &mut record, step),
         Next::Hold(hold) => record.hold = Some(hold),
         Next::GoBack(why) => {
+            if record.step == UpgradeStep::Soak {
+                record.drained_at = Some(case.now);
+            }
             record.message = Some(short(&why));
             enter(case, &mut record, UpgradeStep::RollbackStop);
         }
@@ -352,14 +371,22 @@ fn interruption(at: At<'_>) -> Option<Next> {
             () => approval::way_back(at),
         };
     }
+    // Whatever else has changed since.
+    let asks_for_old = at.record.changes_image && at.case.desired.server.image() == at.record.from.image;
     let why = match () {
         () if is_aborted => "a person gave it up",
-        () if is_reverted => "the resource asks for what ran before",
+        () if is_reverted || asks_for_old => "the resource asks for what ran before",
         () => return None,
     };
     match step {
         Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => Some(Next::GoBack(why.to_owned())),
         Promote | Soak => promote::go_back(at, why),
+        // To the new image on the old format.
+        FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
+            if gates::is_protected(at.record) =>
+        {
+            Some(Next::GoBack(why.to_owned()))
+        }
         _ => None,
     }
 }

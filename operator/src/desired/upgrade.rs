@@ -99,10 +99,15 @@ impl Upgrade {
         };
         let copied = |make: Restore, claim: &str, from: &str| {
             let least = seen.restore_size(&of_upgrade(from));
-            Object::new(make(inputs, claim, &of_upgrade(from), &id, least))
+            let body = make(inputs, claim, &of_upgrade(from), &id, least);
+            Object::new(match seen.claim() {
+                Some(Live(live)) => objects::like_claim(body, live),
+                None => body,
+            })
         };
         let restored = record.and_then(|record| record.restored_claim.clone()).unwrap_or_else(|| next_claim(seen));
         let at_rest = if record.is_some_and(|record| record.finalizing) { BEFORE_FINALIZE } else { LAST };
+        let is_changed = record.is_some_and(|record| record.data_mutation_started || record.finalizing);
         let mut jobs = BTreeMap::new();
         for job in UpgradeJob::ALL {
             let (server, claim) = match job {
@@ -114,6 +119,8 @@ impl Upgrade {
                 UpgradeJob::Identity => (&from, Some(restored.as_str())),
                 UpgradeJob::RehearseOld => (&from, Some(staging.as_str())),
                 UpgradeJob::RehearseNew | UpgradeJob::RehearseFinalize => (&to, Some(staging.as_str())),
+                // As long as nothing was changed for the new image, the old one says best whether it can go on.
+                UpgradeJob::InspectBack if from.is_some() && !is_changed => (&from, Some(current.as_str())),
                 UpgradeJob::Finalize | UpgradeJob::InspectBack => (&to, Some(current.as_str())),
             };
             if let Some(server) = server {

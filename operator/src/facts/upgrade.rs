@@ -151,6 +151,8 @@ pub struct UpgradeSnapshot {
     pub is_cut: bool,
     /// Whether it can be restored; its content is there and names it.
     pub is_ready: bool,
+    /// When it was made.
+    pub made_at: Option<Timestamp>,
     /// Whether it says so itself. Nothing rests on that alone.
     pub says_ready: bool,
     /// Why the driver cannot make it.
@@ -166,6 +168,8 @@ pub struct OtherClaim {
     pub uid: String,
     /// Whether somebody deleted it.
     pub is_deleted: bool,
+    /// When it was made.
+    pub made_at: Option<Timestamp>,
     /// What its data is to the database.
     pub role: Option<Role>,
     /// The upgrade that it was made for, or that left it.
@@ -320,6 +324,7 @@ impl UpgradeSnapshot {
             uid: snapshot.uid().to_owned(),
             upgrade,
             is_deleted: snapshot.is_deleted(),
+            made_at: snapshot.created_at(),
             says_ready,
             is_cut: is_bound && is_there && has("/status/creationTime") && has("/status/snapshotHandle"),
             is_ready: is_bound && is_there && says_ready,
@@ -348,6 +353,7 @@ impl OtherClaim {
         Self {
             uid: claim.uid().to_owned(),
             is_deleted: claim.is_deleted(),
+            made_at: claim.created_at(),
             role: claim.label(ROLE).and_then(Role::of),
             upgrade: claim.label(UPGRADE).map(str::to_owned),
         }

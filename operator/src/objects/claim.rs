@@ -85,6 +85,17 @@ pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
     wanted
 }
 
+/// A copy of a claim is of its kind, whatever the resource asks for by now: another driver cannot read its snapshots.
+pub fn like_claim(mut wanted: Value, live: &Value) -> Value {
+    for field in KEPT {
+        let kept = &live["spec"][field];
+        if !kept.is_null() {
+            wanted["spec"][field] = kept.clone();
+        }
+    }
+    wanted
+}
+
 /// How a claim that exists differs from what the resource asks for, in ways that cannot be changed.
 pub fn differences(wanted: &Value, live: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

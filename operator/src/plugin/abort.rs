@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{annotate, get_readable, under_way_of};
 use crate::{
-    crd::{AfterPromotion, UpgradeStep},
+    crd::{AfterPromotion, Backing, UpgradeStep},
     objects::labels::ABORT,
 };
 
@@ -33,8 +33,13 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
                 .into()
         }
         Soak => format!("{from} is started again on the data as it is"),
+        FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
+            if record.backing != Some(Backing::Snapshots) =>
+        {
+            anyhow::bail!("the format of the data is being changed, and there is no snapshot to go back to: wait")
+        }
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate => {
-            anyhow::bail!("the format of the data is being changed, which goes on or goes back by itself: wait")
+            format!("{} is started again on the format of before", record.to.image)
         }
         RollbackStop | RollbackRestore | RollbackStart | RollbackGate => {
             anyhow::bail!("the upgrade {id} goes back to {from} already")

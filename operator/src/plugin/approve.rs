@@ -6,7 +6,7 @@ use kube::Client;
 use serde_json::json;
 
 use super::{annotate, get, under_way};
-use crate::objects::labels::APPROVE;
+use crate::{crd::UpgradeStep, objects::labels::APPROVE};
 
 /// Approves the upgrade, or, if asked for that, going back from it with a loss. The one is never taken for the other.
 pub(super) async fn approve(
@@ -21,6 +21,8 @@ pub(super) async fn approve(
     let hold = record.hold.clone().unwrap_or_default();
     let value = match (hold.reason.as_str(), rollback) {
         ("ApprovalNeeded", false) => id.clone(),
+        // Whoever let it go back may have been told that nothing would be lost.
+        ("RollbackRequiresApproval", true) if step == UpgradeStep::RollbackRestore => format!("{id}/loss"),
         ("RollbackRequiresApproval", true) => format!("{id}/rollback"),
         ("ApprovalNeeded", true) => {
             anyhow::bail!(

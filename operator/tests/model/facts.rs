@@ -178,6 +178,7 @@ impl Operator {
                         is_deleted: false,
                         is_cut: found.data.is_some(),
                         is_ready: found.is_ready,
+                        made_at: Some(start()),
                         says_ready: found.is_ready,
                         error: None,
                         content: found.data.map(|_| (name.clone(), found.is_retained)),
@@ -197,7 +198,16 @@ impl Operator {
                 .filter(|(name, _)| Some(*name) != current)
                 .map(|(name, claim)| {
                     let (role, upgrade) = (Some(claim.role), claim.upgrade.clone());
-                    (name.clone(), facts::OtherClaim { uid: name.clone(), is_deleted: false, role, upgrade })
+                    (
+                        name.clone(),
+                        facts::OtherClaim {
+                            uid: name.clone(),
+                            is_deleted: false,
+                            made_at: Some(start()),
+                            role,
+                            upgrade,
+                        },
+                    )
                 })
                 .collect(),
             has_left: (is_asked(&[Drain, FinalizeDrain, RollbackStop]) && state.pod.is_none())

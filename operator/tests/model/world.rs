@@ -344,7 +344,9 @@ fn people(operator: &Operator, moves: &mut Moves, state: &State) {
     if let Some(id) = typed.strip_prefix("progressdb.io/approve=").filter(|id| state.approved.as_deref() != Some(id)) {
         person(moves, state, "somebody approves as told", |then| {
             then.approved = Some(id.to_owned());
-            then.loss_approved |= record.hold.as_ref().is_some_and(|hold| hold.reason == "RollbackRequiresApproval");
+            let is_told = record.data_mutation_started || id.ends_with("/loss");
+            let asks = record.hold.as_ref().is_some_and(|hold| hold.reason == "RollbackRequiresApproval");
+            then.loss_approved |= asks && is_told;
         });
     }
     let what = typed.strip_prefix("progressdb.io/override=");

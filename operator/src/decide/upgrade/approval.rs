@@ -32,21 +32,23 @@ pub(super) fn wait(at: At<'_>) -> Turn {
         let message = format!("it waits to be approved; clients would be without a server for about {forecast} ms");
         return at.recording(record, Next::hold("ApprovalNeeded", message, Some(command)));
     }
-    if let Some(window) = at.policy().window.as_ref().filter(|_| !at.is_overridden("Window")) {
-        match is_open(window, at.case.now) {
-            Ok(true) => {}
-            Ok(false) => {
-                let message = format!("it waits for its window, {} ({})", window.schedule, window.time_zone);
-                let next = Next::hold("WindowClosed", message, Some(at.override_command("Window")));
-                return at.recording(record, next);
-            }
-            Err(why) => {
-                let next = Next::hold("WindowUnreadable", format!("spec.upgrade.window: {why}"), None);
-                return at.recording(record, next);
-            }
-        }
+    match window(at) {
+        Some(next) => at.recording(record, next),
+        None => baseline::measure(at, record),
     }
-    baseline::measure(at, record)
+}
+
+/// Holds what stops a server outside the window.
+pub(super) fn window(at: At<'_>) -> Option<Next> {
+    let window = at.policy().window.as_ref().filter(|_| !at.is_overridden("Window"))?;
+    match is_open(window, at.case.now) {
+        Ok(true) => None,
+        Ok(false) => {
+            let message = format!("it waits for its window, {} ({})", window.schedule, window.time_zone);
+            Some(Next::hold("WindowClosed", message, Some(at.override_command("Window"))))
+        }
+        Err(why) => Some(Next::hold("WindowUnreadable", format!("spec.upgrade.window: {why}"), None)),
+    }
 }
 
 /// Holds what could not go back, before anything is stopped for it.

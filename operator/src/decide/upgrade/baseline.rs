@@ -32,8 +32,16 @@ pub(super) fn measure(at: At<'_>, mut record: UpgradeStatus) -> Turn {
         return drain(at, record);
     };
     let Some((pod, address)) = at.facts.server.clone() else {
+        if !at.is_overridden(NAME) {
+            let message = "the old server has no pod to be measured; the upgrade goes on once it has one, or, if you say so, \
+                           only errors of the new server are judged";
+            return at.recording(record, Next::hold(UNUSABLE, message, Some(at.override_command(NAME))));
+        }
         let why = "there is no old server to measure, so only errors of the new one are judged";
-        with_gate(&mut record, GateResult::nothing("a usable load", why).named(NAME));
+        with_gate(
+            &mut record,
+            GateStatus { overridden: true, ..GateResult::nothing("a usable load", why).named(NAME) },
+        );
         return drain(at, record);
     };
     let limits = MetricLimits::of(policy);

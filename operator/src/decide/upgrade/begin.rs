@@ -64,6 +64,15 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
     if stays { Plan::Stays(told) } else { Plan::Direct(told) }
 }
 
+/// What was told, where nothing can be decided.
+pub(crate) fn kept(facts: &Facts) -> Progress {
+    let history = facts.upgrade.history.clone();
+    match &facts.upgrade.record {
+        Some(record) => Progress::of((**record).clone(), history),
+        None => Progress { history, ..Progress::default() },
+    }
+}
+
 /// Why an upgrade is held if its successor cannot be. Nothing tells when that passes, so it is tried again and again.
 const OF_TRIAL: [&str; 2] = ["PodRefused", "Unschedulable"];
 

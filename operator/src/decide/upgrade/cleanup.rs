@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::duration;
 use crate::{
@@ -31,13 +31,15 @@ pub(super) fn tidy(case: Case<'_>) -> Step<()> {
             writes.push(Write::delete(kind, name, object));
         }
     }
-    let has_passed = |id: &str, keep: SignedDuration| {
+    let has_passed = |id: &str, keep: SignedDuration, made_at: Option<Timestamp>| {
         let ended = facts.history.iter().find(|entry| entry.id == id).and_then(|entry| entry.ended_at);
-        // One that is not told any more ended before ten others.
-        ended.map_or(!is_under_way(id), |ended| case.now.duration_since(ended) >= keep)
+        // What is not told any more has its time from when it was made.
+        ended.or(made_at).is_none_or(|since| case.now.duration_since(since) >= keep)
     };
     for (name, snapshot) in facts.snapshots.iter().filter(|(_, snapshot)| !snapshot.is_deleted) {
-        if !is_under_way(&snapshot.upgrade) && has_passed(&snapshot.upgrade, duration(&policy.snapshot.retain_for)) {
+        if !is_under_way(&snapshot.upgrade)
+            && has_passed(&snapshot.upgrade, duration(&policy.snapshot.retain_for), snapshot.made_at)
+        {
             let (kind, uid) = (Kind::VolumeSnapshot, snapshot.uid.clone());
             writes.push(Write::Delete { kind, name: name.clone(), uid });
         }
@@ -50,7 +52,7 @@ pub(super) fn tidy(case: Case<'_>) -> Step<()> {
             Some(Role::Previous) => duration(&policy.snapshot.retain_for),
             Some(Role::Current) | None => continue,
         };
-        if has_passed(id, keep) {
+        if has_passed(id, keep, claim.made_at) {
             writes.push(Write::Delete { kind: Kind::Claim, name: name.clone(), uid: claim.uid.clone() });
         }
     }

@@ -6,7 +6,7 @@ use super::{At, Next, Turn};
 use crate::{
     crd::{Backing, Database, UpgradeStatus, UpgradeStep},
     decide::{Write, pods},
-    facts::{State, UpgradeJobFacts},
+    facts::{State, StatefulSet, UpgradeJobFacts},
     objects::{MAIN, UpgradeJob},
 };
 
@@ -47,12 +47,17 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
         return Some(at.stay());
     }
     if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
-        // An operator that was away begins late: from now on it has its time to end.
-        let since = if at.elapsed() > SETTLING { Some(at.case.now) } else { at.record.step_started_at };
+        // An operator that was away begins late: from now on it has its time to end, but once only.
+        let is_first = at.record.steps.last().is_some_and(|step| step.at == at.record.step_started_at);
+        let begins_late = is_first && at.elapsed() > SETTLING;
+        let since = if begins_late { Some(at.case.now) } else { at.record.step_started_at };
         let record = UpgradeStatus { step_started_at: since, ..at.record.clone() };
-        return Some(at.recording(record, Next::Stay).writing([Write::stop(set)]));
+        let next = if !begins_late && is_late(at) { not_stopped(at, set) } else { Next::Stay };
+        return Some(at.recording(record, next).writing([Write::stop(set)]));
     }
-    let has_left = facts.pod.is_none() && at.facts.has_left == Some(true);
+    // The Job that looks at the data attaches the volume again.
+    let is_looked_at = at.record.step != UpgradeStep::RollbackStop && at.facts.jobs.contains_key(&UpgradeJob::Inspect);
+    let has_left = facts.pod.is_none() && (is_looked_at || at.facts.has_left == Some(true));
     let still_counted = facts.stateful_set.as_ref().is_some_and(|set| set.has_pods);
     if has_left && !still_counted {
         return None;
@@ -68,6 +73,13 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
         }
         None => at.stay(),
     })
+}
+
+/// Somebody, or something, does not let it be stopped.
+fn not_stopped(at: At<'_>, set: &StatefulSet) -> Next {
+    let name = &set.name;
+    let message = super::rollback::refused(at, &format!("the StatefulSet {name} does not stay at 0 replicas"));
+    Next::stuck("NotStopping", message, Some(format!("kubectl describe statefulset {name}")))
 }
 
 /// Whether a container is just being started. Its program is the first process of the container, and the kernel drops a

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::{
     At, Next, Turn, drain, duration,
     gates::{self, Ran},
-    promote,
+    promote, rollback,
     snapshots::{self, Progress},
     swap,
 };
@@ -22,6 +22,9 @@ const SMOKE: &str = "Finalize-Smoke";
 
 /// How long the Job may wait to be placed; it has no deadline once it runs.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// After so long somebody is told that it runs.
+const LONG: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) fn drain(at: At<'_>) -> Turn {
     if let Some(turn) = drain::stop(at) {
@@ -73,9 +76,16 @@ pub(super) fn migrate(at: At<'_>) -> Turn {
         return at.turn(Next::GoBack(format!("the format could not be changed: {}", failure.message)));
     }
     let is_placed = found.pod.is_some();
-    match at.elapsed() > PATIENCE && !is_placed {
-        true => at.turn(Next::GoBack("the Job that changes the format has no pod".into())),
-        false => at.stay(),
+    match () {
+        () if at.elapsed() > PATIENCE && !is_placed => {
+            at.turn(Next::GoBack("the Job that changes the format has no pod".into()))
+        }
+        () if at.elapsed() > LONG => {
+            let job = &found.job.name;
+            let message = format!("the Job {job} has been changing the format for more than 10 minutes; it goes on");
+            at.turn(Next::stuck("FinalizeSlow", message, Some(format!("kubectl logs job/{job}"))))
+        }
+        () => at.stay(),
     }
 }
 
@@ -91,6 +101,9 @@ pub(super) fn start(at: At<'_>) -> Turn {
         Ok(true) => at.turn(Next::To(UpgradeStep::FinalizeGate)),
         Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the server has no pod".into())),
         Ok(false) => at.stay(),
+        Err(_) if at.elapsed() > PATIENCE => {
+            at.turn(Next::GoBack(rollback::refused(at, "the server cannot be started")))
+        }
         Err(writes) => at.stay().writing(writes),
     }
 }

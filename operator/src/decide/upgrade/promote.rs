@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::{At, Next, Turn, duration, jobs, snapshots, swap};
+use super::{At, Next, Turn, approval, duration, jobs, snapshots, swap};
 use crate::crd::{AfterPromotion, Outcome, UpgradeStep};
 
 /// How long it may take until the Service leads to the pod.
@@ -21,8 +21,7 @@ pub(super) fn promote(at: At<'_>) -> Turn {
     let serves = at.facts.is_served == Some(true) && pod.is_some_and(|pod| pod.is_ready && !pod.is_deleted);
     if serves {
         let mut record = at.record.clone();
-        let away = record.drained_at.map(|since| at.case.now.duration_since(since).as_millis());
-        record.downtime_millis = away.and_then(|millis| i64::try_from(millis).ok());
+        record.downtime_millis = at.downtime();
         return at.recording(record, Next::To(UpgradeStep::Soak));
     }
     match at.elapsed() > PATIENCE {
@@ -47,12 +46,19 @@ pub(super) fn soak(at: At<'_>) -> Turn {
     if !has_soaked(at) || !is_ready {
         return at.stay();
     }
-    if at.record.changes_image && !at.record.finalize_migrations.is_empty() && !at.is_overridden("Finalize") {
+    // Whoever asks for another image by now keeps the way back to the old one.
+    let is_asked = at.case.desired.server.image() == at.record.to.image;
+    let changes_format = at.record.changes_image && !at.record.finalize_migrations.is_empty();
+    if changes_format && is_asked && !at.is_overridden("Finalize") {
+        if let Some(next) = approval::window(at) {
+            return at.turn(next);
+        }
         if !jobs::former(at).is_empty() {
             return at.stay();
         }
         let mut record = at.record.clone();
         record.finalizing = true;
+        record.drained_at = Some(at.case.now);
         record.drained_pod = at.facts.server.as_ref().map(|(pod, _)| pod.clone());
         return at.recording(record, Next::To(UpgradeStep::FinalizeDrain));
     }
@@ -77,8 +83,12 @@ pub(super) fn succeed(at: At<'_>) -> Turn {
     if !released.is_empty() {
         return at.stay().writing(released);
     }
-    let away = at.record.downtime_millis.unwrap_or_default();
-    at.turn(Next::End(Outcome::Succeeded, format!("clients were without a server for {away} ms")))
+    let mut record = at.record.clone();
+    if record.finalizing {
+        record.downtime_millis = at.downtime();
+    }
+    let away = record.downtime_millis.unwrap_or_default();
+    at.recording(record, Next::End(Outcome::Succeeded, format!("clients were without a server for {away} ms")))
 }
 
 /// How many writes of clients going back would lose at most; tests count as well.

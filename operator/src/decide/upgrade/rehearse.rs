@@ -25,7 +25,8 @@ pub(super) fn rehearse(at: At<'_>) -> Turn {
     }
     let mut first = prepare(at);
     first.extend(at.without_jobs(&served(at)));
-    if !first.is_empty() {
+    let is_late = at.elapsed() >= duration(&at.policy().rehearsal.timeout);
+    if !first.is_empty() && !is_late {
         return at.stay().writing(first);
     }
     let mut record = at.record.clone();
@@ -37,7 +38,6 @@ pub(super) fn rehearse(at: At<'_>) -> Turn {
         }
         _ => Part::Passed,
     };
-    let is_late = at.elapsed() >= duration(&at.policy().rehearsal.timeout);
     let rehearsal = record.rehearsal.get_or_insert_default();
     match outcome {
         Part::Failed(why) => {
@@ -49,7 +49,8 @@ pub(super) fn rehearse(at: At<'_>) -> Turn {
             at.recording(record, Next::Stay)
         }
         Part::Waits { .. } if is_late => {
-            (rehearsal.passed, rehearsal.message) = (Some(false), Some("it did not end in time".into()));
+            (rehearsal.passed, rehearsal.message) =
+                (Some(false), Some(super::rollback::refused(at, "it did not end in time")));
             at.recording(record, Next::Stay)
         }
         Part::Waits { writes, gates } => at.recording(record, Next::Stay).writing(writes).trying(gates),

@@ -67,7 +67,7 @@ pub(super) fn restore(at: At<'_>) -> Turn {
             if record.promoted && !record.finalizing {
                 // Until the stop, clients wrote more than what was told last.
                 record.loss_bound = lost.or(record.loss_bound);
-                if !at.is_rollback_approved() {
+                if !at.is_loss_approved() {
                     let next = loss(at, &why, lost);
                     return at.recording(record, next);
                 }
@@ -86,7 +86,9 @@ fn loss(at: At<'_>, why: &str, lost: Option<i64>) -> Next {
         "the old server cannot open the data ({why}); going back restores the snapshot, and what clients wrote since is lost: \
          {lost}; to look at the data once more type: kubectl delete job {job}"
     );
-    Next::stuck("RollbackRequiresApproval", message, Some(at.rollback_command()))
+    let command =
+        format!("kubectl annotate prdb {} --overwrite progressdb.io/approve={}/loss", at.case.name, at.record.id);
+    Next::stuck("RollbackRequiresApproval", message, Some(command))
 }
 
 /// Whether the old image can go on with the data: it is the same database in the same format, and nothing is missing.
@@ -110,7 +112,9 @@ fn replace(at: At<'_>, cut: &Database) -> Turn {
         return at.turn(Next::To(UpgradeStep::RollbackStart));
     }
     let Some(restored) = at.facts.other_claims.get(&wanted.name) else {
-        return at.stay().writing([Write::Create(wanted.body.clone())]);
+        let late = at.elapsed() > PATIENCE;
+        let next = if late { stuck(at, &refused(at, "no claim can be made for the snapshot")) } else { Next::Stay };
+        return at.turn(next).writing([Write::Create(wanted.body.clone())]);
     };
     let (found, create) = at.job(UpgradeJob::Identity);
     match drain::inspected(found) {
@@ -150,6 +154,9 @@ pub(super) fn start(at: At<'_>) -> Turn {
         Ok(true) => at.turn(Next::To(UpgradeStep::RollbackGate)),
         Ok(false) if at.elapsed() > PATIENCE => at.turn(stuck(at, "the old server has no pod")),
         Ok(false) => at.stay(),
+        Err(writes) if at.elapsed() > PATIENCE => {
+            at.turn(stuck(at, &refused(at, "the old server cannot be started"))).writing(writes)
+        }
         Err(writes) => at.stay().writing(writes),
     }
 }
@@ -182,8 +189,7 @@ pub(super) fn gate(at: At<'_>) -> Turn {
         return at.stay().writing(released);
     }
     let mut record = at.record.clone();
-    let away = record.drained_at.map(|since| at.case.now.duration_since(since).as_millis());
-    record.downtime_millis = away.and_then(|millis| i64::try_from(millis).ok());
+    record.downtime_millis = at.downtime();
     let why = record.message.clone().unwrap_or_default();
     match record.finalizing {
         true => {
@@ -191,6 +197,14 @@ pub(super) fn gate(at: At<'_>) -> Turn {
             at.recording(record, Next::End(Outcome::Succeeded, message))
         }
         false => at.recording(record, Next::End(Outcome::RolledBack, why)),
+    }
+}
+
+/// What cannot be done, and what the API server says about it.
+pub(super) fn refused(at: At<'_>, what: &str) -> String {
+    match &at.case.facts.refusal {
+        Some(refusal) => format!("{what}: {refusal}"),
+        None => what.to_owned(),
     }
 }
 

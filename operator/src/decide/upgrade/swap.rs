@@ -21,6 +21,9 @@ pub(super) fn start(at: At<'_>) -> Turn {
         Ok(true) => at.turn(Next::To(UpgradeStep::HealthGate)),
         Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the new server has no pod".into())),
         Ok(false) => at.stay(),
+        Err(_) if at.elapsed() > PATIENCE => {
+            at.turn(Next::GoBack(super::rollback::refused(at, "the new server cannot be started")))
+        }
         Err(writes) => at.stay().writing(writes),
     }
 }

@@ -126,9 +126,11 @@ fn whatever_was_held_looks_at_the_new_pod_once_more_before_anything_stops() {
 }
 
 #[test]
-fn where_nothing_serves_there_is_nothing_to_wait_for() {
+fn a_server_without_a_pod_is_waited_for_and_stopped_unmeasured_only_if_a_person_says_so() {
     let mut scene = scene();
     scene.facts.upgrade.server = None;
+    assert!(matches!(turn(&scene).found.1, Next::Hold(hold) if hold.reason == UNUSABLE && !hold.is_stuck));
+    scene.let_pass(NAME, 60);
     let turn = turn(&scene);
     assert_eq!(scene.follow(turn), Next::To(UpgradeStep::Drain));
     assert!(scene.gate(NAME).why.contains("only errors"));
