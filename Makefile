@@ -73,7 +73,7 @@ e2e: ## try everything on a real Kubernetes, made for it (root) or that of KUBEC
 	@$(CARGO) build --release --workspace --bins
 	@scripts/count-skips e2e/run $(FILTER)
 
-demo: ## leave a Kubernetes up with the operator, a database and a message in it (root)
+demo: ## leave a Kubernetes up with the operator and a database, after a good and a bad upgrade (root)
 	@scripts/setup build test image
 	@$(CARGO) build --release --workspace --bins
 	@e2e/demo
