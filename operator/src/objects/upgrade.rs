@@ -4,7 +4,7 @@
 //! ```text
 //! version    the new image           version --json
 //! inspect    the old image           inspect --json             on the data, while no server runs
-//! back       the new image           inspect --json             on the data, when the upgrade goes back
+//! back       the old image, or the new one if that changed the data: inspect --json, when the upgrade goes back
 //! identity   the old image           inspect --json             on a claim that was restored
 //! old        the old image           verify --digest, then serve --rehearsal      on a copy
 //! new        the new image           migrate, verify --digest, serve --rehearsal  on the same copy
