@@ -119,7 +119,7 @@ fn named<'a>(items: &'a Value, name: &str) -> &'a Value {
 pub(super) fn prune(kind: Kind, object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
-        if !matches!(kind, Kind::Pod | Kind::Job | Kind::Claim) {
+        if !matches!(kind, Kind::Pod | Kind::Job | Kind::Claim | Kind::VolumeSnapshot) {
             metadata.remove("creationTimestamp");
         }
     }

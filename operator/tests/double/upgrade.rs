@@ -4,6 +4,7 @@
 mod crash;
 mod deleted;
 mod deletion;
+mod disturbed;
 mod evidence;
 mod good;
 mod hands;

@@ -34,7 +34,7 @@ pub(super) fn tidy(case: Case<'_>) -> Step<()> {
     let has_passed = |id: &str, keep: SignedDuration, made_at: Option<Timestamp>| {
         let ended = facts.history.iter().find(|entry| entry.id == id).and_then(|entry| entry.ended_at);
         // What is not told any more has its time from when it was made.
-        ended.or(made_at).is_none_or(|since| case.now.duration_since(since) >= keep)
+        ended.or(made_at).is_some_and(|since| case.now.duration_since(since) >= keep)
     };
     for (name, snapshot) in facts.snapshots.iter().filter(|(_, snapshot)| !snapshot.is_deleted) {
         if !is_under_way(&snapshot.upgrade)
