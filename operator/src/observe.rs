@@ -23,7 +23,7 @@ mod upgrade;
 mod watches;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
@@ -123,34 +123,11 @@ impl Observer {
         let objects = self.cache.instance(&namespace, &name);
         let mut seen = Observed {
             objects,
-            taken: Vec::new(),
             has_service_monitors: self.cache.knows(Kind::ServiceMonitor),
             has_prometheus_rules: self.cache.knows(Kind::PrometheusRule),
             has_snapshots: self.cache.knows(Kind::VolumeSnapshot),
-            secrets: BTreeMap::new(),
-            storage_class: None,
-            ran_since_stop: None,
-            node: None,
-            server_info: None,
-            namespace_ends: false,
-            snapshot_content: None,
-            volume: None,
-            snapshot_class: None,
-            upgrade_snapshots: None,
-            sequence: None,
-            has_image: None,
-            contents: BTreeMap::new(),
-            has_left: None,
-            gates: BTreeMap::new(),
-            is_served: None,
-            generated_keys: None,
-            verdict: None,
-            wrapped_keys: Some(Wrapped::NotShown),
-            kms_key: None,
             installation: self.installation.clone(),
-            pasts: BTreeMap::new(),
-            warnings: BTreeMap::new(),
-            resource,
+            ..Observed::nothing(resource)
         };
         if seen.resource.metadata.deletion_timestamp.is_some() {
             self.observe_deletion(&mut seen).await?;

@@ -131,7 +131,7 @@ pub(super) fn forget(case: Case<'_>) -> Option<Write> {
     let former = case.desired.former.as_ref().filter(|_| case.facts.former.is_some())?;
     let live = case.facts.object(Kind::ConfigMap, &former.name)?;
     let pod = case.facts.pod.as_ref().filter(|pod| pod.roll.as_ref() == Some(&case.desired.server.roll))?;
-    (pod.is_ready && !pod.is_deleted).then(|| Write::delete(Kind::ConfigMap, &former.name, live))
+    pod.serves().then(|| Write::delete(Kind::ConfigMap, &former.name, live))
 }
 
 /// Whether a start is under way whose outcome is not known.

@@ -14,6 +14,7 @@
 //! at most one step.
 
 mod approval;
+mod at;
 mod baseline;
 mod begin;
 mod cleanup;
@@ -32,17 +33,14 @@ mod swap;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::begin::{Plan, is_decided, kept, plan, tidy};
+use self::at::{At, Turn};
+pub(super) use self::begin::{Plan, is_decided, kept, plan};
+pub(super) use self::cleanup::tidy;
 pub(super) use self::evidence::report;
 use super::{Case, Step, Write};
 use crate::{
-    crd::{
-        Announcement, GateStatus, HistoryEntry, Hold, Outcome, StepStatus, Upgrade as Policy, UpgradeStatus,
-        UpgradeStep,
-    },
-    desired,
-    facts::{self, UpgradeJobFacts},
-    objects::UpgradeJob,
+    crd::{Announcement, GateStatus, HistoryEntry, Hold, Outcome, StepStatus, UpgradeStatus, UpgradeStep},
+    facts,
     status::Progress,
 };
 
@@ -83,120 +81,6 @@ impl Next {
     fn stuck(reason: &str, message: impl Into<String>, next_command: Option<String>) -> Self {
         Self::Hold(Hold { reason: reason.to_owned(), message: message.into(), next_command, is_stuck: true })
     }
-}
-
-/// What a step is a function of.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    case: Case<'a>,
-    record: &'a UpgradeStatus,
-    planned: &'a desired::Upgrade,
-    facts: &'a facts::Upgrade,
-}
-
-/// What is recorded from now on, and what the step leads to.
-type Turn = Step<(UpgradeStatus, Next)>;
-
-impl<'a> At<'a> {
-    fn policy(self) -> &'a Policy {
-        &self.case.spec.upgrade
-    }
-
-    /// How long this step has lasted.
-    fn elapsed(self) -> SignedDuration {
-        self.record.step_started_at.map_or(SignedDuration::ZERO, |since| self.case.now.duration_since(since))
-    }
-
-    /// How long clients have been without a server, in milliseconds: before they reached one, and since it was stopped again.
-    fn downtime(self) -> Option<i64> {
-        let away = self.case.now.duration_since(self.record.drained_at?).as_millis();
-        let before = self.record.downtime_millis.unwrap_or(0);
-        i64::try_from(away).ok().map(|away| away.saturating_add(before))
-    }
-
-    /// Nothing changes.
-    fn stay(self) -> Turn {
-        self.turn(Next::Stay)
-    }
-
-    /// Nothing is recorded but what this leads to.
-    fn turn(self, next: Next) -> Turn {
-        Step::found((self.record.clone(), next))
-    }
-
-    /// With something more on record.
-    fn recording(self, record: UpgradeStatus, next: Next) -> Turn {
-        Step::found((record, next))
-    }
-
-    /// Whether a person lets it pass this gate or hold, for now.
-    fn is_overridden(self, name: &str) -> bool {
-        let until = self.facts.overrides.get(&format!("{}/{name}", self.record.id));
-        until.is_some_and(|until| *until > self.case.now)
-    }
-
-    /// How a person says that. It is the same at any time: a status that told the time would change with it.
-    fn override_command(self, name: &str) -> String {
-        format!("kubectl progressdb override {} {name}", self.case.name)
-    }
-
-    /// How a person agrees to go back from a server that clients have reached.
-    fn rollback_command(self) -> String {
-        let (resource, id) = (self.case.name, &self.record.id);
-        format!("kubectl annotate prdb {resource} --overwrite progressdb.io/approve={id}/rollback")
-    }
-
-    /// Whether a person does. To approve the upgrade itself is not enough.
-    fn is_rollback_approved(self) -> bool {
-        self.approves("rollback") || self.approves("loss")
-    }
-
-    /// Whether a person agreed to lose what clients wrote. Who was told that nothing would be lost has not.
-    fn is_loss_approved(self) -> bool {
-        self.approves("loss") || (self.approves("rollback") && self.record.data_mutation_started)
-    }
-
-    fn approves(self, what: &str) -> bool {
-        let approved = self.facts.approved.as_deref().and_then(|approved| approved.split_once('/'));
-        approved == Some((&self.record.id, what))
-    }
-
-    /// Whether the pod of a Job that works on the data has not ended, also one whose Job is gone.
-    fn is_data_in_use(self) -> bool {
-        use UpgradeJob::{Finalize, Identity, Inspect, InspectBack};
-        const ON_DATA: [UpgradeJob; 4] = [Inspect, InspectBack, Identity, Finalize];
-        let names = ON_DATA.iter().filter_map(|job| Some(&self.planned.jobs.get(job)?.job.name));
-        let mut pods = names.flat_map(|job| self.facts.busy.iter().filter_map(|pod| pod.strip_prefix(job.as_str())));
-        pods.any(|rest| rest.starts_with('-'))
-    }
-
-    /// How a person gives it up.
-    fn abort_command(self) -> String {
-        format!("kubectl annotate prdb {} --overwrite progressdb.io/abort={}", self.case.name, self.record.id)
-    }
-
-    /// A Job, with the write that makes it if it is not there.
-    fn job(self, job: UpgradeJob) -> (Option<&'a UpgradeJobFacts>, Option<Write>) {
-        let found = self.facts.jobs.get(&job).filter(|found| !found.job.is_deleted);
-        // With its pod went what it found out.
-        if let Some(found) = found.filter(|found| found.job.is_complete && found.job.pod.is_none()) {
-            return (None, Some(delete(found)));
-        }
-        let is_named = self.facts.jobs.contains_key(&job);
-        let create = self.planned.jobs.get(&job).filter(|_| !is_named);
-        (found, create.map(|check| Write::Create(check.job.body.clone())))
-    }
-
-    /// Deletes Jobs that are no longer needed.
-    fn without_jobs(self, jobs: &[UpgradeJob]) -> Vec<Write> {
-        let there = jobs.iter().filter_map(|job| self.facts.jobs.get(job)).filter(|found| !found.job.is_deleted);
-        there.map(delete).collect()
-    }
-}
-
-fn delete(found: &UpgradeJobFacts) -> Write {
-    let (name, uid) = (found.job.name.clone(), found.job.uid.clone());
-    Write::Delete { kind: crate::kind::Kind::Job, name, uid }
 }
 
 /// Text of a policy as a duration. The API server lets nobody write what is none.
@@ -383,7 +267,7 @@ fn interruption(at: At<'_>) -> Option<Next> {
         Promote | Soak => promote::go_back(at, why),
         // To the new image on the old format.
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
-            if gates::is_protected(at.record) =>
+            if at.record.has_snapshots() =>
         {
             Some(Next::GoBack(why.to_owned()))
         }

@@ -108,6 +108,11 @@ pub struct InitContainer {
 }
 
 impl Pod {
+    /// Whether it is ready and stays.
+    pub fn serves(&self) -> bool {
+        self.is_ready && !self.is_deleted
+    }
+
     /// A pod, by its container of this name.
     pub(super) fn of(seen: &Observed, pod: &Live, container: &str) -> Self {
         let node = seen.node.clone().filter(|_| seen.pod().is_some_and(|server| server.uid() == pod.uid()));

@@ -70,13 +70,8 @@ fn claim_of(inputs: &Inputs<'_>, claim: &str, role: Role) -> Value {
 }
 
 /// What can be applied to a claim that exists: what cannot be changed is left as it is, and it is never asked to shrink.
-pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
-    for field in KEPT {
-        let kept = &live["spec"][field];
-        if !kept.is_null() && !wanted["spec"][field].is_null() {
-            wanted["spec"][field] = kept.clone();
-        }
-    }
+pub fn over_claim(wanted: Value, live: &Value) -> Value {
+    let mut wanted = keeping(wanted, live, |asked| !asked.is_null());
     let asked = &live["spec"]["resources"]["requests"]["storage"];
     let size = &mut wanted["spec"]["resources"]["requests"]["storage"];
     if quantity(asked).zip(quantity(size)).is_some_and(|(asked, size)| asked > size) {
@@ -86,10 +81,15 @@ pub fn over_claim(mut wanted: Value, live: &Value) -> Value {
 }
 
 /// A copy of a claim is of its kind, whatever the resource asks for by now: another driver cannot read its snapshots.
-pub fn like_claim(mut wanted: Value, live: &Value) -> Value {
+pub fn like_claim(wanted: Value, live: &Value) -> Value {
+    keeping(wanted, live, |_| true)
+}
+
+/// With what a claim has that never changes, in the place of what `replaces` says.
+fn keeping(mut wanted: Value, live: &Value, replaces: impl Fn(&Value) -> bool) -> Value {
     for field in KEPT {
         let kept = &live["spec"][field];
-        if !kept.is_null() {
+        if !kept.is_null() && replaces(&wanted["spec"][field]) {
             wanted["spec"][field] = kept.clone();
         }
     }

@@ -97,6 +97,41 @@ pub enum Class {
 }
 
 impl Observed {
+    /// The resource, before anything else was looked at.
+    pub fn nothing(resource: Arc<ProgressDB>) -> Self {
+        Self {
+            resource,
+            objects: BTreeMap::new(),
+            taken: Vec::new(),
+            has_service_monitors: false,
+            has_prometheus_rules: false,
+            has_snapshots: false,
+            secrets: BTreeMap::new(),
+            storage_class: None,
+            ran_since_stop: None,
+            node: None,
+            server_info: None,
+            namespace_ends: false,
+            snapshot_content: None,
+            volume: None,
+            snapshot_class: None,
+            upgrade_snapshots: None,
+            sequence: None,
+            has_image: None,
+            contents: BTreeMap::new(),
+            has_left: None,
+            gates: BTreeMap::new(),
+            is_served: None,
+            generated_keys: None,
+            verdict: None,
+            wrapped_keys: Some(Wrapped::NotShown),
+            kms_key: None,
+            installation: None,
+            pasts: BTreeMap::new(),
+            warnings: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn object(&self, kind: Kind, name: &str) -> Option<&Live> {
         self.objects.get(&(kind, name.to_owned()))
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{annotate, get_readable, under_way_of};
 use crate::{
-    crd::{AfterPromotion, Backing, UpgradeStep},
+    crd::{AfterPromotion, UpgradeStep},
     objects::labels::ABORT,
 };
 
@@ -34,7 +34,7 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
         }
         Soak => format!("{from} is started again on the data as it is"),
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
-            if record.backing != Some(Backing::Snapshots) =>
+            if !record.has_snapshots() =>
         {
             anyhow::bail!("the format of the data is being changed, and there is no snapshot to go back to: wait")
         }

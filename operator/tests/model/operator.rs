@@ -16,7 +16,7 @@ use progressdb_operator::{
     gate::{Gate, GateRequest},
     kind::Kind,
     objects::labels::{ROLE, ROLL, Role},
-    observe::{Live, Observed, Wrapped},
+    observe::{Live, Observed},
 };
 use serde_json::{Value, json};
 
@@ -288,35 +288,5 @@ fn as_seen(state: &State) -> State {
 }
 
 fn observed(resource: ProgressDB) -> Observed {
-    Observed {
-        resource: Arc::new(resource),
-        objects: BTreeMap::new(),
-        taken: Vec::new(),
-        has_service_monitors: false,
-        has_prometheus_rules: false,
-        has_snapshots: true,
-        secrets: BTreeMap::new(),
-        storage_class: None,
-        ran_since_stop: Some(true),
-        node: None,
-        server_info: None,
-        namespace_ends: false,
-        snapshot_content: None,
-        volume: None,
-        snapshot_class: None,
-        upgrade_snapshots: None,
-        contents: BTreeMap::new(),
-        has_left: None,
-        gates: BTreeMap::new(),
-        is_served: None,
-        has_image: None,
-        sequence: None,
-        generated_keys: None,
-        verdict: None,
-        wrapped_keys: Some(Wrapped::NotShown),
-        kms_key: None,
-        installation: None,
-        pasts: BTreeMap::new(),
-        warnings: BTreeMap::new(),
-    }
+    Observed { has_snapshots: true, ran_since_stop: Some(true), ..Observed::nothing(Arc::new(resource)) }
 }

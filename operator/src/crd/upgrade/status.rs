@@ -115,6 +115,11 @@ pub struct UpgradeStatus {
 }
 
 impl UpgradeStatus {
+    /// Whether the way back is a snapshot of the volume.
+    pub fn has_snapshots(&self) -> bool {
+        self.backing == Some(Backing::Snapshots)
+    }
+
     /// The steps that it went through, and how long each took; the last one until `end`.
     pub fn durations(&self, end: Option<Timestamp>) -> impl Iterator<Item = (&StepStatus, Option<SignedDuration>)> {
         let ends = self.steps.iter().skip(1).map(|step| step.at).chain([end]);

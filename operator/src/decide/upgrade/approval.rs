@@ -27,8 +27,7 @@ pub(super) fn wait(at: At<'_>) -> Turn {
     }
     let is_approved = at.facts.approved.as_ref() == Some(&record.id);
     if record.changes_image && at.policy().approval == Approval::Manual && !is_approved {
-        let (name, id) = (at.case.name, &record.id);
-        let command = format!("kubectl annotate prdb {name} --overwrite progressdb.io/approve={id}");
+        let command = at.approve_command("");
         let message = format!("it waits to be approved; clients would be without a server for about {forecast} ms");
         return at.recording(record, Next::hold("ApprovalNeeded", message, Some(command)));
     }

@@ -6,7 +6,11 @@
 //! trouble. It is measured again every few minutes, and a person may go on without: then only errors of the new server are
 //! judged.
 
-use super::{At, Next, Turn, gates::numbered, with_gate};
+use super::{
+    At, Next, Turn,
+    gates::{ended, numbered},
+    with_gate,
+};
 use crate::{
     crd::{GateStatus, UpgradeStatus, UpgradeStep, Verdict},
     gate::{Gate, GateRequest, GateResult, MetricLimits, best, is_usable},
@@ -47,11 +51,10 @@ pub(super) fn measure(at: At<'_>, mut record: UpgradeStatus) -> Turn {
     let limits = MetricLimits::of(policy);
     let request =
         |name: String| GateRequest { name, pod_uid: pod.clone(), address: address.clone(), gate: gate.clone() };
-    let found = |request: &GateRequest| at.facts.gate(&request.name, &pod).filter(|found| found.has_ended()).cloned();
     let mut all = Vec::new();
     for number in 1..=policy.failure_limit.max(LOADS as i32) {
         let request = request(numbered(NAME, number));
-        let Some(load) = found(&request) else { return at.recording(record, Next::Stay).trying([request]) };
+        let Some(load) = ended(at, &request) else { return at.recording(record, Next::Stay).trying([request]) };
         all.push(load);
         if usable(&all, &limits).count() == LOADS {
             break;
@@ -59,7 +62,7 @@ pub(super) fn measure(at: At<'_>, mut record: UpgradeStatus) -> Turn {
     }
     // The same for some minutes, and then another one.
     let later = request(format!("{NAME}-{}", at.case.now.as_second() / PAUSE));
-    let again = found(&later);
+    let again = ended(at, &later);
     let is_awaited = again.is_none();
     let tries = all.len();
     all.extend(again);

@@ -2,11 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::cleanup;
 use crate::{
     conditions::Finding,
     crd::{Outcome, ProgressDBSpec, ReleaseStatus, UPGRADE_REVISION, UpgradeStatus, UpgradeStep, UpgradeStrategy},
-    decide::{Case, Step, Write, delay::Delay, pods, restart},
+    decide::{Case, Write, delay::Delay, pods, restart},
     desired::{self, Desired, Server},
     facts::Facts,
     status::Progress,
@@ -31,15 +30,15 @@ pub(crate) enum Plan {
 /// Says how what the resource asks for comes to run.
 pub(crate) fn plan(case: Case<'_>) -> Plan {
     let facts = &case.facts.upgrade;
-    let history = facts.history.clone();
+    let told = kept(case.facts);
     if facts.is_unreadable {
         let message = "a newer operator began an upgrade that this one cannot read, and everything is left as it is: install \
                        that version of the operator again";
         let finding = Some(Finding::no("UpgradeUnreadable", message));
-        return Plan::Stays(Progress { history, finding, record: None });
+        return Plan::Stays(Progress { finding, record: None, ..told });
     }
     let Some(record) = &facts.record else {
-        return begin_or_wait(case, Progress { history, ..Progress::default() });
+        return begin_or_wait(case, told);
     };
     if record.outcome.is_none() {
         let kept = case.desired.upgrade.as_ref().filter(|planned| planned.id == record.id);
@@ -47,12 +46,10 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
     }
     let asked = &case.desired.server.roll;
     if record.outcome == Some(Outcome::Succeeded) || *asked != record.to.roll {
-        let told = match (record.outcome, *asked == facts.running.roll) {
-            // The resource asks for what runs: what was tried may be tried again.
-            (Some(Outcome::RolledBack | Outcome::Aborted), true) => Progress { history, ..Progress::default() },
-            _ => Progress::of((**record).clone(), history),
-        };
-        return begin_or_wait(case, told);
+        // If the resource asks for what runs, what was tried and did not pass may be tried again.
+        let is_forgotten = record.outcome != Some(Outcome::Succeeded) && *asked == facts.running.roll;
+        let without = || Progress { history: facts.history.clone(), ..Progress::default() };
+        return begin_or_wait(case, if is_forgotten { without() } else { told });
     }
     let strategy = case.spec.upgrade.strategy;
     let was_suspended = record.outcome == Some(Outcome::Aborted) && record.message.as_deref() == Some(SUSPENDED);
@@ -60,7 +57,6 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
         return begun;
     }
     let stays = strategy == UpgradeStrategy::Guarded && !case.spec.suspend && facts.running.roll != *asked;
-    let told = Progress::of((**record).clone(), history);
     if stays { Plan::Stays(told) } else { Plan::Direct(told) }
 }
 
@@ -107,14 +103,8 @@ fn begin_or_wait(case: Case<'_>, told: Progress) -> Plan {
 
 /// Whether what runs has a successor and, though it is not ready, may be so any moment.
 fn is_about_to_serve(case: Case<'_>) -> bool {
-    let Case { spec, desired, facts, now, .. } = case;
-    let is_guarded = spec.upgrade.strategy == UpgradeStrategy::Guarded && !spec.suspend && facts.former.is_none();
-    let planned = desired.upgrade.as_ref().filter(|_| is_guarded);
-    let releases = planned.and_then(|planned| planned.from.as_ref().zip(planned.to.as_ref()));
-    let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted) else { return false };
-    if !releases.is_some_and(|(from, to)| differs(from, to)) {
-        return false;
-    }
+    let Case { facts, now, .. } = case;
+    let Some(set) = facts.stateful_set.as_ref().filter(|_| releases(case).is_some()) else { return false };
     let Some(pod) = &facts.pod else {
         let delay = Delay::of("StatefulSet", &set.name, set.warning.as_ref(), now);
         return !delay.is_some_and(|delay| delay.lasts);
@@ -124,16 +114,23 @@ fn is_about_to_serve(case: Case<'_>) -> bool {
     !is_hopeless && (pod.is_deleted || !pod.is_ready && !has_lasted)
 }
 
+/// What is planned, the release that is asked to run, and another one that is to take its place by an upgrade.
+fn releases(case: Case<'_>) -> Option<(&desired::Upgrade, &Server, &Server)> {
+    let Case { spec, desired, facts, .. } = case;
+    let is_guarded = spec.upgrade.strategy == UpgradeStrategy::Guarded && !spec.suspend && facts.former.is_none();
+    let planned = desired.upgrade.as_ref().filter(|_| is_guarded)?;
+    facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted)?;
+    let (from, to) = planned.from.as_ref().zip(planned.to.as_ref())?;
+    differs(from, to).then_some((planned, from, to))
+}
+
 /// An upgrade, if what runs serves and is to be replaced by another release.
 fn begin(case: Case<'_>) -> Option<Plan> {
-    let Case { spec, desired, facts, now, .. } = case;
-    let planned =
-        desired.upgrade.as_ref().filter(|_| spec.upgrade.strategy == UpgradeStrategy::Guarded && !spec.suspend)?;
-    facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted)?;
-    let pod = facts.pod.as_ref().filter(|pod| pod.is_ready && !pod.is_deleted)?;
+    let Case { facts, now, .. } = case;
+    let (planned, from, to) = releases(case)?;
+    let pod = facts.pod.as_ref().filter(|pod| pod.serves())?;
     let runs_what_is_asked = pod.roll.as_ref() == Some(&facts.upgrade.running.roll);
-    let (from, to) = (planned.from.as_ref()?, planned.to.as_ref()?);
-    if !runs_what_is_asked || restart::is_due(facts) || !differs(from, to) || facts.former.is_some() {
+    if !runs_what_is_asked || restart::is_due(facts) {
         return None;
     }
     let release = |server: &Server| ReleaseStatus {
@@ -189,9 +186,4 @@ fn differs(from: &Server, to: &Server) -> bool {
         (template, server.config_map.body["data"][crate::objects::config::SETTINGS_FILE].clone())
     };
     of(from) != of(to)
-}
-
-/// What former upgrades left that nobody needs any more.
-pub(crate) fn tidy(case: Case<'_>) -> Step<()> {
-    cleanup::tidy(case)
 }

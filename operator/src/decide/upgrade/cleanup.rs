@@ -14,7 +14,7 @@ use crate::{
 
 /// Deletes what nobody needs any more of upgrades that have ended, and ConfigMaps of releases that neither run nor may run
 /// again.
-pub(super) fn tidy(case: Case<'_>) -> Step<()> {
+pub(crate) fn tidy(case: Case<'_>) -> Step<()> {
     let facts = &case.facts.upgrade;
     if facts.is_unreadable {
         // Whose what is there is cannot be said.

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{At, Next, Turn};
 use crate::{
-    crd::{Backing, Database, UpgradeStatus, UpgradeStep},
+    crd::{Database, UpgradeStatus, UpgradeStep},
     decide::{Write, pods},
     facts::{State, StatefulSet, UpgradeJobFacts},
     objects::{MAIN, UpgradeJob},
@@ -19,22 +19,25 @@ const SETTLING: SignedDuration = SignedDuration::from_secs(5);
 const STARTING: SignedDuration = SignedDuration::from_secs(2);
 
 pub(super) fn drain(at: At<'_>) -> Turn {
-    if let Some(turn) = stop(at) {
-        return turn;
+    match stop(at) {
+        Some(turn) => turn,
+        None if !at.record.changes_image => at.turn(Next::To(UpgradeStep::Swap)),
+        None => look(at, UpgradeStep::SnapshotFinal, UpgradeStep::Swap),
     }
-    let has_snapshot = at.record.backing == Some(Backing::Snapshots);
-    if !at.record.changes_image {
-        return at.turn(Next::To(UpgradeStep::Swap));
-    }
+}
+
+/// Looks at what was stopped; then comes this step where snapshots are made, and else the other one.
+pub(super) fn look(at: At<'_>, with_snapshots: UpgradeStep, without: UpgradeStep) -> Turn {
     let (found, create) = at.job(UpgradeJob::Inspect);
     match inspected(found) {
-        None if looks_too_long(at, found) => at.turn(Next::GoBack(NOT_SEEN.into())),
+        None if looks_too_long(at, found) => {
+            at.turn(Next::GoBack("the stopped data could not be looked at in time".into()))
+        }
         None => at.stay().writing(create.filter(|_| !at.is_data_in_use())),
         Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
         Some(Ok(database)) => {
-            let mut record = at.record.clone();
-            record.database = Some(database);
-            let next = if has_snapshot { UpgradeStep::SnapshotFinal } else { UpgradeStep::Swap };
+            let record = UpgradeStatus { database: Some(database), ..at.record.clone() };
+            let next = if record.has_snapshots() { with_snapshots } else { without };
             at.recording(record, Next::To(next))
         }
     }
@@ -78,7 +81,7 @@ pub(super) fn stop(at: At<'_>) -> Option<Turn> {
 /// Somebody, or something, does not let it be stopped.
 fn not_stopped(at: At<'_>, set: &StatefulSet) -> Next {
     let name = &set.name;
-    let message = super::rollback::refused(at, &format!("the StatefulSet {name} does not stay at 0 replicas"));
+    let message = at.refused(&format!("the StatefulSet {name} does not stay at 0 replicas"));
     Next::stuck("NotStopping", message, Some(format!("kubectl describe statefulset {name}")))
 }
 
@@ -94,12 +97,9 @@ fn is_being_started(at: At<'_>) -> bool {
     }
 }
 
-/// Why an upgrade goes back whose Job does not say what was stopped.
-pub(super) const NOT_SEEN: &str = "the stopped data could not be looked at in time";
-
 /// Whether the Job that looks at the stopped data has had its time. Before it there may have been a node that was lost: then
 /// its time begins when it is made.
-pub(super) fn looks_too_long(at: At<'_>, found: Option<&UpgradeJobFacts>) -> bool {
+fn looks_too_long(at: At<'_>, found: Option<&UpgradeJobFacts>) -> bool {
     match found.and_then(|found| found.made_at) {
         Some(made) => at.case.now.duration_since(made) > PATIENCE,
         None => is_late(at) && at.record.hold.is_none(),

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::{
     At, Next, Turn, drain, duration,
     gates::{self, Ran},
-    promote, rollback,
+    promote,
     snapshots::{self, Progress},
     swap,
 };
@@ -27,21 +27,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 const LONG: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) fn drain(at: At<'_>) -> Turn {
-    if let Some(turn) = drain::stop(at) {
-        return turn;
-    }
-    let (found, create) = at.job(UpgradeJob::Inspect);
-    match drain::inspected(found) {
-        None if drain::looks_too_long(at, found) => at.turn(Next::GoBack(drain::NOT_SEEN.into())),
-        None => at.stay().writing(create.filter(|_| !at.is_data_in_use())),
-        Some(Err(why)) => at.turn(Next::GoBack(format!("the stopped data cannot be looked at: {why}"))),
-        Some(Ok(database)) => {
-            let record = UpgradeStatus { database: Some(database), ..at.record.clone() };
-            let next =
-                if gates::is_protected(&record) { UpgradeStep::FinalizeSnapshot } else { UpgradeStep::FinalizeMigrate };
-            at.recording(record, Next::To(next))
-        }
-    }
+    drain::stop(at).unwrap_or_else(|| drain::look(at, UpgradeStep::FinalizeSnapshot, UpgradeStep::FinalizeMigrate))
 }
 
 pub(super) fn snapshot(at: At<'_>) -> Turn {
@@ -97,15 +83,7 @@ pub(super) fn start(at: At<'_>) -> Turn {
         );
         return at.turn(Next::stuck("ReleaseGone", message, None));
     };
-    match swap::runs(at, to) {
-        Ok(true) => at.turn(Next::To(UpgradeStep::FinalizeGate)),
-        Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the server has no pod".into())),
-        Ok(false) => at.stay(),
-        Err(_) if at.elapsed() > PATIENCE => {
-            at.turn(Next::GoBack(rollback::refused(at, "the server cannot be started")))
-        }
-        Err(writes) => at.stay().writing(writes),
-    }
+    swap::until_it_runs(at, to, "the server", PATIENCE, UpgradeStep::FinalizeGate, Next::GoBack)
 }
 
 pub(super) fn gate(at: At<'_>) -> Turn {

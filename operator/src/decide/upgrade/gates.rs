@@ -6,7 +6,8 @@ use jiff::SignedDuration;
 
 use super::{At, Next, Turn, duration, own_test, swap, with_gate};
 use crate::{
-    crd::{Backing, GateStatus, HealthGate, UpgradeStatus, UpgradeStep, Verdict},
+    crd::{GateStatus, HealthGate, UpgradeStatus, UpgradeStep, Verdict},
+    facts::Pod,
     gate::{Expectation, Gate, GateRequest, GateResult, MetricLimits, compare},
 };
 
@@ -39,7 +40,7 @@ pub(super) fn health(at: At<'_>) -> Turn {
 /// A health gate ends with its success only. One that a person lets pass ends with what it saw last, as soon as the server is
 /// ready: before that nobody could use it.
 pub(super) fn looked(at: At<'_>, name: &str, ran: Ran) -> Ran {
-    let is_ready = at.case.facts.pod.as_ref().is_some_and(|pod| pod.is_ready && !pod.is_deleted);
+    let is_ready = at.case.facts.pod.as_ref().is_some_and(Pod::serves);
     match ran {
         Ran::Waits(request) if is_ready && at.is_overridden(name) => {
             let seen = at.facts.gate(&request.name, &request.pod_uid).cloned();
@@ -157,7 +158,8 @@ fn request(at: At<'_>, name: &str, gate: &Gate) -> Option<GateRequest> {
     Some(GateRequest { name: format!("{:?}-{name}", at.record.step), pod_uid, address, gate: gate.clone() })
 }
 
-fn ended(at: At<'_>, request: &GateRequest) -> Option<GateResult> {
+/// What a gate has found, if it has ended.
+pub(super) fn ended(at: At<'_>, request: &GateRequest) -> Option<GateResult> {
     at.facts.gate(&request.name, &request.pod_uid).filter(|found| found.has_ended()).cloned()
 }
 
@@ -226,11 +228,6 @@ pub(super) fn health_of(
 
 pub(super) fn millis(text: &str) -> i64 {
     i64::try_from(duration(text).as_millis()).unwrap_or(i64::MAX)
-}
-
-/// How the way back is told apart: what the data can be given to.
-pub(super) fn is_protected(record: &UpgradeStatus) -> bool {
-    record.backing == Some(Backing::Snapshots)
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 use jiff::SignedDuration;
 
 use super::{At, Next, Turn, approval, duration, jobs, snapshots, swap};
-use crate::crd::{AfterPromotion, Outcome, UpgradeStep};
+use crate::{
+    crd::{AfterPromotion, Outcome, UpgradeStep},
+    facts::Pod,
+};
 
 /// How long it may take until the Service leads to the pod.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
@@ -18,7 +21,7 @@ pub(super) fn promote(at: At<'_>) -> Turn {
         return at.turn(next);
     }
     let pod = at.case.facts.pod.as_ref();
-    let serves = at.facts.is_served == Some(true) && pod.is_some_and(|pod| pod.is_ready && !pod.is_deleted);
+    let serves = at.facts.is_served == Some(true) && pod.is_some_and(Pod::serves);
     if serves {
         let mut record = at.record.clone();
         record.downtime_millis = at.downtime();
@@ -42,7 +45,7 @@ pub(super) fn soak(at: At<'_>) -> Turn {
     if let Some(next) = failure(at) {
         return at.turn(next);
     }
-    let is_ready = at.case.facts.pod.as_ref().is_some_and(|pod| pod.is_ready && !pod.is_deleted);
+    let is_ready = at.case.facts.pod.as_ref().is_some_and(Pod::serves);
     if !has_soaked(at) || !is_ready {
         return at.stay();
     }
@@ -116,7 +119,7 @@ pub(super) fn go_back(at: At<'_>, why: &str) -> Option<Next> {
                     "{why}; the data was changed for the new image: going back restores the snapshot and loses {lost} since"
                 ),
             };
-            Some(Next::hold("RollbackRequiresApproval", message, Some(at.rollback_command())))
+            Some(Next::hold("RollbackRequiresApproval", message, Some(at.approve_command("/rollback"))))
         }
     }
 }

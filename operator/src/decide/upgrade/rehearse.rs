@@ -49,8 +49,7 @@ pub(super) fn rehearse(at: At<'_>) -> Turn {
             at.recording(record, Next::Stay)
         }
         Part::Waits { .. } if is_late => {
-            (rehearsal.passed, rehearsal.message) =
-                (Some(false), Some(super::rollback::refused(at, "it did not end in time")));
+            (rehearsal.passed, rehearsal.message) = (Some(false), Some(at.refused("it did not end in time")));
             at.recording(record, Next::Stay)
         }
         Part::Waits { writes, gates } => at.recording(record, Next::Stay).writing(writes).trying(gates),

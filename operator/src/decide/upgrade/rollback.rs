@@ -86,17 +86,14 @@ fn loss(at: At<'_>, why: &str, lost: Option<i64>) -> Next {
         "the old server cannot open the data ({why}); going back restores the snapshot, and what clients wrote since is lost: \
          {lost}; to look at the data once more type: kubectl delete job {job}"
     );
-    let command =
-        format!("kubectl annotate prdb {} --overwrite progressdb.io/approve={}/loss", at.case.name, at.record.id);
-    Next::stuck("RollbackRequiresApproval", message, Some(command))
+    Next::stuck("RollbackRequiresApproval", message, Some(at.approve_command("/loss")))
 }
 
 /// Whether the old image can go on with the data: it is the same database in the same format, and nothing is missing.
 fn is_as_before(at: At<'_>, cut: &Database, now: &Database) -> bool {
-    let is_untouched = !at.record.data_mutation_started || now.format == cut.format;
     // A migration at the start may have left rows that the old image does not know, also in the old format.
-    let has_started = at.record.data_mutation_started && !at.record.finalizing && gates::is_protected(at.record);
-    now.id == cut.id && now.format == cut.format && now.sequence >= cut.sequence && is_untouched && !has_started
+    let has_started = at.record.data_mutation_started && !at.record.finalizing && at.record.has_snapshots();
+    now.id == cut.id && now.format == cut.format && now.sequence >= cut.sequence && !has_started
 }
 
 /// The snapshot that the way back leads to.
@@ -111,15 +108,14 @@ fn replace(at: At<'_>, cut: &Database) -> Turn {
     if current.is_some_and(|claim| claim.name == wanted.name) {
         return at.turn(Next::To(UpgradeStep::RollbackStart));
     }
+    let late = at.elapsed() > PATIENCE;
     let Some(restored) = at.facts.other_claims.get(&wanted.name) else {
-        let late = at.elapsed() > PATIENCE;
-        let next = if late { stuck(at, &refused(at, "no claim can be made for the snapshot")) } else { Next::Stay };
+        let next = if late { stuck(at, &at.refused("no claim can be made for the snapshot")) } else { Next::Stay };
         return at.turn(next).writing([Write::Create(wanted.body.clone())]);
     };
     let (found, create) = at.job(UpgradeJob::Identity);
     match drain::inspected(found) {
         None => {
-            let late = at.elapsed() > PATIENCE;
             let next = if late { stuck(at, "the snapshot could not be restored in time") } else { Next::Stay };
             at.turn(next).writing(create)
         }
@@ -150,15 +146,8 @@ pub(super) fn start(at: At<'_>) -> Turn {
     let Some(server) = leads_to(at) else {
         return at.turn(stuck(at, &format!("the ConfigMap {} of the old release is gone", at.record.from.config)));
     };
-    match swap::runs(at, &server) {
-        Ok(true) => at.turn(Next::To(UpgradeStep::RollbackGate)),
-        Ok(false) if at.elapsed() > PATIENCE => at.turn(stuck(at, "the old server has no pod")),
-        Ok(false) => at.stay(),
-        Err(writes) if at.elapsed() > PATIENCE => {
-            at.turn(stuck(at, &refused(at, "the old server cannot be started"))).writing(writes)
-        }
-        Err(writes) => at.stay().writing(writes),
-    }
+    let fails = |why: String| stuck(at, &why);
+    swap::until_it_runs(at, &server, "the old server", PATIENCE, UpgradeStep::RollbackGate, fails)
 }
 
 /// The release that the way back leads to, on the data that is current now.
@@ -197,14 +186,6 @@ pub(super) fn gate(at: At<'_>) -> Turn {
             at.recording(record, Next::End(Outcome::Succeeded, message))
         }
         false => at.recording(record, Next::End(Outcome::RolledBack, why)),
-    }
-}
-
-/// What cannot be done, and what the API server says about it.
-pub(super) fn refused(at: At<'_>, what: &str) -> String {
-    match &at.case.facts.refusal {
-        Some(refusal) => format!("{what}: {refusal}"),
-        None => what.to_owned(),
     }
 }
 

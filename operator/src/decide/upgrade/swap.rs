@@ -17,12 +17,28 @@ pub(super) fn start(at: At<'_>) -> Turn {
     let Some(to) = &at.planned.to else {
         return at.turn(Next::GoBack(format!("the ConfigMap {} of the new release is gone", at.record.to.config)));
     };
-    match runs(at, to) {
-        Ok(true) => at.turn(Next::To(UpgradeStep::HealthGate)),
-        Ok(false) if at.elapsed() > PATIENCE => at.turn(Next::GoBack("the new server has no pod".into())),
+    until_it_runs(at, to, "the new server", PATIENCE, UpgradeStep::HealthGate, Next::GoBack)
+}
+
+/// Starts a server; `then` comes once its pod is there, and what it `fails` with if that takes too long.
+pub(super) fn until_it_runs(
+    at: At<'_>,
+    server: &Server,
+    name: &str,
+    patience: SignedDuration,
+    then: UpgradeStep,
+    fails: impl FnOnce(String) -> Next,
+) -> Turn {
+    let is_late = at.elapsed() > patience;
+    match runs(at, server) {
+        Ok(true) => at.turn(Next::To(then)),
+        Ok(false) if is_late => at.turn(fails(format!("{name} has no pod"))),
         Ok(false) => at.stay(),
-        Err(_) if at.elapsed() > PATIENCE => {
-            at.turn(Next::GoBack(super::rollback::refused(at, "the new server cannot be started")))
+        Err(writes) if is_late => {
+            let next = fails(at.refused(&format!("{name} cannot be started")));
+            // What is gone back from is not started any more.
+            let is_tried_on = !matches!(next, Next::GoBack(_));
+            at.turn(next).writing(writes.into_iter().filter(|_| is_tried_on))
         }
         Err(writes) => at.stay().writing(writes),
     }
