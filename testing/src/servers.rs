@@ -8,9 +8,10 @@
 //! | http | [`service`], the protocol of `prgkms` | throttling |
 //!
 //! [`Provider`] is one of the four, ready to use, with a switch for an outage; tests that are the same for all of them
-//! run over [`providers`]. Object stores are in [`object_store`]. A server that this machine cannot have skips its tests by name, and fails them under
-//! `CI=true`.
+//! run over [`providers`]. Object stores are in [`object_store`], the database of a fleet in [`cassandra`].
+//! A server that this machine cannot have skips its tests by name, and fails them under `CI=true`.
 
+pub mod cassandra;
 pub mod forward;
 pub mod listen;
 pub mod moto;

@@ -19,6 +19,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Starts `command` and waits for nothing.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        Self { child: command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+
     /// Starts `command` and returns the words of its line `listening ...`; `None` when it ends without.
     pub(crate) fn start(mut command: Command) -> Option<(Self, Vec<String>)> {
         // Standard input stays open for as long as the process may live: `serve_aws.py` ends when it is closed.
@@ -42,7 +47,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = Self { child: command.spawn().unwrap() };
         let listens = poll(TO_START, || {
-            let ended = process.child.try_wait().unwrap().is_some();
+            let ended = process.ended();
             let listens = !ended && TcpStream::connect(addr).is_ok();
             (ended || listens).then_some(listens)
         });
@@ -56,6 +61,19 @@ impl Process {
 
     pub(crate) fn go_on(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(&mut self) {

@@ -1,0 +1,219 @@
+//! Real Cassandra, version 5.0: one node or a ring of three, each on an address of loopback of its own.
+//!
+//! Two rings, also of two test processes, never share an address. Every node is an ordinary process, so that a test can
+//! kill it, stop it in the middle, or cut it from the others. Nothing is left when a ring is dropped or its process dies.
+
+mod guard;
+mod node;
+mod session;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use guard::Guard;
+pub use node::{Node, can_cut};
+pub use session::{Consistency, Rows, Session};
+
+use crate::machine::{missing, variable};
+use crate::waiting::{GENEROUS, poll, wait_until};
+
+/// The data centre of every node.
+pub const DATACENTER: &str = "datacenter1";
+/// The account that a node with [`Options::accounts`] has from the start, and its password.
+pub const SUPERUSER: &str = "cassandra";
+
+/// How the nodes of a ring are configured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    nodes: usize,
+    commitlog_sync: &'static str,
+    accounts: bool,
+    heap: &'static str,
+    directories: BTreeMap<usize, PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let commitlog_sync = "commitlog_sync: batch";
+        Self { nodes: 1, commitlog_sync, accounts: false, heap: "512M", directories: BTreeMap::new() }
+    }
+}
+
+impl Options {
+    /// A ring of this many nodes, instead of one.
+    pub fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// Acknowledges before the log is on disk, which is Cassandra's own default. Without this it is on disk first.
+    pub fn periodic_sync(self) -> Self {
+        Self { commitlog_sync: "commitlog_sync: periodic\ncommitlog_sync_period: 10s", ..self }
+    }
+
+    /// Asks for a name and a password ([`SUPERUSER`] at first) and heeds what is granted to it.
+    pub fn accounts(self) -> Self {
+        Self { accounts: true, ..self }
+    }
+
+    /// The heap of each node, such as `1G`, instead of 512 MB.
+    pub fn heap(self, heap: &'static str) -> Self {
+        Self { heap, ..self }
+    }
+
+    /// Has one node, counted from 0, keep its data and its log in this directory. It must outlive the ring.
+    pub fn directory(mut self, node: usize, directory: &Path) -> Self {
+        self.directories.insert(node, directory.to_owned());
+        self
+    }
+}
+
+/// Some nodes that know each other.
+pub struct Ring {
+    nodes: Vec<Node>,
+    accounts: bool,
+    // Dropped last: it ends what still runs.
+    guard: Guard,
+}
+
+impl Ring {
+    /// Starts the nodes and waits until each sees all others; `None` where there is no Cassandra, and `test` is then
+    /// skipped.
+    #[track_caller]
+    pub fn start(test: &str, options: &Options) -> Option<Self> {
+        let installed = Installed::find(test)?;
+        let guard = Guard::set_up();
+        let nodes = (0..options.nodes).map(|number| Node::prepare(&installed, &guard, options, number)).collect();
+        let ring = Self { nodes, accounts: options.accounts, guard };
+        ring.nodes.iter().for_each(Node::begin);
+        ring.nodes.iter().for_each(Node::wait);
+        ring.wait_until_whole();
+        if options.accounts && options.nodes > 1 {
+            ring.replicate_accounts();
+        }
+        Some(ring)
+    }
+
+    /// One node without accounts, which all tests of this process share: each takes a keyspace of its own.
+    #[track_caller]
+    pub fn shared(test: &str) -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Ring>> = OnceLock::new();
+        Installed::find(test)?;
+        SHARED.get_or_init(|| Self::start(test, &Options::default())).as_ref()
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Where all of them take clients, as `storage.cassandra.contact_points` has it: separated by commas.
+    pub fn contact_points(&self) -> String {
+        let points: Vec<String> = self.nodes.iter().map(|node| node.addr.to_string()).collect();
+        points.join(",")
+    }
+
+    /// Where the nodes keep their configuration, their logs and, unless told otherwise, their data.
+    pub fn directory(&self) -> &Path {
+        self.guard.directory()
+    }
+
+    /// A connection to the first node that takes one, as [`SUPERUSER`] where there are accounts.
+    #[track_caller]
+    pub fn session(&self) -> Session {
+        let mut sessions = self.nodes.iter().map(|node| self.open(node.addr));
+        sessions.find_map(Result::ok).expect("a node takes a connection")
+    }
+
+    /// Runs one statement on it.
+    #[track_caller]
+    pub fn execute(&self, statement: &str) -> Rows {
+        self.session().execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// Runs a statement that changes the schema, and waits until all nodes have it.
+    #[track_caller]
+    pub fn define(&self, statement: &str) {
+        self.execute(statement);
+        let version = |node: &Node| self.open(node.addr)?.execute("SELECT schema_version FROM system.local");
+        let agreed = || self.nodes.iter().map(version).all(|found| found.is_ok() && found == version(&self.nodes[0]));
+        wait_until("all nodes have the schema", agreed);
+    }
+
+    /// Waits until every node takes clients and finds every other alive.
+    #[track_caller]
+    pub fn wait_until_whole(&self) {
+        // The keyspace of every Cassandra with three replicas; such a read is answered only when all of them do.
+        let read = "SELECT * FROM system_distributed.parent_repair_history \
+            WHERE parent_id = 00000000-0000-1000-8000-000000000000";
+        for node in &self.nodes {
+            let mut answer = Err("it was not asked".to_owned());
+            let whole = poll(GENEROUS, || {
+                let peers = "SELECT peer FROM system.peers_v2";
+                answer = self.open(node.addr).and_then(|mut session| {
+                    let known = session.execute(peers)?.len() + 1;
+                    if known < self.nodes.len() {
+                        return Err(format!("it knows {known} nodes"));
+                    }
+                    // With fewer nodes than replicas no read of all replicas can be answered.
+                    let of = if self.nodes.len() < 3 { Consistency::One } else { Consistency::All };
+                    session.execute_at(of, read)
+                });
+                answer.is_ok().then_some(())
+            });
+            assert!(whole.is_some(), "{} is not of a whole ring: {answer:?}\n{}", node.addr, node.log());
+        }
+    }
+
+    fn open(&self, addr: SocketAddr) -> Result<Session, String> {
+        Session::open(addr, self.accounts.then_some((SUPERUSER, SUPERUSER)))
+    }
+
+    /// Has every node keep the accounts, which only one does at first.
+    fn replicate_accounts(&self) {
+        let replicas = self.nodes.len();
+        let replication = format!("{{'class': 'NetworkTopologyStrategy', '{DATACENTER}': {replicas}}}");
+        self.define(&format!("ALTER KEYSPACE system_auth WITH replication = {replication}"));
+        for node in &self.nodes {
+            node.nodetool(&["repair", "--full", "system_auth"]).check_code(0);
+        }
+    }
+}
+
+/// The program and its Java.
+struct Installed {
+    java: PathBuf,
+    jars: PathBuf,
+}
+
+impl Installed {
+    #[track_caller]
+    fn find(test: &str) -> Option<Self> {
+        let Some(java) = java() else {
+            missing(test, "there is no Java 17 in /usr/lib/jvm for Cassandra");
+            return None;
+        };
+        let home = PathBuf::from(variable("HOME").unwrap_or_default());
+        let jars = home.join(format!(".cache/progressdb/cassandra-{}", version()));
+        if !jars.exists() {
+            missing(test, "there is no Cassandra in ~/.cache/progressdb");
+            return None;
+        }
+        Some(Self { java, jars })
+    }
+}
+
+/// Cassandra 5 runs on Java 11 and 17, and Debian's `java` may be newer.
+fn java() -> Option<PathBuf> {
+    let machines = std::fs::read_dir("/usr/lib/jvm").ok()?.flatten();
+    let of_17 = machines.filter(|entry| entry.file_name().to_string_lossy().starts_with("java-17"));
+    of_17.map(|entry| entry.path().join("bin/java")).find(|java| java.exists())
+}
+
+/// The version that `scripts/test-servers` installs.
+fn version() -> &'static str {
+    let pom = include_str!("../../servers/cassandra/pom.xml");
+    let line = pom.lines().find_map(|line| line.trim().strip_prefix("<cassandra.version>")).unwrap();
+    line.strip_suffix("</cassandra.version>").unwrap()
+}
