@@ -124,6 +124,21 @@ pub enum Command {
     },
     /// Report what a stopped store holds
     Inspect(ReportArgs),
+    /// Make or check the tables of a store that servers share
+    Schema {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
+}
+
+/// What to do with the tables of a shared store.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum SchemaCommand {
+    /// Make the keyspace and the tables that are missing; repeating it changes nothing
+    Apply(ReportArgs),
+    /// Say whether this version can work with them; exit code 78 if not
+    Check(ReportArgs),
 }
 
 /// How the result of a command is told.

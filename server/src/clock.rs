@@ -88,19 +88,21 @@ impl Clock {
         guard.time(reading.boot)
     }
 
-    /// A timestamp above every one given out before; refused while a step is held.
-    pub fn next(&self) -> Result<u64, Held> {
+    /// A timestamp above every one given out before; refused while a step is held. With a `slot`, which no other process of
+    /// the same store has, also one that none of them gives out: the slot is its low bits.
+    pub fn next(&self, slot: Option<u8>) -> Result<u64, Held> {
         let (guard, reading) = self.observe();
         if let Some(held) = guard.held(reading.boot, self.highest()) {
             return Err(held);
         }
         let now = guard.time(reading.boot);
         drop(guard);
+        let after = |highest: u64| in_slot(now.max(highest + 1), slot);
         let previous = self
             .highest
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |highest| Some(now.max(highest + 1)))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |highest| Some(after(highest)))
             .expect("the update never declines");
-        Ok(now.max(previous + 1))
+        Ok(after(previous))
     }
 
     /// Whether something of the time `dated` is older than `kept`. Everything that expires or is removed uses this.
@@ -151,6 +153,13 @@ impl Clock {
         }
         (guard, reading)
     }
+}
+
+/// The first timestamp from `from` on that belongs to the slot.
+pub fn in_slot(from: u64, slot: Option<u8>) -> u64 {
+    let Some(slot) = slot.map(u64::from) else { return from };
+    let in_block = (from & !0xff) | slot;
+    if in_block < from { in_block + 0x100 } else { in_block }
 }
 
 /// Logs and counts the outcome of a step.

@@ -19,6 +19,7 @@ mod report;
 mod reset;
 mod restore;
 mod rollback;
+mod schema;
 mod serve;
 mod smoke;
 mod verify;
@@ -100,6 +101,7 @@ fn run(args: &Args, program: &Program) -> Result<(), Failure> {
         Command::Rollback { to, confirm, json } => {
             rollback::run(load(&sources(args)), to.as_deref(), *confirm, *json, formats)
         }
+        Command::Schema { command } => schema::run(load(&sources(args)), command),
         Command::Inspect(how) => inspect::run(load(&sources(args)), how, formats),
     }
 }

@@ -8,6 +8,7 @@
 //! This module alone reads the process environment, and reads nothing of the store.
 
 mod backup;
+mod cassandra;
 mod check;
 mod effective;
 mod encryption;
@@ -33,6 +34,7 @@ use serde::Serialize;
 
 use crate::crypt::kms;
 use crate::http::{self, ApiKeys, RateLimit, listen};
+use crate::store::SharedSettings;
 use crate::telemetry::{Collector, Log};
 
 pub use self::{
@@ -81,6 +83,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What the store may use.
     pub storage: Storage,
+    /// The engine that is shared with other servers; the store lies in the data directory if `None`.
+    pub cassandra: Option<SharedSettings>,
     /// What raises the format of a store.
     pub finalize: Finalize,
     /// When deleted threads and messages are removed for good.

@@ -17,10 +17,12 @@ mod error;
 mod idempotency;
 mod inspect;
 mod integrity;
+mod lists;
 mod messages;
 mod migrations;
 mod offline;
 mod open;
+mod others;
 mod page;
 mod progress;
 mod receipts;
@@ -31,6 +33,7 @@ mod sealing_job;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod totals;
 mod users;
 mod walk;
 mod wrapped_keys;
@@ -63,6 +66,7 @@ pub use integrity::{Counts, Finding, Integrity, RootDigest, check_integrity};
 pub use migrations::{Foreseen, Migrated, Pending, pending};
 pub use offline::{KeyFailure, KeyReport, migrate_keys, verify_keys};
 pub use open::OpenError;
+pub use others::stored_identity;
 pub use retention::Purged;
 pub use sealing_job::{SealedThread, Visit};
 pub use users::UserPage;
@@ -98,6 +102,7 @@ struct Inner {
     oldest_backup: std::sync::Mutex<Option<String>>,
     recent: recent::RecentMessages,
     known_users: Cache<Hash16, ()>,
+    totals: totals::Totals,
     sequence: AtomicU64,
     /// Distinguishes the commits of this process from those of any other.
     commit_ids: AtomicU64,
@@ -160,6 +165,10 @@ pub struct Health {
     pub refused: Option<&'static str>,
     /// No write will be taken any more.
     pub stopped: bool,
+    /// The storage engine does not answer, so that nothing can be read either.
+    pub unreachable: bool,
+    /// The number that this server has among those that share its store.
+    pub slot: Option<u8>,
 }
 
 impl Db {
@@ -203,9 +212,12 @@ impl Db {
             incarnation: self.0.incarnation,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
+            unreachable: matches!(refused, Some(crate::store::Error::Unavailable(_))),
+            slot: self.0.store.slot(),
             refused: refused
                 .map(|error| match error {
                     crate::store::Error::DiskFull => "disk almost full",
+                    crate::store::Error::Unavailable(_) => "the storage engine does not answer",
                     _ => "the store stopped",
                 })
                 .or(held),
@@ -225,7 +237,15 @@ impl Db {
     }
 
     fn next_timestamp(&self) -> Result<u64, Error> {
-        self.0.clock.next().map_err(Error::ClockHeld)
+        let slot = self.0.store.slot();
+        self.0.clock.next(slot).map_err(Error::ClockHeld)
+    }
+
+    /// The same, above this time as well.
+    fn timestamp_above(&self, floor: u64) -> Result<u64, Error> {
+        let slot = self.0.store.slot();
+        let next = self.0.clock.next(slot).map_err(Error::ClockHeld)?;
+        Ok(if next > floor { next } else { clock::in_slot(floor + 1, slot) })
     }
 
     /// How the clock stands.
@@ -253,10 +273,12 @@ impl Db {
         Ok(counter.map_or(0, |counter| u64::try_from(counter.0).unwrap_or(0)))
     }
 
-    /// The secondary writes that every client write has: how many there were, and how far time has come.
-    fn progress(&self, writes: usize) -> [SecondaryWrite; 2] {
+    /// The secondary writes that every client write has: how many there were, and how far time has come: at least to
+    /// `used`.
+    fn progress(&self, writes: usize, used: u64) -> [SecondaryWrite; 2] {
         let writes = i64::try_from(writes).expect("a commit holds a few thousand writes");
-        let highest = self.0.clock.highest();
+        // Another server may have taken the thread further than the clock of this one has come.
+        let highest = self.0.clock.highest().max(used);
         [
             SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Sequence)), writes),
             // Two commits may reach the store in another order than they took their times.

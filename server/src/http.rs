@@ -70,12 +70,14 @@ pub type Around = fn(Router) -> Router;
 struct Open {
     db: Db,
     engine: &'static str,
-    backups: Backups,
+    /// None if the engine cannot be backed up by us.
+    backups: Option<Backups>,
 }
 
 struct Shared {
     open: OnceLock<Open>,
     draining: AtomicBool,
+    awaits_storage: AtomicBool,
     awaits_kms: AtomicBool,
     migrating: AtomicBool,
     rehearsal: bool,
@@ -93,6 +95,7 @@ impl App {
         Self(Arc::new(Shared {
             open: OnceLock::new(),
             draining: AtomicBool::new(false),
+            awaits_storage: AtomicBool::new(false),
             awaits_kms: AtomicBool::new(false),
             migrating: AtomicBool::new(false),
             rehearsal: settings.rehearsal,
@@ -105,9 +108,15 @@ impl App {
         }))
     }
 
-    /// Ready: the database is open, on an engine of that name, and may be backed up. Only the first call counts.
-    pub fn open(&self, db: Db, engine: &'static str, backups: Backups) {
+    /// Ready: the database is open, on an engine of that name, and may be backed up where there are `backups`. Only the first
+    /// call counts.
+    pub fn open(&self, db: Db, engine: &'static str, backups: Option<Backups>) {
         let _ = self.0.open.set(Open { db, engine, backups });
+    }
+
+    /// The storage engine does not answer yet.
+    pub fn await_storage(&self) {
+        self.0.awaits_storage.store(true, Ordering::Relaxed);
     }
 
     /// The store is open, but the KMS does not open its keys.
@@ -129,8 +138,8 @@ impl App {
         self.0.open.get().map(|open| &open.db)
     }
 
-    fn backups(&self) -> Option<&Backups> {
-        self.0.open.get().map(|open| &open.backups)
+    fn backups(&self) -> Option<Option<&Backups>> {
+        self.0.open.get().map(|open| open.backups.as_ref())
     }
 
     /// The name of the engine below the database.
@@ -144,6 +153,7 @@ impl App {
         match () {
             () if is(&self.0.migrating) => "migrating",
             () if is(&self.0.awaits_kms) => "waiting for the KMS",
+            () if is(&self.0.awaits_storage) => "waiting for the storage engine",
             () => "opening",
         }
     }

@@ -9,6 +9,7 @@ mod at_rest;
 mod description;
 mod development;
 mod error;
+mod home;
 mod listeners;
 mod local_socket;
 mod migrations;
@@ -35,6 +36,7 @@ use crate::telemetry;
 
 pub use self::development::{known_keys, reachable};
 pub use self::error::StartupError;
+pub(crate) use self::home::runtime;
 use self::listeners::Listeners;
 use self::local_socket::LocalSocket;
 use self::open::Opened;
@@ -63,31 +65,53 @@ pub async fn run(
     let open_files = OpenFiles::of_process(&config)?;
     open_files.log(config.max_connections);
     let crypt = open::open_kms(&config)?;
-    let directory = open::open_directory(&config, config.rehearsal)?;
-    if config.development {
-        config.keys = development::keys(&directory, config.rehearsal)?;
+    let directory = match &config.cassandra {
+        None => Some(open::open_directory(&config, config.rehearsal)?),
+        Some(_) if config.rehearsal => {
+            let why =
+                "a rehearsal works on a copy of the data, and a shared store has none: try the version as a canary";
+            return Err(StartupError::Config(why.to_owned()));
+        }
+        Some(_) => None,
+    };
+    if let Some(directory) = directory.as_ref().filter(|_| config.development) {
+        config.keys = development::keys(directory, config.rehearsal)?;
     }
     let app = App::new(&config.http());
     let settings = running.to_json();
     let reload = reload::start(app.keys_in_force(), &config, running, hangups);
     reload.map_err(|error| StartupError::io("cannot start the thread that reads files again", error))?;
     let listeners = Listeners::start(&app, around, &config, &open_files)?;
-    let Opened { engine, db, directory, owner } = tokio::select! {
+    let Opened { engine, db, home, owner } = tokio::select! {
         opened = Box::pin(open::open(directory, &config, crypt, &app, &formats)) => opened?,
         // Nothing is open yet that would have to be closed.
         () = signals.next() => return Ok(()),
     };
-    let describe = description::of_checkpoints(&engine, directory.identity(), &formats, &config, settings);
-    let checkpoints = Checkpoints::new(engine.clone(), directory.tmp_path(), LEASE, describe);
-    let backups = Backups::new(checkpoints.clone(), directory.path().to_owned(), config.backup.root.clone());
-    let socket = LocalSocket::start(&directory, listeners.address, &checkpoints);
+    let describe = description::of_checkpoints(&engine, home.identity(), &formats, &config, settings);
+    let own = home.directory().map(|directory| {
+        let checkpoints = Checkpoints::new(engine.clone(), directory.tmp_path(), LEASE, describe);
+        let backups = Backups::new(checkpoints.clone(), directory.path().to_owned(), config.backup.root.clone());
+        let socket = LocalSocket::start(directory, listeners.address, &checkpoints);
+        let scheduled = Scheduled::new(&config, directory.database_id(), backups.clone(), db.clone());
+        (checkpoints, backups, socket, scheduled)
+    });
+    let (checkpoints, backups, socket, scheduled) = match own {
+        Some((checkpoints, backups, socket, scheduled)) => (Some(checkpoints), Some(backups), socket, Some(scheduled)),
+        None => (None, None, None, None),
+    };
     app.open(db.clone(), engine.name(), backups.clone());
-    tracing::info!(event = "server.ready", db = %config.db_path.display(), rehearsal = config.rehearsal);
+    match &config.cassandra {
+        None => {
+            tracing::info!(event = "server.ready", db = %config.db_path.display(), rehearsal = config.rehearsal);
+        }
+        Some(shared) => {
+            tracing::info!(event = "server.ready", keyspace = shared.keyspace, slot = engine.store().slot())
+        }
+    }
     if config.development {
         development::print_welcome(&config.keys, listeners.address, &config.db_path);
     }
-    let scheduled = Scheduled::new(&config, directory.database_id(), backups.clone(), db.clone());
-    let tasks = tasks::start(&db, &engine, &checkpoints, &config, owner, scheduled);
+    let tasks = tasks::start(&db, &engine, checkpoints.as_ref(), &config, owner, scheduled);
 
     let failure = tokio::select! {
         () = signals.next() => None,
@@ -96,7 +120,9 @@ pub async fn run(
     tokio::spawn(exit_on_next(signals));
     tracing::info!(event = "server.draining", hold_s = config.drain.hold.as_secs());
     app.drain();
-    backups.stop();
+    if let Some(backups) = backups {
+        backups.stop();
+    }
     if failure.is_none() {
         tokio::time::sleep(config.drain.hold).await;
     }
@@ -109,9 +135,11 @@ pub async fn run(
 }
 
 /// Closes the engine, which has stopped already if there was a failure.
-async fn close(engine: Engine, checkpoints: Checkpoints, failure: Option<String>) -> Result<(), StartupError> {
+async fn close(engine: Engine, checkpoints: Option<Checkpoints>, failure: Option<String>) -> Result<(), StartupError> {
     let closed = tokio::task::spawn_blocking(move || {
-        checkpoints.remove_all();
+        if let Some(checkpoints) = checkpoints {
+            checkpoints.remove_all();
+        }
         engine.close()
     });
     let closed = closed.await;

@@ -8,9 +8,10 @@
 //! - Values are opaque. Ids and times come from the caller; an engine makes none.
 //! - No scan crosses partitions, and every scan has a limit.
 //!
-//! [`Engine`] opens and closes it; [`rocks`] is the engine of a server with its own disk. The suite in `contract` holds
-//! for every engine.
+//! [`Engine`] opens and closes it; [`rocks`] is the engine of a server with its own disk, [`cassandra`] that of servers
+//! which share one store. The suite in `contract` holds for every engine.
 
+mod cassandra;
 #[cfg(test)]
 mod contract;
 mod engine;
@@ -18,10 +19,15 @@ mod engine;
 pub(crate) mod memory;
 mod rocks;
 
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
 use tracing::{Instrument as _, Span};
 
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
+use cassandra::Cassandra;
+pub use cassandra::{Applied, Credential, Credentials, Settings as SharedSettings, Tls};
 pub use engine::{Engine, OpenError};
 use rocks::Rocks;
 pub use rocks::Settings;
@@ -169,6 +175,17 @@ pub enum Error {
     /// The engine did not answer in time; nothing was changed.
     #[error("the engine does not answer: {0}")]
     Unavailable(String),
+    /// The engine did not answer in time, and not even whether the commit was made: it may become visible.
+    #[error("the engine does not say what became of a commit: {0}")]
+    Undecided(String),
+    /// The commit carries more than the engine takes at once. Nothing was changed.
+    #[error("the commit carries {bytes} bytes, and the engine takes {most}")]
+    TooLarge {
+        /// What it carries.
+        bytes: usize,
+        /// The most that it may.
+        most: usize,
+    },
     /// A read failed.
     #[error("read failed: {0}")]
     Read(String),
@@ -216,6 +233,8 @@ impl Room {
 pub enum Store {
     /// RocksDB.
     Rocks(Rocks),
+    /// Cassandra or ScyllaDB. Its futures are boxed where they are awaited, so that those of the other engine stay small.
+    Cassandra(Cassandra),
     /// In memory, with a fault switch.
     #[cfg(test)]
     #[allow(private_interfaces, reason = "no public function makes one, and outside of tests there is none")]
@@ -227,6 +246,7 @@ impl Store {
     pub async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
         match self {
             Self::Rocks(rocks) => rocks.get(key).await,
+            Self::Cassandra(shared) => shared.get(key).boxed().await,
             #[cfg(test)]
             Self::Memory(memory) => memory.get(key),
         }
@@ -236,6 +256,7 @@ impl Store {
     pub async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Option<Vec<u8>>>, Error> {
         match self {
             Self::Rocks(rocks) => rocks.get_many(keys).await,
+            Self::Cassandra(shared) => shared.get_many(keys).boxed().await,
             #[cfg(test)]
             Self::Memory(memory) => keys.iter().map(|key| memory.get(key)).collect(),
         }
@@ -245,6 +266,7 @@ impl Store {
     pub async fn scan(&self, range: KeyRange, direction: Direction, limit: usize) -> Result<Scan, Error> {
         match self {
             Self::Rocks(rocks) => rocks.scan(range, direction, limit).await,
+            Self::Cassandra(shared) => shared.scan(range, direction, limit).boxed().await,
             #[cfg(test)]
             Self::Memory(memory) => memory.scan(&range, direction, limit),
         }
@@ -264,6 +286,7 @@ impl Store {
         };
         match self {
             Self::Rocks(rocks) => rocks.commit(commit).instrument(span).await,
+            Self::Cassandra(shared) => shared.commit(commit).instrument(span).boxed().await,
             #[cfg(test)]
             Self::Memory(memory) => memory.commit(commit),
         }
@@ -279,6 +302,7 @@ impl Store {
     ) -> Result<Vec<Partition>, Error> {
         match self {
             Self::Rocks(rocks) => rocks.partitions(kind, from, direction, limit).await,
+            Self::Cassandra(shared) => shared.partitions(kind, from, direction, limit).boxed().await,
             #[cfg(test)]
             Self::Memory(memory) => memory.partitions(kind, from, direction, limit),
         }
@@ -288,6 +312,8 @@ impl Store {
     pub async fn compact(&self, compaction: Compaction) -> Result<(), Error> {
         match self {
             Self::Rocks(rocks) => rocks.compact(compaction).await,
+            // The engine compacts when it likes: see [`Self::erasure_horizon`].
+            Self::Cassandra(_) => Err(Error::Unsupported),
             #[cfg(test)]
             Self::Memory(memory) => memory.compact(),
         }
@@ -297,6 +323,7 @@ impl Store {
     pub fn checkpoints(&self) -> Vec<String> {
         match self {
             Self::Rocks(rocks) => rocks.checkpoints(),
+            Self::Cassandra(_) => Vec::new(),
             #[cfg(test)]
             Self::Memory(_) => Vec::new(),
         }
@@ -307,6 +334,7 @@ impl Store {
     pub fn copies(&self) -> Vec<String> {
         match self {
             Self::Rocks(rocks) => rocks.copies(),
+            Self::Cassandra(_) => Vec::new(),
             #[cfg(test)]
             Self::Memory(memory) => memory.copies(),
         }
@@ -316,8 +344,63 @@ impl Store {
     pub fn refused(&self) -> Option<Error> {
         match self {
             Self::Rocks(rocks) => rocks.refused(),
+            Self::Cassandra(shared) => shared.refused(),
             #[cfg(test)]
             Self::Memory(_) => None,
+        }
+    }
+
+    /// Removes rows that secondary writes of commits which were refused may have left. Where partitions are changed together
+    /// there are none.
+    pub async fn withdraw(&self, keys: Vec<Key>) -> Result<(), Error> {
+        match self {
+            Self::Cassandra(shared) => shared.withdraw(keys).boxed().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Other processes may use the store at the same time, each under a number of its own.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Cassandra(_))
+    }
+
+    /// The number that this process has and no other; none if the store is its own.
+    pub fn slot(&self) -> Option<u8> {
+        match self {
+            Self::Cassandra(shared) => shared.slot(),
+            _ => None,
+        }
+    }
+
+    /// Whether jobs may run in this process now: in no other one that uses the store.
+    pub fn has_turn(&self) -> bool {
+        match self {
+            Self::Cassandra(shared) => shared.has_turn(),
+            _ => true,
+        }
+    }
+
+    /// Says to the others that this process seals with that epoch from now on.
+    pub async fn confirm_epoch(&self, epoch: u32) -> Result<(), Error> {
+        match self {
+            Self::Cassandra(shared) => shared.confirm_epoch(epoch).boxed().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The oldest epoch that another process may still seal with; none while one has not said. `own` is that of this one.
+    pub async fn oldest_epoch(&self, own: u32) -> Result<Option<u32>, Error> {
+        match self {
+            Self::Cassandra(shared) => shared.oldest_epoch().boxed().await,
+            _ => Ok(Some(own)),
+        }
+    }
+
+    /// For how long the engine's files hold what was removed; none if a compaction ends that.
+    pub fn erasure_horizon(&self) -> Option<Duration> {
+        match self {
+            Self::Cassandra(shared) => Some(shared.gc_grace()),
+            _ => None,
         }
     }
 }

@@ -50,7 +50,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "telemetry",
         ],
     ),
-    ("config", &["backup", "crypt", "http", "outgoing", "telemetry"]),
+    ("config", &["backup", "crypt", "format", "http", "outgoing", "store", "telemetry"]),
     ("http", &["backup", "clock", "db", "error_chain", "model", "telemetry", "token_bucket"]),
     ("backup", &["clock", "data_dir", "db", "error_chain", "files", "format", "outgoing", "store"]),
     ("db", &["clock", "crypt", "forgetting_cache", "format", "keys", "model", "rows", "store", "telemetry"]),

@@ -24,7 +24,7 @@ fn started(wall: u64, highest: u64) -> World {
 
 impl World {
     fn is_held(&self) -> bool {
-        self.clock.next().is_err()
+        self.clock.next(None).is_err()
     }
 
     /// A minute with readings now and then, as in a server.
@@ -39,17 +39,17 @@ impl World {
 #[test]
 fn timestamps_grow_when_the_clock_stands_or_steps_back() {
     let World { time, clock } = started(START, 0);
-    let first = [clock.next(), clock.next()];
+    let first = [clock.next(None), clock.next(None)];
     time.set(START - HOUR);
-    let back = clock.next();
+    let back = clock.next(None);
     time.set(START + HOUR);
-    assert_eq!((first, back, clock.next()), ([Ok(START), Ok(START + 1)], Ok(START + 2), Ok(START + HOUR)),);
+    assert_eq!((first, back, clock.next(None)), ([Ok(START), Ok(START + 1)], Ok(START + 2), Ok(START + HOUR)),);
 }
 
 #[test]
 fn timestamps_go_on_above_the_store_s_highest() {
     let ahead = START + HOUR;
-    assert_eq!(started(START, ahead).clock.next(), Ok(ahead + 1));
+    assert_eq!(started(START, ahead).clock.next(None), Ok(ahead + 1));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_held_step_says_how_far_and_when_to_ask_again() {
     world.time.step(3 * DAY);
     assert!(world.is_held());
     world.time.pass(20 * SECOND);
-    let held = world.clock.next().expect_err("held");
+    let held = world.clock.next(None).expect_err("held");
     assert_eq!((held.ahead.as_secs(), held.retry_after.as_secs()), (3 * 86_400, 40));
 }
 
@@ -106,7 +106,7 @@ fn what_was_synchronised_is_taken_at_once() {
     world.time.step(700 * DAY);
     assert!(world.is_held());
     world.time.synchronised.store(true, Ordering::Relaxed);
-    assert_eq!(world.clock.next(), Ok(START + 700 * DAY));
+    assert_eq!(world.clock.next(None), Ok(START + 700 * DAY));
     assert_eq!(world.clock.settled(), START + 700 * DAY);
 }
 
@@ -114,10 +114,10 @@ fn what_was_synchronised_is_taken_at_once() {
 fn a_board_without_a_battery_goes_on_from_what_it_knows_until_its_clock_is_set() {
     for highest in [0, START - DAY] {
         let world = started(1_451_606_400 * SECOND, highest);
-        let first = world.clock.next().expect("time goes on");
+        let first = world.clock.next(None).expect("time goes on");
         assert!(first >= highest.max(START - 10 * DAY) && first < START, "{first} is after all that is known");
         world.time.set(START + 900 * DAY);
-        assert_eq!(world.clock.next(), Ok(START + 900 * DAY), "from an impossible time to a possible one");
+        assert_eq!(world.clock.next(None), Ok(START + 900 * DAY), "from an impossible time to a possible one");
     }
     let world = started(1_451_606_400 * SECOND, 0);
     world.time.set(START + 70 * 365 * DAY);
@@ -127,10 +127,10 @@ fn a_board_without_a_battery_goes_on_from_what_it_knows_until_its_clock_is_set()
 #[test]
 fn what_was_dated_before_the_clock_was_set_is_as_old_as_it_is() {
     let world = started(1_451_606_400 * SECOND, START - 2 * DAY);
-    let dated = world.clock.next().expect("time goes on");
+    let dated = world.clock.next(None).expect("time goes on");
     world.time.pass(10 * SECOND);
     world.time.set(START + 90 * DAY);
-    world.clock.next().expect("taken");
+    world.clock.next(None).expect("taken");
     world.pass_a_minute();
     assert_eq!(world.clock.settled(), START + 90 * DAY + MINUTE);
     assert!(!world.clock.is_over(dated, Duration::from_mins(2)), "it is seventy seconds old");
@@ -161,13 +161,13 @@ fn a_clock_that_comes_back_is_followed_again() {
     assert!(world.is_held());
     world.time.pass(4 * SECOND);
     world.time.set(START + 4 * SECOND);
-    assert_eq!(world.clock.next(), Ok(START + 4 * SECOND));
+    assert_eq!(world.clock.next(None), Ok(START + 4 * SECOND));
     world.time.set(0);
     assert_eq!(world.clock.now(), START + 4 * SECOND, "an impossible time is not looked at");
     world.time.set(START - 5 * DAY);
     assert_eq!(world.clock.now(), START - 5 * DAY);
     world.time.set(START + 5 * SECOND);
-    assert_eq!(world.clock.next(), Ok(START + 5 * SECOND), "it may come back to where it was");
+    assert_eq!(world.clock.next(None), Ok(START + 5 * SECOND), "it may come back to where it was");
 }
 
 #[test]
@@ -202,11 +202,11 @@ fn an_administrator_can_accept_any_time_that_a_clock_can_show() {
     world.time.step(70 * 365 * DAY);
     assert!(world.is_held());
     assert!(world.clock.accept());
-    assert_eq!(world.clock.next(), Ok(START + 70 * 365 * DAY));
+    assert_eq!(world.clock.next(None), Ok(START + 70 * 365 * DAY));
     let early = started(START - 20 * DAY, 0);
     assert!(early.clock.state().impossible, "the machine that built the program was ahead");
     assert!(early.clock.accept());
-    assert_eq!((early.clock.next(), early.clock.state().impossible), (Ok(START - 20 * DAY), false));
+    assert_eq!((early.clock.next(None), early.clock.state().impossible), (Ok(START - 20 * DAY), false));
     early.time.set(u64::MAX);
     assert!(!early.clock.accept());
 }
@@ -214,7 +214,7 @@ fn an_administrator_can_accept_any_time_that_a_clock_can_show() {
 #[test]
 fn the_machine_s_clock_is_after_the_build() {
     let clock = Clock::system(0, Duration::from_hours(24));
-    let now = clock.next().expect("a clock that is right");
+    let now = clock.next(None).expect("a clock that is right");
     assert!(now >= BUILT, "{now} {BUILT}");
 }
 
@@ -230,4 +230,24 @@ fn a_record_of_synchronisation_speaks_for_the_clock_that_it_is_dated_by() {
     }
     drop(record);
     assert!(!was_synchronised(&path, now), "without a record nobody knows");
+}
+
+#[test]
+fn slots_never_give_out_the_same_time() {
+    let clocks = [0, 7, 255].map(|slot| (slot, started(START, START).clock));
+    let mut given = std::collections::HashSet::new();
+    for _ in 0..1_000 {
+        for (slot, clock) in &clocks {
+            let next = clock.next(Some(*slot)).expect("time goes on");
+            assert_eq!(next & 0xff, u64::from(*slot));
+            assert!(next >= START && given.insert(next), "{next} twice");
+        }
+    }
+    let clock = started(START, START).clock;
+    let mut last = 0;
+    for slot in [3, 200, 3, 3, 199, 0] {
+        let next = clock.next(Some(slot)).expect("time goes on");
+        assert!(next > last, "a slot may change, and time goes on");
+        last = next;
+    }
 }

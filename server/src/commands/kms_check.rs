@@ -12,7 +12,7 @@ use crate::crypt::kms::{self, Kms, ProviderKind};
 use crate::db::{EpochError, WrappedKeys};
 use crate::http::parse_wrapped_keys;
 use crate::serve::StartupError;
-use crate::serve::offline::runtime;
+use crate::serve::runtime;
 
 /// The result of a check that passed.
 #[derive(Debug)]

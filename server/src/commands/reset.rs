@@ -10,7 +10,9 @@ use crate::store::Engine;
 pub(super) fn run(loaded: Loaded, confirm: bool) -> Result<(), Failure> {
     begin_offline(&loaded);
     let named = loaded.named_files();
-    let path = loaded.config?.db_path;
+    let config = loaded.config?;
+    offline::needs_directory(&config)?;
+    let path = config.db_path;
     if !confirm {
         let found = Reset::look(&path, &named, Engine::check_files).map_err(StartupError::from)?;
         found.iter().flat_map(Reset::paths).try_for_each(|part| print(&format!("would remove: {}", part.display())))?;

@@ -38,6 +38,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
     let mut encryption = checker.encryption();
     let collector = checker.outgoing(environment, &mut encryption);
     let backup = checker.backup(environment);
+    let cassandra = checker.cassandra();
     let values = &checker.values;
     let log = values.log(environment);
     let config = Config {
@@ -69,6 +70,7 @@ pub(crate) fn check(merged: Merged, environment: &Environment) -> Loaded {
             max_clock_jump: values.duration("storage.max_clock_jump"),
             accept_clock: false,
         },
+        cassandra,
         finalize: if values.text("format.finalize") == "manual" { Finalize::Manual } else { Finalize::Auto },
         retention: Retention {
             enabled: values.flag("retention.enabled"),
@@ -183,7 +185,9 @@ impl Checker {
     /// Keys may be generated on a loopback address, or on one that was given by flag. An address from a file or the
     /// environment may be a container's, where nobody reads what is printed at the start.
     fn may_make_keys(&self, listen: SocketAddr) -> bool {
-        listen.ip().is_loopback() || matches!(self.values.get("server.address").1, Source::Flag(_))
+        // A server without a directory has nowhere to keep them, and others would not know them.
+        self.values.texts("storage.cassandra.contact_points").is_empty()
+            && (listen.ip().is_loopback() || matches!(self.values.get("server.address").1, Source::Flag(_)))
     }
 
     fn check_keys(&mut self, config: &Config) {
@@ -194,9 +198,18 @@ impl Checker {
         let keys = &config.keys;
         let any = "at least one key in server.api_keys.backend, frontend or admin, or in their _file settings";
         if !keys.has_api_keys() && !self.may_make_keys(config.listen) {
-            let source = self.values.get("server.address").1.clone();
-            let what = format!("none are set, but the address is {} from {source}", config.listen.ip());
-            let allowed = format!("{any}, or 127.0.0.1 to try the server without, or the address as --addr");
+            let (source, what, allowed) = match &config.cassandra {
+                Some(_) => {
+                    let source = self.values.get("storage.cassandra.contact_points").1.clone();
+                    let what = "none are set, and servers that share a store make none".to_owned();
+                    (source, what, any.to_owned())
+                }
+                None => {
+                    let source = self.values.get("server.address").1.clone();
+                    let what = format!("none are set, but the address is {} from {source}", config.listen.ip());
+                    (source, what, format!("{any}, or 127.0.0.1 to try the server without, or the address as --addr"))
+                }
+            };
             self.problems.push(Problem::new("server.api_keys", None, &source, &what, &allowed));
         } else if !keys.has_api_keys() && !keys.signing.is_empty() {
             let source = self.values.get("server.api_keys.signing").1.clone();

@@ -14,6 +14,11 @@ const fn ms(from: u64, to: u64) -> Kind {
     Kind::Duration(Duration::from_millis(from), Duration::from_millis(to))
 }
 
+/// One without a default.
+const fn text(key: &'static str, doc: &'static str) -> Setting {
+    Setting::new(key, Kind::Text, "", doc)
+}
+
 const HOUR: u64 = 3_600_000;
 const CENTURY: u64 = 876_000 * HOUR;
 
@@ -116,12 +121,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Keys that may call `/backend` and `/frontend` as any user.",
     )
     .aliases(&["API_BACKEND_KEYS"]),
-    Setting::new(
-        "server.api_keys.backend_file",
-        Kind::Text,
-        "",
-        "A file with more of them, one a line; blank lines and `#` comments are skipped. Read again when it changes.",
-    )
+    text("server.api_keys.backend_file", "A file with more of them, one a line; blank lines and `#` comments are skipped. Read again when it changes.")
     .aliases(&["API_BACKEND_KEYS_FILE"]),
     Setting::new(
         "server.api_keys.frontend",
@@ -130,11 +130,11 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Keys that may call `/frontend` with a signed user id.",
     )
     .aliases(&["API_FRONTEND_KEYS"]),
-    Setting::new("server.api_keys.frontend_file", Kind::Text, "", "A file with more of them.")
+    text("server.api_keys.frontend_file", "A file with more of them.")
         .aliases(&["API_FRONTEND_KEYS_FILE"]),
     Setting::new("server.api_keys.admin", Kind::Secrets, "", "Keys that may call `/admin`, and nothing else.")
         .aliases(&["API_ADMIN_KEYS"]),
-    Setting::new("server.api_keys.admin_file", Kind::Text, "", "A file with more of them.")
+    text("server.api_keys.admin_file", "A file with more of them.")
         .aliases(&["API_ADMIN_KEYS_FILE"]),
     Setting::new(
         "server.api_keys.signing",
@@ -143,7 +143,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Secrets that sign user ids: the first one signs, all verify. Needed when there are frontend keys.",
     )
     .aliases(&["API_SIGNING_KEYS"]),
-    Setting::new("server.api_keys.signing_file", Kind::Text, "", "A file with more of them.")
+    text("server.api_keys.signing_file", "A file with more of them.")
         .aliases(&["API_SIGNING_KEYS_FILE"]),
     Setting::new(
         "drain.hold",
@@ -173,6 +173,34 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
     ),
     Setting::new(
+        "storage.cassandra.contact_points",
+        Kind::Texts,
+        "",
+        "Nodes of Cassandra or ScyllaDB, each `host` or `host:port`; the others are learned from them. Set: the store lies \
+         there, any number of servers share it, and `server.db_path` is not used.",
+    ),
+    text("storage.cassandra.datacenter", "The data centre whose nodes are used. Unset: any; set it where there are several."),
+    Setting::new("storage.cassandra.keyspace", Kind::Text, "progressdb", "The keyspace of the tables."),
+    Setting::new(
+        "storage.cassandra.replication_factor",
+        Kind::Integer(1, 99),
+        "3",
+        "How many nodes keep each row. Read by `progressdb schema apply` when it makes the keyspace, and by nothing else.",
+    ),
+    text("storage.cassandra.credentials.username", "The role to log in as."),
+    text("storage.cassandra.credentials.username_file", "A file with it, read at each connection."),
+    Setting::new("storage.cassandra.credentials.password", Kind::Secret, "", "Its password."),
+    text("storage.cassandra.credentials.password_file", "A file with it, read at each connection."),
+    Setting::new(
+        "storage.cassandra.tls.enabled",
+        Kind::Bool,
+        "false",
+        "Encrypt the connections. A file in this section turns it on as well.",
+    ),
+    text("storage.cassandra.tls.ca_file", "PEM certificates that nodes are trusted by, in place of the system's."),
+    text("storage.cassandra.tls.certificate_file", "The certificate of this server, as PEM, where nodes ask for one."),
+    text("storage.cassandra.tls.key_file", "The key of that certificate, as PEM."),
+    Setting::new(
         "format.finalize",
         Kind::Choice(&["auto", "manual"]),
         "auto",
@@ -188,26 +216,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
     ),
     Setting::new("retention.mttl", ms(1, CENTURY), "720h", "How long a deleted message is kept."),
     Setting::new("retention.tttl", ms(1, CENTURY), "720h", "How long a deleted thread is kept."),
-    Setting::new(
-        "backup.root",
-        Kind::Text,
-        "",
-        "The directory for backups that `POST /admin/backup` makes, an absolute path outside `server.db_path`. Unset: it makes \
-         none.",
-    ),
+    text("backup.root", "The directory for backups that `POST /admin/backup` makes, an absolute path outside `server.db_path`. Unset: it makes \
+         none."),
     Setting::new(
         "backup.schedule",
         Kind::Cron,
         "",
         "When the server makes a backup by itself, in UTC: 5 to 7 fields, or an alias such as `@daily`. Unset: never.",
     ),
-    Setting::new(
-        "backup.destination",
-        Kind::Text,
-        "",
-        "Where it goes: a directory, best on another disk, or `s3://bucket/prefix`, `gs://…`, `az://container/…`, \
-         `file:///directory`.",
-    ),
+    text("backup.destination", "Where it goes: a directory, best on another disk, or `s3://bucket/prefix`, `gs://…`, `az://container/…`, \
+         `file:///directory`."),
     Setting::new("backup.keep", Kind::Integer(0, 100_000), "0", "Backups that stay there, the newest ones. 0: all."),
     Setting::new("backup.max_age", ms(0, CENTURY), "0s", "Older ones are removed. 0: none for its age."),
     Setting::new(
@@ -223,14 +241,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "",
         "Address of the object store, in place of the cloud's own; for Azure with the account, as in `https://host/account`.",
     ),
-    Setting::new("backup.region", Kind::Text, "", "S3: region of the bucket. Also `AWS_REGION`; else `us-east-1`."),
+    text("backup.region", "S3: region of the bucket. Also `AWS_REGION`; else `us-east-1`."),
     Setting::new("backup.allow_http", Kind::Bool, "false", "Reach the object store without TLS. For tests."),
-    Setting::new(
-        "backup.ca_file",
-        Kind::Text,
-        "",
-        "PEM certificates that the object store is trusted by, in place of the system's.",
-    ),
+    text("backup.ca_file", "PEM certificates that the object store is trusted by, in place of the system's."),
     Setting::new("backup.timeout", ms(100, HOUR), "1m", "For one try of one request to the object store; there are up to 6."),
     Setting::new(
         "logging.level",
@@ -262,27 +275,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "The same as a whole URL, to which nothing is added. Also `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`.",
     )
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]),
-    Setting::new(
-        "telemetry.otlp_ca_file",
-        Kind::Text,
-        "",
-        "PEM certificates that a collector behind `https` is trusted by, in place of the system's. Also \
-         `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` in front of `CERTIFICATE` or `CLIENT_`.",
-    )
+    text("telemetry.otlp_ca_file", "PEM certificates that a collector behind `https` is trusted by, in place of the system's. Also \
+         `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` in front of `CERTIFICATE` or `CLIENT_`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
-    Setting::new(
-        "telemetry.otlp_client_certificate_file",
-        Kind::Text,
-        "",
-        "The certificate of this server for the collector, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.",
-    )
+    text("telemetry.otlp_client_certificate_file", "The certificate of this server for the collector, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]),
-    Setting::new(
-        "telemetry.otlp_client_key_file",
-        Kind::Text,
-        "",
-        "The key of that certificate, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_KEY`.",
-    )
+    text("telemetry.otlp_client_key_file", "The key of that certificate, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_KEY`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
     Setting::new("encryption.enabled", Kind::Bool, "false", "Seal what users write, under keys that a KMS wraps."),
     Setting::no_effect("encryption.fields", "Fields to encrypt; here whole values are."),
@@ -318,25 +316,10 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "As Go 0.2 named the provider: `embedded` is `local`, `external` is `http`.",
     )
     .aliases(&["KMS_MODE"]),
-    Setting::new(
-        "encryption.kms.endpoint",
-        Kind::Text,
-        "",
-        "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS, one to use instead of the region's.",
-    )
+    text("encryption.kms.endpoint", "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS, one to use instead of the region's.")
     .aliases(&["KMS_ENDPOINT"]),
-    Setting::new(
-        "encryption.kms.key_id",
-        Kind::Text,
-        "",
-        "Id, ARN or alias of the AWS key (needed), name of the key at Vault or the `http` service (unset: `progressdb`).",
-    ),
-    Setting::new(
-        "encryption.kms.master_key_file",
-        Kind::Text,
-        "",
-        "`local`: a file of 32 bytes or 64 hexadecimal digits that only the owner, or its group, can read.",
-    )
+    text("encryption.kms.key_id", "Id, ARN or alias of the AWS key (needed), name of the key at Vault or the `http` service (unset: `progressdb`)."),
+    text("encryption.kms.master_key_file", "`local`: a file of 32 bytes or 64 hexadecimal digits that only the owner, or its group, can read.")
     .aliases(&["KMS_MASTER_KEY_FILE"]),
     Setting::new("encryption.kms.master_key_hex", Kind::Secret, "", "`local`: the same inline, as 64 hexadecimal digits.")
         .aliases(&["KMS_MASTER_KEY_HEX"]),
@@ -348,40 +331,25 @@ pub(crate) static SETTINGS: &[Setting] = &[
     ),
     Setting::no_effect("encryption.kms.db_path", "Directory of the embedded KMS.")
         .aliases(&["KMS_DATA_DIR", "KMS_DB_PATH"]),
-    Setting::new(
-        "encryption.kms.ca_file",
-        Kind::Text,
-        "",
-        "`vault`, `http`: PEM certificates to trust in place of the system's.",
-    ),
+    text("encryption.kms.ca_file", "`vault`, `http`: PEM certificates to trust in place of the system's."),
     Setting::new("encryption.kms.token", Kind::Secret, "", "`vault` with token auth, `http`: the token."),
-    Setting::new("encryption.kms.token_file", Kind::Text, "", "A file with it, read again whenever it changes."),
-    Setting::new("encryption.kms.aws.region", Kind::Text, "", "Unset: that of the key's ARN, else as the SDK finds it."),
-    Setting::new(
-        "encryption.kms.aws.credentials_file",
-        Kind::Text,
-        "",
-        "Shared credentials, read again when they change. Unset: the SDK's default chain.",
-    ),
-    Setting::new("encryption.kms.aws.profile", Kind::Text, "", "The profile in that file, or in the SDK's own files."),
+    text("encryption.kms.token_file", "A file with it, read again whenever it changes."),
+    text("encryption.kms.aws.region", "Unset: that of the key's ARN, else as the SDK finds it."),
+    text("encryption.kms.aws.credentials_file", "Shared credentials, read again when they change. Unset: the SDK's default chain."),
+    text("encryption.kms.aws.profile", "The profile in that file, or in the SDK's own files."),
     Setting::new("encryption.kms.vault.mount", Kind::Text, "transit", "Where the transit engine is mounted."),
-    Setting::new("encryption.kms.vault.namespace", Kind::Text, "", "Where Vault has namespaces."),
+    text("encryption.kms.vault.namespace", "Where Vault has namespaces."),
     Setting::new(
         "encryption.kms.vault.auth",
         Kind::Choice(&["token", "approle", "kubernetes"]),
         "token",
         "How to log in.",
     ),
-    Setting::new(
-        "encryption.kms.vault.auth_mount",
-        Kind::Text,
-        "",
-        "Where that method is mounted. Unset: at its own name.",
-    ),
-    Setting::new("encryption.kms.vault.role", Kind::Text, "", "`kubernetes`: the role."),
-    Setting::new("encryption.kms.vault.role_id", Kind::Text, "", "`approle`: the role id."),
+    text("encryption.kms.vault.auth_mount", "Where that method is mounted. Unset: at its own name."),
+    text("encryption.kms.vault.role", "`kubernetes`: the role."),
+    text("encryption.kms.vault.role_id", "`approle`: the role id."),
     Setting::new("encryption.kms.vault.secret_id", Kind::Secret, "", "`approle`: the secret id."),
-    Setting::new("encryption.kms.vault.secret_id_file", Kind::Text, "", "A file with it, read at each login."),
+    text("encryption.kms.vault.secret_id_file", "A file with it, read at each login."),
     Setting::new(
         "encryption.kms.vault.jwt_file",
         Kind::Text,

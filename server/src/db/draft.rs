@@ -80,7 +80,13 @@ impl<'a> Draft<'a> {
         if created > 0 {
             self.secondary.push(SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Messages)), created));
         }
-        self.secondary.extend(self.db.progress(self.client_writes));
+        self.secondary.extend(
+            self.db.progress(self.client_writes, self.head.updated.max(self.head.last_message).max(self.head.deleted)),
+        );
+        let index: Vec<Key> = match self.store().is_shared() {
+            true => self.index_rows().collect(),
+            false => Vec::new(),
+        };
         let key = Key::Thread(self.thread, ThreadRow::Head);
         self.ops.push(Op::Put(key, self.head.encode(self.db.0.format)));
         let commit = Commit {
@@ -91,7 +97,11 @@ impl<'a> Draft<'a> {
         };
         let settled = self.db.commit(commit).await;
         match &settled {
-            Ok(Settled::Conflict { .. }) => return Ok(false),
+            Ok(Settled::Conflict { .. }) => {
+                // The name of the row is this attempt's own. One that cannot be removed now is when somebody lists it.
+                let _ = self.db.0.store.withdraw(index).await;
+                return Ok(false);
+            }
             Ok(Settled::Committed) => self.db.swap_keys(self.seal.as_ref(), &self.forgotten),
             // Nobody knows what became of it, so the keys may be gone.
             Err(_) => self.db.swap_keys(None, &self.forgotten),
@@ -315,7 +325,16 @@ impl<'a> Draft<'a> {
 
     /// A time above every one that the thread has seen.
     pub(super) fn next_message_timestamp(&self) -> Result<u64, Error> {
-        Ok(self.db.next_timestamp()?.max(self.head.last_message + 1).max(self.head.updated + 1))
+        // Unique also among the servers of a shared store: indexes are named by it.
+        self.db.timestamp_above(self.head.last_message.max(self.head.updated))
+    }
+
+    /// The rows of indexes that the commit puts.
+    fn index_rows(&self) -> impl Iterator<Item = Key> + '_ {
+        self.secondary.iter().filter_map(|write| match write {
+            SecondaryWrite::Put(key @ Key::User(_, UserRow::Active { .. }), _) => Some(*key),
+            _ => None,
+        })
     }
 
     /// Moves the thread in its owner's order of activity, or takes it out of the lists if it was deleted.

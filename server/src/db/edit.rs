@@ -84,14 +84,24 @@ where
 /// Commits, and finds out what became of it where the engine could not tell; a commit that did not happen then happens.
 pub(super) async fn commit(store: &Store, commit: Commit) -> Result<Settled, Error> {
     let (mut commit, mut attempts) = (commit, Attempts(0));
+    // What an earlier attempt asked for may be done late, by a node that hung: then this one finds its own change.
+    let mut asked_before: Option<Commit> = None;
     loop {
         attempts.next().await?;
         match store.commit(commit).await? {
             Outcome::Committed => return Ok(Settled::Committed),
-            Outcome::Conflict { current } => return Ok(Settled::Conflict { current }),
+            Outcome::Conflict { current } => {
+                return match asked_before {
+                    Some(before) if settle(store, &before).await? == Some(Settled::Committed) => Ok(Settled::Committed),
+                    _ => Ok(Settled::Conflict { current }),
+                };
+            }
             Outcome::Unknown(unknown) => match settle(store, &unknown).await? {
                 Some(settled) => return Ok(settled),
-                None => commit = *unknown,
+                None => {
+                    asked_before = Some((*unknown).clone());
+                    commit = *unknown;
+                }
             },
         }
     }

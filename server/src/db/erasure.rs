@@ -156,7 +156,7 @@ impl Db {
     }
 
     fn horizon_ns(&self) -> u64 {
-        u64::try_from(self.0.settings.erasure_horizon.as_nanos()).unwrap_or(u64::MAX / 2)
+        u64::try_from(self.erasure_horizon().as_nanos()).unwrap_or(u64::MAX / 2)
     }
 
     /// Has the files compacted in time: those of wrapped keys or, if rows were plain, all. A commit of its own, before
@@ -232,6 +232,13 @@ impl Db {
     /// Compacts if something was erased and its horizon comes near. True if it did.
     pub async fn compact_if_due(&self) -> Result<bool, Error> {
         let Some(pending) = self.row::<Erasures>(PENDING).await? else { return Ok(false) };
+        if let Some(horizon) = self.0.store.erasure_horizon() {
+            // The engine compacts by itself, and needs as long as this for all of it.
+            if self.0.clock.is_over(pending.latest, horizon) {
+                self.settle_erasures(self.next_timestamp()?, Compaction::Rows).await?;
+            }
+            return Ok(false);
+        }
         // Half of the time is left for the compaction itself, and for a server that was down.
         if !self.0.clock.is_over(pending.oldest, self.0.settings.erasure_horizon / 2) {
             return Ok(false);
@@ -277,7 +284,8 @@ impl Db {
 
     /// How long the remains of an erased key stay in the files at most.
     pub fn erasure_horizon(&self) -> Duration {
-        self.0.settings.erasure_horizon
+        let (configured, engine) = (self.0.settings.erasure_horizon, self.0.store.erasure_horizon());
+        engine.map_or(configured, |engine| engine.max(configured))
     }
 }
 

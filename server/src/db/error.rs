@@ -78,6 +78,17 @@ pub enum Error {
     /// The storage engine does not answer, or not whether it did what it was asked.
     #[error("the store does not answer")]
     Unavailable,
+    /// The write carries more than the storage engine takes at once; nothing was written.
+    #[error("the write carries {bytes} bytes, and the storage engine takes {most}")]
+    TooLarge {
+        /// What it carries.
+        bytes: usize,
+        /// The most that it may.
+        most: usize,
+    },
+    /// The storage engine cannot do this.
+    #[error("the storage engine cannot do this")]
+    Unsupported,
     /// The storage engine failed a read or a compaction.
     #[error("storage engine failed")]
     Store(#[source] store::Error),
@@ -90,12 +101,13 @@ impl From<store::Error> for Error {
             store::Error::Busy => Self::Busy,
             store::Error::DiskFull => Self::DiskFull,
             store::Error::Stopped(_) => Self::Stopped,
-            store::Error::Unavailable(_) => Self::Unavailable,
+            store::Error::Unavailable(_) | store::Error::Undecided(_) => Self::Unavailable,
+            store::Error::TooLarge { bytes, most } => Self::TooLarge { bytes, most },
+            store::Error::Unsupported => Self::Unsupported,
             other @ (store::Error::Read(_)
             | store::Error::Compaction(_)
             | store::Error::Contradiction
-            | store::Error::Checkpoint(_)
-            | store::Error::Unsupported) => Self::Store(other),
+            | store::Error::Checkpoint(_)) => Self::Store(other),
         }
     }
 }

@@ -140,6 +140,7 @@ pub async fn check_integrity(store: &Store, db: Option<&Db>) -> Result<Integrity
         // What does not decode is found by the walk.
         epochs: Arc::new(epochs.unwrap_or_default()),
         highest: highest_time(store).await?,
+        exact: !store.is_shared(),
     };
     let (mut part, mut root) = (Part::default(), Some(Root::default()));
     for kind in [&[PartitionKind::Thread], &[PartitionKind::User], &[PartitionKind::Expiry]] {
@@ -177,6 +178,9 @@ struct Scan {
     db: Option<Db>,
     epochs: Arc<BTreeSet<u32>>,
     highest: u64,
+    /// Counters and lists change with the commits that they are about. Where they do not, a server that died may have left
+    /// counters that are wrong and rows that no head agrees with: they are put right where they are read.
+    exact: bool,
 }
 
 /// What some partitions hold.

@@ -12,6 +12,7 @@ use super::migrations::settle_records;
 use super::offline::any_data_key;
 use super::receipts::Turns;
 use super::recent::RecentMessages;
+use super::totals::Totals;
 use super::write_queue::WriteQueues;
 use super::{Db, Error, Inner, Settings, decode};
 use crate::clock::Clock;
@@ -133,6 +134,7 @@ impl Db {
             oldest_backup: std::sync::Mutex::default(),
             recent: RecentMessages::new(settings.recent_bytes),
             known_users: Cache::new(KNOWN_USERS),
+            totals: Totals::default(),
             sequence: AtomicU64::new(0),
             commit_ids: AtomicU64::new(u64::from_be_bytes(random()) >> 1),
         }));
@@ -164,7 +166,7 @@ async fn open_secret(store: &Store, crypt: Option<&Crypt>) -> Result<Secret, Err
 }
 
 /// The store secret, the epoch whose key seals it, and its row as it is.
-async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>, Vec<u8>), Error> {
+pub(super) async fn read_secret(store: &Store, crypt: Option<&Crypt>) -> Result<(Secret, Option<u32>, Vec<u8>), Error> {
     let corrupt = || Error::Corrupt { key: SECRET.to_string() };
     let value = store.get(&SECRET).await?.ok_or_else(corrupt)?;
     let Some(epoch) = seal::generation(&value) else { return Ok((decode(SECRET, &value)?, None, value)) };

@@ -27,6 +27,25 @@ pub(super) struct Window {
     pub(super) has_above: bool,
 }
 
+impl Window {
+    /// Leaves the rows that are nearest to the position, up to the limit, on either side of it.
+    pub(super) fn cut(&mut self, position: &Position, limit: usize) {
+        let (from_below, from_above) = match position {
+            Position::Top | Position::Below(_) => (self.rows.len().saturating_sub(limit), 0),
+            Position::Above(_) => (0, self.rows.len().saturating_sub(limit)),
+            Position::Around(at) => {
+                let own = usize::from(self.rows.get(self.below).is_some_and(|row| at.contains(&row.key)));
+                (self.below.saturating_sub(limit), (self.rows.len() - self.below - own).saturating_sub(limit))
+            }
+        };
+        self.rows.truncate(self.rows.len() - from_above);
+        self.rows.drain(..from_below);
+        self.below = self.below.saturating_sub(from_below);
+        self.has_above |= from_above > 0;
+        self.has_below |= from_below > 0;
+    }
+}
+
 /// Reads the window, which is shorter than its limit where rows are large. An empty one says that there is nothing on either side, wherever it lies.
 pub(super) async fn window(store: &Store, range: &KeyRange, position: Position, limit: usize) -> Result<Window, Error> {
     let window = match position {

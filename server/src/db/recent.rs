@@ -1,8 +1,8 @@
 //! The recent-message cache: the newest messages of threads that are being read.
 //!
 //! Most reads of a chat want the end of a thread, and rows that were just written lie scattered until they are
-//! compacted. An entry is good for one revision of the thread's head and for no other, so a reader that finds the head
-//! at another revision reads the rows. Appends carry an entry over to the next revision; any other change makes it stale.
+//! compacted. An entry is good for the head that one commit left and for no other, so a reader that finds the head of
+//! another reads the rows. Appends carry an entry over to their own commit; any other change makes it stale.
 //! That of a thread that was deleted or erased is gone, and no read or append that overlapped with that brings it back.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const BYTES_A_MESSAGE: usize = 256;
 pub(super) struct RecentMessages(ForgettingCache<ThreadId, Arc<Recent>>);
 
 struct Recent {
-    revision: u64,
+    commit_id: u64,
     messages: Vec<Arc<Message>>,
 }
 
@@ -47,7 +47,7 @@ impl RecentMessages {
 
     /// The newest `limit` messages of a thread whose head is `head`, oldest first, if they are known.
     pub(super) fn get(&self, thread: ThreadId, head: &Head, limit: usize) -> Option<Vec<Arc<Message>>> {
-        let recent = self.0.get(&thread).filter(|recent| recent.revision == head.revision)?;
+        let recent = self.0.get(&thread).filter(|recent| recent.commit_id == head.commit_id)?;
         let wanted = usize::try_from(head.live).unwrap_or(usize::MAX).min(limit);
         let start = recent.messages.len().checked_sub(wanted)?;
         Some(recent.messages[start..].to_vec())
@@ -63,7 +63,7 @@ impl RecentMessages {
     pub(super) fn keep(&self, mark: Mark, thread: ThreadId, head: &Head, messages: &[Arc<Message>]) {
         let is_of_head = messages.last().is_none_or(|newest| newest.id.seq < head.next_seq);
         if is_of_head && messages.len() <= LONGEST {
-            let recent = Recent { revision: head.revision, messages: messages.to_vec() };
+            let recent = Recent { commit_id: head.commit_id, messages: messages.to_vec() };
             self.0.keep(mark, thread, Arc::new(recent));
         }
     }
@@ -78,10 +78,10 @@ impl RecentMessages {
         after: &Head,
         messages: Vec<Arc<Message>>,
     ) {
-        let Some(recent) = self.0.get(&thread).filter(|recent| recent.revision == before.revision) else { return };
+        let Some(recent) = self.0.get(&thread).filter(|recent| recent.commit_id == before.commit_id) else { return };
         let mut messages: Vec<_> = recent.messages.iter().cloned().chain(messages).collect();
         messages.drain(..messages.len().saturating_sub(LONGEST));
-        let recent = Recent { revision: after.revision, messages };
+        let recent = Recent { commit_id: after.commit_id, messages };
         // A page from memory is bounded as one from the rows is.
         if usize::try_from(recent.bytes()).is_ok_and(|bytes| bytes <= SCAN_BYTES) {
             self.0.keep(mark, thread, Arc::new(recent));
@@ -103,7 +103,7 @@ mod tests {
         let (updated, last_message, live) = (next_seq, next_seq, next_seq);
         Head {
             revision,
-            commit_id: 0,
+            commit_id: revision,
             owner,
             updated,
             last_message,

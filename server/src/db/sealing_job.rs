@@ -154,6 +154,7 @@ impl Db {
                     continue;
                 }
             }
+            self.check_all_seal_with(epoch).await?;
             tracing::info!(event = "encryption.sealing_started", epoch, resumed = run.progress.position.is_some());
             if self.walk(&crypt, &mut run, &mut pace).await? && self.finish(&mut run).await? {
                 return Ok(run.progress);

@@ -1,21 +1,14 @@
-//! Threads: create, read, update, delete, list.
-
-use std::ops::Range;
+//! Threads: create, read, update, delete.
 
 use super::detached::Detached;
 use super::edit::{Settled, repeat};
 use super::idempotency::{self, Token};
-use super::page::{Position, Window, window};
 use super::write::{Answer, Write};
-use super::{Caller, Db, Error, ThreadUpdate, WriteOptions, Written, decode, decode_key};
-use crate::keys::{Counter, Hash16, Key, KeyRange, StoreRow, ThreadRow, UserRow};
-use crate::model::{Cursor, Page, Thread, ThreadContent, ThreadId, ThreadOrder, UserId};
+use super::{Caller, Db, Error, ThreadUpdate, WriteOptions, Written, decode};
+use crate::keys::{Counter, Hash16, Key, StoreRow, ThreadRow, UserRow};
+use crate::model::{Thread, ThreadContent, ThreadId};
 use crate::rows::{Head, Participant, Present, Role, Row, ThreadObject};
-use crate::store::{Commit, Op, SCAN_BYTES, SecondaryWrite};
-
-/// How many threads of a list are read at first, to see how large they are, and at most at once.
-const FIRST_THREADS: usize = 8;
-const MOST_THREADS: usize = 64;
+use crate::store::{Commit, Op, SecondaryWrite};
 
 impl Db {
     /// Creates a thread that the caller owns.
@@ -65,6 +58,10 @@ impl Db {
     ) -> Result<Written<ThreadId>, Error> {
         let Creation { thread, found, removed } = self.record_creation(user, token).await?;
         let created = !removed && self.commit_thread(caller, user, thread, content).await?;
+        // Two servers give out the same time only if one of them went on with a slot that it had lost.
+        if !created && !removed && self.head(thread).await?.is_some_and(|read| read.head.owner != user) {
+            return Err(Error::Busy);
+        }
         Ok(Written { key: thread, revision: 1, replayed: found || !created })
     }
 
@@ -126,7 +123,7 @@ impl Db {
             SecondaryWrite::Add(Key::User(user, UserRow::LiveThreads), 1),
             SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
         ];
-        secondary.extend(self.progress(1));
+        secondary.extend(self.progress(1, thread.0));
         let key = Key::Thread(thread, ThreadRow::Head);
         let (object_key, owner_key) =
             (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
@@ -178,108 +175,6 @@ impl Db {
         let answer = self.write(caller, thread, Write::DeleteThread, options).await?;
         Ok(thread_written(thread, &answer))
     }
-
-    /// The caller's threads, newest or most recently active first.
-    pub async fn list_threads(
-        &self,
-        caller: &Caller,
-        order: ThreadOrder,
-        cursor: Cursor<ThreadId>,
-        limit: usize,
-    ) -> Result<Page<Thread>, Error> {
-        let user = self.hash_user(&caller.user);
-        let range = match order {
-            ThreadOrder::Created => KeyRange::created_threads(user),
-            ThreadOrder::Updated => KeyRange::active_threads(user),
-        };
-        // Display order is descending: what stands in front of a thread is newer.
-        let position = match cursor {
-            Cursor::Newest => Position::Top,
-            Cursor::Before(thread) => Position::Above(self.place(user, order, thread).await?),
-            Cursor::After(thread) => Position::Below(self.place(user, order, thread).await?),
-            Cursor::Anchor(thread) => Position::Around(self.place(user, order, thread).await?),
-        };
-        let window = window(&self.0.store, &range, position, limit).await?;
-        let ids = listed(&window)?;
-        let (mut items, read) = self.threads(user, &ids, window.below).await?;
-        items.reverse();
-        let total = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
-        let (has_before, has_after) = (window.has_above || read.end < ids.len(), window.has_below || read.start > 0);
-        Ok(Page { items, has_before, has_after, total })
-    }
-
-    /// A user's live threads for the administrator, oldest first.
-    pub async fn list_user_threads(
-        &self,
-        user: &UserId,
-        cursor: Cursor<ThreadId>,
-        limit: usize,
-    ) -> Result<Page<ThreadId>, Error> {
-        let user = self.hash_user(user);
-        let row = |thread| KeyRange::only(&Key::User(user, UserRow::Created(thread)));
-        let position = match cursor {
-            Cursor::Newest => Position::Top,
-            Cursor::Before(thread) => Position::Below(row(thread)),
-            Cursor::After(thread) => Position::Above(row(thread)),
-            Cursor::Anchor(thread) => Position::Around(row(thread)),
-        };
-        let window = window(&self.0.store, &KeyRange::created_threads(user), position, limit).await?;
-        let total = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
-        Ok(Page { items: listed(&window)?, has_before: window.has_below, has_after: window.has_above, total })
-    }
-
-    /// Where a thread stands in one of the user's orders.
-    async fn place(&self, user: Hash16, order: ThreadOrder, thread: ThreadId) -> Result<KeyRange, Error> {
-        if order == ThreadOrder::Created {
-            return Ok(KeyRange::only(&Key::User(user, UserRow::Created(thread))));
-        }
-        // A thread of somebody else's must not tell when it was last active.
-        let head = self.head(thread).await?.map(|read| read.head).filter(|head| head.owner == user);
-        let updated = head.map_or(thread.0, |head| head.updated);
-        Ok(KeyRange::only(&Key::User(user, UserRow::Active { updated, thread })))
-    }
-
-    /// The threads of an index of the user's, from number `near` outwards and up to about [`SCAN_BYTES`] of them; and
-    /// which numbers those are.
-    async fn threads(&self, user: Hash16, ids: &[ThreadId], near: usize) -> Result<(Vec<Thread>, Range<usize>), Error> {
-        let (mut below, mut above) = (Vec::new(), Vec::new());
-        let (mut read, mut used, mut step) = (near..near, 0, FIRST_THREADS);
-        while used < SCAN_BYTES && read.len() < ids.len() {
-            let up = read.end..ids.len().min(read.end + step);
-            let down = read.start.saturating_sub(step)..read.start;
-            let (threads, bytes_up) = self.threads_of(user, &ids[up.clone()]).await?;
-            above.extend(threads);
-            let (threads, bytes_down) = self.threads_of(user, &ids[down.clone()]).await?;
-            below.splice(0..0, threads);
-            read = down.start..up.end;
-            used += bytes_up + bytes_down;
-            let fit = SCAN_BYTES.saturating_sub(used) / (used / read.len()).max(1);
-            step = fit.clamp(1, MOST_THREADS);
-        }
-        below.append(&mut above);
-        Ok((below, read))
-    }
-
-    /// These threads, and what their objects take; a row of an index counts only if the head agrees with it.
-    async fn threads_of(&self, user: Hash16, ids: &[ThreadId]) -> Result<(Vec<Thread>, usize), Error> {
-        let heads = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Head));
-        let objects = ids.iter().map(|thread| Key::Thread(*thread, ThreadRow::Object));
-        let keys: Vec<Key> = heads.chain(objects).collect();
-        let mut values = self.0.store.get_many(keys.clone()).await?;
-        let objects = values.split_off(ids.len());
-        let bytes = objects.iter().flatten().map(Vec::len).sum();
-        let mut threads = Vec::with_capacity(ids.len());
-        for (index, (head, object)) in values.into_iter().zip(objects).enumerate() {
-            let (Some(head), Some(object)) = (head, object) else { continue };
-            let head: Head = decode(keys[index], &head)?;
-            if head.owner == user && head.deleted == 0 {
-                let key = keys[ids.len() + index];
-                let object = decode(key, &self.open_value(key, object).await?)?;
-                threads.push(assemble(ids[index], &head, object));
-            }
-        }
-        Ok((threads, bytes))
-    }
 }
 
 /// The thread that a creation with an idempotency key stands for.
@@ -291,20 +186,11 @@ struct Creation {
     removed: bool,
 }
 
-/// The threads that index rows name.
-fn listed(window: &Window) -> Result<Vec<ThreadId>, Error> {
-    let thread = |key| match decode_key(key)? {
-        Key::User(_, UserRow::Created(thread) | UserRow::Active { thread, .. }) => Ok(thread),
-        other => Err(Error::Corrupt { key: other.to_string() }),
-    };
-    window.rows.iter().map(|row| thread(&row.key)).collect()
-}
-
 fn thread_written(thread: ThreadId, answer: &Answer) -> Written<ThreadId> {
     Written { key: thread, revision: answer.revision, replayed: answer.replayed }
 }
 
-fn assemble(id: ThreadId, head: &Head, object: ThreadObject) -> Thread {
+pub(super) fn assemble(id: ThreadId, head: &Head, object: ThreadObject) -> Thread {
     Thread {
         id,
         content: object.content,

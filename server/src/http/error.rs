@@ -341,6 +341,16 @@ fn db_row(error: &db::Error) -> Row {
         E::DiskFull => row(S::INSUFFICIENT_STORAGE, "disk_full", "writes refused: the server's disk is almost full"),
         E::Stopped => row(S::SERVICE_UNAVAILABLE, "stopped", "server shutting down"),
         E::Unavailable => row(S::SERVICE_UNAVAILABLE, "unavailable", "the storage engine does not answer; try again"),
+        E::TooLarge { bytes, most } => row(
+            S::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!("the write carries {bytes} bytes, and the storage engine takes {most} at once"),
+        ),
+        E::Unsupported => row(
+            S::NOT_IMPLEMENTED,
+            "unsupported",
+            "the storage engine of this server cannot do this; see docs/fleet.md",
+        ),
         E::Corrupt { .. } | E::Store(_) => row(S::INTERNAL_SERVER_ERROR, "internal", "internal error"),
     }
 }

@@ -34,8 +34,12 @@ pub(super) struct Ready {
     incarnation: String,
     /// Client commits ever made.
     sequence: u64,
-    /// The storage engine: `rocksdb`.
+    /// The storage engine: `rocksdb` or `cassandra`.
     engine: &'static str,
+    /// The number of this server among those that share its store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    slot: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kms: Option<KmsHealth>,
@@ -112,6 +116,9 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
     if health.stopped {
         return Err("stopped");
     }
+    if health.unreachable {
+        return Err("the storage engine does not answer");
+    }
     let kms = db.kms_health();
     if kms.as_ref().is_some_and(|(_, kms)| !kms.may_open) {
         return Err("the KMS has been gone for too long");
@@ -130,6 +137,7 @@ fn readiness(app: &App) -> Result<Ready, &'static str> {
         incarnation: health.incarnation.to_string(),
         sequence: health.sequence,
         engine,
+        slot: health.slot,
         rehearsal: app.is_rehearsal(),
         writes: refused.map(|_| "refused"),
         reason: refused,

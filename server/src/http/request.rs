@@ -25,7 +25,7 @@ use super::input;
 use super::limits::{self, ReceivedBody};
 use super::output;
 use crate::backup::Backups;
-use crate::db::{Caller, Db, Idempotency, WriteOptions};
+use crate::db::{self, Caller, Db, Idempotency, WriteOptions};
 use crate::model::{InvalidKey, InvalidUserId, MessageKey, ThreadId, UserId};
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -67,7 +67,8 @@ impl Request {
 
     /// What makes backups; an error until the database is open.
     pub(super) fn backups(&self) -> Result<&Backups, Error> {
-        self.app.backups().ok_or(Error::NotReady { reason: self.app.opening() })
+        let backups = self.app.backups().ok_or(Error::NotReady { reason: self.app.opening() })?;
+        backups.ok_or(Error::Db(db::Error::Unsupported))
     }
 
     pub(super) fn query(&self) -> Query<'_> {

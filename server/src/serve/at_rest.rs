@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StartupError;
-use super::offline::{reading, runtime};
+use super::home::runtime;
+use super::offline::reading;
 use super::open::{open_engine_at, open_error_at, tables};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::db::{Db, Integrity, OpenError, check_integrity};
 use crate::format::{Formats, Identity};
-use crate::store;
+use crate::store::{self, Engine};
 
 /// Where a store is, and whose it is.
 pub(super) struct AtRest<'a> {
@@ -49,29 +50,27 @@ impl AtRest<'_> {
             read_only: true,
         };
         let engine = open_engine_at(self.name, formats, settings)?;
-        let store = engine.store();
-        runtime()?.block_on(async {
-            let db = self.open(&store, config, crypt, keys, formats).await;
-            let db = db.map_err(|error| open_error_at(self.name, error))?;
-            let checked = check_integrity(&store, db.as_ref()).await;
-            checked.map_err(|error| open_error_at(self.name, OpenError::Unreadable(error)))
-        })
+        let checked = check_store(&engine, self.identity, config, crypt, keys, formats);
+        runtime()?.block_on(checked).map_err(|error| open_error_at(self.name, error))
     }
+}
 
-    async fn open(
-        &self,
-        store: &store::Store,
-        config: &Config,
-        crypt: Option<Arc<Crypt>>,
-        keys: Keys,
-        formats: &Formats,
-    ) -> Result<Option<Db>, OpenError> {
-        let open = |crypt| Db::open(store.clone(), self.identity, formats, reading(config), crypt);
-        match open(crypt).await {
-            // Nothing in it was ever sealed.
-            Err(OpenError::NoKeys) => open(None).await.map(Some),
-            Err(OpenError::Sealed) if keys == Keys::IfConfigured => Ok(None),
-            opened => opened.map(Some),
-        }
-    }
+/// Opens keys and database of an engine that is open, and checks every row. Changes nothing.
+pub(super) async fn check_store(
+    engine: &Engine,
+    identity: Identity,
+    config: &Config,
+    crypt: Option<Arc<Crypt>>,
+    keys: Keys,
+    formats: &Formats,
+) -> Result<Integrity, OpenError> {
+    let store = engine.store();
+    let open = |crypt| Db::open(store.clone(), identity, formats, reading(config), crypt);
+    let db = match open(crypt).await {
+        // Nothing in it was ever sealed.
+        Err(OpenError::NoKeys) => Some(open(None).await?),
+        Err(OpenError::Sealed) if keys == Keys::IfConfigured => None,
+        opened => Some(opened?),
+    };
+    check_integrity(&store, db.as_ref()).await.map_err(OpenError::Unreadable)
 }

@@ -80,6 +80,18 @@ pub enum StartupError {
         /// Which key is missing, and what to do.
         why: String,
     },
+    /// The tables of a shared store are missing or too old.
+    #[error("{what}; make them with `progressdb schema apply`")]
+    Schema {
+        /// What is missing.
+        what: String,
+    },
+    /// Servers run on the shared store.
+    #[error("{servers} servers run on this store: stop them first")]
+    InUse {
+        /// How many.
+        servers: usize,
+    },
     /// The configuration does not fit what was found.
     #[error("{0}")]
     Config(String),
@@ -137,7 +149,8 @@ impl StartupError {
             Self::LogMissing { .. } => 7,
             Self::Migration { .. } => 70,
             Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::FormatChangeUnfinished { .. } => 78,
-            Self::Keys { .. } | Self::Config(_) => 78,
+            Self::InUse { .. } => 75,
+            Self::Keys { .. } | Self::Config(_) | Self::Schema { .. } => 78,
         }
     }
 
@@ -152,6 +165,8 @@ impl StartupError {
             Self::Unconfirmed { .. } => "rollback.unconfirmed",
             Self::LogMissing { .. } => "startup.log_missing",
             Self::Keys { .. } => "startup.keys_unusable",
+            Self::Schema { .. } => "startup.schema_missing",
+            Self::InUse { .. } => "startup.store_in_use",
             Self::Config(_) => "startup.config_invalid",
             Self::Failed { event, .. } => event,
             Self::Io { .. } => "startup.failed",

@@ -11,18 +11,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::StartupError;
-use super::open::{database_settings, newest_checkpoint, open_error};
+use super::home::Home;
+use super::open::database_settings;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypt::Crypt;
-use crate::data_dir::{CheckpointOf, Directory};
+use crate::data_dir::CheckpointOf;
 use crate::db::{self, Db, Foreseen, Inspected, Migrated, Pending, inspect_any};
 use crate::format::{Formats, Migration, MigrationTime};
 use crate::store::Engine;
 
 /// What migrations run on.
 pub(super) struct Stage<'a> {
-    pub(super) directory: &'a Directory,
+    pub(super) home: &'a Home,
     pub(super) engine: &'a Engine,
     pub(super) config: &'a Config,
     pub(super) formats: &'a Formats,
@@ -56,7 +57,7 @@ pub struct Forecast {
 impl Stage<'_> {
     /// Opens the database on the store.
     pub(super) async fn open(&self, settings: db::Settings) -> Result<Db, db::OpenError> {
-        let identity = self.directory.identity();
+        let identity = self.home.identity();
         Db::open(self.engine.store(), identity, self.formats, settings, self.crypt.clone()).await
     }
 
@@ -70,7 +71,7 @@ impl Stage<'_> {
         }
         if pending.begun || (finalize && pending.raise_to.is_some()) {
             if pending.raise_to.is_some() {
-                checkpoint = Some(self.checkpoint().await?);
+                checkpoint = self.checkpoint().await?;
                 db = self.raise(db, &pending).await?;
             }
             for migration in &pending.finalize {
@@ -98,7 +99,7 @@ impl Stage<'_> {
     }
 
     fn unreadable(&self, error: db::Error) -> StartupError {
-        open_error(self.directory, db::OpenError::Unreadable(error))
+        self.home.open_error(db::OpenError::Unreadable(error))
     }
 
     async fn migrate(&self, db: &Db, migration: &'static Migration) -> Result<Migrated, StartupError> {
@@ -118,22 +119,23 @@ impl Stage<'_> {
     }
 
     fn way_back(&self) -> String {
-        newest_checkpoint(self.directory).map(|name| format!(" to checkpoint {name}")).unwrap_or_default()
+        self.home.newest_checkpoint().map(|name| format!(" to checkpoint {name}")).unwrap_or_default()
     }
 
-    /// The way back. Nothing is changed if it cannot be made.
-    async fn checkpoint(&self) -> Result<String, StartupError> {
+    /// The way back. Nothing is changed if it cannot be made. That of a shared store is the engine's own snapshot.
+    async fn checkpoint(&self) -> Result<Option<String>, StartupError> {
+        let Home::Own(directory) = self.home else { return Ok(None) };
         let inspected = inspect_any(&self.engine.store()).await.map_err(|error| self.unreadable(error))?;
         let Inspected { database_id, format, sequence, messages, .. } = inspected;
         let version = self.formats.version.to_owned();
         let of = CheckpointOf { database_id, format, sequence, messages, version, created_ns: Clock::wall() };
         let cut = |path: &std::path::Path| self.engine.checkpoint(path, &[]).map(drop).map_err(io::Error::other);
-        let made = tokio::task::block_in_place(|| self.directory.make_checkpoint(of, cut));
+        let made = tokio::task::block_in_place(|| directory.make_checkpoint(of, cut));
         let checkpoint = made.map_err(|error| {
             StartupError::migration("the format was not changed", "the store is as it was: start again", error)
         })?;
         tracing::info!(target: "audit", event = "checkpoint.made", checkpoint = checkpoint.name, format, sequence);
-        Ok(checkpoint.name)
+        Ok(Some(checkpoint.name))
     }
 
     async fn raise(&self, db: Db, pending: &Pending) -> Result<Db, StartupError> {
@@ -141,6 +143,6 @@ impl Stage<'_> {
             StartupError::migration("the format was not changed", "the store is as it was: start again", error)
         })?;
         let settings = database_settings(self.config);
-        self.open(settings).await.map_err(|error| open_error(self.directory, error))
+        self.open(settings).await.map_err(|error| self.home.open_error(error))
     }
 }

@@ -1,46 +1,48 @@
-//! Commands on a stopped database. The lock of its directory keeps servers away meanwhile.
+//! Commands on a stopped database. The lock of its directory keeps servers away meanwhile; those of a shared store are
+//! counted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::at_rest::{AtRest, Keys};
+use super::at_rest::{AtRest, Keys, check_store};
 use super::description::describe;
+pub(crate) use super::home::needs_directory;
+use super::home::{AtHand, Home, runtime, shared_error};
 use super::migrations::Stage;
-use super::open::{birth, database_settings, open_directory, open_engine, open_error, open_kms, store_settings};
+use super::open::{birth, database_settings, open_kms};
 use super::restore::check_room;
 use super::{RestoreError, StartupError};
 use crate::backup::{Artefact, Manifest, Progress, Source, Temporary};
 use crate::config::Config;
 use crate::crypt::Crypt;
 use crate::crypt::kms::{self, Kms};
-use crate::data_dir::{Directory, Reset};
+use crate::data_dir::Reset;
 use crate::db::{self, Db, Digest, EpochError, Integrity, KeyReport, OpenError};
 use crate::error_chain::with_causes;
 use crate::files;
 use crate::format::{Formats, Identity};
 use crate::model::ThreadId;
-use crate::store::Engine;
+use crate::store::{Applied, Engine, SharedSettings};
 
 pub use super::migrations::{Forecast, Report};
 
 /// What the database says of itself; changes nothing.
 pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
-    let directory = Directory::open_existing(&config.db_path)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+    let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
     let store = engine.store();
-    let inspected = runtime()?.block_on(async {
+    let inspected = runtime.block_on(async {
         let inspected = Db::inspect(&store, formats).await?;
         Ok((inspected, db::pending(&store, formats).await?))
     });
-    let (inspected, pending) = inspected.map_err(|error| open_error(&directory, error))?;
+    let (inspected, pending) = inspected.map_err(|error| home.open_error(error))?;
     let mut report = json!(inspected);
-    report["incarnation"] = json!(directory.identity().incarnation.to_string());
+    report["incarnation"] = json!(home.identity().incarnation.to_string());
     report["formats"] = json!({ "reads": formats.reads, "writes": formats.writes });
     report["pending"] = json!(pending);
-    report["checkpoints"] = json!(directory.checkpoints()?);
-    report["kept"] = json!(directory.kept());
+    report["checkpoints"] = json!(home.directory().map(|directory| directory.checkpoints()).transpose()?);
+    report["kept"] = json!(home.directory().map(|directory| directory.kept()));
     Ok(report)
 }
 
@@ -48,42 +50,43 @@ pub fn inspect(config: &Config, formats: &Formats) -> Result<Value, StartupError
 pub struct Stopped {
     /// Its files as they are.
     pub source: Source,
-    _directory: Directory,
+    _home: Home,
 }
 
 /// The stopped database as the source of a backup; changes nothing. `settings` are those that the backup lists.
 pub fn source(config: &Config, settings: Value, formats: &Formats) -> Result<Stopped, StartupError> {
-    let directory = Directory::open_existing(&config.db_path)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let described = runtime()?.block_on(describe(&engine, directory.identity(), formats, config, settings));
-    let description = described.map_err(|error| open_error(&directory, error))?;
+    needs_directory(config)?;
+    let AtHand { home, engine, runtime } = AtHand::to_read(config, formats)?;
+    let Home::Own(directory) = &home else { unreachable!("a shared store was refused") };
+    let described = runtime.block_on(describe(&engine, directory.identity(), formats, config, settings));
+    let description = described.map_err(|error| home.open_error(error))?;
     let files = engine.files().map_err(|error| StartupError::command("the store could not be read", error))?;
     let source = Source { directory: directory.store_path(), files, live: false, description };
-    Ok(Stopped { source, _directory: directory })
+    Ok(Stopped { source, _home: home })
 }
 
 /// Runs what is pending: start migrations, and the change of format if `finalize`. Can be interrupted and started again.
 pub fn migrate(config: &Config, formats: &Formats, finalize: bool) -> Result<Report, StartupError> {
     let crypt = open_kms(config)?;
-    let (directory, engine) = open_for_change(config, formats)?;
-    let migrated = runtime()?.block_on(async {
-        let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
-        let db = stage.open(database_settings(config)).await.map_err(|error| open_error(&directory, error))?;
+    let hand = to_migrate(config, formats)?;
+    let AtHand { home, engine, runtime } = &hand;
+    let migrated = runtime.block_on(async {
+        let stage = Stage { home, engine, config, formats, crypt };
+        let db = stage.open(database_settings(config)).await.map_err(|error| home.open_error(error))?;
         stage.run(db, finalize).await.map(|(_, report)| report)
     });
-    let closed = close(&engine);
+    let closed = hand.close();
     migrated.and_then(|report| closed.map(|()| report))
 }
 
 /// Says what [`migrate`] would do; changes nothing.
 pub fn foresee(config: &Config, formats: &Formats, finalize: bool) -> Result<Forecast, StartupError> {
     let crypt = open_kms(config)?;
-    let directory = Directory::open_existing(&config.db_path)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
-    runtime()?.block_on(async {
+    let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
+    let stage = Stage { home, engine, config, formats, crypt };
+    runtime.block_on(async {
         let opened = stage.open(reading(config)).await;
-        let db = opened.map_err(|error| open_error(&directory, error))?;
+        let db = opened.map_err(|error| home.open_error(error))?;
         stage.foresee(&db, finalize).await
     })
 }
@@ -96,21 +99,20 @@ pub(super) fn reading(config: &Config) -> db::Settings {
 /// Reads all threads into one digest, and calls `each` with the digest of each. Changes nothing.
 pub fn digest(config: &Config, formats: &Formats, each: impl FnMut(ThreadId, &str)) -> Result<Digest, StartupError> {
     let crypt = open_kms(config)?;
-    let directory = Directory::open_existing(&config.db_path)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    runtime()?.block_on(async {
-        let opened = Db::open(engine.store(), directory.identity(), formats, reading(config), crypt);
-        let db = opened.await.map_err(|error| open_error(&directory, error))?;
-        db.digest(each).await.map_err(|error| open_error(&directory, OpenError::Unreadable(error)))
+    let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
+    runtime.block_on(async {
+        let opened = Db::open(engine.store(), home.identity(), formats, reading(config), crypt);
+        let db = opened.await.map_err(|error| home.open_error(error))?;
+        db.digest(each).await.map_err(|error| home.open_error(OpenError::Unreadable(error)))
     })
 }
 
 /// Checks every row of the database. Without a KMS what is sealed is counted and not opened. Changes nothing.
 pub fn verify(config: &Config, formats: &Formats) -> Result<Integrity, StartupError> {
     let crypt = open_kms(config)?;
-    let directory = Directory::open_existing(&config.db_path)?;
-    let (name, store, identity) = (directory.path(), &directory.store_path(), directory.identity());
-    AtRest { name, store, identity }.check(config, crypt, Keys::IfConfigured, formats)
+    let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
+    let checked = check_store(engine, home.identity(), config, crypt, Keys::IfConfigured, formats);
+    runtime.block_on(checked).map_err(|error| home.open_error(error))
 }
 
 /// Checks every digest of a backup, unpacks it below `within`, and checks every row of it.
@@ -146,9 +148,8 @@ fn scratch(within: &Path, bytes: u64) -> Result<Temporary, StartupError> {
 /// Opens every wrapped key, and names those that do not open; changes nothing.
 pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, StartupError> {
     let crypt = needed_kms(config)?;
-    let directory = Directory::open_existing(&config.db_path)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
-    let report = runtime()?.block_on(db::verify_keys(&engine.store(), &crypt, directory.database_id()));
+    let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
+    let report = runtime.block_on(db::verify_keys(&engine.store(), &crypt, home.identity().database_id));
     report.map_err(|error| StartupError::command("the store could not be read", error))
 }
 
@@ -156,9 +157,10 @@ pub fn verify_keys(config: &Config, formats: &Formats) -> Result<KeyReport, Star
 pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Result<Value, StartupError> {
     let from = needed_kms(config)?;
     let to = Kms::new(to).map_err(|error| StartupError::Keys { why: error.to_string() })?;
-    let (directory, engine) = open_for_change(config, formats)?;
-    let moved = runtime()?.block_on(db::migrate_keys(&engine.store(), &from.kms, &to, directory.database_id()));
-    close(&engine)?;
+    let hand = AtHand::to_change(config, formats)?;
+    let AtHand { home, engine, runtime } = &hand;
+    let moved = runtime.block_on(db::migrate_keys(&engine.store(), &from.kms, &to, home.identity().database_id));
+    hand.close()?;
     let moved = moved.map_err(|error| epoch_error(&error))?;
     Ok(json!({ "moved": moved, "from": from.kms.kind().as_str(), "to": to.kind().as_str() }))
 }
@@ -166,14 +168,15 @@ pub fn migrate_keys(config: &Config, to: kms::Settings, formats: &Formats) -> Re
 /// Writes everything plain and destroys the keys. Can be interrupted and started again.
 pub fn decrypt(config: &Config, formats: &Formats) -> Result<Value, StartupError> {
     let crypt = needed_kms(config)?;
-    let (directory, engine) = open_for_change(config, formats)?;
-    let decrypted = runtime()?.block_on(async {
+    let hand = AtHand::to_change(config, formats)?;
+    let AtHand { home, engine, runtime } = &hand;
+    let decrypted = runtime.block_on(async {
         let settings = database_settings(config);
-        let opened = Db::open(engine.store(), directory.identity(), formats, settings, Some(crypt));
-        let db = opened.await.map_err(|error| open_error(&directory, error))?;
+        let opened = Db::open(engine.store(), home.identity(), formats, settings, Some(crypt));
+        let db = opened.await.map_err(|error| home.open_error(error))?;
         db.decrypt().await.map_err(|error| StartupError::command("decryption stopped: start it again", error))
     });
-    close(&engine)?;
+    hand.close()?;
     Ok(json!({ "values": decrypted? }))
 }
 
@@ -182,14 +185,37 @@ pub fn reset(path: &Path, named: &[PathBuf]) -> Result<bool, StartupError> {
     Ok(Reset::remove(path, named, Engine::check_files, birth())?)
 }
 
-fn open_for_change(config: &Config, formats: &Formats) -> Result<(Directory, Engine), StartupError> {
-    let directory = open_directory(config, true)?;
-    let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
-    Ok((directory, engine))
+/// Servers of a shared store may run on while nothing is raised: each start migrates under running ones too.
+fn to_migrate(config: &Config, formats: &Formats) -> Result<AtHand, StartupError> {
+    let Some(settings) = &config.cassandra else { return AtHand::to_change(config, formats) };
+    let raises = {
+        let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
+        let pending = runtime.block_on(db::pending(&engine.store(), formats));
+        pending.map_err(|error| home.open_error(OpenError::Unreadable(error)))?.raise_to.is_some()
+    };
+    match raises {
+        true => AtHand::to_change(config, formats),
+        false => AtHand::beside_servers(settings),
+    }
 }
 
-fn close(engine: &Engine) -> Result<(), StartupError> {
-    engine.close().map_err(|error| StartupError::command("the store could not be flushed", error))
+/// Makes the tables of a shared store that are missing.
+pub fn apply_schema(config: &Config) -> Result<Applied, StartupError> {
+    let settings = shared(config)?;
+    runtime()?.block_on(Engine::apply_schema(settings)).map_err(|error| shared_error(settings, error))
+}
+
+/// The version of the tables of a shared store, if this version can work with them.
+pub fn check_schema(config: &Config) -> Result<i32, StartupError> {
+    let settings = shared(config)?;
+    runtime()?.block_on(Engine::check_schema(settings)).map_err(|error| shared_error(settings, error))
+}
+
+fn shared(config: &Config) -> Result<&SharedSettings, StartupError> {
+    config.cassandra.as_ref().ok_or_else(|| {
+        let why = "storage.cassandra.contact_points: not set: only a shared store has a schema, that of a directory needs none";
+        StartupError::Config(why.to_owned())
+    })
 }
 
 fn needed_kms(config: &Config) -> Result<Arc<Crypt>, StartupError> {
@@ -202,9 +228,4 @@ fn needed_kms(config: &Config) -> Result<Arc<Crypt>, StartupError> {
 
 fn epoch_error(error: &EpochError) -> StartupError {
     StartupError::Keys { why: with_causes(error) }
-}
-
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, StartupError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| StartupError::io("cannot start the runtime", error))
 }

@@ -4,11 +4,13 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::StartupError;
+use super::home::{Home, shared_error, shared_home};
 use super::migrations::Stage;
 use super::open_files::OpenFiles;
 use super::tasks::JobOwner;
@@ -22,7 +24,7 @@ use crate::error_chain::with_causes;
 use crate::format::{Formats, Identity, Unreadable};
 use crate::http::App;
 use crate::model::Incarnation;
-use crate::store::{self, Engine};
+use crate::store::{self, Engine, SharedSettings};
 
 /// Of a database that is made now.
 pub(super) fn birth() -> Birth {
@@ -53,40 +55,63 @@ pub(super) fn open_directory(config: &Config, must_exist: bool) -> Result<Direct
 pub(super) struct Opened {
     pub(super) engine: Engine,
     pub(super) db: Db,
-    pub(super) directory: Arc<Directory>,
+    pub(super) home: Home,
     /// None in a rehearsal.
     pub(super) owner: Option<JobOwner>,
 }
 
-/// Opens engine and database. The engine may replay a log, so it opens off the runtime.
+/// Opens engine and database, in `directory` or in the shared engine that is configured.
 pub(super) async fn open(
-    mut directory: Directory,
+    directory: Option<Directory>,
     config: &Config,
     crypt: Option<Arc<Crypt>>,
     app: &App,
     formats: &Formats,
 ) -> Result<Opened, StartupError> {
+    let (engine, mut home) = match (directory, &config.cassandra) {
+        (Some(directory), _) => open_own(directory, config, formats).await?,
+        (None, Some(settings)) => connect(settings, app).await?,
+        (None, None) => unreachable!("a store lies in a directory or in a shared engine"),
+    };
+    let stage = Stage { home: &home, engine: &engine, config, formats, crypt };
+    let db = open_database(&stage, app).await?;
+    let db = migrate(&stage, db, app).await?;
+    home.mark_ready()?;
+    publish_identity(home.identity(), formats.version);
+    let owner = (!config.rehearsal).then(|| JobOwner::of(&home, &engine));
+    Ok(Opened { engine, db, home, owner })
+}
+
+/// The engine may replay a log, so it opens off the runtime.
+async fn open_own(directory: Directory, config: &Config, formats: &Formats) -> Result<(Engine, Home), StartupError> {
     let settings = store_settings(&directory, config, false)?;
     let known = *formats;
     let opened = tokio::task::spawn_blocking(move || {
         let engine = open_engine(&directory, &known, settings)?;
         Ok::<_, StartupError>((engine, directory))
     });
-    let engine;
-    (engine, directory) = opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
-    let stage = Stage { directory: &directory, engine: &engine, config, formats, crypt };
-    let db = open_database(&stage, app).await?;
-    let db = migrate(&stage, db, app).await?;
-    if directory.is_new() {
-        directory.mark_ready()?;
+    let (engine, directory) =
+        opened.await.map_err(|error| StartupError::io("the store could not be opened", error))??;
+    Ok((engine, Home::Own(Arc::new(directory))))
+}
+
+/// Waits for a shared engine that does not answer, as its nodes may be starting too.
+async fn connect(settings: &SharedSettings, app: &App) -> Result<(Engine, Home), StartupError> {
+    const PAUSE: Duration = Duration::from_secs(2);
+    loop {
+        match Box::pin(Engine::connect(settings)).await {
+            Err(store::OpenError::Failed(error @ store::Error::Unavailable(_))) => {
+                app.await_storage();
+                tracing::error!(event = "storage.awaited", %error, "nothing is served until the storage engine answers");
+                tokio::time::sleep(PAUSE).await;
+            }
+            connected => {
+                let engine = connected.map_err(|error| shared_error(settings, error))?;
+                let home = shared_home(&engine, settings).await?;
+                return Ok((engine, home));
+            }
+        }
     }
-    publish_identity(directory.identity(), formats.version);
-    // Nothing releases the lock before the process ends, so no other process can open the directory while this one may
-    // still write.
-    let directory = Arc::new(directory);
-    std::mem::forget(Arc::clone(&directory));
-    let owner = (!config.rehearsal).then(|| JobOwner::of(directory.clone()));
-    Ok(Opened { engine, db, directory, owner })
 }
 
 /// Says in metrics which database this process serves, and in which version. A restore shows as another incarnation.
@@ -102,7 +127,7 @@ fn publish_identity(identity: Identity, version: &str) {
 
 /// Opens the database; while the KMS does not open its keys, tries again and again.
 async fn open_database(stage: &Stage<'_>, app: &App) -> Result<Db, StartupError> {
-    let Stage { directory, config, .. } = *stage;
+    let Stage { home, config, .. } = *stage;
     loop {
         match stage.open(database_settings(config)).await {
             Err(OpenError::Keys(EpochError::Kms { epoch, error })) if may_pass(&error) => {
@@ -110,7 +135,7 @@ async fn open_database(stage: &Stage<'_>, app: &App) -> Result<Db, StartupError>
                 tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
                 tokio::time::sleep(config.encryption.probe_interval_failing).await;
             }
-            opened => return opened.map_err(|error| open_error(directory, error)),
+            opened => return opened.map_err(|error| home.open_error(error)),
         }
     }
 }
@@ -121,7 +146,9 @@ async fn migrate(stage: &Stage<'_>, db: Db, app: &App) -> Result<Db, StartupErro
         return Ok(db);
     }
     app.migrate();
-    let finalize = stage.config.finalize == Finalize::Auto && !stage.config.rehearsal;
+    // Other servers of a shared store may not read the newer format yet.
+    let alone = stage.home.directory().is_some();
+    let finalize = stage.config.finalize == Finalize::Auto && alone && !stage.config.rehearsal;
     let (db, report) = stage.run(db, finalize).await?;
     if let Some(to) = report.pending.raise_to {
         tracing::info!(event = "format.pending", data = report.format, to, "`progressdb migrate --finalize` raises it");
@@ -202,6 +229,8 @@ pub(super) fn open_engine_at(
             let newest = formats.reads[1];
             StartupError::TooNew { found: newest + 1, newest, checkpoint: None }
         }
+        store::OpenError::Schema(what) => StartupError::Schema { what },
+        store::OpenError::Tls(why) => StartupError::Config(why),
         store::OpenError::LogMissing(what) => StartupError::LogMissing { path: path.to_owned(), what },
         store::OpenError::Damaged(what) => data_dir::Error::damaged(path, what).into(),
         store::OpenError::Failed(error) => {
@@ -210,7 +239,7 @@ pub(super) fn open_engine_at(
     })
 }
 
-pub(super) fn open_error(directory: &Directory, error: OpenError) -> StartupError {
+pub(super) fn open_error_of_directory(directory: &Directory, error: OpenError) -> StartupError {
     with_way_back(directory, open_error_at(directory.path(), error))
 }
 
@@ -240,16 +269,13 @@ pub(super) fn open_error_at(path: &Path, error: OpenError) -> StartupError {
 /// A refusal for a newer format also names the checkpoint from before.
 fn with_way_back(directory: &Directory, error: StartupError) -> StartupError {
     match error {
-        StartupError::TooNew { found, newest, .. } => {
-            StartupError::TooNew { found, newest, checkpoint: newest_checkpoint(directory) }
-        }
+        StartupError::TooNew { found, newest, .. } => StartupError::TooNew {
+            found,
+            newest,
+            checkpoint: directory.checkpoints().ok().and_then(|mut all| all.pop()),
+        },
         other => other,
     }
-}
-
-/// The way back from a change of format, if there is one.
-pub(super) fn newest_checkpoint(directory: &Directory) -> Option<String> {
-    directory.checkpoints().ok()?.pop()
 }
 
 /// Keeps keys out of core files, and out of reach of other processes of the same user.

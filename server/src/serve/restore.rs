@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::StartupError;
 use super::at_rest::{AtRest, Keys};
-use super::offline::runtime;
+use super::home::{needs_directory, runtime};
 use super::open::{birth, open_error_at, open_kms};
 use crate::backup::{Artefact, Manifest, Phase, Progress, Refused};
 use crate::config::Config;
@@ -100,6 +100,7 @@ pub fn restore(
     formats: &Formats,
     progress: &Progress,
 ) -> Result<Restored, RestoreError> {
+    needs_directory(config)?;
     let artefact = Artefact::open(&wanted.from, formats)?;
     let manifest = artefact.check(progress)?;
     let (path, volatile) = (&config.db_path, config.storage.allow_volatile_fs);

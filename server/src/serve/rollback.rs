@@ -10,8 +10,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::at_rest::{AtRest, Keys};
-use super::offline::runtime;
-use super::open::{new_incarnation, open_directory, open_engine, open_error, open_kms, store_settings};
+use super::home::{needs_directory, runtime};
+use super::open::{new_incarnation, open_directory, open_engine, open_error_of_directory, open_kms, store_settings};
 use super::restore::check_findings;
 use super::{RestoreError, StartupError};
 use crate::config::Config;
@@ -45,9 +45,10 @@ pub fn rollback(
     to: Option<&str>,
     confirmed: bool,
 ) -> Result<Option<RolledBack>, RestoreError> {
+    needs_directory(config)?;
     let mut directory = open_directory(config, true)?;
     let checkpoint = directory.find_checkpoint(to).map_err(StartupError::from)?;
-    formats.check(checkpoint.of.format).map_err(|error| open_error(&directory, error.into()))?;
+    formats.check(checkpoint.of.format).map_err(|error| open_error_of_directory(&directory, error.into()))?;
     let now = live_store(&directory, config, formats);
     if to.is_none() && now.as_ref().is_some_and(|now| now.format <= checkpoint.of.format) {
         return Ok(None);

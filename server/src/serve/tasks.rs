@@ -1,8 +1,7 @@
 //! What a server does without being asked: it watches, and runs jobs.
 //!
 //! Watching publishes figures and probes the KMS. It changes no data, and every server does it. A job changes data, and no
-//! two processes may run it on one database: starting a job takes a [`JobOwner`], which only the process that serves from
-//! the data directory has. A rehearsal has none, so it cannot start a job.
+//! two processes should run it on one database: starting a job takes a [`JobOwner`], which a rehearsal does not have.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +9,14 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::task::JoinSet;
 
+use super::home::Home;
 use super::scheduled_backups::{self, Scheduled};
 use crate::backup::{Checkpoints, Figures};
 use crate::clock::Held;
 use crate::config::{Config, Encryption};
 use crate::data_dir::Directory;
 use crate::db::{Db, Error, Purged};
-use crate::store::Engine;
+use crate::store::{Engine, Store};
 
 /// The running tasks; they end when this is dropped or aborted.
 pub(super) struct Tasks(JoinSet<()>);
@@ -28,16 +28,38 @@ impl Tasks {
     }
 }
 
-/// The right to run jobs on a database. As long as one exists, its data directory stays locked.
+/// The right to run jobs on a database: of the process that holds the lock of its directory or, of those that share a
+/// store, of the one whose turn it is.
 #[derive(Clone)]
-pub(super) struct JobOwner {
-    _directory: Arc<Directory>,
+pub(super) enum JobOwner {
+    /// As long as one exists, the data directory stays locked.
+    Directory { _directory: Arc<Directory> },
+    /// The turn may come and go.
+    Shared(Store),
 }
 
 impl JobOwner {
-    /// This process owns the jobs, because it holds the directory's lock.
-    pub(super) fn of(directory: Arc<Directory>) -> Self {
-        Self { _directory: directory }
+    /// The right that comes with having opened the store there.
+    pub(super) fn of(home: &Home, engine: &Engine) -> Self {
+        match home {
+            Home::Own(directory) => Self::Directory { _directory: directory.clone() },
+            Home::Shared { .. } => Self::Shared(engine.store()),
+        }
+    }
+
+    fn has_turn(&self) -> bool {
+        match self {
+            Self::Directory { .. } => true,
+            Self::Shared(store) => store.has_turn(),
+        }
+    }
+
+    /// Waits until jobs run here. What a job does is safe also if the turn passes on meanwhile: each change expects what it
+    /// replaces.
+    async fn turn(&self) {
+        while !self.has_turn() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 
@@ -45,14 +67,19 @@ impl JobOwner {
 pub(super) fn start(
     db: &Db,
     engine: &Engine,
-    checkpoints: &Checkpoints,
+    checkpoints: Option<&Checkpoints>,
     config: &Config,
     owner: Option<JobOwner>,
-    scheduled: Scheduled,
+    scheduled: Option<Scheduled>,
 ) -> Tasks {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish_figures(engine.clone(), db.clone()));
-    tasks.spawn(watch_checkpoints(checkpoints.clone()));
+    if let Some(checkpoints) = checkpoints {
+        tasks.spawn(watch_checkpoints(checkpoints.clone()));
+    }
+    if engine.store().is_shared() {
+        tasks.spawn(follow_others(db.clone()));
+    }
     tasks.spawn(watch_clock(db.clone()));
     if config.encryption.enabled {
         let Encryption { probe_interval, probe_interval_failing, .. } = config.encryption;
@@ -64,7 +91,7 @@ pub(super) fn start(
     Tasks(tasks)
 }
 
-fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner, scheduled: Scheduled) {
+fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwner, scheduled: Option<Scheduled>) {
     tasks.spawn(expire_idempotency(owner.clone(), db.clone()));
     if config.encryption.enabled {
         tasks.spawn(seal_what_is_plain(owner.clone(), db.clone()));
@@ -73,7 +100,7 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
     if config.retention.enabled {
         tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
     }
-    if config.backup.schedule.is_some() {
+    if let Some(scheduled) = scheduled.filter(|_| config.backup.schedule.is_some()) {
         tasks.spawn(scheduled_backups::run(owner.clone(), scheduled));
     }
 }
@@ -123,11 +150,24 @@ async fn watch_clock(db: Db) {
     }
 }
 
-async fn expire_idempotency(_owner: JobOwner, db: Db) {
+/// Learns what other servers of the store have changed: epochs, whether all is sealed, how far the sequence is.
+async fn follow_others(db: Db) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = db.follow_others().await {
+            tracing::warn!(event = "storage.not_followed", %error);
+        }
+    }
+}
+
+async fn expire_idempotency(owner: JobOwner, db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_hours(1));
     let mut look_back = true;
     loop {
         ticks.tick().await;
+        owner.turn().await;
         let expired = db.expire_idempotency(look_back).await;
         look_back = expired.is_err();
         match expired {
@@ -144,13 +184,16 @@ pub(super) fn time_until_next(schedule: &croner::Cron, now: u64) -> Option<Durat
     Some(now.duration_until(&next).unsigned_abs())
 }
 
-async fn purge_on_schedule(_owner: JobOwner, db: Db, schedule: croner::Cron) {
+async fn purge_on_schedule(owner: JobOwner, db: Db, schedule: croner::Cron) {
     loop {
         let Some(wait) = time_until_next(&schedule, db.clock().now) else {
             tracing::error!(event = "retention.never", "retention.cron names no time to come");
             return;
         };
         tokio::time::sleep(wait).await;
+        if !owner.has_turn() {
+            continue;
+        }
         match purge_when_certain(&db).await {
             Ok(purged) => tracing::info!(
                 event = "retention.purged",
@@ -208,17 +251,18 @@ async fn probe(db: &Db, owner: Option<&JobOwner>, is_start: bool) -> Result<bool
         db.probe_kms().await?;
     }
     match owner {
-        Some(_) => db.renew_epochs().await,
-        None => Ok(false),
+        Some(owner) if owner.has_turn() => db.renew_epochs().await,
+        _ => Ok(false),
     }
 }
 
 /// Runs the sealing job whenever something asks for it, and again a minute after a failure.
-async fn seal_what_is_plain(_owner: JobOwner, db: Db) {
+async fn seal_what_is_plain(owner: JobOwner, db: Db) {
     for name in ["progressdb_sealing_job_threads", "progressdb_sealing_job_users"] {
         metrics::gauge!(name).increment(0.0);
     }
     loop {
+        owner.turn().await;
         if let Err(error) = db.run_sealing_job().await {
             tracing::error!(event = "encryption.sealing_stopped", %error, "goes on in a minute");
             tokio::time::sleep(Duration::from_mins(1)).await;
@@ -228,11 +272,12 @@ async fn seal_what_is_plain(_owner: JobOwner, db: Db) {
     }
 }
 
-async fn compact_after_erasures(_owner: JobOwner, db: Db) {
+async fn compact_after_erasures(owner: JobOwner, db: Db) {
     let often = (db.erasure_horizon() / 8).clamp(Duration::from_secs(1), Duration::from_hours(1));
     let mut ticks = tokio::time::interval(often);
     loop {
         ticks.tick().await;
+        owner.turn().await;
         if let Err(error) = db.compact_if_due().await {
             tracing::error!(event = "erasure.compaction_failed", %error);
         }

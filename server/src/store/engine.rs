@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::cassandra::{self, Applied, Cassandra, Settings as SharedSettings};
 use super::rocks::{self, Rocks, Settings};
 use super::{Error, Store};
 use crate::keys::Key;
@@ -25,6 +26,12 @@ pub enum OpenError {
     /// It is damaged.
     #[error("{0}")]
     Damaged(String),
+    /// The tables that it needs are not there.
+    #[error("{0}")]
+    Schema(String),
+    /// A certificate or key for the connection cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The system or the engine failed.
     #[error(transparent)]
     Failed(Error),
@@ -34,6 +41,37 @@ impl Engine {
     /// Opens the engine that keeps its data in a directory of this process.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         Ok(Self(Store::Rocks(Rocks::open(settings)?)))
+    }
+
+    /// Connects to an engine that is shared with other processes.
+    pub async fn connect(settings: &SharedSettings) -> Result<Self, OpenError> {
+        Ok(Self(Store::Cassandra(Cassandra::open(settings).await?)))
+    }
+
+    /// Makes the tables that a shared engine lacks.
+    pub async fn apply_schema(settings: &SharedSettings) -> Result<Applied, OpenError> {
+        cassandra::apply_schema(settings).await
+    }
+
+    /// The version of the tables of a shared engine, if this program can work with them.
+    pub async fn check_schema(settings: &SharedSettings) -> Result<i32, OpenError> {
+        cassandra::check_schema(settings).await
+    }
+
+    /// The id of a database that is made in it, on which all servers agree; none if that is the caller's choice.
+    pub fn birth_id(&self) -> Option<[u8; 16]> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.birth_id(),
+            _ => None,
+        }
+    }
+
+    /// How many servers use it at this moment, this one included; none if no other process can.
+    pub async fn servers(&self) -> Result<Option<usize>, Error> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.servers().await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Says which entry of a store's directory no store has or, if the store is to be `whole`, why it cannot open. Opens
@@ -52,6 +90,7 @@ impl Engine {
     pub fn name(&self) -> &'static str {
         match &self.0 {
             Store::Rocks(_) => "rocksdb",
+            Store::Cassandra(_) => "cassandra",
             #[cfg(test)]
             Store::Memory(_) => "memory",
         }
@@ -67,6 +106,8 @@ impl Engine {
     pub async fn stopped(&self) -> String {
         match &self.0 {
             Store::Rocks(rocks) => rocks.stopped().await,
+            // What fails there may come back.
+            Store::Cassandra(_) => std::future::pending().await,
             #[cfg(test)]
             Store::Memory(_) => std::future::pending().await,
         }
@@ -76,6 +117,7 @@ impl Engine {
     pub fn figures(&self) -> Vec<(&'static str, u64)> {
         match &self.0 {
             Store::Rocks(rocks) => rocks.figures(),
+            Store::Cassandra(shared) => shared.figures(),
             #[cfg(test)]
             Store::Memory(_) => Vec::new(),
         }
@@ -86,6 +128,7 @@ impl Engine {
     pub fn files(&self) -> Result<Vec<String>, Error> {
         match &self.0 {
             Store::Rocks(rocks) => rocks.files(),
+            Store::Cassandra(_) => Ok(Vec::new()),
             #[cfg(test)]
             Store::Memory(_) => Ok(Vec::new()),
         }
@@ -98,6 +141,7 @@ impl Engine {
     pub fn checkpoint(&self, path: &Path, keys: &[Key]) -> Result<Vec<Option<Vec<u8>>>, Error> {
         match &self.0 {
             Store::Rocks(rocks) => rocks.checkpoint(path, keys),
+            Store::Cassandra(_) => Err(Error::Unsupported),
             #[cfg(test)]
             Store::Memory(_) => Err(Error::Unsupported),
         }
@@ -107,6 +151,7 @@ impl Engine {
     pub fn close(&self) -> Result<(), Error> {
         match &self.0 {
             Store::Rocks(rocks) => rocks.close(),
+            Store::Cassandra(shared) => shared.close(),
             #[cfg(test)]
             Store::Memory(_) => Ok(()),
         }

@@ -54,6 +54,9 @@ impl Scan {
                 }
             }
         }
+        if !self.exact {
+            return Ok(());
+        }
         let mut users = Partitions::all(&[PartitionKind::User]);
         while let Some(page) = users.next_page(&self.store).await? {
             for partition in page {

@@ -1,0 +1,63 @@
+//! What a server learns from the others that share its store, and what it may do only when they agree.
+
+use std::sync::atomic::Ordering;
+
+use super::epochs::{list_epochs, unwrap};
+use super::open::{read, read_secret};
+use super::{Db, Error};
+use crate::crypt::kms::Context;
+use crate::format::Identity;
+use crate::keys::{Counter, Key, StoreRow};
+use crate::rows::Format;
+use crate::store::Store;
+
+/// Whose store this is; none if no database was ever made in it.
+pub async fn stored_identity(store: &Store) -> Result<Option<Identity>, Error> {
+    let format = read::<Format>(store, StoreRow::Format).await?;
+    Ok(format.map(|Format { database_id, incarnation, .. }| Identity { database_id, incarnation }))
+}
+
+impl Db {
+    /// Takes over what other servers have changed since: epochs that were begun or retired, whether all is sealed, and how
+    /// many writes there were.
+    pub async fn follow_others(&self) -> Result<(), Error> {
+        self.follow_epochs().await?;
+        let sequence = self.counter(Key::Store(StoreRow::Counter(Counter::Sequence))).await?;
+        self.0.sequence.fetch_max(sequence, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn follow_epochs(&self) -> Result<(), Error> {
+        let Some(crypt) = self.crypt() else { return Ok(()) };
+        let epochs = list_epochs(&self.0.store).await?;
+        let known = crypt.keyring.epochs();
+        for (epoch, row, _) in epochs.iter().filter(|(epoch, ..)| !known.contains(epoch)) {
+            let context = Context { database_id: self.0.database_id, epoch: *epoch };
+            // Waits until the keys that were made under the epoch before are in the store: only then is it confirmed.
+            crypt.keyring.begin_epoch(*epoch, &unwrap(crypt, context, row).await?).await;
+        }
+        if let Some((oldest, ..)) = epochs.first() {
+            crypt.keyring.drop_epochs_before(*oldest);
+        }
+        self.confirm_epoch().await?;
+        let (secret, ..) = read_secret(&self.0.store, Some(crypt)).await?;
+        self.0.strict.store(secret.strict, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says to the others that nothing is sealed here any more under an epoch before the newest.
+    pub(super) async fn confirm_epoch(&self) -> Result<(), Error> {
+        let Some(current) = self.crypt().and_then(|crypt| crypt.keyring.current_epoch()) else { return Ok(()) };
+        Ok(self.0.store.confirm_epoch(current.number).await?)
+    }
+
+    /// An error while another server may still wrap new keys under an epoch before this one: what the sealing job has passed
+    /// over would not open once the older epochs are retired.
+    pub(super) async fn check_all_seal_with(&self, epoch: u32) -> Result<(), Error> {
+        self.confirm_epoch().await?;
+        match self.0.store.oldest_epoch(epoch).await? {
+            Some(oldest) if oldest >= epoch => Ok(()),
+            _ => Err(Error::Busy),
+        }
+    }
+}

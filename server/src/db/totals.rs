@@ -1,0 +1,76 @@
+//! How many live threads a user has.
+//!
+//! A counter says it, and where it changes with the commit that it counts, that is all. Where it does not, a server that
+//! dies between the two leaves it wrong. There the threads are counted now and then, and between two counts the counter says
+//! what was added since.
+
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use super::walk::Rows;
+use super::{Db, Error, decode, decode_key};
+use crate::keys::{Hash16, Key, KeyRange, ThreadRow, UserRow};
+use crate::rows::{CounterValue, Head};
+
+/// For how long a count is good.
+const GOOD_FOR: Duration = Duration::from_secs(30);
+const REMEMBERED: u64 = 10_000;
+/// Of a user with more threads than this the counter alone is believed.
+const MOST_COUNTED: i64 = 2_000;
+const ROWS_A_PAGE: usize = 256;
+
+/// What was counted, and what the counter said then.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    threads: i64,
+    counter: i64,
+}
+
+/// The last counts of users.
+pub(super) struct Totals(Cache<Hash16, Counted>);
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(REMEMBERED).time_to_live(GOOD_FOR).build())
+    }
+}
+
+impl Db {
+    /// How many live threads the user has.
+    pub(super) async fn live_threads(&self, user: Hash16) -> Result<u64, Error> {
+        let counter = self.thread_counter(user).await?;
+        let threads = match self.0.store.is_shared() && counter <= MOST_COUNTED {
+            true => self.recount(user, counter).await?,
+            false => counter,
+        };
+        Ok(u64::try_from(threads).unwrap_or(0))
+    }
+
+    async fn thread_counter(&self, user: Hash16) -> Result<i64, Error> {
+        Ok(self.row::<CounterValue>(Key::User(user, UserRow::LiveThreads)).await?.map_or(0, |counter| counter.0))
+    }
+
+    async fn recount(&self, user: Hash16, counter: i64) -> Result<i64, Error> {
+        if let Some(counted) = self.0.totals.0.get(&user) {
+            return Ok(counted.threads + counter - counted.counter);
+        }
+        let (mut threads, mut walk) = (0, Rows::of(KeyRange::created_threads(user), ROWS_A_PAGE));
+        while let Some(rows) = walk.next_page(&self.0.store).await? {
+            let heads = rows.iter().map(|row| match decode_key(&row.key)? {
+                Key::User(_, UserRow::Created(thread)) => Ok(Key::Thread(thread, ThreadRow::Head)),
+                other => Err(Error::Corrupt { key: other.to_string() }),
+            });
+            let heads = heads.collect::<Result<Vec<_>, _>>()?;
+            for (key, value) in heads.clone().into_iter().zip(self.0.store.get_many(heads).await?) {
+                let head = value.map(|value| decode::<Head>(key, &value)).transpose()?;
+                threads += i64::from(head.is_some_and(|head| head.owner == user && head.deleted == 0));
+            }
+        }
+        // What changed meanwhile may be in the one and not in the other.
+        if self.thread_counter(user).await? == counter {
+            self.0.totals.0.insert(user, Counted { threads, counter });
+        }
+        Ok(threads)
+    }
+}

@@ -1,0 +1,169 @@
+//! Where the store of a server is: in a directory of its own, or in an engine that it shares with other servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StartupError;
+use super::open::{birth, open_directory, open_engine, open_error_at, open_error_of_directory, store_settings};
+use crate::config::Config;
+use crate::data_dir::Directory;
+use crate::db::{self, OpenError};
+use crate::format::{Formats, Identity};
+use crate::model::Incarnation;
+use crate::store::{self, Engine, SharedSettings};
+
+/// How long a command waits for a shared engine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the store is, and whose it is.
+#[derive(Clone)]
+pub(super) enum Home {
+    /// In this directory, which is locked.
+    Own(Arc<Directory>),
+    /// In a keyspace.
+    Shared { keyspace: String, identity: Identity },
+}
+
+impl Home {
+    pub(super) fn identity(&self) -> Identity {
+        match self {
+            Self::Own(directory) => directory.identity(),
+            Self::Shared { identity, .. } => *identity,
+        }
+    }
+
+    /// The directory, where there is one.
+    pub(super) fn directory(&self) -> Option<&Arc<Directory>> {
+        match self {
+            Self::Own(directory) => Some(directory),
+            Self::Shared { .. } => None,
+        }
+    }
+
+    /// The database in it is whole. Nothing releases the lock of a directory before the process ends, so no other process
+    /// can open it while this one may still write.
+    pub(super) fn mark_ready(&mut self) -> Result<(), StartupError> {
+        let Self::Own(directory) = self else { return Ok(()) };
+        let only = Arc::get_mut(directory).expect("nobody else has the directory before it is ready");
+        if only.is_new() {
+            only.mark_ready()?;
+        }
+        std::mem::forget(Arc::clone(directory));
+        Ok(())
+    }
+
+    /// The way back from a change of format, if there is one.
+    pub(super) fn newest_checkpoint(&self) -> Option<String> {
+        self.directory().and_then(|directory| directory.checkpoints().ok()?.pop())
+    }
+
+    /// Why the database in it does not open.
+    pub(super) fn open_error(&self, error: OpenError) -> StartupError {
+        match self {
+            Self::Own(directory) => open_error_of_directory(directory, error),
+            Self::Shared { keyspace, .. } => open_error_at(format!("keyspace {keyspace}").as_ref(), error),
+        }
+    }
+}
+
+/// Whose store a shared engine holds: that of the database in it or, before there is one, of the tables.
+pub(super) async fn shared_home(engine: &Engine, settings: &SharedSettings) -> Result<Home, StartupError> {
+    let keyspace = settings.keyspace.clone();
+    let unreadable = |error: db::Error| StartupError::io("the store could not be read", error);
+    let identity = match db::stored_identity(&engine.store()).await.map_err(unreadable)? {
+        Some(identity) => identity,
+        None => {
+            let database_id = engine.birth_id().unwrap_or(birth().identity.database_id);
+            // The same for all servers that start on it at once.
+            let incarnation = u64::from_be_bytes(database_id[..8].try_into().expect("eight of sixteen bytes"));
+            Identity { database_id, incarnation: Incarnation(incarnation) }
+        }
+    };
+    Ok(Home::Shared { keyspace, identity })
+}
+
+/// Why a shared engine does not open.
+pub(super) fn shared_error(settings: &SharedSettings, error: store::OpenError) -> StartupError {
+    match error {
+        store::OpenError::Schema(what) => StartupError::Schema { what },
+        store::OpenError::Tls(why) => StartupError::Config(format!("storage.cassandra.tls: {why}")),
+        other => {
+            let at = settings.contact_points.join(", ");
+            StartupError::io(format!("the storage engine at {at} cannot be used"), other)
+        }
+    }
+}
+
+/// Refuses a command that works on a data directory where the configuration names a shared store.
+pub(crate) fn needs_directory(config: &Config) -> Result<(), StartupError> {
+    let why = "storage.cassandra.contact_points is set, and this command works on a data directory: unset it, or use `progressdb export` and `import`";
+    if config.cassandra.is_some() { Err(StartupError::Config(why.to_owned())) } else { Ok(()) }
+}
+
+/// A store that a command works on, with the runtime of its connections.
+pub(super) struct AtHand {
+    pub(super) home: Home,
+    pub(super) engine: Engine,
+    pub(super) runtime: tokio::runtime::Runtime,
+}
+
+impl AtHand {
+    /// Opened read-only.
+    pub(super) fn to_read(config: &Config, formats: &Formats) -> Result<Self, StartupError> {
+        let runtime = runtime()?;
+        if let Some(settings) = &config.cassandra {
+            return Self::connect(runtime, SharedSettings { read_only: true, ..settings.clone() });
+        }
+        let directory = Directory::open_existing(&config.db_path)?;
+        let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
+        Ok(Self { home: Home::Own(Arc::new(directory)), engine, runtime })
+    }
+
+    /// Opened to be changed, by nobody else meanwhile.
+    pub(super) fn to_change(config: &Config, formats: &Formats) -> Result<Self, StartupError> {
+        let runtime = runtime()?;
+        if let Some(settings) = &config.cassandra {
+            let opened = Self::connect(runtime, settings.clone())?;
+            // This one included.
+            let servers = opened.runtime.block_on(opened.engine.servers());
+            let servers = servers.map_err(|error| StartupError::io("the store could not be read", error))?;
+            return match servers {
+                Some(2..) => Err(StartupError::InUse { servers: servers.unwrap_or_default() - 1 }),
+                _ => Ok(opened),
+            };
+        }
+        let directory = open_directory(config, true)?;
+        let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
+        Ok(Self { home: Home::Own(Arc::new(directory)), engine, runtime })
+    }
+
+    /// Opened to be changed while servers of the shared store run.
+    pub(super) fn beside_servers(settings: &SharedSettings) -> Result<Self, StartupError> {
+        Self::connect(runtime()?, settings.clone())
+    }
+
+    fn connect(runtime: tokio::runtime::Runtime, settings: SharedSettings) -> Result<Self, StartupError> {
+        let opened = runtime.block_on(async {
+            let connected = tokio::time::timeout(PATIENCE, Box::pin(Engine::connect(&settings))).await;
+            let connected = connected.map_err(|_| {
+                let error = store::Error::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()));
+                shared_error(&settings, store::OpenError::Failed(error))
+            })?;
+            let engine = connected.map_err(|error| shared_error(&settings, error))?;
+            Ok::<_, StartupError>((shared_home(&engine, &settings).await?, engine))
+        });
+        let (home, engine) = opened?;
+        Ok(Self { home, engine, runtime })
+    }
+
+    /// Leaves nothing for the next start to repeat.
+    pub(super) fn close(&self) -> Result<(), StartupError> {
+        let _runtime = self.runtime.enter();
+        self.engine.close().map_err(|error| StartupError::command("the store could not be flushed", error))
+    }
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, StartupError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| StartupError::io("cannot start the runtime", error))
+}

@@ -1,0 +1,283 @@
+//! Slots: each running server has one, a number that no other has.
+//!
+//! Ids carry the number in their low bits, so no two servers make the same one, and counters are kept by slot. A slot is a
+//! row that expires; its server renews it long before. One that cannot takes its slot for lost before anybody else can have
+//! it, and commits nothing until it has one again. One more row, the turn, says whose jobs run.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand;
+use scylla::client::session::Session;
+use scylla::value::CqlValue;
+use tokio::task::AbortHandle;
+
+use super::counters::Counters;
+use super::layout::{Value, big, blob};
+use super::read::rows;
+use super::session::failed;
+use super::statements::Statements;
+use crate::clock::monotonic;
+use crate::store::Error;
+
+/// How many servers may share one store: as many as a byte has values.
+pub(super) const SLOTS: i32 = 256;
+/// The row of those who run jobs.
+const TURN: i32 = -1;
+/// After this long a row that was not renewed is gone.
+const TTL: Duration = Duration::from_secs(30);
+/// A server takes its slot for lost this long before.
+const MARGIN: Duration = Duration::from_secs(8);
+const RENEWED_EVERY: Duration = Duration::from_secs(5);
+const RETRIED_EVERY: Duration = Duration::from_millis(500);
+/// The epoch of a server that has not said yet with which it seals.
+const UNKNOWN_EPOCH: i64 = -1;
+
+/// The slot of this server, kept up by a task that ends with it.
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    pub(super) counters: CountersOfSlot,
+    task: AbortHandle,
+}
+
+/// The counters of the slot that the server has at the moment.
+pub(super) struct CountersOfSlot(Arc<Shared>);
+
+struct Shared {
+    session: Arc<Session>,
+    statements: Arc<Statements>,
+    owner: [u8; 16],
+    version: String,
+    slot: AtomicI32,
+    epoch: AtomicU64,
+    has_epoch: AtomicBool,
+    has_turn: AtomicBool,
+    /// Until when the slot is certainly this server's.
+    until: Mutex<Instant>,
+    counters: Mutex<Arc<Counters>>,
+}
+
+impl Shared {
+    fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_held(&self) -> bool {
+        monotonic() < self.until()
+    }
+
+    fn epoch_value(&self) -> Value {
+        let known = self.has_epoch.load(Ordering::Relaxed);
+        big(if known { self.epoch.load(Ordering::Relaxed).cast_signed() } else { UNKNOWN_EPOCH })
+    }
+
+    async fn applied(
+        &self,
+        statement: &scylla::statement::prepared::PreparedStatement,
+        values: Vec<Value>,
+    ) -> Result<bool, Error> {
+        let answer = rows(&self.session, statement, values).await.map_err(|error| failed(&error))?;
+        let row = answer.first_row::<scylla::value::Row>().map_err(|error| Error::Read(error.to_string()))?;
+        Ok(matches!(row.columns.first(), Some(Some(CqlValue::Boolean(true)))))
+    }
+
+    async fn take(&self, id: i32) -> Result<bool, Error> {
+        let values = vec![
+            Some(CqlValue::Int(id)),
+            blob(self.owner),
+            self.epoch_value(),
+            Some(CqlValue::Text(self.version.clone())),
+            Some(CqlValue::Int(ttl())),
+        ];
+        self.applied(&self.statements.slots.take, values).await
+    }
+
+    async fn renew(&self, id: i32) -> Result<bool, Error> {
+        let values = vec![
+            Some(CqlValue::Int(ttl())),
+            blob(self.owner),
+            self.epoch_value(),
+            Some(CqlValue::Text(self.version.clone())),
+            Some(CqlValue::Int(id)),
+            blob(self.owner),
+        ];
+        self.applied(&self.statements.slots.renew, values).await
+    }
+
+    async fn release(&self, id: i32) {
+        // One that cannot be given back expires.
+        let _ = self.applied(&self.statements.slots.release, vec![Some(CqlValue::Int(id)), blob(self.owner)]).await;
+    }
+
+    /// Takes a slot that nobody has, from a random one on, so that servers that start together do not try the same.
+    async fn take_any(&self) -> Result<i32, Error> {
+        let taken: Vec<i32> = self.list().await?.into_iter().map(|slot| slot.id).collect();
+        let first = i32::from(random::<1>()[0]);
+        for id in (0..SLOTS).map(|step| (first + step) % SLOTS) {
+            if !taken.contains(&id) && self.take(id).await? {
+                return Ok(id);
+            }
+        }
+        Err(Error::Unavailable(format!("all {SLOTS} slots are taken")))
+    }
+
+    async fn list(&self) -> Result<Vec<Slot>, Error> {
+        list(&self.session, &self.statements).await
+    }
+
+    /// Counts from the moment that the request was made.
+    fn held_since(&self, asked: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + (TTL - MARGIN);
+    }
+
+    /// Renews what it has, and takes another slot if that is gone.
+    async fn keep(&self) -> Result<(), Error> {
+        let (asked, slot) = (monotonic(), self.slot.load(Ordering::Relaxed));
+        if self.renew(slot).await? {
+            self.held_since(asked);
+        } else {
+            let slot = self.take_any().await?;
+            let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
+            *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
+            self.slot.store(slot, Ordering::Relaxed);
+            self.held_since(asked);
+            tracing::warn!(
+                event = "storage.slot_taken",
+                slot,
+                "the former one expired while the engine did not answer"
+            );
+        }
+        let has_turn = self.has_turn.load(Ordering::Relaxed);
+        let has_turn = if has_turn { self.renew(TURN).await? } else { self.take(TURN).await? };
+        if has_turn != self.has_turn.swap(has_turn, Ordering::Relaxed) {
+            tracing::info!(event = "jobs.turn", here = has_turn);
+        }
+        Ok(())
+    }
+}
+
+/// A slot that somebody has.
+pub(super) struct Slot {
+    id: i32,
+    epoch: i64,
+}
+
+async fn list(session: &Session, statements: &Statements) -> Result<Vec<Slot>, Error> {
+    let found = rows(session, &statements.slots.list, Vec::new()).await.map_err(|error| failed(&error))?;
+    let mut slots = Vec::new();
+    for row in found.rows::<(i32, Option<Vec<u8>>, Option<i64>)>().map_err(|error| Error::Read(error.to_string()))? {
+        let (id, owner, epoch) = row.map_err(|error| Error::Read(error.to_string()))?;
+        if owner.is_some() && id != TURN {
+            slots.push(Slot { id, epoch: epoch.unwrap_or(UNKNOWN_EPOCH) });
+        }
+    }
+    Ok(slots)
+}
+
+/// How many servers have a slot.
+pub(super) async fn count(session: &Session, statements: &Statements) -> Result<usize, Error> {
+    Ok(list(session, statements).await?.len())
+}
+
+impl Lease {
+    /// Takes a slot and keeps it.
+    pub(super) async fn take(session: Arc<Session>, statements: Arc<Statements>, version: &str) -> Result<Self, Error> {
+        let counters = Counters::start(session.clone(), statements.clone(), -1);
+        let shared = Arc::new(Shared {
+            session,
+            statements,
+            owner: random(),
+            version: version.to_owned(),
+            slot: AtomicI32::new(-1),
+            epoch: AtomicU64::new(0),
+            has_epoch: AtomicBool::new(false),
+            has_turn: AtomicBool::new(false),
+            until: Mutex::new(monotonic()),
+            counters: Mutex::new(Arc::new(counters)),
+        });
+        let asked = monotonic();
+        let slot = shared.take_any().await?;
+        let counters = Counters::start(shared.session.clone(), shared.statements.clone(), slot);
+        *shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
+        shared.slot.store(slot, Ordering::Relaxed);
+        shared.held_since(asked);
+        let task = tokio::spawn(keep_up(shared.clone())).abort_handle();
+        Ok(Self { counters: CountersOfSlot(shared.clone()), shared, task })
+    }
+
+    /// An error while the slot may be another's.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.shared.is_held() {
+            true => Ok(()),
+            false => Err(Error::Unavailable("this server's slot expired while the engine did not answer".into())),
+        }
+    }
+
+    /// The number of the slot.
+    pub(super) fn slot(&self) -> u8 {
+        u8::try_from(self.shared.slot.load(Ordering::Relaxed)).expect("slots are bytes")
+    }
+
+    /// Jobs run here.
+    pub(super) fn has_turn(&self) -> bool {
+        self.shared.has_turn.load(Ordering::Relaxed) && self.shared.is_held()
+    }
+
+    /// Says that this server seals with that epoch from now on.
+    pub(super) async fn confirm(&self, epoch: u32) -> Result<(), Error> {
+        self.shared.epoch.store(u64::from(epoch), Ordering::Relaxed);
+        self.shared.has_epoch.store(true, Ordering::Relaxed);
+        self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await.map(|_| ())
+    }
+
+    /// The oldest epoch that a server may still seal with; none while one has not said.
+    pub(super) async fn oldest_epoch(&self) -> Result<Option<u32>, Error> {
+        let oldest = self.shared.list().await?.iter().map(|slot| slot.epoch).min();
+        Ok(oldest.and_then(|epoch| u32::try_from(epoch).ok()))
+    }
+
+    /// Gives the slot back.
+    pub(super) async fn release(&self) {
+        self.task.abort();
+        *self.shared.until.lock().unwrap_or_else(PoisonError::into_inner) = monotonic();
+        if self.shared.has_turn.load(Ordering::Relaxed) {
+            self.shared.release(TURN).await;
+        }
+        self.shared.release(self.shared.slot.load(Ordering::Relaxed)).await;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl CountersOfSlot {
+    pub(super) async fn add(&self, by: Vec<(crate::keys::Key, i64)>) -> Result<(), Error> {
+        let counters = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        counters.add(by).await
+    }
+}
+
+async fn keep_up(shared: Arc<Shared>) {
+    loop {
+        let kept = shared.keep().await;
+        if let Err(error) = &kept {
+            tracing::warn!(event = "storage.slot_not_renewed", %error);
+        }
+        let pause = if kept.is_ok() { RENEWED_EVERY } else { RETRIED_EVERY };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn ttl() -> i32 {
+    i32::try_from(TTL.as_secs()).expect("a few seconds")
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).expect("the system's random source works, or nothing here is safe");
+    bytes
+}
