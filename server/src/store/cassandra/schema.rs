@@ -31,6 +31,8 @@ pub(super) async fn apply(session: &Session, settings: &Settings) -> Result<Appl
     let is_scylla = session.get_cluster_state().get_nodes_info().iter().any(|node| node.sharder().is_some());
     for statement in statements(settings, is_scylla) {
         session.query_unpaged(statement, ()).await.map_err(|error| failed(&error))?;
+        // The next one may run on another node, which has to know of it.
+        session.await_schema_agreement().await.map_err(|error| Error::Unavailable(error.to_string()))?;
     }
     // Servers that start at once on a new store agree whose it is.
     let birth = format!("UPDATE {}.meta SET v = ? WHERE kind = 'schema' AND ck = 0x01 IF v = null", settings.keyspace);

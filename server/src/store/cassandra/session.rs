@@ -136,7 +136,8 @@ pub(super) async fn connect(settings: &Settings) -> Result<Session, OpenError> {
         .connection_timeout(Duration::from_secs(5))
         .keepalive_interval(KEEPALIVE)
         .keepalive_timeout(KEEPALIVE)
-        .fetch_schema_metadata(false)
+        // Its replication says which nodes have a row.
+        .keyspaces_to_fetch([settings.keyspace.clone()])
         .tcp_nodelay(true);
     if let Some(credentials) = &settings.credentials {
         builder = builder.authenticator_provider(Arc::new(credentials.clone()));
