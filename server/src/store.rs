@@ -13,7 +13,7 @@
 
 mod cassandra;
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod engine;
 #[cfg(test)]
 pub(crate) mod memory;

@@ -12,6 +12,22 @@ macro_rules! plain_and_sealed {
     };
 }
 
+/// Makes the same two tests of each function on a real shared engine, where a machine can have one.
+macro_rules! plain_and_sealed_on_shared {
+    ($($name:ident),+ $(,)?) => {
+        mod on_shared {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    for encryption in [$crate::db::tests::Encryption::Off, $crate::db::tests::Encryption::On] {
+                        $crate::db::tests::on_shared(stringify!($name), super::$name(encryption)).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
 mod clock;
 mod crash;
 mod digest;
@@ -62,6 +78,18 @@ impl Encryption {
     }
 }
 
+tokio::task_local! {
+    /// What the worlds of a test stand on, if not on an engine in memory.
+    static SHARED: Store;
+}
+
+/// Runs a test on a keyspace of its own; not at all where there is no such engine.
+async fn on_shared(test: &'static str, run: impl Future<Output = ()>) {
+    if let Some(engine) = crate::store::contract::connect(test).await {
+        SHARED.scope(engine.store(), run).await;
+    }
+}
+
 pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) time: Arc<Manual>,
@@ -90,11 +118,11 @@ impl World {
         crypt: Option<Arc<Crypt>>,
     ) -> Result<Self, OpenError> {
         // A process goes on where the one before it stopped.
-        let highest = memory.get(&Key::Store(StoreRow::HighestTime)).expect("read");
+        let store = SHARED.try_with(Clone::clone).unwrap_or_else(|_| Store::Memory(memory.clone()));
+        let highest = store.get(&Key::Store(StoreRow::HighestTime)).await.expect("read");
         let highest = highest.map_or(0, |row| Number::decode(&row).expect("a time").0);
         let clock = Clock::manual(time.clone(), highest);
         let encryption = if crypt.is_some() { Encryption::On } else { Encryption::Off };
-        let store = Store::Memory(memory.clone());
         let db = Db::open_with_clock(store, IDENTITY, formats, settings(), crypt, clock).await?;
         Ok(Self { memory, time, db, encryption })
     }

@@ -51,6 +51,9 @@ pub(super) fn open_directory(config: &Config, must_exist: bool) -> Result<Direct
     Ok(Directory::open(&config.db_path, birth(), config.storage.allow_volatile_fs)?)
 }
 
+/// How often a shared engine that does not answer is tried.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// What a server serves, and what it needs for that.
 pub(super) struct Opened {
     pub(super) engine: Engine,
@@ -97,7 +100,6 @@ async fn open_own(directory: Directory, config: &Config, formats: &Formats) -> R
 
 /// Waits for a shared engine that does not answer, as its nodes may be starting too.
 async fn connect(settings: &SharedSettings, app: &App) -> Result<(Engine, Home), StartupError> {
-    const PAUSE: Duration = Duration::from_secs(2);
     loop {
         match Box::pin(Engine::connect(settings)).await {
             Err(store::OpenError::Failed(error @ store::Error::Unavailable(_))) => {
@@ -134,6 +136,14 @@ async fn open_database(stage: &Stage<'_>, app: &App) -> Result<Db, StartupError>
                 app.await_kms();
                 tracing::error!(event = "kms.awaited", epoch, %error, "the store stays closed until the KMS answers");
                 tokio::time::sleep(config.encryption.probe_interval_failing).await;
+            }
+            // Others may be starting on the same new store, or nodes come and go.
+            Err(OpenError::Unreadable(error @ (db::Error::Unavailable | db::Error::Busy)))
+                if home.directory().is_none() =>
+            {
+                app.await_storage();
+                tracing::error!(event = "storage.awaited", %error, "nothing is served until the storage engine answers");
+                tokio::time::sleep(PAUSE).await;
             }
             opened => return opened.map_err(|error| home.open_error(error)),
         }

@@ -274,7 +274,7 @@ on_every_engine!(
 );
 
 /// A keyspace of the test's own on a node that all tests share; none on a machine that cannot have one.
-async fn connect(test: &'static str) -> Option<Engine> {
+pub(crate) async fn connect(test: &'static str) -> Option<Engine> {
     let settings = shared_settings(test, "a")?;
     Engine::apply_schema(&settings).await.expect("the tables are made");
     Some(Engine::connect(&settings).await.expect("connected"))

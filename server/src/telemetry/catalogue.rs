@@ -84,6 +84,14 @@ pub(super) static FAMILIES: &[Family] = &[
     counter("progressdb_edits_given_up_total", "Writes refused because other writes came first too often."),
     counter("progressdb_commits_refused_total", "Commits refused because of the state of the store.")
         .by(&[("reason", &["disk_full"])]),
+    gauge("progressdb_cassandra_nodes", "Nodes of the shared storage engine that are known."),
+    gauge("progressdb_cassandra_nodes_connected", "Those of them with which there is a connection."),
+    gauge("progressdb_cassandra_slot_lost", "1 while this server has no slot, and therefore refuses writes."),
+    counter("progressdb_cassandra_unknown_commits_total", "Commits whose outcome the engine did not say, and that were asked after."),
+    counter(
+        "progressdb_cassandra_late_writes_failed_total",
+        "Index rows or counters that could not be written after their commit; they are put right when they are read.",
+    ),
     gauge("progressdb_rocksdb_memtable_bytes", "Memory that memtables take."),
     gauge("progressdb_rocksdb_sst_bytes", "Size of the store's table files."),
     gauge("progressdb_rocksdb_live_data_bytes", "Live bytes of the table files, estimated."),

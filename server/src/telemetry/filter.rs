@@ -38,11 +38,12 @@ pub fn set_level(log: &Log) {
     }
 }
 
-/// At the level `info` the first two libraries log their credentials' names, and the last one each request that it tries
+/// At the level `info` the first two libraries log their credentials' names, and the last two each request that they try
 /// again: what comes of that is told by who asked.
 fn level_of(level: Level) -> String {
     let retries = if level > Level::INFO { level } else { level.min(Level::WARN) };
-    format!("{level},aws_config=warn,aws_runtime=warn,object_store={retries}").to_lowercase()
+    let attempts = if level > Level::INFO { level.to_string() } else { "off".to_owned() };
+    format!("{level},aws_config=warn,aws_runtime=warn,object_store={retries},scylla={attempts}").to_lowercase()
 }
 
 fn requested(log: &Log) -> (EnvFilter, Vec<String>) {
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_invalid_directive_is_named_and_the_others_hold() {
-        let level = "aws_config=warn,aws_runtime=warn,object_store=warn,warn";
+        let level = "aws_config=warn,aws_runtime=warn,object_store=warn,scylla=off,warn";
         check(None, level, &[]);
         check(Some("error"), "error", &[]);
         check(Some("progressdb_server=debug,info"), "progressdb_server=debug,info", &[]);
@@ -88,11 +89,16 @@ mod tests {
 
     #[test]
     fn requests_that_are_tried_again_are_logged_for_those_who_look_for_causes() {
-        for (level, told) in
-            [("error", "error"), ("warn", "warn"), ("info", "warn"), ("debug", "debug"), ("trace", "trace")]
-        {
+        for (level, told, driver) in [
+            ("error", "error", "off"),
+            ("warn", "warn", "off"),
+            ("info", "warn", "off"),
+            ("debug", "debug", "debug"),
+            ("trace", "trace", "trace"),
+        ] {
             let filter = level_of(level.parse().unwrap());
-            assert!(filter.starts_with(level) && filter.ends_with(&format!(",object_store={told}")), "{filter}");
+            let libraries = format!(",object_store={told},scylla={driver}");
+            assert!(filter.starts_with(level) && filter.ends_with(&libraries), "{filter}");
         }
     }
 }

@@ -11,6 +11,13 @@ plain_and_sealed!(
     pages_of_large_messages_are_short_and_lose_nothing,
     pages_of_large_threads_are_short_and_lose_nothing,
 );
+plain_and_sealed_on_shared!(
+    threads_are_listed_by_activity_in_both_directions,
+    users_are_counted_once_and_listed_in_pages,
+    a_page_from_memory_is_the_page_from_the_rows_after_every_change,
+    pages_of_large_messages_are_short_and_lose_nothing,
+    pages_of_large_threads_are_short_and_lose_nothing,
+);
 
 async fn threads_are_listed_by_activity_in_both_directions(encryption: Encryption) {
     let world = World::new(encryption).await;
