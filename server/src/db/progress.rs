@@ -49,12 +49,16 @@ impl Db {
     }
 }
 
-impl JobProgress {
-    /// The run has to visit it: a thread that was created since the run began was created in its epoch.
-    pub(super) fn concerns(&self, partition: Partition) -> bool {
-        !matches!(partition, Partition::Thread(thread) if thread.0 > self.started)
+impl Db {
+    /// The run has to visit it: a thread that was created since the run began was created in its epoch. The clocks of servers
+    /// that share a store differ, so that there no time says so.
+    pub(super) fn concerns(&self, run: &JobProgress, partition: Partition) -> bool {
+        let is_newer = matches!(partition, Partition::Thread(thread) if thread.0 > run.started);
+        !is_newer || self.0.store.is_shared()
     }
+}
 
+impl JobProgress {
     /// Counts a visit, behind which the next run goes on.
     pub(super) fn note(&mut self, partition: Partition, visit: super::Visit) {
         self.position = Some(partition.encode());

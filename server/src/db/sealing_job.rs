@@ -126,7 +126,7 @@ impl Db {
         let mut owners = Partitions::all(OWNERS);
         while let Some(page) = owners.next_page(&self.0.store).await? {
             for partition in page {
-                if !progress.concerns(partition) {
+                if !self.concerns(&progress, partition) {
                     continue;
                 }
                 let visit = self.count_partition(partition, epoch).await?;
@@ -168,7 +168,7 @@ impl Db {
         while let Some(page) = owners.next_page(&self.0.store).await? {
             let progress = &mut run.progress;
             for partition in page {
-                if !progress.concerns(partition) {
+                if !self.concerns(progress, partition) {
                     continue;
                 }
                 match self.visit(crypt, partition).await {

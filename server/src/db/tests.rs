@@ -39,6 +39,7 @@ mod migrations;
 mod promises;
 mod receipts;
 mod reserved;
+mod shared;
 mod timeouts;
 
 use std::sync::Arc;
@@ -85,7 +86,7 @@ tokio::task_local! {
 
 /// Runs a test on a keyspace of its own; not at all where there is no such engine.
 async fn on_shared(test: &'static str, run: impl Future<Output = ()>) {
-    if let Some(engine) = crate::store::contract::connect(test).await {
+    if let Some([engine]) = crate::store::contract::connect(test).await {
         SHARED.scope(engine.store(), run).await;
     }
 }

@@ -1,4 +1,4 @@
-//! How many live threads a user has.
+//! How many threads and messages there are.
 //!
 //! A counter says it, and where it changes with the commit that it counts, that is all. Where it does not, a server that
 //! dies between the two leaves it wrong. There the threads are counted now and then, and between two counts the counter says
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::walk::Rows;
+use super::walk::{Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
-use crate::keys::{Hash16, Key, KeyRange, ThreadRow, UserRow};
+use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
 use crate::rows::{CounterValue, Head};
+use crate::store::{Commit, SecondaryWrite};
 
 /// For how long a count is good.
 const GOOD_FOR: Duration = Duration::from_secs(30);
@@ -37,6 +38,41 @@ impl Default for Totals {
 }
 
 impl Db {
+    /// Counts the threads and messages of a shared store, and puts the counters right that a server which died has left wrong.
+    /// Nothing is changed where something was written meanwhile: the next run counts again. True if something was wrong.
+    pub async fn recount_store(&self) -> Result<bool, Error> {
+        let before = self.stats().await?;
+        let (mut threads, mut messages, mut walk) = (0, 0, Partitions::all(&[PartitionKind::Thread]));
+        while let Some(page) = walk.next_page(&self.0.store).await? {
+            let heads = page.into_iter().filter_map(|partition| match partition {
+                Partition::Thread(thread) => Some(Key::Thread(thread, ThreadRow::Head)),
+                _ => None,
+            });
+            let heads = heads.collect::<Vec<_>>();
+            for (key, value) in heads.clone().into_iter().zip(self.0.store.get_many(heads).await?) {
+                let Some(head) = value.map(|value| decode::<Head>(key, &value)).transpose()? else { continue };
+                threads += u64::from(head.deleted == 0);
+                messages += head.next_seq;
+            }
+        }
+        if self.stats().await? != before {
+            return Ok(false);
+        }
+        // Messages of threads that are gone are in the counter only.
+        let wrong = [
+            (Counter::Threads, difference(threads, before.threads)),
+            (Counter::Messages, difference(messages, before.messages).max(0)),
+        ];
+        let additions = wrong.into_iter().filter(|(_, by)| *by != 0);
+        let additions: Vec<_> =
+            additions.map(|(counter, by)| SecondaryWrite::Add(Key::Store(StoreRow::Counter(counter)), by)).collect();
+        if additions.is_empty() {
+            return Ok(false);
+        }
+        self.commit(Commit::of(Partition::Store, Vec::new()).with(additions)).await?;
+        Ok(true)
+    }
+
     /// How many live threads the user has.
     pub(super) async fn live_threads(&self, user: Hash16) -> Result<u64, Error> {
         let counter = self.thread_counter(user).await?;
@@ -73,4 +109,9 @@ impl Db {
         }
         Ok(threads)
     }
+}
+
+fn difference(there: u64, counted: u64) -> i64 {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    number(there) - number(counted)
 }

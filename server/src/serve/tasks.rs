@@ -97,6 +97,9 @@ fn start_jobs(tasks: &mut JoinSet<()>, db: &Db, config: &Config, owner: &JobOwne
         tasks.spawn(seal_what_is_plain(owner.clone(), db.clone()));
     }
     tasks.spawn(compact_after_erasures(owner.clone(), db.clone()));
+    if matches!(owner, JobOwner::Shared(_)) {
+        tasks.spawn(recount(owner.clone(), db.clone()));
+    }
     if config.retention.enabled {
         tasks.spawn(purge_on_schedule(owner.clone(), db.clone(), config.retention.cron.clone()));
     }
@@ -264,11 +267,34 @@ async fn seal_what_is_plain(owner: JobOwner, db: Db) {
     loop {
         owner.turn().await;
         if let Err(error) = db.run_sealing_job().await {
+            if matches!(error, Error::Busy) {
+                // Another server writes the same rows, or has not said with which epoch it seals.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                continue;
+            }
             tracing::error!(event = "encryption.sealing_stopped", %error, "goes on in a minute");
             tokio::time::sleep(Duration::from_mins(1)).await;
             continue;
         }
         db.sealing_wanted().await;
+    }
+}
+
+/// Counts again when the turn comes here, which is when another server may have died, and every hour.
+async fn recount(owner: JobOwner, db: Db) {
+    const SOON: Duration = Duration::from_secs(5);
+    const EVERY: Duration = Duration::from_hours(1);
+    loop {
+        owner.turn().await;
+        match db.recount_store().await {
+            Ok(wrong) => tracing::info!(event = "storage.recounted", wrong),
+            Err(error) => tracing::warn!(event = "storage.recount_failed", %error),
+        }
+        let mut left = EVERY;
+        while owner.has_turn() && !left.is_zero() {
+            tokio::time::sleep(SOON).await;
+            left = left.saturating_sub(SOON);
+        }
     }
 }
 

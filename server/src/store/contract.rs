@@ -251,7 +251,7 @@ macro_rules! on_every_engine {
         mod in_cassandra {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $claim() {
-                if let Some(engine) = super::connect(stringify!($claim)).await {
+                if let Some([engine]) = super::connect(stringify!($claim)).await {
                     super::$claim(engine.store()).await;
                 }
             })*
@@ -273,21 +273,26 @@ on_every_engine!(
     partitions_are_enumerated_by_kind_and_in_pages,
 );
 
-/// A keyspace of the test's own on a node that all tests share; none on a machine that cannot have one.
-pub(crate) async fn connect(test: &'static str) -> Option<Engine> {
-    let settings = shared_settings(test, "a")?;
+/// So many servers of a keyspace of the test's own, on a node that all tests share; none on a machine that cannot have one.
+pub(crate) async fn connect<const N: usize>(test: &'static str) -> Option<[Engine; N]> {
+    let settings = shared_settings(test)?;
     Engine::apply_schema(&settings).await.expect("the tables are made");
-    Some(Engine::connect(&settings).await.expect("connected"))
+    let mut engines = Vec::new();
+    for _ in 0..N {
+        engines.push(Box::pin(Engine::connect(&settings)).await.expect("connected"));
+    }
+    engines.try_into().ok()
 }
 
-fn shared_settings(test: &'static str, keyspace: &str) -> Option<SharedSettings> {
+fn shared_settings(test: &'static str) -> Option<SharedSettings> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let ring = tokio::task::block_in_place(|| Ring::shared(test))?;
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     Some(SharedSettings {
         contact_points: ring.contact_points().split(',').map(str::to_owned).collect(),
         datacenter: Some(DATACENTER.to_owned()),
-        keyspace: format!("{keyspace}_{number}"),
+        // The first name is a word of the engine's language.
+        keyspace: if number == 0 { "full".to_owned() } else { format!("test_{number}") },
         replication_factor: 1,
         credentials: None,
         tls: None,

@@ -87,7 +87,10 @@ pub(super) static FAMILIES: &[Family] = &[
     gauge("progressdb_cassandra_nodes", "Nodes of the shared storage engine that are known."),
     gauge("progressdb_cassandra_nodes_connected", "Those of them with which there is a connection."),
     gauge("progressdb_cassandra_slot_lost", "1 while this server has no slot, and therefore refuses writes."),
-    counter("progressdb_cassandra_unknown_commits_total", "Commits whose outcome the engine did not say, and that were asked after."),
+    counter(
+        "progressdb_cassandra_unknown_commits_total",
+        "Commits whose outcome the engine did not say, and that were asked after.",
+    ),
     counter(
         "progressdb_cassandra_late_writes_failed_total",
         "Index rows or counters that could not be written after their commit; they are put right when they are read.",

@@ -35,12 +35,13 @@ pub(super) async fn apply(session: &Session, settings: &Settings) -> Result<Appl
         session.await_schema_agreement().await.map_err(|error| Error::Unavailable(error.to_string()))?;
     }
     // Servers that start at once on a new store agree whose it is.
-    let birth = format!("UPDATE {}.meta SET v = ? WHERE kind = 'schema' AND ck = 0x01 IF v = null", settings.keyspace);
+    let birth =
+        in_keyspace("UPDATE ks.meta SET v = ? WHERE kind = 'schema' AND ck = 0x01 IF v = null", &settings.keyspace);
     let mut id = [0; 16];
     rand::fill(&mut id).expect("the system's random source works, or nothing here is safe");
     session.query_unpaged(birth, (id.to_vec(),)).await.map_err(|error| failed(&error))?;
     // Last: who finds the version finds the tables.
-    let note = format!("UPDATE {}.meta SET v = ? WHERE kind = 'schema' AND ck = 0x00", settings.keyspace);
+    let note = in_keyspace("UPDATE ks.meta SET v = ? WHERE kind = 'schema' AND ck = 0x00", &settings.keyspace);
     session.query_unpaged(note, (VERSION.to_be_bytes().to_vec(),)).await.map_err(|error| failed(&error))?;
     tracing::info!(target: "audit", event = "schema.applied", keyspace = settings.keyspace, before, version = VERSION);
     Ok(Applied { before, after: VERSION })
@@ -65,7 +66,7 @@ async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, Error
     if found.into_rows_result().map_err(unreadable)?.rows_num() == 0 {
         return Ok(None);
     }
-    let noted = format!("SELECT v FROM {keyspace}.meta WHERE kind = 'schema' AND ck = 0x00");
+    let noted = in_keyspace("SELECT v FROM ks.meta WHERE kind = 'schema' AND ck = 0x00", keyspace);
     let noted = session.query_unpaged(noted, ()).await.map_err(|error| failed(&error))?;
     let noted = noted.into_rows_result().map_err(unreadable)?;
     let row = noted.maybe_first_row::<(Option<Vec<u8>>,)>().map_err(unreadable)?;
@@ -75,7 +76,7 @@ async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, Error
 
 /// The id of the database that is to be made in these tables.
 pub(super) async fn birth_id(session: &Session, keyspace: &str) -> Result<Option<[u8; 16]>, Error> {
-    let query = format!("SELECT v FROM {keyspace}.meta WHERE kind = 'schema' AND ck = 0x01");
+    let query = in_keyspace("SELECT v FROM ks.meta WHERE kind = 'schema' AND ck = 0x01", keyspace);
     let found = session.query_unpaged(query, ()).await.map_err(|error| failed(&error))?;
     let found = found.into_rows_result().map_err(unreadable)?;
     let row = found.maybe_first_row::<(Option<Vec<u8>>,)>().map_err(unreadable)?;
@@ -95,7 +96,11 @@ fn unreadable(error: impl std::fmt::Display) -> Error {
     Error::Read(error.to_string())
 }
 
-/// The keyspace name is checked by the configuration, so it can stand in a statement.
+/// A statement that calls the keyspace `ks`. Its name is checked by the configuration, and may be a word of the language.
+pub(super) fn in_keyspace(statement: &str, keyspace: &str) -> String {
+    statement.replace("ks.", &format!("\"{keyspace}\"."))
+}
+
 fn statements(settings: &Settings, is_scylla: bool) -> Vec<String> {
     let Settings { keyspace, replication_factor, datacenter, .. } = settings;
     let replicas = match datacenter {
@@ -110,25 +115,25 @@ fn statements(settings: &Settings, is_scylla: bool) -> Vec<String> {
     let newest_first = format!("{plain} AND CLUSTERING ORDER BY (ck DESC)");
     vec![
         format!(
-            "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', {replicas}}}"
+            "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = {{'class': 'NetworkTopologyStrategy', {replicas}}}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.thread (id bigint, head blob STATIC, ck blob, v blob, PRIMARY KEY (id, ck)) WITH {newest_first}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".thread (id bigint, head blob STATIC, ck blob, v blob, PRIMARY KEY (id, ck)) WITH {newest_first}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.user (id blob, ck blob, v blob, PRIMARY KEY (id, ck)) WITH {newest_first}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".user (id blob, ck blob, v blob, PRIMARY KEY (id, ck)) WITH {newest_first}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.expiry (day int, bucket tinyint, ck blob, v blob, PRIMARY KEY ((day, bucket), ck)) WITH {plain}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".expiry (day int, bucket tinyint, ck blob, v blob, PRIMARY KEY ((day, bucket), ck)) WITH {plain}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.slot_counter (counter blob, slot int, v bigint, PRIMARY KEY (counter, slot)) WITH {plain}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".slot_counter (counter blob, slot int, v bigint, PRIMARY KEY (counter, slot)) WITH {plain}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.slot (id int PRIMARY KEY, owner blob, epoch bigint, version text) WITH {plain}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".slot (id int PRIMARY KEY, owner blob, epoch bigint, version text) WITH {plain}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS {keyspace}.meta (kind text, ck blob, v blob, PRIMARY KEY (kind, ck)) WITH {plain}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".meta (kind text, ck blob, v blob, PRIMARY KEY (kind, ck)) WITH {plain}"
         ),
     ]
 }

@@ -6,6 +6,7 @@ use scylla::statement::Consistency;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::layout::Table;
+use super::schema::in_keyspace;
 use crate::store::Direction;
 
 /// Rows that a page brings at most, whatever a scan asks for.
@@ -85,7 +86,7 @@ struct Preparer<'a> {
 impl Preparer<'_> {
     /// `text` names tables as `ks.table`.
     async fn statement(&self, text: &str) -> Result<PreparedStatement, PrepareError> {
-        let mut statement = self.session.prepare(text.replace("ks.", &format!("{}.", self.keyspace))).await?;
+        let mut statement = self.session.prepare(in_keyspace(text, self.keyspace)).await?;
         statement.set_page_size(PAGE_ROWS);
         Ok(statement)
     }
