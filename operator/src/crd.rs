@@ -10,6 +10,7 @@ pub(crate) mod lenient;
 mod network;
 mod reading;
 mod status;
+mod storage;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -26,15 +27,17 @@ pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, Vaul
 pub use network::{NetworkPolicy, Service, ServiceType};
 pub use reading::{Unreadable, read};
 pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
+pub use storage::{CassandraStorage, EmbeddedStorage, SecretRef, Storage};
 pub use upgrade::{
-    AfterPromotion, Announcement, Approval, Backing, BeforePromotion, Database, GateJob, GatePolicy, GateStatus,
-    HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify, Outcome, Prometheus, PrometheusQuery,
-    REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy, ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotPolicy,
-    SnapshotStatus, StepStatus, Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
+    AfterPromotion, Announcement, Approval, Backing, BeforePromotion, CanaryPolicy, CanaryStatus, Database, GateJob,
+    GatePolicy, GateStatus, HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify, Outcome, Prometheus,
+    PrometheusQuery, REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy, ReleaseStatus, RollbackPolicy,
+    SmokeGate, SnapshotJob, SnapshotPolicy, SnapshotStatus, StepStatus, Strategy as UpgradeStrategy, Upgrade,
+    UpgradeStatus, UpgradeStep, Verdict, Window,
 };
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
-pub const SCHEMA_REVISION: u32 = 3;
+pub const SCHEMA_REVISION: u32 = 4;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
@@ -52,13 +55,20 @@ const SETTING_LEVELS: usize = 8;
     category = "all",
     namespaced,
     status = "ProgressDBStatus",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     derive = "PartialEq",
     doc = "A database for chat threads.",
-    annotation("progressdb.io/schema-revision", "3"),
+    annotation("progressdb.io/schema-revision", "4"),
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "Serving", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Upgrade", type_ = "string", json_path = ".status.upgrade.step", priority = 1),
     printcolumn(name = "Size", type_ = "string", json_path = ".spec.storage.embedded.size"),
     printcolumn(name = "Service", type_ = "string", json_path = ".status.service", priority = 1),
@@ -67,7 +77,8 @@ const SETTING_LEVELS: usize = 8;
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name becomes that of Services and Jobs: at most 40 of a-z, 0-9 and -, beginning with a letter and not ending with -"),
     validation = Rule::new(
-        "!isQuantity(self.spec.storage.embedded.size) || !isQuantity(oldSelf.spec.storage.embedded.size) \
+        "!has(self.spec.storage.embedded) || !has(oldSelf.spec.storage.embedded) \
+         || !isQuantity(self.spec.storage.embedded.size) || !isQuantity(oldSelf.spec.storage.embedded.size) \
          || quantity(self.spec.storage.embedded.size).compareTo(quantity(oldSelf.spec.storage.embedded.size)) >= 0 \
          || (has(self.status) && has(self.status.size) && isQuantity(self.status.size) \
          && quantity(self.spec.storage.embedded.size).compareTo(quantity(self.status.size)) >= 0)"
@@ -78,7 +89,24 @@ const SETTING_LEVELS: usize = 8;
         "self.suspend || !has(oldSelf.kms) || (has(self.kms) \
          && has(self.kms.aws) == has(oldSelf.kms.aws) && has(self.kms.vault) == has(oldSelf.kms.vault) \
          && has(self.kms.http) == has(oldSelf.kms.http) && has(self.kms.embedded) == has(oldSelf.kms.embedded))"
-    ).message("the keys of the data lie with this KMS provider: set suspend: true, move them with `progressdb kms migrate` or remove them with `progressdb decrypt`, and only then change kms")
+    ).message("the keys of the data lie with this KMS provider: set suspend: true, move them with `progressdb kms migrate` or remove them with `progressdb decrypt`, and only then change kms"),
+    validation = Rule::new("!has(self.storage.embedded) || !has(self.replicas) || self.replicas == 1")
+        .message("a volume has one server: leave replicas at 1, or keep the data in storage.cassandra"),
+    validation = Rule::new(
+        "self.suspend || !has(self.storage.cassandra) || !has(oldSelf.storage.cassandra) \
+         || self.storage.cassandra.datacenter == oldSelf.storage.cassandra.datacenter"
+    ).message("servers that write in two data centres at once lose writes: set suspend: true, and only then change datacenter"),
+    validation = Rule::new("!has(self.storage.cassandra) || self.deletionPolicy != 'Snapshot'")
+        .message("a fleet has no volume to make a snapshot of: its data stays in the keyspace under deletionPolicy Retain and Delete"),
+    validation = Rule::new("!has(self.storage.cassandra) || !has(self.upgrade.snapshot.className)")
+        .message("a fleet has no volume to make a snapshot of: name the Job that has the engine make one in upgrade.snapshot.job"),
+    validation = Rule::new("!has(self.storage.cassandra) || self.upgrade.rehearsal.policy != 'Required'")
+        .message("a fleet has no volume to rehearse on a copy of: its canary is tried instead, so rehearsal.policy is BestEffort or Skip"),
+    validation = Rule::new(
+        "!has(self.storage.cassandra) || self.upgrade.snapshot.policy != 'Required' || has(self.upgrade.snapshot.job)"
+    ).message("only you can have the engine make a snapshot: snapshot.policy Required needs snapshot.job in a fleet"),
+    validation = Rule::new("has(self.storage.cassandra) || !has(self.upgrade.snapshot.job)")
+        .message("the operator makes the snapshots of a volume itself: upgrade.snapshot.job is for a fleet")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressDBSpec {
@@ -100,6 +128,10 @@ pub struct ProgressDBSpec {
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Where the data lies.
     pub storage: Storage,
+    /// How many servers. Unset: 1 with a volume, which has no more, and 3 in a fleet. Of the 256 that can share a store some places are for the canary of an upgrade. An autoscaler needs this field to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub replicas: Option<i32>,
     /// Settings of the server, as in its YAML file: see docs/configuration.md. Those that the operator sets itself (addresses, data directory, keys, drain, KMS) are refused; the others are judged by the image itself before anything changes. At most 262144 bytes as YAML.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "settings")]
@@ -189,39 +221,6 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-/// Where the data lies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Storage {
-    /// One instance with its own volume.
-    pub embedded: EmbeddedStorage,
-}
-
-/// One instance with its own volume.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new(
-        "has(self.storageClassName) == has(oldSelf.storageClassName) \
-         && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-    ).message("a volume keeps its storage class: make another ProgressDB and move the data")
-)]
-pub struct EmbeddedStorage {
-    /// Size of the volume. It can grow if the storage class allows it, and never shrinks.
-    #[schemars(length(min = 1, max = 32))]
-    #[x_kube(
-        validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
-            .message("a size is a quantity above 0, as in 10Gi"),
-        validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Pi')) <= 0")
-            .message("no driver makes a volume above 1Pi")
-    )]
-    pub size: String,
-    /// Storage class of the volume. Unset: the cluster's default when the volume is made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "object_name")]
-    pub storage_class_name: Option<String>,
-}
-
 /// Keys that clients present.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -278,7 +277,7 @@ impl SecurityContext {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
-    /// How long it serves on, as not ready, before it takes no more connections: for load balancers outside the cluster. A single instance has nowhere to send its clients, so this is downtime.
+    /// How long it serves on, as not ready, before it takes no more connections: for load balancers outside the cluster. A single instance has nowhere to send its clients, so this is downtime. A fleet, which has, holds for 10s if this is less.
     #[serde(default = "no_hold")]
     #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
     #[x_kube(validation = Rule::new("duration(self) <= duration('1h')").message("at most 1h, as in 10s"))]
@@ -337,12 +336,12 @@ fn yes() -> bool {
 /// What becomes of the data when the resource is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// The claim and the key Secret stay.
+    /// The claim and the key Secret stay; of a fleet the keyspace and the key Secret.
     #[default]
     Retain,
     /// A VolumeSnapshot is made first, then the claim goes; the key Secret stays.
     Snapshot,
-    /// The claim and the generated key Secret go.
+    /// The claim and the generated key Secret go; of a fleet the key Secret, while its keyspace stays.
     Delete,
 }
 

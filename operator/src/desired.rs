@@ -136,6 +136,10 @@ impl Desired {
         if !refused.is_empty() {
             return Err(Finding::no("SettingOwnedByOperator", refused.join("; ")));
         }
+        let Some(storage) = resource.spec.storage.embedded() else {
+            let message = "this operator knows storage.cassandra and makes nothing for it yet: install a newer one";
+            return Err(Finding::no("FleetNotSupported", message));
+        };
         let all = needs(&resource.spec);
         let read_at_start = fingerprint(all.iter(), &seen.secrets, false);
         let kms_secrets = fingerprint(all.iter().filter(|need| need.is_for_kms), &seen.secrets, true);
@@ -161,7 +165,7 @@ impl Desired {
             );
             return Err(Finding::no("SettingsTooLarge", message));
         }
-        let claim = objects::claim(&inputs);
+        let claim = objects::claim(&inputs, storage);
         let (claim, claim_differences) = match seen.claim() {
             Some(Live(live)) => (objects::over_claim(claim.clone(), live), objects::differences(&claim, live)),
             None => (claim, Vec::new()),
@@ -181,7 +185,7 @@ impl Desired {
             kms_check: objects::kms_check(&inputs).map(Check::new),
             rollback: rollback(&inputs, seen, &server),
             former: former(seen, &server),
-            upgrade: Upgrade::build(&inputs, seen, &server),
+            upgrade: Upgrade::build(&inputs, storage, seen, &server),
             server,
         })
     }

@@ -36,7 +36,7 @@ use serde_json::{Map, Value, json};
 
 pub use access::{api_keys, service_account};
 pub use claim::{
-    claim, differences, final_snapshot, like_claim, over_claim, restored_claim, staging_claim, upgrade_snapshot,
+    Copied, claim, differences, final_snapshot, like_claim, over_claim, restored_claim, staging_claim, upgrade_snapshot,
 };
 pub use config::{config_map, config_text, release_map};
 pub use job::{check_settings, config_check, kms_check};

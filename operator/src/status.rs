@@ -22,7 +22,7 @@ use crate::{
     conditions::{self, ConditionStatus, ConditionType, Finding},
     crd::{ApiKeysStatus, KmsStatus, ProgressDB, ProgressDBStatus, Unreadable},
     facts::{Facts, Verdict},
-    objects,
+    objects::{self, labels},
 };
 
 /// The owners of the fields of `status`: the name of the field manager, and its fields.
@@ -39,6 +39,7 @@ pub const OWNERS: [(&str, &[&str]); 2] = [
             "dataFormat",
             "replicas",
             "readyReplicas",
+            "selector",
             "service",
             "claim",
             "operator",
@@ -99,6 +100,7 @@ pub fn of_resource(
         image_id,
         replicas: set.and_then(|set| set.replicas),
         ready_replicas: Some(i32::from(findings.server.holds())),
+        selector: resource.spec.storage.cassandra().map(|_| labels::query(&resource.name_any())),
         service: Some(service_address(resource)),
         claim: claim.map(|claim| claim.name.clone()).or(old.claim),
         size: claim.and_then(|claim| claim.size.clone()).or(old.size),

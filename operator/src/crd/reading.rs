@@ -127,7 +127,17 @@ mod tests {
             (json!({ "deletionPolicy": "Archive" }), "spec.deletionPolicy: unknown variant `Archive`"),
             (json!({ "imagePullPolicy": "Sometimes" }), "spec.imagePullPolicy: unknown variant `Sometimes`"),
             (json!({ "service": { "type": "ExternalName" } }), "spec.service.type: unknown variant `ExternalName`"),
-            (json!({ "storage": { "cassandra": { "keyspace": "chat" } } }), "spec.storage: missing field `embedded`"),
+            (json!({ "storage": { "postgres": { "host": "a" } } }), "spec.storage: it names none of what this"),
+            (
+                json!({ "storage": { "cassandra": { "datacenter": "dc1" } } }),
+                "spec.storage.cassandra: missing field `contactPoints`",
+            ),
+            (
+                json!({ "storage": {
+                    "embedded": { "size": "1Gi" }, "cassandra": { "contactPoints": ["a"], "datacenter": "b" },
+                } }),
+                "spec.storage: it names two storages",
+            ),
             (json!({ "kms": { "gcp": { "key": "k" } } }), "spec.kms: it names none of what this operator knows"),
             (
                 json!({ "kms": { "aws": { "keyId": "k", "credentials": { "role": "r" } } } }),
@@ -136,7 +146,7 @@ mod tests {
             (vault(json!({ "certificate": "c" })), "spec.kms.vault.auth: it names none"),
             // Nothing, or another kind of thing, where an object, a list or a word is expected.
             (json!({ "storage": null }), "spec.storage: invalid type: null"),
-            (json!({ "storage": { "embedded": null } }), "spec.storage.embedded: invalid type: null"),
+            (json!({ "storage": { "embedded": null } }), "spec.storage: it names none of what this operator knows"),
             (json!({ "service": null }), "spec.service: invalid type: null"),
             (json!({ "drain": "10s" }), "spec.drain: invalid type: string"),
             (json!({ "settings": ["a"] }), "spec.settings: invalid type: sequence"),

@@ -48,12 +48,16 @@ pub struct ProgressDBStatus {
     /// Format of the stored data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_format: Option<i32>,
-    /// Pods that should be: 1, or 0 while stopped.
+    /// Pods that should be: of a volume 1, or 0 while stopped; of a fleet those that there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Pods that take requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
+    /// The labels of the pods of a fleet, as an autoscaler selects them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub selector: Option<String>,
     /// Where clients reach the database, inside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,

@@ -1,11 +1,13 @@
 //! `spec.upgrade`: how a change of what runs is made, and what it has to prove before clients meet it.
 
+mod fleet;
 mod status;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use fleet::{CanaryPolicy, CanaryStatus, SnapshotJob};
 pub use status::{
     Announcement, Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal,
     ReleaseStatus, SnapshotStatus, StepStatus, UpgradeStatus, UpgradeStep, Verdict,
@@ -29,6 +31,8 @@ pub struct Upgrade {
     pub snapshot: SnapshotPolicy,
     /// The trial of the new image on a copy of the data.
     pub rehearsal: RehearsalPolicy,
+    /// How many servers of a fleet run the new image first. It says nothing of a single server.
+    pub canary: CanaryPolicy,
     /// How long the new server is watched before the upgrade is over, and snapshots are no longer kept for it.
     #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
     pub soak: String,
@@ -50,6 +54,7 @@ impl Default for Upgrade {
             max_downtime: "5m".into(),
             snapshot: SnapshotPolicy::default(),
             rehearsal: RehearsalPolicy::default(),
+            canary: CanaryPolicy::default(),
             soak: "10m".into(),
             gates: GatePolicy::default(),
             rollback: RollbackPolicy::default(),
@@ -121,6 +126,9 @@ pub struct SnapshotPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::object_name")]
     pub class_name: Option<String>,
+    /// Has the engine of a fleet make one, which the operator cannot. Without it nothing is made, and status.upgrade says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<SnapshotJob>,
     /// How long one may take to be ready.
     #[schemars(length(min = 1, max = 32), pattern(r"^([0-9]+(ms|s|m|h))+$"))]
     pub deadline: String,
@@ -131,7 +139,7 @@ pub struct SnapshotPolicy {
 
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        Self { policy: Need::default(), class_name: None, deadline: "30m".into(), retain_for: "72h".into() }
+        Self { policy: Need::default(), class_name: None, job: None, deadline: "30m".into(), retain_for: "72h".into() }
     }
 }
 

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::{Check, Desired, Object, Server, kept, without_nulls};
 use crate::{
-    crd::{UpgradeStatus, UpgradeStep},
+    crd::{EmbeddedStorage, UpgradeStatus, UpgradeStep},
     kind::Kind,
-    objects::{self, Inputs, Release, UpgradeJob, config::SETTINGS_FILE, labels::ROLL, names},
+    objects::{self, Copied, Inputs, Release, UpgradeJob, config::SETTINGS_FILE, labels::ROLL, names},
     observe::{Live, Observed},
 };
 
@@ -20,8 +20,8 @@ const ONLINE: &str = "online";
 const LAST: &str = "last";
 const BEFORE_FINALIZE: &str = "before-finalize";
 
-/// Builds a claim of this name from a snapshot, for an upgrade, of at least a size.
-type Restore = fn(&Inputs<'_>, &str, &str, &str, Option<&str>) -> Value;
+/// Builds a claim of this name from a snapshot.
+type Restore = fn(&Inputs<'_>, &EmbeddedStorage, &str, Copied<'_>) -> Value;
 
 /// What an upgrade needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,12 @@ pub(super) fn closed_for(seen: &Observed) -> Option<&str> {
 
 impl Upgrade {
     /// Of the upgrade that is under way, else of the one that would lead from what runs to `server`.
-    pub(super) fn build(inputs: &Inputs<'_>, seen: &Observed, server: &Server) -> Option<Self> {
+    pub(super) fn build(
+        inputs: &Inputs<'_>,
+        storage: &EmbeddedStorage,
+        seen: &Observed,
+        server: &Server,
+    ) -> Option<Self> {
         let record = seen.upgrade().filter(|record| record.outcome.is_none());
         let running = || {
             let set = seen.stateful_set()?;
@@ -98,8 +103,9 @@ impl Upgrade {
             Object::new(objects::upgrade_snapshot(inputs.resource, &of_upgrade(what), current, class, &id))
         };
         let copied = |make: Restore, claim: &str, from: &str| {
-            let least = seen.restore_size(&of_upgrade(from));
-            let body = make(inputs, claim, &of_upgrade(from), &id, least);
+            let snapshot = of_upgrade(from);
+            let copied = Copied { snapshot: &snapshot, upgrade: &id, least: seen.restore_size(&snapshot) };
+            let body = make(inputs, storage, claim, copied);
             Object::new(match seen.claim() {
                 Some(Live(live)) => objects::like_claim(body, live),
                 None => body,

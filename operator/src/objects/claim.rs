@@ -11,21 +11,32 @@ use super::{
     names, pod,
 };
 use crate::{
-    crd::{DeletionPolicy, ProgressDB},
+    crd::{DeletionPolicy, EmbeddedStorage, ProgressDB},
     drift::quantity,
 };
+
+/// What a claim is restored from.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// The snapshot.
+    pub snapshot: &'a str,
+    /// The id of the upgrade that it is for.
+    pub upgrade: &'a str,
+    /// The size that the snapshot needs at least.
+    pub least: Option<&'a str>,
+}
 
 /// Fields of a claim that cannot be changed.
 const KEPT: [&str; 3] = ["accessModes", "storageClassName", "volumeMode"];
 
 /// The claim with the data, of the size that the resource asks for.
-pub fn claim(inputs: &Inputs<'_>) -> Value {
-    claim_of(inputs, &inputs.release.claim, Role::Current)
+pub fn claim(inputs: &Inputs<'_>, storage: &EmbeddedStorage) -> Value {
+    claim_of(inputs, storage, &inputs.release.claim, Role::Current)
 }
 
 /// A copy of the data that an upgrade is rehearsed on. It is nobody's data, so it goes with the resource.
-pub fn staging_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: &str, least: Option<&str>) -> Value {
-    let mut claim = restored_claim(inputs, name, snapshot, upgrade, least);
+pub fn staging_claim(inputs: &Inputs<'_>, storage: &EmbeddedStorage, name: &str, copied: Copied<'_>) -> Value {
+    let mut claim = restored_claim(inputs, storage, name, copied);
     claim["metadata"]["ownerReferences"] = json!([inputs.resource.controller_owner_ref(&())]);
     if let Some(metadata) = claim["metadata"].as_object_mut() {
         metadata.remove("annotations");
@@ -35,8 +46,9 @@ pub fn staging_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: &
 
 /// A claim that is restored from a snapshot, for the upgrade of this id. It is made once: the data source of a claim never
 /// changes. A volume cannot be smaller than its snapshot.
-pub fn restored_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: &str, least: Option<&str>) -> Value {
-    let mut claim = claim_of(inputs, name, Role::Staging);
+pub fn restored_claim(inputs: &Inputs<'_>, storage: &EmbeddedStorage, name: &str, copied: Copied<'_>) -> Value {
+    let Copied { snapshot, upgrade, least } = copied;
+    let mut claim = claim_of(inputs, storage, name, Role::Staging);
     claim["metadata"]["labels"][labels::UPGRADE] = json!(upgrade);
     if let Some(metadata) = claim["metadata"].as_object_mut() {
         metadata.remove("finalizers");
@@ -52,8 +64,8 @@ pub fn restored_claim(inputs: &Inputs<'_>, name: &str, snapshot: &str, upgrade: 
     claim
 }
 
-fn claim_of(inputs: &Inputs<'_>, claim: &str, role: Role) -> Value {
-    let (name, storage) = (inputs.name(), &inputs.resource.spec.storage.embedded);
+fn claim_of(inputs: &Inputs<'_>, storage: &EmbeddedStorage, claim: &str, role: Role) -> Value {
+    let name = inputs.name();
     let mut spec = pod::object(json!({
         "accessModes": ["ReadWriteOnce"],
         "volumeMode": "Filesystem",

@@ -128,6 +128,12 @@ pub fn selector(instance: &str, component: Component) -> BTreeMap<String, String
     labels
 }
 
+/// The same as one text, by which the API server is asked for pods of the server.
+pub fn query(instance: &str) -> String {
+    let labels = selector(instance, Component::Server);
+    labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")
+}
+
 /// The labels that servers and Jobs of an instance share.
 pub fn everything(instance: &str) -> BTreeMap<String, String> {
     [(NAME, "progressdb"), (INSTANCE, instance)].map(|(label, value)| (label.into(), value.into())).into()

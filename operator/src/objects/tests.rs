@@ -45,7 +45,7 @@ fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
         service_account(inputs),
         api_keys(inputs),
         Some(config_map(inputs)),
-        Some(claim(inputs)),
+        inputs.resource.spec.storage.embedded().map(|storage| claim(inputs, storage)),
         Some(headless_service(inputs)),
         Some(client_service(inputs, None)),
         network_policy(inputs),
@@ -398,7 +398,7 @@ fn two_releases_of_one_resource_differ_exactly_where_they_must() {
     let set = stateful_set(&next);
     assert_eq!(set["spec"]["replicas"], 0);
     assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "a:2");
-    assert_eq!(claim(&next)["metadata"]["name"], "chat-data-1");
+    assert_eq!(claim(&next, resource.spec.storage.embedded().unwrap())["metadata"]["name"], "chat-data-1");
 }
 
 #[test]

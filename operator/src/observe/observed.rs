@@ -235,7 +235,8 @@ impl Observed {
 
     /// Whether the resource asks for a larger volume than the claim does.
     pub fn wants_to_grow(&self) -> bool {
-        let wanted = drift::quantity(&Value::from(self.resource.spec.storage.embedded.size.clone()));
+        let storage = self.resource.spec.storage.embedded();
+        let wanted = storage.and_then(|storage| drift::quantity(&Value::from(storage.size.clone())));
         let asked = self.claim().and_then(|claim| drift::quantity(claim.at("/spec/resources/requests/storage")));
         wanted.zip(asked).is_some_and(|(wanted, asked)| wanted > asked)
     }

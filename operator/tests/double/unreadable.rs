@@ -14,7 +14,7 @@ fn bad_specs() -> [(&'static str, Value, &'static str); 3] {
     [
         ("port", json!({ "networkPolicy": { "egress": port } }), "spec.networkPolicy.egress[0].ports[0].port"),
         ("deep", json!({ "settings": nested(140) }), "is nested too deep"),
-        ("kind", json!({ "storage": { "elsewhere": {} } }), "missing field `embedded`"),
+        ("kind", json!({ "storage": { "elsewhere": {} } }), "it names none of what this operator knows"),
     ]
 }
 

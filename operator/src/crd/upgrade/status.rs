@@ -5,6 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fleet::CanaryStatus;
+
 /// The revision of the steps. It is raised when an older operator could not go on from what is written.
 pub const REVISION: i32 = 1;
 
@@ -68,6 +70,9 @@ pub struct UpgradeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub gates: Vec<GateStatus>,
+    /// The canary, of a fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
     /// The synthetic load on the old server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Measured>,
