@@ -51,6 +51,6 @@ fn what_is_hostile_or_unknown_is_refused_by_name() {
     let label = refused("chat", json!({ "podLabels": { "team": "$(reboot)" } }));
     assert!(label.contains("spec.podLabels.team"), "{label}");
     assert!(refused("../chat", json!({})).contains("../chat"));
-    assert!(refused("chat", json!({ "replicas": 3 })).contains("unknown field \"spec.replicas\""));
+    assert!(refused("chat", json!({ "copies": 3 })).contains("unknown field \"spec.copies\""));
     assert!(refused("chat", json!({ "upgrade": { "canary": { "steps": 3 } } })).contains("spec.upgrade.canary"));
 }
