@@ -8,6 +8,7 @@
 mod commands;
 mod containers;
 mod data;
+mod deployments;
 mod image;
 mod model;
 mod mounts;
@@ -44,6 +45,8 @@ pub struct World {
     pub failing_jobs: BTreeMap<String, String>,
     /// Images whose server pods the scheduler places on no node.
     pub unplaceable_images: Vec<String>,
+    /// Pods whose server ends as soon as it was started.
+    pub crashing: Vec<String>,
     /// Whether a container that never ends is injected into the pod of every Job, before the Job's own.
     pub injects: bool,
     /// Termination messages of Jobs that succeed, by a part of `POD/CONTAINER`.
@@ -97,6 +100,7 @@ impl World {
             missing_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
             unplaceable_images: Vec::new(),
+            crashing: Vec::new(),
             injects: false,
             broken_classes: Vec::new(),
             snapshots: Snapshots::default(),
@@ -178,6 +182,7 @@ impl World {
                 snapshots::take(store, &mut model, &self.snapshots);
             }
             workloads::run_stateful_sets(store);
+            deployments::run(store);
             workloads::run_jobs(store);
             self.run_pods(store);
             if !self.is_node_lost {

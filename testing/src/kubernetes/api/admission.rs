@@ -15,8 +15,12 @@ pub(super) fn default(key: &Key, object: &mut Value) {
         }
     };
     match key.kind.kind {
-        "StatefulSet" => {
+        "StatefulSet" | "Deployment" => {
             put(&mut object["spec"], "revisionHistoryLimit", json!(10));
+            if key.kind.kind == "Deployment" {
+                put(&mut object["spec"], "progressDeadlineSeconds", json!(600));
+                put(&mut object["spec"], "replicas", json!(1));
+            }
             let pod = &mut object["spec"]["template"]["spec"];
             put(pod, "restartPolicy", json!("Always"));
             put(pod, "dnsPolicy", json!("ClusterFirst"));
@@ -69,6 +73,13 @@ pub(super) fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<()
             return invalid("spec.ports: Duplicate value");
         }
     }
+    if ["Deployment", "ReplicaSet"].contains(&key.kind.kind) {
+        let labels = &new["spec"]["template"]["metadata"]["labels"];
+        let selector = new["spec"]["selector"]["matchLabels"].as_object();
+        if !selector.is_some_and(|selector| selector.iter().all(|(name, value)| labels[name] == *value)) {
+            return invalid("spec.template.metadata.labels: `selector` does not match template `labels`");
+        }
+    }
     let Some(old) = old else { return Ok(()) };
     let pruned = |object: &Value, mutable: &[&str]| {
         let mut spec = object["spec"].clone();
@@ -86,6 +97,9 @@ pub(super) fn validate(key: &Key, old: Option<&Value>, new: &Value) -> Result<()
             if pruned(old, &mutable) != pruned(new, &mutable) {
                 return invalid("spec: updates to fields other than those of the template are forbidden");
             }
+        }
+        "Deployment" | "ReplicaSet" if old["spec"]["selector"] != new["spec"]["selector"] => {
+            return invalid("spec.selector: field is immutable");
         }
         "Job" if pruned(old, &["suspend", "parallelism"]) != pruned(new, &["suspend", "parallelism"]) => {
             return invalid("spec.template: field is immutable");

@@ -38,9 +38,12 @@ const fn of_the_cluster(mut kind: Kind) -> Kind {
     kind
 }
 
-static KINDS: [Kind; 27] = [
+static KINDS: [Kind; 30] = [
     with_generation(with_status(kind("progressdb.io", "v1alpha1", "ProgressDB", "progressdbs"))),
     with_generation(with_status(kind("apps", "v1", "StatefulSet", "statefulsets"))),
+    with_generation(with_status(kind("apps", "v1", "Deployment", "deployments"))),
+    with_generation(with_status(kind("apps", "v1", "ReplicaSet", "replicasets"))),
+    with_generation(with_status(kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"))),
     with_generation(with_status(kind("batch", "v1", "Job", "jobs"))),
     with_generation(kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")),
     with_status(kind("", "v1", "Pod", "pods")),

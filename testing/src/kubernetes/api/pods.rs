@@ -12,7 +12,7 @@ use super::{
 fn template<'a>(key: &Key, object: &'a Value) -> Option<&'a Value> {
     match key.kind.kind {
         "Pod" => Some(object),
-        "StatefulSet" | "Job" => Some(&object["spec"]["template"]),
+        "StatefulSet" | "Deployment" | "ReplicaSet" | "Job" => Some(&object["spec"]["template"]),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! From a request to its answer, as the API server gives it.
 
+mod scale;
 mod write;
 
 use axum::http::{Method, Uri};
@@ -96,6 +97,9 @@ pub(super) fn answer(store: &mut Store, call: &Call) -> Result<Value, Refusal> {
     }
     if call.subresource.as_deref() == Some("log") {
         return log(store, call);
+    }
+    if call.subresource.as_deref() == Some("scale") {
+        return scale::answer(store, call);
     }
     if call.parameter("dryRun") == Some("All") {
         // Done to a copy of everything, which is then dropped.

@@ -128,7 +128,9 @@ impl World {
         let shows = !(is_rehearsal && image.rehearses_well);
         let claim = volume(store, pod);
         let opened = match &claim {
-            _ if image.never_starts && shows => Err(Failure { code: 1, line: "error: the server cannot start".into() }),
+            _ if image.never_starts && shows || self.crashing.contains(&pod.name) => {
+                Err(Failure { code: 1, line: "error: the server cannot start".into() })
+            }
             Some((claim, volume)) => open(model, claim, volume, image, reads_settings && finalizes(store, pod.value)),
             None => Ok(()),
         };

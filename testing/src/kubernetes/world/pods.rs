@@ -103,7 +103,7 @@ impl World {
         if !pod["spec"]["nodeName"].is_null() {
             return None;
         }
-        let is_server = text(pod, "/metadata/ownerReferences/0/kind") == "StatefulSet";
+        let is_server = text(pod, "/metadata/ownerReferences/0/kind") != "Job";
         if is_server
             && self.unplaceable_images.iter().any(|image| pod["spec"]["containers"][0]["image"] == json!(image))
         {

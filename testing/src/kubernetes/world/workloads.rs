@@ -1,4 +1,4 @@
-//! The controllers that make pods: of StatefulSets and of Jobs.
+//! The controllers that make single pods: of StatefulSets and of Jobs.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,8 @@ pub(super) fn run_jobs(store: &mut Store) {
     }
 }
 
-fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
+/// A pod as its controller makes it from its template.
+pub(super) fn pod_of(owner: &Value) -> Value {
     let template = &owner["spec"]["template"];
     let mut metadata = template["metadata"].clone();
     metadata["ownerReferences"] = json!([{
@@ -81,7 +82,11 @@ fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
     if owner["kind"] == "Job" {
         metadata["labels"]["batch.kubernetes.io/job-name"] = owner["metadata"]["name"].clone();
     }
-    let mut pod = json!({ "metadata": metadata, "spec": template["spec"], "status": { "phase": "Pending" } });
+    json!({ "metadata": metadata, "spec": template["spec"], "status": { "phase": "Pending" } })
+}
+
+fn make_pod(store: &mut Store, key: &Key, owner: &Value) {
+    let mut pod = pod_of(owner);
     pod["spec"]["hostname"] = json!(key.name);
     // Refused in a namespace that is being deleted, and by quotas and admission.
     if let Err(refusal) = store.create(key, pod, BTreeMap::new()) {
