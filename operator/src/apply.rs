@@ -85,7 +85,7 @@ impl Writer {
             Write::Create(object) => self.create(resource, object).await?,
             Write::CreateKeys(object) => self.create(resource, &with_keys(object)).await?,
             Write::Conclude { name, uid, verdict } => self.conclude(resource, name, uid, verdict).await?,
-            Write::Stop { uid, version } => self.stop(resource, uid, version).await?,
+            Write::Stop { kind, name, uid, version } => self.stop(resource, *kind, name, (uid, version)).await?,
             Write::Delete { kind, name, uid } => self.delete(resource, *kind, name, uid).await?,
             Write::Destroy { kind, name, uid } => {
                 self.confirm_deletion(resource).await?;
@@ -212,12 +212,17 @@ impl Writer {
         }
     }
 
-    /// Scales the instance to 0 and leaves all else as it is.
-    async fn stop(&self, resource: &ProgressDB, uid: &str, version: &str) -> Result<(), Error> {
-        let name = resource.name_any();
+    /// Scales what makes the servers to 0 and leaves all else as it is.
+    async fn stop(
+        &self,
+        resource: &ProgressDB,
+        kind: Kind,
+        name: &str,
+        (uid, version): (&str, &str),
+    ) -> Result<(), Error> {
         let patch = json!({ "metadata": { "uid": uid, "resourceVersion": version }, "spec": { "replicas": 0 } });
-        let stopped = self.api(resource, Kind::StatefulSet).patch(&name, &as_manager(), &Patch::Merge(&patch)).await;
-        self.keep(Kind::StatefulSet, &stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
+        let stopped = self.api(resource, kind).patch(name, &as_manager(), &Patch::Merge(&patch)).await;
+        self.keep(kind, &stopped.map_err(|error| Error::new(format!("stopping {name}"), error))?);
         // It will be applied again as it was before, and that sets back nobody's edit.
         self.cache.outcomes.forget(uid);
         Ok(())

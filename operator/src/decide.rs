@@ -10,6 +10,7 @@ mod checks;
 mod configuration;
 mod delay;
 mod deletion;
+mod fleet;
 mod keys;
 mod names;
 mod objects;
@@ -17,6 +18,7 @@ mod pods;
 mod restart;
 mod roll;
 mod rollback;
+mod schema;
 mod server;
 mod step;
 mod storage;
@@ -131,14 +133,20 @@ impl Case<'_> {
         let mut step = Step::default().writing(objects::unwanted(self));
         step = step.writing(self.desired.always.iter().filter_map(|object| self.apply_if_needed(object)));
         step = step.writing(api_keys::secret(self));
-        let storage = step.take(storage::assess(self));
+        let storage = step.take(match &self.desired.fleet {
+            Some(planned) => schema::assess(self, &planned.schema),
+            None => storage::assess(self),
+        });
         let findings = match upgrade::plan(self) {
             Plan::Guarded(record, first) => {
                 step = step.writing(first);
                 step.take(self.upgrade(&record))
             }
             Plan::Stays(upgrade) => step.take(self.stay()).with_upgrade(upgrade),
-            Plan::Direct(upgrade) => step.take(self.roll_directly()).with_upgrade(upgrade),
+            Plan::Direct(upgrade) => match &self.desired.fleet {
+                Some(planned) => step.take(fleet::run(self, planned, &storage)).with_upgrade(upgrade),
+                None => step.take(self.roll_directly()).with_upgrade(upgrade),
+            },
         };
         step.take(upgrade::tidy(self));
         // Nothing waits for it.
@@ -173,7 +181,7 @@ impl Case<'_> {
         let start = set
             .filter(|set| !set.runs() && !set.is_deleted && !self.facts.upgrade.is_unreadable)
             .and_then(|_| self.desired.upgrade.as_ref()?.from.as_ref());
-        let applied = start.zip(set).map(|(from, set)| Write::Apply(from.stateful_set.applied_to(Some(&set.uid))));
+        let applied = start.zip(set).map(|(from, set)| Write::Apply(from.workload.applied_to(Some(&set.uid))));
         let (configuration, keys) = self.prove().found;
         let found = Findings { configuration, keys, is_behind: false, ..unchecked(self.spec, self.facts, self.now) };
         Step::found(found).writing(applied)
@@ -185,6 +193,10 @@ impl Case<'_> {
         let mut step = Step::default();
         let lacking = facts.secrets.api_keys.clone().map(|(reason, message)| Finding::no(reason, message));
         let lacking = lacking.or_else(|| api_keys::lost(self));
+        // The pod of the check mounts them as well.
+        let awaited =
+            || Finding::unknown("NotChecked", "the settings are checked once the Secrets of the store are there");
+        let lacking = lacking.or_else(|| facts.secrets.store.as_ref().map(|_| awaited()));
         if lacking.is_some() {
             step = step.writing(checks::delete_former(self, &self.desired.config_check));
         }
@@ -241,6 +253,10 @@ impl Case<'_> {
         match (&self.desired.kms_check, &self.facts.secrets.kms) {
             (None, _) => Step::found(None),
             (Some(_), Some((reason, message))) => Step::found(Some(Finding::no(reason, message.clone()))),
+            (Some(_), None) if self.facts.secrets.store.is_some() => Step::found(Some(Finding::unknown(
+                "NotChecked",
+                "the KMS is tried once the Secrets of the store are there",
+            ))),
             (Some(check), None) => keys::assess(self, check).map(Some),
         }
     }
@@ -254,6 +270,8 @@ fn unchecked(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Findings {
         storage: unknown(),
         keys: spec.kms.as_ref().map(|_| unknown()),
         server: server::assess(spec, facts, now),
+        servers: facts.fleet.as_ref().and_then(|fleet| fleet::assess(spec, fleet, now).1),
+        held: None,
         api_keys: None,
         is_behind: true,
         blocked: None,

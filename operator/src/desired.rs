@@ -1,6 +1,8 @@
 //! What should be in the cluster for one resource: every object that a decision may write, built before the decision. It
 //! is built from the resource and from what was observed of its Secrets and of the objects that are there.
 
+mod fleet;
+mod server;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -8,7 +10,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-pub use self::upgrade::Upgrade;
+pub use self::{fleet::Fleet, server::Server, upgrade::Upgrade};
 use crate::{
     conditions::Finding,
     crd::ProgressDB,
@@ -17,10 +19,10 @@ use crate::{
     objects::{
         self, Inputs, Release,
         config::{self, SETTINGS_FILE, TEMPLATE_FILE},
-        labels::{FAILED, RAN, RELEASE, RESTART, RESTARTED_AT, ROLL, TRIED},
+        labels::{FAILED, RAN, ROLL, TRIED},
         names,
     },
-    observe::{Live, Observed, SecretSeen, Wrapped, fingerprint, needs},
+    observe::{CERTIFICATE, Live, Observed, Purpose, SecretSeen, Wrapped, fingerprint, needs},
 };
 
 /// One object as it should be.
@@ -43,17 +45,6 @@ pub struct Check {
     pub container: String,
 }
 
-/// One release of the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// The settings, which it reads when it starts.
-    pub config_map: Object,
-    /// The StatefulSet, with one replica.
-    pub stateful_set: Object,
-    /// The annotation [`ROLL`] of a pod of this release.
-    pub roll: String,
-}
-
 /// Every object that a resource asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
@@ -61,8 +52,8 @@ pub struct Desired {
     pub always: Vec<Object>,
     /// The Secret for generated API keys, with empty entries; `None` if the resource names a Secret.
     pub api_keys: Option<Object>,
-    /// The claim.
-    pub claim: Object,
+    /// The claim, of one instance.
+    pub claim: Option<Object>,
     /// How the claim that is there differs from what the resource asks for, and always will.
     pub claim_differences: Vec<String>,
     /// The ConfigMap with the settings that checks read.
@@ -77,6 +68,8 @@ pub struct Desired {
     pub rollback: Option<Server>,
     /// The ConfigMap that keeps what runs now, without annotations; `None` if there is nothing to keep.
     pub former: Option<Object>,
+    /// What only a fleet has.
+    pub fleet: Option<Fleet>,
     /// What the upgrade needs that is under way, or that would begin now; `None` if there is nothing to upgrade.
     pub upgrade: Option<Upgrade>,
 }
@@ -136,13 +129,10 @@ impl Desired {
         if !refused.is_empty() {
             return Err(Finding::no("SettingOwnedByOperator", refused.join("; ")));
         }
-        let Some(storage) = resource.spec.storage.embedded() else {
-            let message = "this operator knows storage.cassandra and makes nothing for it yet: install a newer one";
-            return Err(Finding::no("FleetNotSupported", message));
-        };
         let all = needs(&resource.spec);
         let read_at_start = fingerprint(all.iter(), &seen.secrets, false);
-        let kms_secrets = fingerprint(all.iter().filter(|need| need.is_for_kms), &seen.secrets, true);
+        let of = |purpose: Purpose| fingerprint(all.iter().filter(|need| need.purpose == purpose), &seen.secrets, true);
+        let (kms_secrets, store_secrets) = (of(Purpose::Kms), of(Purpose::Store));
         let inputs = Inputs {
             release: Release { claim: seen.claim_name(), ..Release::of(resource) },
             resource,
@@ -150,6 +140,8 @@ impl Desired {
             role_id: seen.secrets.values().find_map(SecretSeen::role_id),
             read_at_start: &read_at_start,
             kms_secrets: &kms_secrets,
+            store_secrets: &store_secrets,
+            has_client_certificate: has_client_certificate(resource, &seen.secrets),
             changed_keys: changed_keys(seen),
             wrapped_keys: match &seen.wrapped_keys {
                 Some(Wrapped::Shown(keys)) => Some(keys),
@@ -165,27 +157,31 @@ impl Desired {
             );
             return Err(Finding::no("SettingsTooLarge", message));
         }
-        let claim = objects::claim(&inputs, storage);
-        let (claim, claim_differences) = match seen.claim() {
-            Some(Live(live)) => (objects::over_claim(claim.clone(), live), objects::differences(&claim, live)),
-            None => (claim, Vec::new()),
+        let storage = resource.spec.storage.embedded();
+        let claim = storage.map(|storage| objects::claim(&inputs, storage));
+        let (claim, claim_differences) = match (claim, seen.claim()) {
+            (Some(claim), Some(Live(live))) => {
+                (Some(objects::over_claim(claim.clone(), live)), objects::differences(&claim, live))
+            }
+            (claim, _) => (claim, Vec::new()),
         };
-        let server = Server {
-            config_map: Object::new(objects::config_map(&inputs)),
-            stateful_set: Object::new(objects::stateful_set(&inputs)),
-            roll: objects::roll(&inputs),
+        let server = Server::of_resource(&inputs);
+        let (fleet, server) = match Fleet::build(&inputs, seen, server.clone()) {
+            Some((fleet, server)) => (Some(fleet), server),
+            None => (None, server),
         };
         Ok(Self {
             always: always(&inputs, seen),
             api_keys: objects::api_keys(&inputs).map(Object::new),
-            claim: Object::new(claim),
+            claim: claim.map(Object::new),
             claim_differences,
             check_settings: Object::new(objects::check_settings(&inputs)),
             config_check: Check::new(objects::config_check(&inputs)),
             kms_check: objects::kms_check(&inputs).map(Check::new),
             rollback: rollback(&inputs, seen, &server),
             former: former(seen, &server),
-            upgrade: Upgrade::build(&inputs, storage, seen, &server),
+            upgrade: storage.and_then(|storage| Upgrade::build(&inputs, storage, seen, &server)),
+            fleet,
             server,
         })
     }
@@ -217,6 +213,7 @@ fn always(inputs: &Inputs<'_>, seen: &Observed) -> Vec<Object> {
     let is_unreadable = seen.resource.status.as_ref().is_some_and(|status| status.has_unreadable_upgrade);
     always.extend((!is_unreadable).then(|| objects::client_service(inputs, upgrade::closed_for(seen))));
     always.extend(objects::service_account(inputs));
+    always.extend(objects::disruption_budget(inputs));
     always.extend(objects::network_policy(inputs));
     always.extend(objects::service_monitor(inputs).filter(|_| seen.has_service_monitors));
     always.extend(objects::prometheus_rule(inputs).filter(|_| seen.has_prometheus_rules));
@@ -228,6 +225,13 @@ fn key_entries(resource: &ProgressDB, secrets: &BTreeMap<String, SecretSeen>) ->
     let Some(named) = &resource.spec.api_keys else { return config::KEY_ENTRIES.to_vec() };
     let seen = secrets.get(&named.secret_name);
     config::KEY_ENTRIES.into_iter().filter(|entry| seen.is_some_and(|seen| seen.has(entry))).collect()
+}
+
+/// Whether the Secret with the certificates of a fleet's store has one for clients.
+fn has_client_certificate(resource: &ProgressDB, secrets: &BTreeMap<String, SecretSeen>) -> bool {
+    let named = resource.spec.storage.cassandra().and_then(|cassandra| cassandra.tls_secret_ref.as_ref());
+    let seen = named.and_then(|named| secrets.get(&named.name));
+    seen.is_some_and(|seen| CERTIFICATE.iter().all(|entry| seen.has(entry)))
 }
 
 /// The version of the Secret with generated keys, if somebody changed it and the server has not accepted it yet.
@@ -277,76 +281,6 @@ fn kept(config_map: &Live) -> Option<(Value, Value)> {
     let data = config_map.at("/data");
     let template = serde_json::from_str(data.get(TEMPLATE_FILE)?.as_str()?).ok()?;
     Some((data.get(SETTINGS_FILE)?.clone(), template))
-}
-
-impl Server {
-    /// The release that was kept as these settings and this pod template, on the data of the release of `inputs`. All else
-    /// of the StatefulSet is as `like` has it.
-    fn of_kept(inputs: &Inputs<'_>, like: &Self, settings: Value, mut template: Value) -> Option<Self> {
-        let annotations = template.pointer("/metadata/annotations")?;
-        let text = |name: &str| annotations.get(name).and_then(Value::as_str).map(str::to_owned);
-        let roll = text(ROLL)?;
-        let name = text(RELEASE).unwrap_or_else(|| {
-            let made_of = json!([settings, template]).to_string();
-            names::config_map(&inputs.resource.name_any(), &objects::hash(made_of.as_bytes()))
-        });
-        template["metadata"]["annotations"][RELEASE] = json!(name);
-        template["metadata"]["annotations"].as_object_mut()?.remove(RESTART);
-        for volume in template.pointer_mut("/spec/volumes")?.as_array_mut()? {
-            if volume["name"] == "config" {
-                *volume = objects::release_volume(&name);
-            }
-            if volume["name"] == "data" {
-                volume["persistentVolumeClaim"]["claimName"] = json!(inputs.release.claim);
-            }
-        }
-        let config_map = Object::new(objects::release_map(inputs, &name, &settings, &template));
-        // A restart that was asked for since is made by what runs again, or it would stay due.
-        if let Some(asked) = inputs.resource.annotations().get(RESTARTED_AT) {
-            template["metadata"]["annotations"][RESTART] = json!(asked);
-        }
-        let mut stateful_set = like.stateful_set.clone();
-        stateful_set.body["spec"]["template"] = template;
-        Some(Self { config_map, stateful_set, roll })
-    }
-
-    /// The image of its pods.
-    pub fn image(&self) -> &str {
-        let containers = self.stateful_set.body.pointer("/spec/template/spec/containers").and_then(Value::as_array);
-        let server = containers.into_iter().flatten().find(|container| container["name"] == objects::SERVER);
-        server.and_then(|server| server["image"].as_str()).unwrap_or_default()
-    }
-
-    /// The claim that its pods mount.
-    pub fn claim(&self) -> Option<&str> {
-        let volumes = self.stateful_set.body.pointer("/spec/template/spec/volumes")?.as_array()?;
-        volumes.iter().find(|volume| volume["name"] == "data")?.pointer("/persistentVolumeClaim/claimName")?.as_str()
-    }
-
-    /// The same release with the very image that a node has, as it reported it, if that says where it is from.
-    pub fn pinned(mut self, image_id: Option<&str>) -> Self {
-        let image_id = image_id.map(|id| id.rsplit_once("://").map_or(id, |(_, id)| id));
-        let Some(image_id) = image_id.filter(|id| id.contains("@sha256:")) else { return self };
-        let containers =
-            self.stateful_set.body.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
-        for server in containers.into_iter().flatten().filter(|container| container["name"] == objects::SERVER) {
-            server["image"] = json!(image_id);
-            if server["imagePullPolicy"] == "Always" {
-                server["imagePullPolicy"] = json!("IfNotPresent");
-            }
-        }
-        self
-    }
-
-    /// The same release on other data.
-    pub fn on_claim(&self, claim: &str) -> Self {
-        let mut moved = self.clone();
-        let volumes = moved.stateful_set.body.pointer_mut("/spec/template/spec/volumes").and_then(Value::as_array_mut);
-        for volume in volumes.into_iter().flatten().filter(|volume| volume["name"] == "data") {
-            volume["persistentVolumeClaim"]["claimName"] = json!(claim);
-        }
-        moved
-    }
 }
 
 fn without_nulls(value: Value) -> Value {

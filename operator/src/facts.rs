@@ -6,6 +6,7 @@
 
 mod before;
 mod claim;
+mod fleet;
 mod job;
 mod object;
 mod pod;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use self::{
     before::{Before, Told},
     claim::{Claim, ClaimPhase, Snapshot, Volume},
+    fleet::{Deployment, Fleet, FleetPod},
     job::{Conclusion, Failure, Job},
     object::{Fit, Object},
     pod::{Container, Ended, InitContainer, Pod, State},
@@ -35,7 +37,7 @@ use crate::{
         config_text,
         labels::{FAILED, RAN, RESTARTED_AT, ROLL, TRIED, TRIED_AT},
     },
-    observe::{Live, Observed, SecretSeen, complaint, needs},
+    observe::{Live, Observed, Purpose, SecretSeen, complaint, needs},
 };
 
 /// The kind and the name of an object.
@@ -58,6 +60,8 @@ pub struct Facts {
     pub objects: BTreeMap<Id, Object>,
     /// The StatefulSet.
     pub stateful_set: Option<StatefulSet>,
+    /// The servers of a fleet.
+    pub fleet: Option<Fleet>,
     /// The pod of the server.
     pub pod: Option<Pod>,
     /// The claim.
@@ -143,6 +147,8 @@ pub struct Secrets {
     pub api_keys: Option<(&'static str, String)>,
     /// What is wrong with the Secrets of the KMS.
     pub kms: Option<(&'static str, String)>,
+    /// What is wrong with the Secrets of a fleet's store.
+    pub store: Option<(&'static str, String)>,
     /// Entries with keys that the server that runs uses, or a generated Secret had, and that are gone.
     pub lost: Vec<&'static str>,
     /// The version of the Secret with the API keys.
@@ -179,6 +185,7 @@ impl Facts {
             taken: seen.taken.clone(),
             objects: seen.objects.iter().map(|(id, live)| (id.clone(), Object::of(seen, id, live, desired))).collect(),
             stateful_set: seen.stateful_set().map(|set| StatefulSet::of(seen, set)),
+            fleet: Fleet::of(seen, desired),
             pod: seen.pod().map(|pod| Pod::of(seen, pod, SERVER)),
             claim: seen.claim().map(|claim| Claim::of(seen, claim)),
             storage_class: seen.storage_class.clone(),
@@ -254,14 +261,15 @@ impl Former {
 
 impl Secrets {
     fn of(seen: &Observed) -> Self {
-        let wrong = |for_kms: bool| {
-            let needs = needs(&seen.resource.spec).into_iter().filter(|need| need.is_for_kms == for_kms);
+        let wrong = |purpose: Purpose| {
+            let needs = needs(&seen.resource.spec).into_iter().filter(|need| need.purpose == purpose);
             needs.into_iter().find_map(|need| complaint(&need, seen.secrets.get(&need.secret)?))
         };
         Self {
             are_named: !seen.secrets.is_empty(),
-            api_keys: wrong(false),
-            kms: wrong(true),
+            api_keys: wrong(Purpose::ApiKeys),
+            kms: wrong(Purpose::Kms),
+            store: wrong(Purpose::Store),
             lost: lost_entries(seen),
             version: seen.key_secret_version().map(str::to_owned),
             verdict: seen.verdict.clone(),
@@ -272,7 +280,7 @@ impl Secrets {
 /// Entries with keys that are needed and no longer there: of a generated Secret all, of one that is named those that the
 /// settings of the running server name.
 fn lost_entries(seen: &Observed) -> Vec<&'static str> {
-    let runs = || seen.stateful_set().is_some_and(|set| set.at("/spec/replicas") != 0);
+    let runs = || seen.workload().is_some_and(|set| set.at("/spec/replicas") != 0);
     let (secret, needed) = match &seen.resource.spec.api_keys {
         None => (seen.generated_keys.as_ref(), KEY_ENTRIES.to_vec()),
         Some(named) => (seen.secrets.get(&named.secret_name), if runs() { entries_in_use(seen) } else { Vec::new() }),

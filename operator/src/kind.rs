@@ -8,6 +8,10 @@ use serde_json::Value;
 pub enum Kind {
     /// The instance.
     StatefulSet,
+    /// The instances of a fleet.
+    Deployment,
+    /// How many of them may be missing at once.
+    DisruptionBudget,
     /// Its volume.
     Claim,
     /// How it is reached.
@@ -34,8 +38,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::StatefulSet,
+        Self::Deployment,
+        Self::DisruptionBudget,
         Self::Claim,
         Self::Service,
         Self::ConfigMap,
@@ -80,6 +86,8 @@ impl Kind {
     fn parts(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Self::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::DisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Claim => ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
@@ -115,6 +123,6 @@ mod tests {
     fn an_object_names_its_kind() {
         assert_eq!(Kind::of(&json!({ "apiVersion": "apps/v1", "kind": "StatefulSet" })), Some(Kind::StatefulSet));
         assert_eq!(Kind::of(&json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim" })), Some(Kind::Claim));
-        assert_eq!(Kind::of(&json!({ "apiVersion": "apps/v1", "kind": "Deployment" })), None);
+        assert_eq!(Kind::of(&json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet" })), None);
     }
 }

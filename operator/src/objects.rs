@@ -10,12 +10,16 @@
 //!   the settings that they judge in a ConfigMap NAME-check-…
 //! ```
 //!
+//! A fleet has no StatefulSet and no claim, but a Deployment NAME, while a new image is tried a Deployment NAME-canary, a
+//! PodDisruptionBudget NAME, and a Job NAME-schema-… that makes its tables before any server starts.
+//!
 //! Everything has the labels of its instance. Everything but the claim, the key Secret and snapshots is owned by the
 //! resource, and goes with it.
 
 mod access;
 mod claim;
 pub mod config;
+mod fleet;
 mod job;
 pub mod labels;
 mod monitoring;
@@ -25,6 +29,7 @@ pub mod overrides;
 mod placement;
 mod pod;
 mod report;
+mod server;
 mod service;
 mod statefulset;
 mod upgrade;
@@ -39,7 +44,8 @@ pub use claim::{
     Copied, claim, differences, final_snapshot, like_claim, over_claim, restored_claim, staging_claim, upgrade_snapshot,
 };
 pub use config::{config_map, config_text, release_map};
-pub use job::{check_settings, config_check, kms_check};
+pub use fleet::{deployment, disruption_budget, on_track};
+pub use job::{check_settings, config_check, kms_check, schema_apply};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
 pub use pod::{api_key_secret, release_volume, roll};
@@ -58,6 +64,9 @@ pub const API_PORT: u16 = 8080;
 /// The port of health and metrics.
 pub const MANAGEMENT_PORT: u16 = 9090;
 
+/// How many servers a fleet has, if the resource does not say.
+const FLEET: i32 = 3;
+
 /// What differs between two versions of one database: which program runs, with which settings, on which data. Two of them
 /// can be built for one resource, such as the one that runs and the one that is to replace it.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,9 +75,9 @@ pub struct Release {
     pub image: String,
     /// The server's settings, without those that the operator sets.
     pub settings: Map<String, Value>,
-    /// The name of the claim with the data.
+    /// The name of the claim with the data; a fleet has none of this name.
     pub claim: String,
-    /// How many pods run: 1, or 0 while it is stopped.
+    /// How many pods run: 1 on a volume, or 0 while it is stopped; in a fleet so many as are asked for.
     pub replicas: i32,
 }
 
@@ -79,7 +88,11 @@ impl Release {
             image: resource.spec.image.clone(),
             settings: resource.spec.settings.clone(),
             claim: names::claim(&resource.name_any(), 0),
-            replicas: 1,
+            replicas: match resource.spec.storage.cassandra() {
+                None => 1,
+                Some(_) if resource.spec.suspend => 0,
+                Some(_) => resource.spec.replicas.unwrap_or(FLEET),
+            },
         }
     }
 }
@@ -99,6 +112,10 @@ pub struct Inputs<'a> {
     pub read_at_start: &'a str,
     /// A fingerprint of all entries of the KMS' Secrets.
     pub kms_secrets: &'a str,
+    /// A fingerprint of all entries of the Secrets of a fleet's store.
+    pub store_secrets: &'a str,
+    /// Whether the Secret with the certificates of a fleet's store has one for clients.
+    pub has_client_certificate: bool,
     /// The state of the Secret with generated keys, if it is another one than that which the server accepted.
     pub changed_keys: Option<&'a str>,
     /// The wrapped keys of the store that runs, on which its KMS is to be tried.
@@ -110,6 +127,14 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     fn name(&self) -> String {
         self.resource.name_any()
+    }
+
+    /// A pod template with the restart that somebody asks for.
+    fn restarted(&self, mut template: Value) -> Value {
+        if let Some(asked) = self.resource.annotations().get(labels::RESTARTED_AT) {
+            template["metadata"]["annotations"][labels::RESTART] = json!(asked);
+        }
+        template
     }
 }
 

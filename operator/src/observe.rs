@@ -45,7 +45,7 @@ pub use self::{
     observed::{Class, Observed},
     owner::Taken,
     runs::{PATIENCE, has_run},
-    secrets::{Need, SecretSeen, complaint, fingerprint, needs},
+    secrets::{CERTIFICATE, Need, Purpose, SecretSeen, complaint, fingerprint, needs},
     server_info::{ApiRequest, Probe, ServerInfo},
     trial::{Obstacle, advice},
     upgrade::SnapshotClass,
@@ -120,7 +120,11 @@ impl Observer {
         now: Timestamp,
     ) -> Result<Observed, Error> {
         let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-        let objects = self.cache.instance(&namespace, &name);
+        let mut objects = self.cache.instance(&namespace, &name);
+        if resource.spec.storage.cassandra().is_some() {
+            // A fleet has neither: those under its name are what an instance of this name has left.
+            objects.retain(|(kind, _), _| !matches!(kind, Kind::Claim | Kind::VolumeSnapshot));
+        }
         let mut seen = Observed {
             objects,
             has_service_monitors: self.cache.knows(Kind::ServiceMonitor),
@@ -242,7 +246,7 @@ impl Observer {
 
     /// Probes a ready server that the status does not know yet.
     async fn server_info(&self, seen: &Observed) -> Option<ServerInfo> {
-        let pod = seen.pod().filter(|pod| pod.condition("Ready").is_some_and(|(status, ..)| status == "True"))?;
+        let pod = seen.ready_servers().next()?;
         let status = seen.resource.status.clone().unwrap_or_default();
         let is_known = status.version.is_some() && status.image_id.as_deref() == image_id(pod);
         if is_known {
@@ -274,13 +278,18 @@ fn core(kind: &str, plural: &str) -> ApiResource {
 fn expected(seen: &Observed) -> Vec<(Kind, String)> {
     let resource = &seen.resource;
     let (name, spec) = (resource.name_any(), &resource.spec);
+    let is_fleet = spec.storage.cassandra().is_some();
     let is_stopped = spec.suspend || seen.stateful_set().is_some_and(|set| set.at("/spec/replicas") == 0);
+    let has_canary = is_fleet && seen.upgrade().is_some_and(|record| record.outcome.is_none());
     let aws = spec.kms.as_ref().and_then(|kms| kms.aws.as_ref());
     let named_account =
         aws.and_then(|aws| aws.credentials.as_ref()).and_then(|given| given.service_account_name.as_ref());
     let names = [
-        (Kind::StatefulSet, Some(name.clone())),
-        (Kind::Claim, Some(seen.claim_name())),
+        (Kind::StatefulSet, (!is_fleet).then(|| name.clone())),
+        (Kind::Claim, (!is_fleet).then(|| seen.claim_name())),
+        (Kind::Deployment, is_fleet.then(|| name.clone())),
+        (Kind::Deployment, has_canary.then(|| names::deployment(&name, labels::Track::Canary))),
+        (Kind::DisruptionBudget, is_fleet.then(|| name.clone())),
         (Kind::Service, Some(name.clone())),
         (Kind::Service, Some(names::headless_service(&name))),
         (Kind::ConfigMap, seen.mounted_config_map_name()),
@@ -289,7 +298,7 @@ fn expected(seen: &Observed) -> Vec<(Kind, String)> {
         (Kind::NetworkPolicy, spec.network_policy.enabled.then(|| name.clone())),
         (Kind::ServiceMonitor, spec.monitoring.service_monitor.then(|| name.clone())),
         (Kind::PrometheusRule, spec.monitoring.prometheus_rule.then(|| name.clone())),
-        (Kind::Pod, (!is_stopped).then(|| names::pod(&name))),
+        (Kind::Pod, (!is_stopped && !is_fleet).then(|| names::pod(&name))),
     ];
     names.into_iter().filter_map(|(kind, name)| Some((kind, name?))).collect()
 }

@@ -76,9 +76,12 @@ pub fn of_resource(
     let old = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation;
     let is_suspended = resource.spec.suspend;
-    let has_nothing_to_do = is_suspended && facts.pod.is_none() && !is_writing;
+    let fleet = facts.fleet.as_ref();
+    let has_pods = facts.pod.is_some() || fleet.is_some_and(|fleet| !fleet.pods.is_empty());
+    let has_nothing_to_do = is_suspended && !has_pods && !is_writing;
     let is_working = is_writing || findings.waits() || findings.is_behind || findings.upgrade.is_active();
-    let pod = facts.pod.as_ref().filter(|pod| !pod.is_deleted);
+    let stable = fleet.and_then(|fleet| fleet.stable.as_ref());
+    let pod = facts.pod.as_ref().filter(|pod| !pod.is_deleted).or_else(|| fleet?.first_stable());
     let image_id = pod.and_then(|pod| pod.image_id.clone());
     // What a former image said is not said of this one.
     let kept = Some(&old).filter(|old| old.image_id == image_id);
@@ -94,12 +97,18 @@ pub fn of_resource(
             generation,
             now,
         ),
-        image: set.and_then(|set| set.image.clone()),
+        image: set.map(|set| &set.image).or(stable.map(|stable| &stable.image)).cloned().flatten(),
         version: info.map(|info| info.version.clone()).or_else(|| kept.and_then(|old| old.version.clone())),
         data_format: info.map(|info| info.format).or_else(|| kept.and_then(|old| old.data_format)),
         image_id,
-        replicas: set.and_then(|set| set.replicas),
-        ready_replicas: Some(i32::from(findings.server.holds())),
+        replicas: match fleet {
+            Some(fleet) => Some(fleet.deployments().map(|deployment| deployment.total).sum()),
+            None => set.and_then(|set| set.replicas),
+        },
+        ready_replicas: Some(match fleet {
+            Some(fleet) => i32::try_from(fleet.serving().count()).unwrap_or(i32::MAX),
+            None => i32::from(findings.server.holds()),
+        }),
         selector: resource.spec.storage.cassandra().map(|_| labels::query(&resource.name_any())),
         service: Some(service_address(resource)),
         claim: claim.map(|claim| claim.name.clone()).or(old.claim),

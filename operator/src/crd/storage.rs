@@ -125,7 +125,7 @@ pub struct CassandraStorage {
     pub datacenter: String,
     /// The keyspace with the data.
     #[serde(default = "keyspace")]
-    #[schemars(length(min = 1, max = 48), pattern(r"^[A-Za-z][A-Za-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 48), pattern(r"^[a-z][a-z0-9_]*$"))]
     #[x_kube(
         validation = Rule::new("self == oldSelf")
             .message("the data lies in this keyspace: make another ProgressDB, and move the data with `progressdb export` and `progressdb import`")

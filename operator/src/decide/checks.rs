@@ -118,8 +118,10 @@ pub(super) fn settings(case: Case<'_>) -> Vec<Write> {
     let Object { kind, name, body } = &desired.check_settings;
     let is_open =
         |job: Option<&Job>| !matches!(Outcome::of(job, SignedDuration::ZERO, case.now), Outcome::Passed { .. });
-    let is_needed =
-        is_open(facts.config_check.as_ref()) || desired.kms_check.is_some() && is_open(facts.kms_check.as_ref());
+    let schema = || facts.fleet.as_ref().and_then(|fleet| fleet.schema.as_ref());
+    let is_needed = is_open(facts.config_check.as_ref())
+        || desired.kms_check.is_some() && is_open(facts.kms_check.as_ref())
+        || desired.fleet.is_some() && is_open(schema());
     let there = facts.living(Kind::ConfigMap).filter(|(_, live)| live.is_of_check && live.upgrade.is_none());
     let unneeded = there.filter(|(other, _)| !is_needed || other != name);
     let mut writes: Vec<Write> = unneeded.map(|(other, live)| Write::delete(*kind, other, live)).collect();

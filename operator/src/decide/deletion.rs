@@ -4,6 +4,9 @@
 //! server stops first, then one thing goes in each reconcile. A last snapshot is proof only when it and its content name
 //! each other. None can be made in a namespace that is being deleted, or of a claim that is; then the volume is kept.
 //! What the API server refuses of it is told before anything else.
+//!
+//! The data of a fleet lies in an engine that is not the operator's: no policy touches it. Under `Delete` the generated keys
+//! go, after the servers.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,7 +15,7 @@ use super::{Decision, SOON, Step, Write, refused, server};
 use crate::{
     conditions::Finding,
     crd::{DeletionPolicy, ProgressDB},
-    facts::{self, Facts},
+    facts::{self, Facts, Fleet},
     kind::Kind,
     objects::{self, labels::FINALIZER, names},
     status,
@@ -33,6 +36,10 @@ pub(super) fn decide(resource: &ProgressDB, facts: &Facts, now: Timestamp) -> De
 
 fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
     let policy = &resource.spec.deletion_policy;
+    if facts.fleet.is_some() && *policy != DeletionPolicy::Delete {
+        let message = "the servers go, and the keyspace and the keys stay";
+        return Step::found(Finding::unknown("Retained", message)).ending_with(let_go(facts));
+    }
     if *policy == DeletionPolicy::Retain {
         return Step::found(Finding::unknown("Retained", "the claim and the keys stay")).ending_with(let_go(facts));
     }
@@ -43,6 +50,11 @@ fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
     let stopping = Finding::unknown("Stopping", "the server stops before its data goes");
     if let Some(set) = facts.stateful_set.as_ref().filter(|set| set.runs()) {
         return Step::found(stopping).writing([Write::stop(set)]);
+    }
+    let fleet = facts.fleet.iter().flat_map(Fleet::deployments);
+    let running: Vec<_> = fleet.filter(|one| one.replicas > 0 && !one.is_deleted).map(Write::stop_all).collect();
+    if !running.is_empty() {
+        return Step::found(stopping).writing(running);
     }
     // A Job that has a volume keeps it, and one that rehearses does not end.
     let mut jobs = jobs_of_upgrades(facts).peekable();
@@ -56,6 +68,7 @@ fn next(resource: &ProgressDB, facts: &Facts) -> Step<Finding> {
         _ if facts.pod.is_some() || facts.stateful_set.as_ref().is_some_and(|set| set.has_pods) => {
             Step::found(stopping)
         }
+        _ if facts.fleet.as_ref().is_some_and(|fleet| !fleet.has_stopped()) => Step::found(stopping),
         DeletionPolicy::Snapshot => snapshot_then_destroy(resource, facts),
         _ => destroy(resource, facts, true),
     }
@@ -110,7 +123,11 @@ fn destroy(resource: &ProgressDB, facts: &Facts, with_keys: bool) -> Step<Findin
         let write = (!keys.is_deleted).then(|| goes(Kind::Secret, &name, &keys.uid));
         return Step::found(Finding::unknown("Deleting", "the keys go")).ending_with(write);
     }
-    Step::found(Finding::unknown("Deleted", "the data is gone")).ending_with(let_go(facts))
+    let message = match facts.fleet {
+        Some(_) => "the keys are gone, and the keyspace stays: drop it with cqlsh if nobody needs it",
+        None => "the data is gone",
+    };
+    Step::found(Finding::unknown("Deleted", message)).ending_with(let_go(facts))
 }
 
 /// What lets a copy of the data go with its snapshot, which was kept for an upgrade whoever deletes that.

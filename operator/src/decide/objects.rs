@@ -3,7 +3,7 @@
 use super::{Case, Write, deletion};
 use crate::{
     conditions::Finding,
-    crd::{DeletionPolicy, ProgressDBSpec},
+    crd::{DeletionPolicy, ProgressDBSpec, Storage},
     desired::Object,
     facts::{Facts, Fit},
     kind::Kind,
@@ -53,7 +53,11 @@ pub(super) fn unwanted(case: Case<'_>) -> Vec<Write> {
 pub(super) fn finalizers(spec: &ProgressDBSpec, facts: &Facts) -> Option<Write> {
     let has = &facts.finalizers;
     let mut wants: Vec<String> = has.iter().filter(|name| *name != FINALIZER).cloned().collect();
-    if spec.deletion_policy != DeletionPolicy::Retain || deletion::release_claim(facts).is_some() {
+    let has_work = match spec.storage {
+        Storage::Embedded(_) => spec.deletion_policy != DeletionPolicy::Retain,
+        Storage::Cassandra(_) => spec.deletion_policy == DeletionPolicy::Delete,
+    };
+    if has_work || deletion::release_claim(facts).is_some() {
         wants.push(FINALIZER.to_owned());
     }
     let same = has.len() == wants.len() && has.iter().all(|name| wants.contains(name));

@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn successor(spec: &ProgressDBSpec, desired: &Desired, facts: &Facts) -> Option<Value> {
     let set = facts.stateful_set.as_ref().filter(|set| !set.is_deleted && set.runs() && !spec.suspend)?;
     let is_due = set.roll.as_ref() != Some(&desired.server.roll) || restart::is_due(facts);
-    is_due.then(|| desired.server.stateful_set.with_uid(&set.uid))
+    is_due.then(|| desired.server.workload.with_uid(&set.uid))
 }
 
 /// Brings the StatefulSet nearer to what it should be; finds whether it is not yet.
@@ -54,5 +54,5 @@ fn has_stopped(facts: &Facts, set: &StatefulSet) -> bool {
 /// The settings first, then what reads them.
 fn start(case: Case<'_>) -> Vec<Write> {
     let server = case.desired.running();
-    [&server.config_map, &server.stateful_set].into_iter().filter_map(|object| case.apply_if_needed(object)).collect()
+    [&server.config_map, &server.workload].into_iter().filter_map(|object| case.apply_if_needed(object)).collect()
 }

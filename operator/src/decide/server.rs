@@ -2,19 +2,31 @@
 
 use jiff::Timestamp;
 
-use super::{delay::Delay, pods};
-use crate::{conditions::Finding, crd::ProgressDBSpec, facts::Facts};
+use super::{delay::Delay, fleet, pods};
+use crate::{
+    conditions::Finding,
+    crd::ProgressDBSpec,
+    facts::{Facts, Pod},
+};
 
 /// Whether the server takes requests, and why not.
 pub(super) fn assess(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Finding {
+    if let Some(fleet) = &facts.fleet {
+        return fleet::assess(spec, fleet, now).0;
+    }
     match (&facts.pod, &facts.stateful_set) {
-        (Some(pod), _) => with_delay(pods::assess(pod, now), Delay::of_pod(pod, now)),
+        (Some(pod), _) => of_pod(pod, now),
         (None, _) if spec.suspend => Finding::no("Suspended", "the server is stopped because spec.suspend is true"),
         (None, set) => {
             let delay = set.as_ref().and_then(|set| Delay::of("StatefulSet", &set.name, set.warning.as_ref(), now));
             with_delay(Finding::no("Stopped", "the server does not run"), delay)
         }
     }
+}
+
+/// Whether the server of a pod takes requests, and why not.
+pub(super) fn of_pod(pod: &Pod, now: Timestamp) -> Finding {
+    with_delay(pods::assess(pod, now), Delay::of_pod(pod, now))
 }
 
 /// With what delays the start: at first only as something to know.

@@ -4,12 +4,18 @@ use super::{Case, Step, Write, delay::Delay, deletion};
 use crate::{
     conditions::{Finding, RESTART_TO_GROW},
     crd::{DeletionPolicy, UpgradeStep},
+    desired::Object,
     facts::{Claim, ClaimPhase, Class, Facts},
 };
 
 /// Whether a server that starts would find its data.
 pub(super) fn is_there(facts: &Facts) -> bool {
     facts.claim.as_ref().is_some_and(|claim| !claim.is_deleted)
+}
+
+/// The claim as it should be.
+fn wanted(case: Case<'_>) -> &Object {
+    case.desired.claim.as_ref().expect("only a fleet has none, and its storage is its schema")
 }
 
 /// How the claim is, and what is to be done about it.
@@ -58,10 +64,10 @@ fn missing(case: Case<'_>) -> Step<Finding> {
         return Step::found(Finding::no("ClaimUnknown", message));
     }
     let Some(had) = had else {
-        let create = Write::Apply(case.desired.claim.applied_to(None));
+        let create = Write::Apply(wanted(case).applied_to(None));
         return Step::found(Finding::unknown("Creating", "the claim is being made")).writing([create]);
     };
-    let name = &case.desired.claim.name;
+    let name = &wanted(case).name;
     if had != name {
         let message = format!(
             "there is no claim {name}, and status.claim says {had} of where the data is, which this operator cannot follow: \
@@ -101,7 +107,7 @@ fn pending(case: Case<'_>, claim: &Claim) -> Step<Finding> {
             Delay::finding,
         ),
     };
-    Step::found(found).writing(case.restore_labels(&case.desired.claim))
+    Step::found(found).writing(case.restore_labels(wanted(case)))
 }
 
 fn bound(case: Case<'_>, claim: &Claim) -> Step<Finding> {
@@ -125,5 +131,5 @@ fn bound(case: Case<'_>, claim: &Claim) -> Step<Finding> {
         () if differences.is_empty() => Finding::yes("Bound", "the volume is there"),
         () => Finding::yes("Bound", format!("the volume is there; {}", differences.join("; "))),
     };
-    Step::found(found).writing(case.apply_if_needed(&case.desired.claim))
+    Step::found(found).writing(case.apply_if_needed(wanted(case)))
 }

@@ -39,19 +39,21 @@ pub(super) fn desired(roll: &str, has_kms: bool) -> Desired {
     Desired {
         always: Vec::new(),
         api_keys: None,
-        claim: object("v1", "PersistentVolumeClaim", "db-data-0"),
+        claim: Some(object("v1", "PersistentVolumeClaim", "db-data-0")),
         claim_differences: Vec::new(),
         check_settings: object("v1", "ConfigMap", "db-check-0"),
         config_check: check("db-config-check-0"),
         kms_check: has_kms.then(|| check("db-kms-check-0")),
         server: Server {
             config_map: object("v1", "ConfigMap", "db-config"),
-            stateful_set: object("apps/v1", "StatefulSet", "db"),
+            workload: object("apps/v1", "StatefulSet", "db"),
+            canary: None,
             roll: roll.into(),
         },
         rollback: None,
         former: None,
         upgrade: None,
+        fleet: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    facts::{self, StatefulSet},
+    facts::{self, Deployment, StatefulSet},
     kind::{Kind, name_of},
     objects::hash,
 };
@@ -42,9 +42,13 @@ pub enum Write {
         /// What was found.
         verdict: String,
     },
-    /// Scale the instance to 0.
+    /// Scale what makes the servers to 0.
     Stop {
-        /// The StatefulSet.
+        /// A StatefulSet or a Deployment.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its uid: another object of this name is not meant.
         uid: String,
         /// Its version, as it was seen.
         version: String,
@@ -111,7 +115,18 @@ impl Write {
 
     /// Scales the instance to 0.
     pub(super) fn stop(set: &StatefulSet) -> Self {
-        Self::Stop { uid: set.uid.clone(), version: set.version.clone() }
+        Self::Stop {
+            kind: Kind::StatefulSet,
+            name: set.name.clone(),
+            uid: set.uid.clone(),
+            version: set.version.clone(),
+        }
+    }
+
+    /// Scales a part of a fleet to 0.
+    pub(super) fn stop_all(deployment: &Deployment) -> Self {
+        let Deployment { name, uid, version, .. } = deployment;
+        Self::Stop { kind: Kind::Deployment, name: name.clone(), uid: uid.clone(), version: version.clone() }
     }
 
     /// Whether it is made only when those before it in a decision were: their order matters. To release a claim that is
@@ -170,9 +185,9 @@ impl Write {
             Self::SetFinalizers(finalizers) => finalizers.join(", "),
             Self::Apply(object) | Self::Create(object) | Self::CreateKeys(object) => of(object),
             Self::Conclude { name, .. } => format!("{} {name}", Kind::Job.name()),
-            Self::Stop { .. } => "StatefulSet".to_owned(),
             Self::SetContentPolicy { name, .. } => format!("VolumeSnapshotContent {name}"),
-            Self::Delete { kind, name, .. }
+            Self::Stop { kind, name, .. }
+            | Self::Delete { kind, name, .. }
             | Self::Destroy { kind, name, .. }
             | Self::Label { kind, name, .. }
             | Self::Correct { kind, name, .. } => {

@@ -87,9 +87,13 @@ impl Fit {
 
 /// The object of this kind and name that should be there.
 fn find<'a>(desired: &'a Desired, kind: Kind, name: &str) -> Option<&'a desired::Object> {
-    let server = desired.running();
-    let parts = [&desired.claim, &server.config_map, &server.stateful_set];
-    let mut all = desired.always.iter().chain(parts).chain(&desired.api_keys);
+    let server = match &desired.fleet {
+        // What runs is set right until it is known that what is asked for may take its place.
+        Some(fleet) => fleet.running.as_ref().unwrap_or(&desired.server),
+        None => desired.running(),
+    };
+    let parts = [&server.workload, &server.config_map, &desired.server.config_map];
+    let mut all = desired.always.iter().chain(parts).chain(&desired.claim).chain(&desired.api_keys);
     all.find(|object| object.kind == kind && object.name == name)
 }
 

@@ -39,7 +39,7 @@ pub struct Upgrade {
     pub overrides: BTreeMap<String, Timestamp>,
     /// What of it cannot be understood, and is not about another upgrade.
     pub odd_override: Option<String>,
-    /// What the StatefulSet asks for.
+    /// What the StatefulSet, or the stable Deployment of a fleet, asks for.
     pub running: ReleaseStatus,
     /// The claim that its pods mount.
     pub running_claim: Option<String>,
@@ -252,13 +252,13 @@ fn address(pod: &Live) -> Option<(String, String)> {
 }
 
 fn running(seen: &Observed) -> ReleaseStatus {
-    let Some(set) = seen.stateful_set() else { return ReleaseStatus::default() };
+    let Some(set) = seen.workload() else { return ReleaseStatus::default() };
     let status = seen.resource.status.as_ref();
     ReleaseStatus {
         config: seen.mounted_config_map().map(|map| map.name().to_owned()).unwrap_or_default(),
         roll: set.template_annotation(ROLL).unwrap_or_default().to_owned(),
         image: text(&set.template_container(SERVER)["image"]).unwrap_or_default(),
-        image_id: seen.pod().and_then(image_id).map(str::to_owned),
+        image_id: seen.pod().or_else(|| seen.ready_servers().next()).and_then(image_id).map(str::to_owned),
         version: status.and_then(|status| status.version.clone()),
         ..ReleaseStatus::default()
     }

@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Inputs, labels, names, owned, pod, statefulset::template};
-use crate::crd::{Kms, ProgressDBSpec, UpgradeStrategy};
+use super::{
+    Inputs, labels, names, owned, pod,
+    server::{hold, template},
+};
+use crate::crd::{CassandraStorage, Kms, ProgressDBSpec, Storage, UpgradeStrategy};
 
 /// The longest settings, in bytes of YAML: a ConfigMap takes four times as much.
 pub const LONGEST: usize = 262_144;
@@ -17,12 +20,13 @@ pub const SETTINGS_FILE: &str = pod::CONFIG_FILE;
 pub const KEY_ENTRIES: [&str; 4] = ["admin", "backend", "frontend", "signing"];
 
 /// Settings, and sections, that the operator sets itself.
-const OWNED: [&str; 24] = [
+const OWNED: [&str; 25] = [
     "server.address",
     "server.port",
     "server.management_address",
     "server.db_path",
     "server.api_keys",
+    "storage.cassandra",
     "drain",
     "format.finalize",
     "encryption.enabled",
@@ -44,7 +48,8 @@ const OWNED: [&str; 24] = [
     "encryption.kms.vault.secret_id_file",
 ];
 /// Settings that stand in sections.
-const SECTIONS: [&str; 6] = ["server", "logging", "format", "encryption", "encryption.kms", "encryption.kms.vault"];
+const SECTIONS: [&str; 7] =
+    ["server", "storage", "logging", "format", "encryption", "encryption.kms", "encryption.kms.vault"];
 
 /// What is wrong with the settings of a resource, one sentence each, before the server is asked.
 pub fn refused(spec: &ProgressDBSpec) -> Vec<String> {
@@ -54,6 +59,7 @@ pub fn refused(spec: &ProgressDBSpec) -> Vec<String> {
     let taken = owned.filter(|path| lookup(&spec.settings, path).is_some()).map(|path| {
         let instead = match path {
             "server.api_keys" => "use spec.apiKeys",
+            "storage.cassandra" => "use spec.storage.cassandra",
             "drain" => "use spec.drain",
             "format.finalize" => "use spec.upgrade.strategy",
             _ if path.starts_with("encryption.") => "use spec.kms",
@@ -115,14 +121,17 @@ fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {
         ("server.address", json!("::")),
         ("server.port", json!(super::API_PORT)),
         ("server.management_address", json!(format!("[::]:{}", super::MANAGEMENT_PORT))),
-        ("server.db_path", json!("/data/db")),
-        ("drain.hold", json!(spec.drain.hold)),
+        ("drain.hold", json!(hold(spec))),
         ("drain.timeout", json!(spec.drain.timeout)),
         // A guarded upgrade changes the format in a step of its own, with a snapshot.
         ("format.finalize", json!(if spec.upgrade.strategy == UpgradeStrategy::Guarded { "manual" } else { "auto" })),
     ]
     .map(|(path, value)| (path.to_owned(), value))
     .into();
+    match &spec.storage {
+        Storage::Embedded(_) => settings.push(("server.db_path".into(), json!("/data/db"))),
+        Storage::Cassandra(cassandra) => settings.extend(cassandra_settings(cassandra, inputs.has_client_certificate)),
+    }
     for entry in inputs.key_entries {
         settings.push((format!("server.api_keys.{entry}_file"), json!(format!("{}/{entry}", pod::API_KEYS))));
     }
@@ -131,6 +140,29 @@ fn own_settings(inputs: &Inputs<'_>) -> Vec<(String, Value)> {
     let kms = kms_settings(kms, inputs.role_id).into_iter().filter(|(_, value)| !value.is_null());
     settings.extend(kms.map(|(path, value)| (format!("encryption.kms.{path}"), value)));
     settings
+}
+
+/// How the servers of a fleet reach their store.
+fn cassandra_settings(cassandra: &CassandraStorage, has_client_certificate: bool) -> Vec<(String, Value)> {
+    let mut settings = vec![
+        ("contact_points", json!(cassandra.contact_points)),
+        ("datacenter", json!(cassandra.datacenter)),
+        ("keyspace", json!(cassandra.keyspace)),
+        ("replication_factor", json!(cassandra.replication_factor)),
+    ];
+    if cassandra.credentials_secret_ref.is_some() {
+        settings.push(("credentials.username_file", json!(format!("{}/username", pod::STORE))));
+        settings.push(("credentials.password_file", json!(format!("{}/password", pod::STORE))));
+    }
+    if cassandra.tls_secret_ref.is_some() {
+        settings.push(("tls.enabled", json!(true)));
+        settings.push(("tls.ca_file", json!(format!("{}/ca.crt", pod::STORE_TLS))));
+        if has_client_certificate {
+            settings.push(("tls.certificate_file", json!(format!("{}/tls.crt", pod::STORE_TLS))));
+            settings.push(("tls.key_file", json!(format!("{}/tls.key", pod::STORE_TLS))));
+        }
+    }
+    settings.into_iter().map(|(path, value)| (format!("storage.cassandra.{path}"), value)).collect()
 }
 
 /// Settings below `encryption.kms`; null is unset.

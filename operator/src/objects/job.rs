@@ -30,19 +30,28 @@ const NO_MESH_ANNOTATIONS: [(&str, &str); 4] = [
 
 /// `progressdb config check`: the image judges the settings it would get.
 pub fn config_check(inputs: &Inputs<'_>) -> Value {
-    let name = names::config_check(&inputs.name(), &identity(inputs, keys_read(inputs)));
+    let name = names::config_check(&inputs.name(), &identity(inputs, &config::render(inputs), keys_read(inputs)));
     job(inputs, &name, "config-check", &["config", "check", "--json", "--file", &pod::config_path()])
 }
 
 /// `progressdb kms check`: wraps and unwraps a key as the server would; `None` if there is no KMS.
 pub fn kms_check(inputs: &Inputs<'_>) -> Option<Value> {
     let kms = inputs.resource.spec.kms.as_ref()?;
-    let name = names::kms_check(&inputs.name(), &identity(inputs, json!([kms, inputs.kms_secrets])));
+    let name =
+        names::kms_check(&inputs.name(), &identity(inputs, &config::render(inputs), json!([kms, inputs.kms_secrets])));
     let job = job(inputs, &name, "kms-check", &["kms", "check", "--json", "--config", &pod::config_path()]);
     Some(match inputs.wrapped_keys {
         Some(keys) => with_wrapped_keys(job, keys),
         None => job,
     })
+}
+
+/// `progressdb schema apply`: makes the keyspace and the tables of a fleet, or finds that they are there; `None` of a single
+/// server, whose store makes its own.
+pub fn schema_apply(inputs: &Inputs<'_>) -> Option<Value> {
+    let cassandra = inputs.resource.spec.storage.cassandra()?;
+    let name = names::schema(&inputs.name(), &identity(inputs, "", json!([cassandra, inputs.store_secrets])));
+    Some(job(inputs, &name, "schema", &["schema", "apply", "--json", "--config", &pod::config_path()]))
 }
 
 /// Has a check of the KMS open the keys of a store as well: a KMS key that was replaced wraps and unwraps, but does not open
@@ -94,11 +103,11 @@ fn settings_name(inputs: &Inputs<'_>) -> String {
 }
 
 /// Identifies a check: it differs whenever the outcome could, by what is tried or by what could keep its pod from starting.
-fn identity(inputs: &Inputs<'_>, secrets: Value) -> String {
+fn identity(inputs: &Inputs<'_>, settings: &str, secrets: Value) -> String {
     let spec = &inputs.resource.spec;
     let pulled = json!([inputs.release.image, spec.image_pull_policy, spec.image_pull_secrets]);
     let admitted = json!([spec.pod_labels, spec.pod_annotations, spec.resources]);
-    let all = json!([pulled, config::render(inputs), secrets, pod::placement(spec), admitted]);
+    let all = json!([pulled, settings, secrets, pod::placement(spec), admitted]);
     hash(all.to_string().as_bytes())
 }
 

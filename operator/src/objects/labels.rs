@@ -16,6 +16,8 @@ pub const ROLL: &str = "progressdb.io/roll";
 pub const RELEASE: &str = "progressdb.io/release";
 /// Label of a claim: what its data is to the database, a [`Role`].
 pub const ROLE: &str = "progressdb.io/role";
+/// Label of the pods of a fleet: a [`Track`].
+pub const TRACK: &str = "progressdb.io/track";
 /// Label of everything that is made for an upgrade: its id.
 pub const UPGRADE: &str = "progressdb.io/upgrade";
 /// Label of a pod that rehearses on a copy of the data: no Service selects it.
@@ -92,6 +94,33 @@ impl Role {
     /// The role that a label names.
     pub fn of(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == label)
+    }
+}
+
+/// Which of the Deployments of a fleet a pod is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Track {
+    /// As many as the resource asks for.
+    Stable,
+    /// Those that try a new image on requests of users.
+    Canary,
+}
+
+impl Track {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Stable, Self::Canary];
+
+    /// The value of the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Canary => "canary",
+        }
+    }
+
+    /// The track that a label names.
+    pub fn of(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|track| track.as_str() == label)
     }
 }
 

@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use super::{Inputs, labels, names, owned, pod};
 
+/// Alarms about the volume of a single server, and what is kept on it; a fleet's store is watched by whoever runs it.
+const OF_A_VOLUME: [&str; 4] =
+    ["ProgressDBDiskFull", "ProgressDBStorageErrors", "ProgressDBWritesStopped", "ProgressDBBackupOld"];
+
 /// Name of the alarm, what is true for how long, how bad it is and what to do.
 type Alarm = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
@@ -97,12 +101,14 @@ pub fn prometheus_rule(inputs: &Inputs<'_>) -> Option<Value> {
             "annotations": { "summary": format!("{namespace}/{name}: {advice}") },
         })
     };
+    let is_fleet = inputs.resource.spec.storage.cassandra().is_some();
+    let alarms = ALARMS.into_iter().filter(|(alarm, ..)| !(is_fleet && OF_A_VOLUME.contains(alarm)));
     inputs.resource.spec.monitoring.prometheus_rule.then(|| {
         json!({
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
             "metadata": metadata(inputs),
-            "spec": { "groups": [{ "name": "progressdb", "rules": ALARMS.map(rule) }] },
+            "spec": { "groups": [{ "name": "progressdb", "rules": alarms.map(rule).collect::<Vec<_>>() }] },
         })
     })
 }

@@ -1,6 +1,7 @@
 //! The name of everything that is made for a resource. A resource's own name has at most 40 characters, so the longest
 //! of these is a label, and a Job's name is one of its pods.
 
+use super::labels::Track;
 use crate::kind::Kind;
 
 /// A claim with data. Which one holds the data now is said by its label [`super::labels::ROLE`], not by its number.
@@ -11,6 +12,14 @@ pub fn claim(name: &str, number: u32) -> String {
 /// The pod of the server.
 pub fn pod(name: &str) -> String {
     format!("{name}-0")
+}
+
+/// A Deployment of a fleet.
+pub fn deployment(name: &str, track: Track) -> String {
+    match track {
+        Track::Stable => name.to_owned(),
+        Track::Canary => format!("{name}-canary"),
+    }
 }
 
 /// The service account of the pods. Every namespace has one called `default`, which is Kubernetes'; no resource has a
@@ -52,6 +61,11 @@ pub fn kms_check(name: &str, hash: &str) -> String {
     format!("{name}-kms-check-{}", &hash[..8])
 }
 
+/// The Job that makes the tables of a fleet; `hash` is of what it makes them with.
+pub fn schema(name: &str, hash: &str) -> String {
+    format!("{name}-schema-{}", &hash[..8])
+}
+
 /// The ConfigMap with the settings that checks judge; `hash` is of these settings.
 pub fn check_settings(name: &str, hash: &str) -> String {
     format!("{name}-check-{}", &hash[..8])
@@ -85,9 +99,9 @@ pub fn instance_of(kind: Kind, name: &str) -> Option<&str> {
 /// Whether a name is one of these, of any kind, for this resource; pods of Jobs have a random end.
 pub fn is_of(instance: &str, name: &str) -> bool {
     let Some(rest) = name.strip_prefix(instance) else { return false };
-    let fixed = ["", "-0", "-headless", "-api-keys", ".progressdb"];
+    let fixed = ["", "-0", "-headless", "-canary", "-api-keys", ".progressdb"];
     let is_hash = |rest: &str| rest.len() >= 8 && rest.bytes().take(8).all(|byte| byte.is_ascii_hexdigit());
-    let hashed = ["-config-check-", "-kms-check-", "-check-", "-config-", "-final-"];
+    let hashed = ["-config-check-", "-kms-check-", "-schema-", "-check-", "-config-", "-final-"];
     fixed.contains(&rest)
         || rest.strip_prefix("-data-").is_some_and(is_number)
         || hashed.iter().any(|stem| rest.strip_prefix(stem).is_some_and(is_hash))
@@ -123,6 +137,8 @@ mod tests {
             api_keys(&name),
             config_check(&name, hash),
             kms_check(&name, hash),
+            schema(&name, hash),
+            deployment(&name, Track::Canary),
             check_settings(&name, hash),
             former(&name),
             successor(&name),

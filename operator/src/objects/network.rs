@@ -1,5 +1,7 @@
 //! The NetworkPolicy of the server and of Jobs, which need the KMS as well.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{API_PORT, Inputs, MANAGEMENT_PORT, labels, owned};
@@ -7,9 +9,11 @@ use crate::crd::{Kms, ProgressDBSpec};
 
 /// Where the credentials of a node, and of EKS Pod Identity, are asked for.
 const INSTANCE_METADATA: [&str; 2] = ["169.254.169.254/32", "169.254.170.23/32"];
+/// Where Cassandra and ScyllaDB listen, if nothing else is said.
+const CQL_PORT: u16 = 9042;
 
 /// In: the API for whom the resource names, and for the operator, which tries keys; health and metrics for the pods of the
-/// cluster. Out: DNS, the KMS and what the resource names. `None` if it is not wanted.
+/// cluster. Out: DNS, the KMS, the store of a fleet and what the resource names. `None` if it is not wanted.
 pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
     let (name, wanted) = (inputs.name(), &inputs.resource.spec.network_policy);
     if !wanted.enabled {
@@ -24,7 +28,7 @@ pub fn network_policy(inputs: &Inputs<'_>) -> Option<Value> {
         operator.map(|namespace| json!({ "from": [from_operator(Some(namespace))], "ports": [tcp(API_PORT)] }));
     let management = json!({ "from": [{ "namespaceSelector": {} }], "ports": [tcp(MANAGEMENT_PORT)] });
     let ingress: Vec<Value> = [Some(api), operator, Some(management)].into_iter().flatten().collect();
-    let mut egress = names_and_kms(&inputs.resource.spec);
+    let mut egress = names_kms_and_store(&inputs.resource.spec);
     egress.extend(wanted.egress.iter().map(|rule| json!(rule)));
     Some(json!({
         "apiVersion": "networking.k8s.io/v1",
@@ -50,9 +54,14 @@ pub(super) fn from_operator(namespace: Option<&str>) -> Value {
 }
 
 /// What every pod that opens data has to reach.
-pub(super) fn names_and_kms(spec: &ProgressDBSpec) -> Vec<Value> {
+pub(super) fn names_kms_and_store(spec: &ProgressDBSpec) -> Vec<Value> {
     let mut egress = vec![json!({ "ports": [{ "port": 53, "protocol": "UDP" }, tcp(53)] })];
     egress.extend(spec.kms.iter().flat_map(to_kms));
+    egress.extend(spec.storage.cassandra().map(|cassandra| {
+        // The nodes that contact points tell of listen on the port of one of them.
+        let ports: BTreeSet<u16> = cassandra.contact_points.iter().map(|point| cql_port(point)).collect();
+        json!({ "ports": ports.into_iter().map(tcp).collect::<Vec<_>>() })
+    }));
     egress
 }
 
@@ -78,6 +87,13 @@ pub(super) fn tcp(port: u16) -> Value {
     json!({ "port": port, "protocol": "TCP" })
 }
 
+/// The port of a contact point: a host, or a host and a port.
+fn cql_port(point: &str) -> u16 {
+    // The colons of an IPv6 address without a port are not in front of one.
+    let named = point.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    named.and_then(|(_, port)| port.parse().ok()).unwrap_or(CQL_PORT)
+}
+
 /// The port that a URL names, or that of its scheme.
 fn port(url: &str) -> u16 {
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
@@ -95,5 +111,11 @@ mod tests {
     fn the_port_is_that_of_the_url_or_of_its_scheme() {
         let urls = ["https://vault:8200", "http://kms/", "https://[fd00::1]/v1", "http://[fd00::1]:6820/a:b"];
         assert_eq!(urls.map(port), [8200, 80, 443, 6820]);
+    }
+
+    #[test]
+    fn a_contact_point_without_a_port_has_that_of_cql() {
+        let points = ["db-0.db.svc", "10.0.0.1:9142", "fd00::1", "[fd00::1]", "[fd00::1]:9043"];
+        assert_eq!(points.map(cql_port), [9042, 9142, 9042, 9042, 9043]);
     }
 }

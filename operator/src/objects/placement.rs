@@ -23,8 +23,10 @@ pub(super) fn of_server(inputs: &Inputs<'_>, pod: &mut Map<String, Value>) {
 pub(super) fn of_check(inputs: &Inputs<'_>, pod: &mut Map<String, Value>) {
     let spec = &inputs.resource.spec;
     let server = format!("{}-0", inputs.name());
-    let without_server =
-        |selector: &mut LabelSelector| require(selector, labels::POD_NAME, "NotIn", Some(server.clone()));
+    let without_server = |selector: &mut LabelSelector| match spec.storage.cassandra() {
+        None => require(selector, labels::POD_NAME, "NotIn", Some(server.clone())),
+        Some(_) => require(selector, labels::TRACK, "DoesNotExist", None),
+    };
     let mut affinity = spec.affinity.clone();
     each_anti_affinity(&mut affinity, |selector| {
         without_server(selector);

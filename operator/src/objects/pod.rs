@@ -17,6 +17,8 @@ const CONFIG: &str = "/etc/progressdb";
 pub(super) const API_KEYS: &str = "/run/secrets/progressdb/api-keys";
 pub(super) const KMS: &str = "/run/secrets/progressdb/kms";
 pub(super) const KMS_CA: &str = "/run/secrets/progressdb/kms-ca";
+pub(super) const STORE: &str = "/run/secrets/progressdb/cassandra";
+pub(super) const STORE_TLS: &str = "/run/secrets/progressdb/cassandra-tls";
 pub(super) const IDENTITY: &str = "/run/secrets/progressdb/identity";
 
 /// Where the settings are found in the container.
@@ -49,6 +51,13 @@ pub fn roll(inputs: &Inputs<'_>) -> String {
     // Fields that came later count only where they are set, so that a new operator restarts nothing.
     if let Some(security) = &spec.security_context {
         made_of["securityContext"] = json!(security);
+    }
+    if let Some(cassandra) = spec.storage.cassandra() {
+        // Of a keyspace that is there the replication factor changes nothing.
+        let reached = json!([cassandra.contact_points, cassandra.datacenter, cassandra.keyspace]);
+        let secrets =
+            json!([cassandra.credentials_secret_ref, cassandra.tls_secret_ref, inputs.has_client_certificate]);
+        made_of["cassandra"] = json!([reached, secrets]);
     }
     hash(made_of.to_string().as_bytes())
 }
@@ -170,6 +179,11 @@ fn service_account_name(resource: &ProgressDB) -> String {
 fn secrets(inputs: &Inputs<'_>) -> Vec<(&'static str, Value, &'static str)> {
     let secret = |name: &str| json!({ "secret": { "secretName": name, "defaultMode": SECRET_MODE } });
     let mut volumes = vec![("api-keys", secret(&api_key_secret(inputs.resource)), API_KEYS)];
+    let cassandra = inputs.resource.spec.storage.cassandra();
+    let credentials = cassandra.and_then(|cassandra| cassandra.credentials_secret_ref.as_ref());
+    volumes.extend(credentials.map(|named| ("cassandra", secret(&named.name), STORE)));
+    let tls = cassandra.and_then(|cassandra| cassandra.tls_secret_ref.as_ref());
+    volumes.extend(tls.map(|named| ("cassandra-tls", secret(&named.name), STORE_TLS)));
     let Some(kms) = &inputs.resource.spec.kms else { return volumes };
     volumes.extend(kms_secret(kms).map(|name| ("kms", secret(name), KMS)));
     let vault = kms.vault.as_ref();

@@ -27,7 +27,7 @@ pub fn client_service(inputs: &Inputs<'_>, closed_for: Option<&str>) -> Value {
     })
 }
 
-/// The Service of the StatefulSet: it names the pod whether or not it is ready.
+/// The Service that names every pod, whether or not it is ready: that of the StatefulSet, and that which is scraped.
 pub fn headless_service(inputs: &Inputs<'_>) -> Value {
     let name = inputs.name();
     let labels = labels::of(&name, labels::Component::Server);

@@ -1,8 +1,9 @@
 use k8s_openapi::api::{
-    apps::v1::StatefulSet,
+    apps::v1::{Deployment, StatefulSet},
     batch::v1::Job,
     core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::core::SelectorExt as _;
 use serde::{Serialize, de::DeserializeOwned};
@@ -32,16 +33,20 @@ pub(super) fn inputs(resource: &ProgressDB) -> Inputs<'_> {
         kms_secrets: "b",
         changed_keys: None,
         wrapped_keys: None,
+        store_secrets: "c",
+        has_client_certificate: false,
         operator_namespace: None,
     }
 }
 
 /// Everything that is made for a resource, in the order in which it is applied.
 fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
+    let is_fleet = inputs.resource.spec.storage.cassandra().is_some();
     let made = [
         Some(check_settings(inputs)),
         Some(config_check(inputs)),
         kms_check(inputs),
+        schema_apply(inputs),
         service_account(inputs),
         api_keys(inputs),
         Some(config_map(inputs)),
@@ -49,7 +54,10 @@ fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
         Some(headless_service(inputs)),
         Some(client_service(inputs, None)),
         network_policy(inputs),
-        Some(stateful_set(inputs)),
+        disruption_budget(inputs),
+        (!is_fleet).then(|| stateful_set(inputs)),
+        is_fleet.then(|| deployment(inputs, labels::Track::Stable)),
+        is_fleet.then(|| deployment(inputs, labels::Track::Canary)),
         service_monitor(inputs),
         prometheus_rule(inputs),
     ];
@@ -63,6 +71,8 @@ fn understood(object: &Value) -> Value {
     }
     match object["kind"].as_str().unwrap() {
         "StatefulSet" => through::<StatefulSet>(object),
+        "Deployment" => through::<Deployment>(object),
+        "PodDisruptionBudget" => through::<PodDisruptionBudget>(object),
         "Job" => through::<Job>(object),
         "ConfigMap" => through::<ConfigMap>(object),
         "PersistentVolumeClaim" => through::<PersistentVolumeClaim>(object),

@@ -201,7 +201,7 @@ pub fn rehearsal_policy(inputs: &Inputs<'_>, id: &str) -> Value {
             "podSelector": { "matchLabels": selected },
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{ "from": [from_operator], "ports": ports }],
-            "egress": super::network::names_and_kms(&inputs.resource.spec),
+            "egress": super::network::names_kms_and_store(&inputs.resource.spec),
         },
     })
 }

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 
 use self::probe::Keys;
 pub use self::probe::{Verdict, Wrapped};
-use super::{Lookup, MAX_AGE, Observed, Observer, SecretSeen};
+use super::{Live, Lookup, MAX_AGE, Observed, Observer, SecretSeen};
 use crate::{error::Error, kind::Kind, objects::api_key_secret};
 
 impl Observer {
@@ -28,7 +28,8 @@ impl Observer {
         };
         let is_accepted = seen.accepted_keys() == Some(version);
         let has_generated = seen.resource.spec.api_keys.is_none();
-        let address = seen.ready_address();
+        let addresses: Vec<IpAddr> = seen.ready_servers().filter_map(address_of).collect();
+        let address = addresses.first().copied();
         let lookup = ("kms key", namespace.clone(), seen.resource.name_any());
         let tries_kms = address.is_some() && awaits_kms_check(seen);
         let needs_kms_key =
@@ -47,7 +48,7 @@ impl Observer {
         let Some(address) = address else { return Ok(()) };
         let keys = Keys::of(&secret);
         if !is_accepted {
-            seen.verdict = Some(keys.try_all(&self.probe, address).await);
+            seen.verdict = Some(self.try_keys(&keys, &addresses).await);
         }
         if tries_kms {
             seen.wrapped_keys = keys.wrapped_keys(&self.probe, address).await;
@@ -58,6 +59,23 @@ impl Observer {
         }
         Ok(())
     }
+}
+
+impl Observer {
+    /// What the first of these servers says that does not accept every key; each reads the Secret for itself.
+    async fn try_keys(&self, keys: &Keys, servers: &[IpAddr]) -> Verdict {
+        for address in servers {
+            match keys.try_all(&self.probe, *address).await {
+                Verdict::Accepted => {}
+                other => return other,
+            }
+        }
+        Verdict::Accepted
+    }
+}
+
+fn address_of(pod: &Live) -> Option<IpAddr> {
+    pod.at("/status/podIP").as_str()?.parse().ok()
 }
 
 impl Observed {
@@ -73,12 +91,5 @@ impl Observed {
     /// The resource version of that Secret at which the server accepted its keys last.
     pub fn accepted_keys(&self) -> Option<&str> {
         self.resource.status.as_ref()?.api_keys.as_ref()?.accepted_version.as_deref()
-    }
-
-    /// The address of a server that is ready.
-    fn ready_address(&self) -> Option<IpAddr> {
-        let is_ready = |status: &str| status == "True";
-        let pod = self.pod().filter(|pod| pod.condition("Ready").is_some_and(|(status, ..)| is_ready(status)))?;
-        pod.at("/status/podIP").as_str()?.parse().ok()
     }
 }

@@ -21,6 +21,9 @@ impl Observer {
             return Ok(());
         }
         let (namespace, name) = (seen.resource.namespace().unwrap_or_default(), seen.resource.name_any());
+        if seen.resource.spec.storage.cassandra().is_some() {
+            return Ok(());
+        }
         let known: Vec<String> =
             seen.claims().map(|claim| claim.name().to_owned()).chain([seen.claim_name()]).collect();
         for name in known {

@@ -17,6 +17,9 @@ const GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// Between two lists of the Events about one object.
 pub(super) const INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
+/// Of so many objects of an instance: the servers of a fleet mostly wait for the same.
+const MOST: usize = 8;
+
 /// The last warning about an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Warning {
@@ -62,7 +65,7 @@ fn waiting(seen: &Observed, now: Timestamp) -> Vec<&Live> {
     let is_late = |object: &Live| object.created_at().is_none_or(|at| now.duration_since(at) >= GRACE);
     let objects = seen.objects.iter().map(|((kind, _), object)| (*kind, object));
     let waits = objects.filter(|(kind, object)| !object.is_deleted() && waits(seen, *kind, object));
-    waits.map(|(_, object)| object).filter(|object| is_late(object)).collect()
+    waits.map(|(_, object)| object).filter(|object| is_late(object)).take(MOST).collect()
 }
 
 fn waits(seen: &Observed, kind: Kind, object: &Live) -> bool {
@@ -71,6 +74,7 @@ fn waits(seen: &Observed, kind: Kind, object: &Live) -> bool {
             let has_ended = ["Complete", "Failed", "Suspended"].iter().any(|end| object.condition(end).is_some());
             !has_ended && seen.pod_of_job(object).is_none()
         }
+        // What keeps a Deployment from making pods is one of its conditions.
         Kind::StatefulSet => object.at("/spec/replicas").as_i64() != Some(0) && seen.pod().is_none(),
         Kind::Pod => object.at("/status/phase") == "Pending",
         Kind::Claim => object.at("/status/phase") == "Pending" && seen.pod().is_some(),

@@ -12,7 +12,7 @@ use crate::{
     gate::GateResult,
     kind::Kind,
     objects::{
-        labels::{ROLE, Role},
+        labels::{COMPONENT, Component, ROLE, Role, TRACK, Track},
         names,
     },
     outcomes::Past,
@@ -146,6 +146,33 @@ impl Observed {
         self.object(Kind::StatefulSet, &self.resource.name_any())
     }
 
+    /// A Deployment of a fleet.
+    pub fn deployment(&self, track: Track) -> Option<&Live> {
+        self.object(Kind::Deployment, &names::deployment(&self.resource.name_any(), track))
+    }
+
+    /// What makes the pods of the release that runs.
+    pub fn workload(&self) -> Option<&Live> {
+        match self.resource.spec.storage.cassandra() {
+            None => self.stateful_set(),
+            Some(_) => self.deployment(Track::Stable),
+        }
+    }
+
+    /// The servers of a fleet, with their tracks.
+    pub fn servers(&self) -> impl Iterator<Item = (&Live, Track)> {
+        let pods = self.objects.iter().filter(|((kind, _), _)| *kind == Kind::Pod).map(|(_, pod)| pod);
+        let is_server = |pod: &&Live| pod.label(COMPONENT) == Some(Component::Server.as_str());
+        pods.filter(is_server).filter_map(|pod| Some((pod, Track::of(pod.label(TRACK)?)?)))
+    }
+
+    /// The servers that take requests: the pod of a single one, or those of a fleet with the release that runs.
+    pub fn ready_servers(&self) -> impl Iterator<Item = &Live> {
+        let is_ready = |pod: &&Live| pod.condition("Ready").is_some_and(|(status, ..)| status == "True");
+        let stable = self.servers().filter(|(pod, track)| *track == Track::Stable && !pod.is_deleted());
+        self.pod().into_iter().chain(stable.map(|(pod, _)| pod)).filter(is_ready)
+    }
+
     /// The claim with its data: the one that is labelled so. Where none is, it is the one that the status names, or that was
     /// made before there were labels. Two that are labelled so are none: see [`Self::claims_in_conflict`].
     pub fn claim(&self) -> Option<&Live> {
@@ -194,7 +221,7 @@ impl Observed {
 
     /// Its name.
     pub fn mounted_config_map_name(&self) -> Option<String> {
-        let volumes = self.stateful_set()?.at("/spec/template/spec/volumes").as_array()?;
+        let volumes = self.workload()?.at("/spec/template/spec/volumes").as_array()?;
         let config = volumes.iter().find(|volume| volume["name"] == "config")?;
         config.pointer("/configMap/name")?.as_str().map(str::to_owned)
     }

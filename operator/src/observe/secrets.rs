@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::{
-    crd::{Kms, ProgressDBSpec},
+    crd::{CassandraStorage, Kms, ProgressDBSpec, SecretRef},
     objects::hash,
 };
 
@@ -23,8 +23,19 @@ pub struct Need {
     pub any: bool,
     /// Entries that the server reads only when it starts.
     pub read_at_start: &'static [&'static str],
-    /// Whether it is for the KMS; else it has the API keys.
-    pub is_for_kms: bool,
+    /// Who needs it.
+    pub purpose: Purpose,
+}
+
+/// What a Secret is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It has the keys that clients present.
+    ApiKeys,
+    /// The KMS.
+    Kms,
+    /// The store of a fleet.
+    Store,
 }
 
 /// What was found of a Secret.
@@ -78,6 +89,9 @@ impl SecretSeen {
     }
 }
 
+/// The entries of a certificate and its key, which a store may ask its clients for.
+pub const CERTIFICATE: [&str; 2] = ["tls.crt", "tls.key"];
+
 const KEYS: [&str; 4] = ["backend", "frontend", "signing", "admin"];
 
 /// Every Secret that the resource names.
@@ -88,9 +102,30 @@ pub fn needs(spec: &ProgressDBSpec) -> Vec<Need> {
         entries: &KEYS,
         any: true,
         read_at_start: &KEYS,
-        is_for_kms: false,
+        purpose: Purpose::ApiKeys,
     });
-    keys.chain(spec.kms.iter().flat_map(kms_needs)).collect()
+    let store = spec.storage.cassandra().into_iter().flat_map(store_needs);
+    keys.chain(spec.kms.iter().flat_map(kms_needs)).chain(store).collect()
+}
+
+fn store_needs(cassandra: &CassandraStorage) -> impl Iterator<Item = Need> {
+    let need = |secret: &Option<SecretRef>, field, entries, read_at_start| {
+        secret.as_ref().map(|secret| Need {
+            secret: secret.name.clone(),
+            field,
+            entries,
+            any: false,
+            read_at_start,
+            purpose: Purpose::Store,
+        })
+    };
+    let credentials = "spec.storage.cassandra.credentialsSecretRef";
+    let tls = "spec.storage.cassandra.tlsSecretRef";
+    let needs = [
+        need(&cassandra.credentials_secret_ref, credentials, &["username", "password"], &[]),
+        need(&cassandra.tls_secret_ref, tls, &["ca.crt"], &["ca.crt", CERTIFICATE[0], CERTIFICATE[1]]),
+    ];
+    needs.into_iter().flatten()
 }
 
 fn kms_needs(kms: &Kms) -> Vec<Need> {
@@ -102,7 +137,7 @@ fn kms_needs(kms: &Kms) -> Vec<Need> {
             entries,
             any: false,
             read_at_start,
-            is_for_kms: true,
+            purpose: Purpose::Kms,
         }));
     };
     if let Some(aws) = &kms.aws {
@@ -131,9 +166,17 @@ pub fn complaint(need: &Need, seen: &SecretSeen) -> Option<(&'static str, String
     let SecretSeen::Found { hashes: entries, .. } = seen else {
         return Some(("SecretMissing", format!("{field} names the Secret {secret}, which does not exist: create it")));
     };
+    let half = CERTIFICATE.iter().filter(|entry| need.read_at_start.contains(*entry) && entries.contains_key(**entry));
     let missing: Vec<&str> = need.entries.iter().copied().filter(|entry| !entries.contains_key(*entry)).collect();
     let names = missing.join(", ");
     match missing.len() {
+        0 if half.count() == 1 => Some((
+            "SecretIncomplete",
+            format!(
+                "the Secret {secret} of {field} has one of {} and not the other: add it",
+                CERTIFICATE.join(" and ")
+            ),
+        )),
         0 => None,
         count if need.any && count < need.entries.len() => None,
         _ if need.any => Some((
@@ -153,9 +196,13 @@ pub fn fingerprint<'a>(
     let mut text = String::new();
     for need in needs {
         let Some(SecretSeen::Found { hashes: entries, .. }) = seen.get(&need.secret) else { continue };
-        let wanted = if all { need.entries } else { need.read_at_start };
+        let optional = need.read_at_start.iter().filter(|entry| !need.entries.contains(entry));
+        let wanted: Vec<&str> = match all {
+            true => need.entries.iter().chain(optional).copied().collect(),
+            false => need.read_at_start.to_vec(),
+        };
         for entry in wanted {
-            let value = entries.get(*entry).map(String::as_str).unwrap_or_default();
+            let value = entries.get(entry).map(String::as_str).unwrap_or_default();
             text.push_str(&format!("{}/{entry}={value}\n", need.field));
         }
     }

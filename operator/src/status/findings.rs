@@ -14,6 +14,10 @@ pub struct Findings {
     pub keys: Option<Finding>,
     /// The server.
     pub server: Finding,
+    /// Whether all servers of a fleet take requests that should; `None` of a single one.
+    pub servers: Option<Finding>,
+    /// What the operator does not do about the servers of a fleet, and leaves as it is.
+    pub held: Option<Finding>,
     /// That the server does not accept the keys of clients, and whether somebody must do something about it.
     pub api_keys: Option<(Finding, bool)>,
     /// Whether the server that should run is another one than the one that does.
@@ -85,17 +89,18 @@ impl Findings {
     }
 
     fn parts(&self) -> impl Iterator<Item = &Finding> {
-        [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)].into_iter().flatten()
+        let known = [Some(&self.configuration), Some(&self.storage), self.keys.as_ref(), Some(&self.server)];
+        known.into_iter().chain([self.servers.as_ref()]).flatten()
     }
 
     /// The first thing that somebody must mend.
     fn stalled(&self) -> Option<&Finding> {
         let overdue_keys = self.api_keys.as_ref().filter(|(_, is_overdue)| *is_overdue).map(|(finding, _)| finding);
-        let needs_hands = |finding: &&Finding| finding.fails() && !PASSING.contains(&finding.reason);
         self.blocked
             .as_ref()
             .or(self.refused.as_ref())
             .or_else(|| self.upgrade.finding.as_ref().filter(|finding| finding.fails()))
+            .or(self.held.as_ref())
             .or_else(|| self.parts().find(needs_hands))
             .or(overdue_keys)
             .or(self.contested.as_ref())
@@ -112,8 +117,12 @@ impl Findings {
         if let Some(finding) = parts.into_iter().flatten().find(|finding| finding.fails()) {
             return finding.clone();
         }
-        if let Some(failed) = self.upgrade.finding.as_ref().filter(|finding| finding.fails()) {
+        let failed = self.upgrade.finding.as_ref().filter(|finding| finding.fails());
+        if let Some(failed) = failed.or(self.held.as_ref()) {
             return failed.clone();
+        }
+        if let Some(broken) = self.servers.as_ref().filter(needs_hands) {
+            return broken.clone();
         }
         if self.is_behind && self.upgrade.is_active() {
             let reason = if self.server.holds() { "Updating" } else { "Starting" };
@@ -122,12 +131,19 @@ impl Findings {
         if self.is_behind {
             let parts = [Some(&self.configuration), self.keys.as_ref()];
             let awaited = parts.into_iter().flatten().find(|finding| !finding.holds());
+            let awaited = awaited.or(self.servers.as_ref());
             let message = awaited.map_or("the server is stopped and started anew", |finding| &finding.message);
             return Finding::no(if self.server.holds() { "Updating" } else { "Starting" }, message);
         }
-        let refused = self.api_keys.as_ref().filter(|_| self.server.holds());
-        refused.map_or_else(|| self.server.clone(), |(finding, _)| finding.clone())
+        let server = self.servers.as_ref().unwrap_or(&self.server);
+        let refused = self.api_keys.as_ref().filter(|_| server.holds());
+        refused.map_or_else(|| server.clone(), |(finding, _)| finding.clone())
     }
+}
+
+/// Whether it will not pass by itself.
+fn needs_hands(finding: &&Finding) -> bool {
+    finding.fails() && !PASSING.contains(&finding.reason)
 }
 
 /// That nobody has to do anything.

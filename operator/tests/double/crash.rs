@@ -71,7 +71,7 @@ async fn crash_everywhere(scenario: Scenario) {
     }
 }
 
-fn similar_asserts(what: &str, calm: &Cluster, cluster: &Cluster) {
+pub fn similar_asserts(what: &str, calm: &Cluster, cluster: &Cluster) {
     let (wanted, found) = (calm.state(), cluster.state());
     let names = |state: &std::collections::BTreeMap<String, Value>| state.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&found), names(&wanted), "{what}");

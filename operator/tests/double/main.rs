@@ -10,6 +10,7 @@ mod crash_loop;
 mod deletion;
 mod events;
 mod evicted;
+mod fleet;
 mod gating;
 mod installations;
 mod keys;

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{Key, Server, access::Access},
     cluster::Cluster,
+    fleet,
     running::Running,
     successor::installed,
     upgrade,
@@ -142,6 +143,18 @@ async fn hands(called: &mut BTreeSet<Access>) {
     note(called, &cluster.server);
 }
 
+/// A fleet is installed, changes, loses a canary that nothing is tried with, and goes with its keys.
+async fn a_fleet(called: &mut BTreeSet<Access>) {
+    let mut running = fleet::installed(json!({ "deletionPolicy": "Delete" })).await;
+    running.cluster.change("db", |spec| spec["settings"] = json!({ "logging": { "level": "debug" } }));
+    running.comes_to_rest("a change", 40).await;
+    fleet::make_canary(&running.cluster);
+    running.comes_to_rest("a canary", 40).await;
+    running.cluster.delete("db");
+    running.until("the end", |cluster| cluster.get("ProgressDB", "db").is_none()).await;
+    note(called, &running.cluster.server);
+}
+
 /// The namespace of a database ends, whose volume is to be kept.
 async fn the_end_of_a_namespace(called: &mut BTreeSet<Access>) {
     let mut cluster = installed(json!({ "deletionPolicy": "Snapshot" })).await;
@@ -186,6 +199,7 @@ async fn the_chart_grants_what_is_called_and_nothing_else() {
     a_deletion(&mut called).await;
     trouble(&mut called).await;
     hands(&mut called).await;
+    a_fleet(&mut called).await;
     the_end_of_a_namespace(&mut called).await;
     leading(&mut called).await;
     a_log(&mut called).await;

@@ -53,14 +53,26 @@ async fn what_is_meant_for_a_former_object_does_not_touch_its_successor() {
     });
     refused(&cluster, "Service", "db", Write::Apply(service)).await;
     let version = cluster.get("StatefulSet", "db").unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    refused(&cluster, "StatefulSet", "db", Write::Stop { uid: FORMER.into(), version }).await;
+    refused(
+        &cluster,
+        "StatefulSet",
+        "db",
+        Write::Stop { kind: Kind::StatefulSet, name: "db".into(), uid: FORMER.into(), version },
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_stop_that_was_decided_on_an_older_version_is_refused() {
     let cluster = installed(json!({})).await;
     let uid = cluster.get("StatefulSet", "db").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-    refused(&cluster, "StatefulSet", "db", Write::Stop { uid, version: "1".into() }).await;
+    refused(
+        &cluster,
+        "StatefulSet",
+        "db",
+        Write::Stop { kind: Kind::StatefulSet, name: "db".into(), uid, version: "1".into() },
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ impl Operator {
                 facts::Object { uid: name.to_owned(), upgrade: upgrade.cloned(), fit, ..facts::Object::default() };
             objects.insert((kind, name.to_owned()), object);
         };
-        let wanted = self.note_set(&desired.running().stateful_set.body);
+        let wanted = self.note_set(&desired.running().workload.body);
         put(Kind::StatefulSet, "db", None, wanted == state.set);
         for object in desired.always.iter().chain(&desired.api_keys) {
             let is_right = object.kind != Kind::Service || object.name != "db" || closed(&object.body) == state.closed;

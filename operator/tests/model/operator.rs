@@ -121,7 +121,7 @@ impl Operator {
             operator.rolls.insert(desired.server.roll.clone(), release);
             plain.push(desired.server);
         }
-        let set = operator.note_set(&plain[0].stateful_set.body);
+        let set = operator.note_set(&plain[0].workload.body);
         let config = operator.note_map(&plain[0].config_map.body);
         let data = Data { format: 1, writes: 1, ..Data::default() };
         let claim = Claim { role: Role::Current, upgrade: None, data: Some(data), source: None };

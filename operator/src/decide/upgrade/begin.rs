@@ -170,7 +170,7 @@ fn keep(case: Case<'_>, planned: &desired::Upgrade) -> Vec<Write> {
 /// Whether a release is another one in more than the Secrets that it reads: those of before cannot be brought back.
 fn differs(from: &Server, to: &Server) -> bool {
     let of = |server: &Server| {
-        let mut template = server.stateful_set.body["spec"]["template"].clone();
+        let mut template = server.workload.body["spec"]["template"].clone();
         if let Some(metadata) =
             template.get_mut("metadata").and_then(|metadata| metadata["annotations"].as_object_mut())
         {

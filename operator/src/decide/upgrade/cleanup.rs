@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::duration;
 use crate::{
     decide::{Case, Step, Write},
-    facts::{Mounted, Object},
+    facts::{Deployment, Mounted, Object},
     kind::Kind,
     objects::labels::Role,
 };
@@ -79,6 +79,15 @@ fn releases(case: Case<'_>) -> Vec<Write> {
     }
     if case.facts.former.is_some() {
         return Vec::new();
+    }
+    if let Some(fleet) = &case.facts.fleet {
+        // A pod that is made again reads what the one before it did.
+        if fleet.deployments().any(Deployment::is_replacing) {
+            return Vec::new();
+        }
+        let read: Option<Vec<&str>> = fleet.pods.iter().map(|server| server.release.as_deref()).collect();
+        let Some(read) = read else { return Vec::new() };
+        needed.extend(read);
     }
     let unneeded = facts.releases.iter().filter(|name| !needed.contains(name.as_str()));
     let live = unneeded.filter_map(|name| Some((name, case.facts.object(Kind::ConfigMap, name)?)));

@@ -46,7 +46,7 @@ pub(super) fn until_it_runs(
 
 /// Whether a pod of this release is there; else what has to be written for it.
 pub(super) fn runs(at: At<'_>, server: &Server) -> Result<bool, Vec<Write>> {
-    let objects = [&server.config_map, &server.stateful_set].into_iter();
+    let objects = [&server.config_map, &server.workload].into_iter();
     let live = |object: &&crate::desired::Object| at.case.facts.object(object.kind, &object.name);
     // What was applied to the StatefulSet before is not compared here: the facts compare it with what runs.
     let set = at.case.facts.stateful_set.as_ref();

@@ -1,0 +1,81 @@
+//! Fleets: servers over a store that is not the operator's, which Deployments make. What is tried here is all but another
+//! image.
+
+mod crash;
+mod hands;
+mod lives;
+mod secrets;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::{api::Key, cluster::Cluster, running::Running};
+
+/// What makes a resource a fleet.
+pub fn spec(more: Value) -> Value {
+    let mut spec = json!({
+        "storage": { "cassandra": { "contactPoints": ["cassandra.ns.svc"], "datacenter": "dc1", "keyspace": "chat" } },
+        "replicas": 3,
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+/// A fleet that serves and rests.
+pub async fn installed(more: Value) -> Running {
+    Running::installed(spec(more)).await
+}
+
+/// The pods of the servers, without those that end.
+fn servers(cluster: &Cluster) -> Vec<Value> {
+    let pods = cluster.server.with(|store| store.all("Pod"));
+    let is_server = |pod: &Value| pod["metadata"]["labels"]["progressdb.io/track"].is_string();
+    let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
+    pods.iter().filter(|pod| is_server(pod) && stays(pod)).map(|pod| Value::clone(pod)).collect()
+}
+
+/// How many servers take requests.
+fn ready(cluster: &Cluster) -> usize {
+    let is_ready = |pod: &&Value| {
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    servers(cluster).iter().filter(is_ready).count()
+}
+
+/// The stable Deployment.
+fn stable(cluster: &Cluster) -> Value {
+    cluster.get("Deployment", "db").expect("it was made")
+}
+
+/// A canary of which no upgrade knows, as an operator could leave it that knew more than this one.
+pub fn make_canary(cluster: &Cluster) {
+    let mut canary = stable(cluster);
+    for labels in ["/metadata/labels", "/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        canary.pointer_mut(labels).unwrap()["progressdb.io/track"] = json!("canary");
+    }
+    canary["metadata"].as_object_mut().unwrap().retain(|field, _| ["labels", "ownerReferences"].contains(&&**field));
+    canary.as_object_mut().unwrap().remove("status");
+    let key = Key::new("Deployment", "ns", "db-canary");
+    cluster.server.with(|store| store.create(&key, canary, BTreeMap::new()).unwrap());
+}
+
+fn edit(cluster: &Cluster, kind: &str, name: &str, change: impl FnOnce(&mut Value)) {
+    cluster.server.with(|store| store.edit(&Key::new(kind, "ns", name), change));
+}
+
+fn make_secret(cluster: &Cluster, name: &str, entries: Value) {
+    let secret = Key::new("Secret", "ns", name);
+    let object = json!({ "stringData": entries });
+    cluster.server.with(|store| store.create(&secret, object, BTreeMap::new()).unwrap());
+}
+
+/// Follows a cluster for so many seconds, and holds in each that so many servers take requests.
+async fn never_fewer(running: &mut Running, servers: usize, seconds: usize, what: &str) {
+    for second in 0..seconds {
+        running.step().await;
+        let now = ready(&running.cluster);
+        assert!(now >= servers, "{what}: {now} servers after {second} s");
+    }
+}
