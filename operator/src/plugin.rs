@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{ApiResource, Patch, PatchParams},
+    api::{ApiResource, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
@@ -31,7 +31,8 @@ use crate::{
     args::{PLUGIN, PluginArgs, PluginCommand},
     clock::Clock,
     crd::{self, ProgressDB, ProgressDBStatus, UpgradeStatus},
-    objects::for_people,
+    kind::Kind,
+    objects::{for_people, names},
     raw::Raw,
 };
 
@@ -111,6 +112,16 @@ fn resources(client: &Client, namespace: &str) -> Api<Raw> {
 async fn get(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Raw> {
     let found = resources(client, namespace).get_opt(name).await.context("reading the resource")?;
     found.with_context(|| format!("there is no ProgressDB {name} in the namespace {namespace}"))
+}
+
+/// The pods of the servers: of a single one by its name, of a fleet by the labels that its status names.
+async fn servers(client: &Client, namespace: &str, resource: &Raw) -> anyhow::Result<Vec<Raw>> {
+    let pods: Api<Raw> = Api::namespaced_with(client.clone(), namespace, &Kind::Pod.api_resource());
+    let failed = "looking for the pods";
+    match status_of(resource).selector {
+        Some(selector) => Ok(pods.list(&ListParams::default().labels(&selector)).await.context(failed)?.items),
+        None => Ok(pods.get_opt(&names::pod(&resource.name_any())).await.context(failed)?.into_iter().collect()),
+    }
 }
 
 /// The resource as the operator reads it.

@@ -8,13 +8,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{get, status_of};
-use crate::{
-    conditions::ConditionType,
-    kind::Kind,
-    objects::{API_PORT, names},
-    raw::Raw,
-};
+use super::{get, servers, status_of};
+use crate::{conditions::ConditionType, objects::API_PORT, raw::Raw};
 
 pub(super) async fn forward(
     client: &Client,
@@ -24,11 +19,9 @@ pub(super) async fn forward(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let resource = get(client, namespace, name).await?;
-    let pod = names::pod(&resource.name_any());
-    let pods: Api<Raw> = Api::namespaced_with(client.clone(), namespace, &Kind::Pod.api_resource());
-    let found = pods.get_opt(&pod).await.context("looking for the pod")?;
-    let runs = found.is_some_and(|pod| pod.to_value().pointer("/status/phase") == Some(&json!("Running")));
-    anyhow::ensure!(runs, "{}", why_not(&resource));
+    let runs = |pod: &Raw| pod.to_value().pointer("/status/phase") == Some(&json!("Running"));
+    let pod = servers(client, namespace, &resource).await?.into_iter().find(runs);
+    let pod = pod.with_context(|| why_not(&resource))?.name_any();
     let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("listening on port {port}"))?;
     writeln!(out, "http://{} is {name} until Ctrl-C", listener.local_addr()?)?;
     out.flush()?;

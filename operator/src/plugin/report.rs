@@ -5,12 +5,12 @@ use std::io::Write;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DynamicObject, ListParams, LogParams},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{get, status_of};
+use super::{get, servers, status_of};
 use crate::{
     kind::Kind,
     objects::{LOG_FILE, REPORT_FILE, labels, names, report_text},
@@ -18,6 +18,8 @@ use crate::{
 
 /// Lines of a log that a report holds.
 const LOG_LINES: i64 = 500;
+/// Servers of a fleet whose logs it holds.
+const MOST_LOGS: usize = 10;
 
 /// Writes the resource, its objects, its events and the end of its logs.
 pub(super) async fn write(client: &Client, namespace: &str, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
@@ -72,14 +74,18 @@ async fn report(client: &Client, namespace: &str, name: &str) -> anyhow::Result<
     let events = events.list(&ListParams::default()).await.context("listing events")?;
     let is_about = |event: &Event| is_about(event, name, &objects);
     let events: Vec<Value> = events.iter().filter(|event| is_about(event)).map(without_managed_fields).collect();
-    let pod = names::pod(name);
+    let mut logs = Map::new();
+    for pod in servers(client, namespace, &resource).await?.into_iter().take(MOST_LOGS) {
+        let pod = pod.name_any();
+        let (now, before) = (log(client, namespace, &pod, false).await, log(client, namespace, &pod, true).await);
+        logs.insert(pod, json!({ "log": now, "previousLog": before }));
+    }
     Ok(json!({
         "operator": env!("CARGO_PKG_VERSION"),
         "resource": without_managed_fields(&resource.to_value()),
         "objects": objects,
         "events": events,
-        "log": log(client, namespace, &pod, false).await,
-        "previousLog": log(client, namespace, &pod, true).await,
+        "logs": logs,
     }))
 }
 

@@ -19,6 +19,11 @@ pub(super) fn status(resource: &Raw, namespace: &str) -> String {
         ("kms", known(status.kms.and_then(|kms| kms.provider))),
     ];
     lines.iter().for_each(|(name, value)| text.push_str(&format!("{name:<12} {value}\n")));
+    if status.selector.is_some() {
+        let count = |count: Option<i32>| count.unwrap_or(0);
+        let (all, ready) = (count(status.replicas), count(status.ready_replicas));
+        text.push_str(&format!("{:<12} {ready} of {all} take requests\n", "servers"));
+    }
     if let Some(upgrade) = &status.upgrade {
         text.push_str(&format!("{:<12} {}\n", "upgrade", sentence(upgrade)));
         if let Some(hold) = upgrade.hold.as_ref().filter(|_| upgrade.outcome.is_none()) {
