@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Inputs, labels, names, owned, pod};
+use crate::crd::Storage;
 
 /// Alarms about the volume of a single server, and what is kept on it; a fleet's store is watched by whoever runs it.
 const OF_A_VOLUME: [&str; 4] =
@@ -64,6 +65,24 @@ const ALARMS: [Alarm; 7] = [
     ),
 ];
 
+/// Alarms about the store of a fleet, as its servers see it.
+const OF_A_FLEET: [Alarm; 2] = [
+    (
+        "ProgressDBSlotLost",
+        "progressdb_cassandra_slot_lost{SELF} > 0",
+        "1m",
+        "critical",
+        "A server refuses writes, because the store does not answer it.",
+    ),
+    (
+        "ProgressDBStoreNodesMissing",
+        "progressdb_cassandra_nodes_connected{SELF} < progressdb_cassandra_nodes{SELF}",
+        "5m",
+        "warning",
+        "A node of the store is down, or cut off from a server: with a majority of the replicas gone, nothing is served.",
+    ),
+];
+
 /// The labels that people add, by which a Prometheus selects what it reads, and over them ours.
 fn metadata(inputs: &Inputs<'_>) -> Value {
     let name = inputs.name();
@@ -101,14 +120,18 @@ pub fn prometheus_rule(inputs: &Inputs<'_>) -> Option<Value> {
             "annotations": { "summary": format!("{namespace}/{name}: {advice}") },
         })
     };
-    let is_fleet = inputs.resource.spec.storage.cassandra().is_some();
-    let alarms = ALARMS.into_iter().filter(|(alarm, ..)| !(is_fleet && OF_A_VOLUME.contains(alarm)));
+    let alarms: Vec<Alarm> = match inputs.resource.spec.storage {
+        Storage::Embedded(_) => ALARMS.into(),
+        Storage::Cassandra(_) => {
+            ALARMS.into_iter().filter(|(alarm, ..)| !OF_A_VOLUME.contains(alarm)).chain(OF_A_FLEET).collect()
+        }
+    };
     inputs.resource.spec.monitoring.prometheus_rule.then(|| {
         json!({
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
             "metadata": metadata(inputs),
-            "spec": { "groups": [{ "name": "progressdb", "rules": alarms.map(rule).collect::<Vec<_>>() }] },
+            "spec": { "groups": [{ "name": "progressdb", "rules": alarms.into_iter().map(rule).collect::<Vec<_>>() }] },
         })
     })
 }
