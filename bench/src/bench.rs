@@ -46,6 +46,8 @@ pub(crate) enum Group {
     Backup,
     /// A backup of a running server: the cut at full load; at half of it the whole, and what clients notice
     BackupOnline,
+    /// One to three servers over one and three nodes of Cassandra, against PostgreSQL
+    Fleet,
     /// A second backup into an object store, after one percent more messages: what is sent
     BackupAgain,
 }

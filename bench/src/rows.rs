@@ -3,6 +3,7 @@
 mod backup;
 mod backup_again;
 mod backup_online;
+mod fleet;
 mod own;
 mod peers;
 
@@ -51,6 +52,7 @@ pub(crate) async fn measure(bench: &mut Bench, group: Group) -> Result<()> {
         Group::Memory => own::memory(bench).await,
         Group::Backup => backup::backup(bench).await,
         Group::BackupOnline => backup_online::backup_online(bench).await,
+        Group::Fleet => fleet::fleet(bench).await,
         Group::BackupAgain => backup_again::backup_again(bench).await,
     }
 }

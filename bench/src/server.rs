@@ -55,13 +55,20 @@ impl Server {
         Self::start_with(program, workshop, &more).await
     }
 
+    /// Starts `program` on a store that other servers share, which `storage` names, and makes its tables before.
+    pub(crate) async fn start_shared(program: &Path, workshop: &Workshop, storage: &str) -> Result<Self> {
+        let home = workshop.directory("schema")?;
+        fs::write(home.join("config.yaml"), configured(storage))?;
+        let mut command = workshop.command(program);
+        command.args(["schema", "apply", "--config"]).arg(home.join("config.yaml"));
+        let made = tokio::task::spawn_blocking(move || command.output()).await??;
+        ensure!(made.status.success(), "the tables were not made: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(Self::start_with(program, workshop, storage).await?.0)
+    }
+
     async fn start_with(program: &Path, workshop: &Workshop, more: &str) -> Result<(Self, Duration)> {
         let home = workshop.directory("server")?;
-        let config = format!(
-            "server:\n  api_keys:\n    frontend: [{FRONTEND_KEY}]\n    backend: [sk_bench_0123456789abcdef]\n    \
-             admin: [{ADMIN_KEY}]\n    signing: [{SIGNING_KEY}]\n{more}"
-        );
-        fs::write(home.join("config.yaml"), config)?;
+        fs::write(home.join("config.yaml"), configured(more))?;
         let address = free_address()?;
         let begin = clock::now();
         let process = launch(program, workshop, &home, address)?;
@@ -203,6 +210,13 @@ impl Server {
         }
         Ok(clients)
     }
+}
+
+fn configured(more: &str) -> String {
+    format!(
+        "server:\n  api_keys:\n    frontend: [{FRONTEND_KEY}]\n    backend: [sk_bench_0123456789abcdef]\n    \
+         admin: [{ADMIN_KEY}]\n    signing: [{SIGNING_KEY}]\n{more}"
+    )
 }
 
 fn launch(program: &Path, workshop: &Workshop, home: &Path, address: SocketAddr) -> Result<Process> {
