@@ -292,6 +292,14 @@ impl Store {
         }
     }
 
+    /// Does what goes with a commit whose outcome was unknown, once it is found to be made.
+    pub async fn complete(&self, commit: &Commit) {
+        // Other engines do all of a commit or nothing.
+        if let Self::Cassandra(shared) = self {
+            shared.write_after(commit).boxed().await;
+        }
+    }
+
     /// Up to `limit` partitions of `kind` beyond `from`, in an order that is the engine's own but stable.
     pub async fn partitions(
         &self,

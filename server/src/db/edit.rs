@@ -92,12 +92,18 @@ pub(super) async fn commit(store: &Store, commit: Commit) -> Result<Settled, Err
             Outcome::Committed => return Ok(Settled::Committed),
             Outcome::Conflict { current } => {
                 return match asked_before {
-                    Some(before) if settle(store, &before).await? == Some(Settled::Committed) => Ok(Settled::Committed),
+                    Some(before) if settle(store, &before).await? == Some(Settled::Committed) => {
+                        store.complete(&before).await;
+                        Ok(Settled::Committed)
+                    }
                     _ => Ok(Settled::Conflict { current }),
                 };
             }
             Outcome::Unknown(unknown) => match settle(store, &unknown).await? {
-                Some(settled) => return Ok(settled),
+                Some(settled) => {
+                    store.complete(&unknown).await;
+                    return Ok(settled);
+                }
                 None => {
                     asked_before = Some((*unknown).clone());
                     commit = *unknown;

@@ -269,7 +269,7 @@ impl Cassandra {
 
     /// What may be there no longer, and what is counted, once the commit is made. A failure leaves an index row that no head
     /// agrees with, or a counter that is put right by the next recount.
-    async fn write_after(&self, commit: &Commit) {
+    pub(in crate::store) async fn write_after(&self, commit: &Commit) {
         let deletions = commit.secondary.iter().filter_map(|write| match write {
             SecondaryWrite::Delete(key) => Some((*key, None)),
             _ => None,
