@@ -11,6 +11,7 @@ use crate::store::{Error, OpenError};
 /// leaves those that are there, so that old and new servers work side by side while a fleet is upgraded.
 pub(super) const VERSION: i32 = 1;
 const OLDEST: i32 = 1;
+const TABLES: [&str; 6] = ["thread", "user", "expiry", "meta", "slot", "slot_counter"];
 
 /// What `schema apply` found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +62,12 @@ pub(super) async fn check(session: &Session, keyspace: &str) -> Result<i32, Open
 
 /// None if there is no keyspace, or not all of its tables.
 async fn version(session: &Session, keyspace: &str) -> Result<Option<i32>, Error> {
-    let tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = 'meta'";
+    let tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
     let found = session.query_unpaged(tables, (keyspace,)).await.map_err(|error| failed(&error))?;
-    if found.into_rows_result().map_err(unreadable)?.rows_num() == 0 {
+    let found = found.into_rows_result().map_err(unreadable)?;
+    let rows = found.rows::<(String,)>().map_err(unreadable)?;
+    let found = rows.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if TABLES.iter().any(|table| !found.iter().any(|(name,)| name == table)) {
         return Ok(None);
     }
     let noted = in_keyspace("SELECT v FROM ks.meta WHERE kind = 'schema' AND ck = 0x00", keyspace);
