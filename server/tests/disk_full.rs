@@ -3,54 +3,14 @@
 //! Needs root for an ext4 of its own on a loop device; elsewhere the tests are skipped by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs;
 
 use serde_json::{Value, json};
-use testing::disk::Disk;
+use testing::disk::SmallDisk;
 use testing::http::{Connection, Request};
-use testing::{Server, Setup, THREADS, messages, temporary_directory, thread, wait_until};
+use testing::{Server, Setup, THREADS, messages, thread, wait_until};
 
 const MIB: u64 = 1 << 20;
-/// An error of the file system turns it read-only.
-const OPTIONS: &str = "errors=remount-ro";
-
-/// A small ext4 file system.
-struct SmallDisk {
-    disk: Disk,
-    _directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// `None` where it cannot be made.
-    fn mount(test: &str, size: u64) -> Option<Self> {
-        let directory = temporary_directory();
-        let disk = Disk::make(test, directory.path(), size, &["mkfs.ext4", "-q", "-F", "-m", "0"], OPTIONS)?;
-        Some(Self { disk, _directory: directory })
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.disk.at.join("filler")
-    }
-
-    /// Leaves at most `left` bytes free. Real bytes: a hole would take nothing.
-    fn fill(&self, left: u64) {
-        let mut file = File::options().create(true).append(true).open(self.filler()).unwrap();
-        let mut chunk = 1 << 20;
-        while self.disk.free() > left && chunk >= 4096 {
-            if self.disk.free().saturating_sub(left) < chunk as u64 || file.write_all(&vec![7; chunk]).is_err() {
-                chunk /= 2;
-            }
-        }
-        let _ = file.sync_all();
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.filler()).unwrap();
-        rustix::fs::sync();
-    }
-}
 
 fn setup(disk: &SmallDisk, reserve: &str) -> Setup {
     let setup = Setup::with_db(&disk.disk.at.join("database")).set("storage.reserve", reserve);
@@ -300,10 +260,7 @@ fn a_disk_that_turns_read_only_ends_the_server_with_an_event_of_its_own() {
     finished.check_code(1).check_says(&["event=\"store.stopped\"", "event=\"server.failed\""]);
     assert!(!finished.said().contains("startup."), "it had started: {}", finished.said());
 
-    let SmallDisk { disk, _directory } = disk;
-    let (image, at) = (disk.image.clone(), disk.at.clone());
-    drop(disk);
-    let again = Disk::mount(&image, &at, OPTIONS).unwrap();
+    let again = disk.remount();
     let server = setup.start();
     known.settle(&server, &t, 300);
     known.check(&server, &t);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::machine::missing;
 use crate::setup::Setup;
@@ -37,8 +38,18 @@ impl Clock {
 
     /// Sets it this many seconds ahead of the true time.
     pub fn set(&self, ahead: i64) {
+        self.write(&format!("{ahead}\n"));
+    }
+
+    /// Has it stand still, to the nanosecond, at the true time.
+    pub fn freeze(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.write(&format!("={}\n", now.as_nanos()));
+    }
+
+    fn write(&self, text: &str) {
         let new = self.offset.with_extension("new");
-        fs::write(&new, format!("{ahead}\n")).unwrap();
+        fs::write(&new, text).unwrap();
         fs::rename(new, &self.offset).unwrap();
     }
 }

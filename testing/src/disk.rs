@@ -1,10 +1,14 @@
 //! A file system of a test's own, in a file: to fill it, break it, or copy it. It needs root and a loop device.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::{missing, skip};
+use crate::machine::{missing, skip, temporary_directory};
+
+/// An error of the file system turns it read-only.
+const OPTIONS: &str = "errors=remount-ro";
 
 /// A mounted image. Unmounted when dropped, also when the test fails, which frees the loop device too.
 pub struct Disk {
@@ -73,5 +77,51 @@ impl Drop for Disk {
             // A server that a failing test left behind must not keep it mounted.
             let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
         }
+    }
+}
+
+/// A small ext4 file system, to be filled.
+pub struct SmallDisk {
+    /// The file system.
+    pub disk: Disk,
+    directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None` where it cannot be made: `test` is skipped.
+    pub fn mount(test: &str, size: u64) -> Option<Self> {
+        let directory = temporary_directory();
+        let disk = Disk::make(test, directory.path(), size, &["mkfs.ext4", "-q", "-F", "-m", "0"], OPTIONS)?;
+        Some(Self { disk, directory })
+    }
+
+    /// Mounts it anew, as after a restart of the machine.
+    pub fn remount(self) -> Self {
+        let Self { disk, directory } = self;
+        let (image, at) = (disk.image.clone(), disk.at.clone());
+        drop(disk);
+        Self { disk: Disk::mount(&image, &at, OPTIONS).unwrap(), directory }
+    }
+
+    /// Leaves at most `left` bytes free. Real bytes: a hole would take nothing.
+    pub fn fill(&self, left: u64) {
+        let mut file = File::options().create(true).append(true).open(self.filler()).unwrap();
+        let mut chunk = 1 << 20;
+        while self.disk.free() > left && chunk >= 4096 {
+            if self.disk.free().saturating_sub(left) < chunk as u64 || file.write_all(&vec![7; chunk]).is_err() {
+                chunk /= 2;
+            }
+        }
+        let _ = file.sync_all();
+    }
+
+    /// Takes away what [`Self::fill`] wrote.
+    pub fn empty(&self) {
+        fs::remove_file(self.filler()).unwrap();
+        rustix::fs::sync();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.disk.at.join("filler")
     }
 }

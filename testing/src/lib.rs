@@ -29,11 +29,13 @@ pub mod clock;
 pub mod command;
 mod directory;
 pub mod disk;
+pub mod fleet;
 pub mod http;
 pub mod interrupt;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod layers;
+pub mod load;
 pub mod machine;
 pub mod page;
 mod pump;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::command::{Finished, NEXT_PROGRAM, PROGRAM, finish, program_named};
 use crate::machine::temporary_directory;
 use crate::server::Server;
+use crate::servers::cassandra::{DATACENTER, Ring, SUPERUSER};
 use crate::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY};
 
 /// A data directory and the configuration that finds it. Outlives the servers started on it.
@@ -65,6 +66,30 @@ impl Setup {
         }
         *at = value.into();
         self
+    }
+
+    /// Keeps what it stores in `keyspace` of these nodes, where the tables are made if they are missing.
+    #[track_caller]
+    pub fn on_cassandra(self, ring: &Ring, keyspace: &str) -> Self {
+        let setup = self.with_keyspace(ring, keyspace);
+        setup.run(&["schema", "apply"]).check_code(0);
+        setup
+    }
+
+    /// The same without making the tables.
+    pub fn with_keyspace(mut self, ring: &Ring, keyspace: &str) -> Self {
+        self.config["server"].as_object_mut().unwrap().remove("db_path");
+        let cassandra = "storage.cassandra";
+        let setup = self
+            .set(&format!("{cassandra}.contact_points"), ring.contact_points())
+            .set(&format!("{cassandra}.datacenter"), DATACENTER)
+            .set(&format!("{cassandra}.keyspace"), keyspace)
+            .set(&format!("{cassandra}.replication_factor"), ring.nodes().len());
+        if !ring.has_accounts() {
+            return setup;
+        }
+        let credentials = format!("{cassandra}.credentials");
+        setup.set(&format!("{credentials}.username"), SUPERUSER).set(&format!("{credentials}.password"), SUPERUSER)
     }
 
     /// Runs a version after this one instead: `name` is one of those of `testing/next`.

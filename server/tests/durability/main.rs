@@ -6,7 +6,6 @@
 
 mod checkpoints;
 mod directories;
-mod load;
 mod logs;
 mod power_cut;
 mod stop;

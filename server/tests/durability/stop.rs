@@ -6,9 +6,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 use testing::http::{Connection, Request};
+use testing::load::{Book, run, shared_threads};
 use testing::{Random, Setup, messages, timed, wait_until};
-
-use crate::load::{Book, run, shared_threads};
 
 #[test]
 fn sigterm_under_load_drains_and_loses_nothing() {

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 use serde_json::json;
+use testing::load::{Book, listed_threads, run, shared_threads};
 use testing::{Random, Setup, variable, wait_until};
-
-use crate::load::{Book, listed_threads, run, shared_threads};
 
 const WRITERS: usize = 8;
 const SHARED_THREADS: usize = 6;

@@ -103,9 +103,27 @@ impl Ring {
         SHARED.get_or_init(|| Self::start(test, &Options::default())).as_ref()
     }
 
+    /// Whether there is a Cassandra; if not, `test` is skipped.
+    #[track_caller]
+    pub fn can_start(test: &str) -> bool {
+        Installed::find(test).is_some()
+    }
+
     /// The nodes.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Whether it asks for a name and a password.
+    pub fn has_accounts(&self) -> bool {
+        self.accounts
+    }
+
+    /// Ends whatever a test has done to the nodes: all run and answer, and none is cut.
+    #[track_caller]
+    pub fn mend(&self) {
+        self.nodes.iter().for_each(Node::mend);
+        self.wait_until_whole();
     }
 
     /// Where all of them take clients, as `storage.cassandra.contact_points` has it: separated by commas.
@@ -126,10 +144,10 @@ impl Ring {
         sessions.find_map(Result::ok).expect("a node takes a connection")
     }
 
-    /// Runs one statement on it.
+    /// Runs one statement on it, with a majority of the replicas.
     #[track_caller]
     pub fn execute(&self, statement: &str) -> Rows {
-        self.session().execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+        self.session().execute_at(Consistency::Quorum, statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
     }
 
     /// Runs a statement that changes the schema, and waits until all nodes have it.

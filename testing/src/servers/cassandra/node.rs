@@ -38,7 +38,9 @@ impl Node {
         let directory = guard.directory().join(format!("node{number}"));
         fs::create_dir(&directory).unwrap();
         let data = options.directories.get(&number).unwrap_or(&directory);
-        let addresses = (guard.addr(number), guard.addr(0));
+        // Each is a seed, so that none waits for another when all start at once.
+        let seeds: Vec<String> = (0..options.nodes).map(|node| guard.addr(node).to_string()).collect();
+        let addresses = (guard.addr(number), seeds.join(","));
         let share = u64::MAX / options.nodes as u64;
         let token = i64::MIN.wrapping_add_unsigned(1 + share * number as u64);
         let yaml = configuration(options, data, addresses, token);
@@ -121,6 +123,16 @@ impl Node {
         self.with(Process::go_on);
     }
 
+    /// Ends whatever was done to it.
+    #[track_caller]
+    pub(super) fn mend(&self) {
+        self.join();
+        match self.runs() {
+            true => self.resume(),
+            false => self.restart(),
+        }
+    }
+
     /// Whether the process still runs.
     pub fn runs(&self) -> bool {
         self.process.lock().unwrap().as_mut().is_some_and(|process| !process.ended())
@@ -138,9 +150,12 @@ impl Node {
         rules.iter().for_each(|rule| firewall("-I", rule));
     }
 
-    /// Ends [`Self::cut`].
+    /// Ends [`Self::cut`], if it is cut.
     pub fn join(&self) {
         let file = self.directory.join("cut");
+        if !file.exists() {
+            return;
+        }
         fs::read_to_string(&file).unwrap().lines().for_each(|rule| firewall("-D", rule));
         fs::remove_file(file).unwrap();
     }
@@ -148,10 +163,15 @@ impl Node {
     /// Runs `nodetool` with these words.
     #[track_caller]
     pub fn nodetool(&self, words: &[&str]) -> Finished {
+        finish(self.nodetool_command(words))
+    }
+
+    /// `nodetool` with these words.
+    pub fn nodetool_command(&self, words: &[&str]) -> Command {
         let mut command = self.java(&["-Xmx128M".to_owned()]);
         command.args(["org.apache.cassandra.tools.NodeTool", "-h", "127.0.0.1", "-p", &self.jmx_port.to_string()]);
         command.args(words);
-        finish(command)
+        command
     }
 
     /// The end of its log, and all that it printed.
@@ -203,7 +223,7 @@ fn firewall(action: &str, rule: &str) {
     finish(command).check_code(0);
 }
 
-fn configuration(options: &Options, data: &Path, (own, seed): (Ipv4Addr, Ipv4Addr), token: i64) -> String {
+fn configuration(options: &Options, data: &Path, (own, seeds): (Ipv4Addr, String), token: i64) -> String {
     let (authenticator, authorizer) = match options.accounts {
         true => ("PasswordAuthenticator", "CassandraAuthorizer"),
         false => ("AllowAllAuthenticator", "AllowAllAuthorizer"),
@@ -216,7 +236,7 @@ listen_address: {own}
 rpc_address: {own}
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{ seeds: \"{seed}\" }}]
+    parameters: [{{ seeds: \"{seeds}\" }}]
 initial_token: \"{token}\"
 data_file_directories: [{data}/data]
 commitlog_directory: {data}/commitlog
