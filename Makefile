@@ -17,7 +17,7 @@ LOOPS ?= 100
 # Suites that `make test` leaves out.
 CLUSTER_TESTS := real shared alone
 
-.PHONY: help run test torture check fmt audit bench image e2e demo cluster-up cluster-down
+.PHONY: help run test torture fleet check fmt audit bench image e2e demo cluster-up cluster-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,11 @@ test: ## run every test that needs no cluster; the last line counts those that w
 torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root); an operator that dies at each call of an upgrade
 	@scripts/setup build test
 	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats --test double --test model -- kill_9 power_cut checkpoints torture --nocapture
+
+fleet: ## watch three servers on three nodes of Cassandra, on loopback, while one after the other is killed; takes two minutes
+	@scripts/setup build test
+	@CI=true scripts/test-servers cassandra
+	@CI=true $(CARGO) test --quiet --release --workspace --test fleet -- --ignored --exact tour::tour --nocapture
 
 check: ## formatting, house rules, scripts, dependencies, lints, documentation
 	@scripts/setup build check

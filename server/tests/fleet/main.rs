@@ -12,4 +12,5 @@ mod nodes;
 mod replicas;
 mod rotation;
 mod schema;
+mod tour;
 mod world;

@@ -63,8 +63,9 @@ pub(crate) fn fleet_on(ring: &Ring, keyspace: &str, replicas: usize, set_up: imp
     Fleet::start(setups.collect())
 }
 
-/// Has writers write through all replicas while `fault` is done and undone, and checks what is there afterwards.
-pub(crate) fn check_under_load(test: &str, ring: &Ring, fleet: &Fleet, fault: impl FnOnce(&Control)) {
+/// Has writers write through all replicas while `fault` is done and undone, and checks what is there afterwards: so
+/// many threads that live, and so many messages ever.
+pub(crate) fn check_under_load(test: &str, ring: &Ring, fleet: &Fleet, fault: impl FnOnce(&Control)) -> (usize, usize) {
     let mut random = Random::seeded();
     let mut book = Book::default();
     let shared = shared_threads(&fleet.replica(0), &mut book, test, SHARED_THREADS);
@@ -73,6 +74,7 @@ pub(crate) fn check_under_load(test: &str, ring: &Ring, fleet: &Fleet, fault: im
     println!("{test}: {control}");
     ring.mend();
     check(fleet, &mut book);
+    book.counts()
 }
 
 /// Every replica shows exactly what was acknowledged.
