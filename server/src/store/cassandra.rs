@@ -35,6 +35,9 @@ use super::{Error, OpenError};
 pub use self::schema::Applied;
 pub use self::session::{Credential, Credentials, Tls};
 
+/// How long a stop waits for the engine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// How a shared engine is reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -169,7 +172,9 @@ impl Cassandra {
     /// Gives the slot back. Blocks.
     pub(super) fn close(&self) -> Result<(), Error> {
         if let Some(lease) = &self.0.lease {
-            tokio::runtime::Handle::current().block_on(lease.release());
+            // One that cannot be given back in time expires.
+            let released = async { tokio::time::timeout(PATIENCE, lease.release()).await };
+            let _ = tokio::runtime::Handle::current().block_on(released);
         }
         Ok(())
     }

@@ -226,8 +226,10 @@ impl Lease {
 
     /// Says that this server seals with that epoch from now on.
     pub(super) async fn confirm(&self, epoch: u32) -> Result<(), Error> {
-        self.shared.epoch.store(u64::from(epoch), Ordering::Relaxed);
-        self.shared.has_epoch.store(true, Ordering::Relaxed);
+        let known = self.shared.epoch.swap(u64::from(epoch), Ordering::Relaxed) == u64::from(epoch);
+        if self.shared.has_epoch.swap(true, Ordering::Relaxed) && known {
+            return Ok(());
+        }
         self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await.map(|_| ())
     }
 
