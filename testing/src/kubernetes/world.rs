@@ -10,12 +10,14 @@ mod containers;
 mod data;
 mod deployments;
 mod image;
+mod keyspaces;
 mod model;
 mod mounts;
 mod network;
 mod pods;
 mod snapshots;
 mod storage;
+mod traffic;
 mod workloads;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ pub use self::{
     image::Image,
     model::{Servers, Write},
     snapshots::Snapshots,
+    traffic::Counted,
 };
 use super::api::{Key, Server, kinds::named, store::Store};
 
@@ -41,6 +44,8 @@ pub struct World {
     pub other_images: Image,
     /// Images that no registry has.
     pub missing_images: Vec<String>,
+    /// Images whose servers do not tell what they have counted.
+    pub silent_images: Vec<String>,
     /// Jobs that fail, by a part of `POD/CONTAINER`, with their termination messages.
     pub failing_jobs: BTreeMap<String, String>,
     /// Images whose server pods the scheduler places on no node.
@@ -65,6 +70,8 @@ pub struct World {
     pub volumes_grow: bool,
     /// How many writes a second clients make to each server.
     pub writes_a_second: u64,
+    /// How many requests a second users make to each server, beside those writes.
+    pub requests_a_second: i64,
     /// The status of every server pod, instead of that it runs.
     pub server_status: Option<Value>,
     /// The address of every pod, instead of one of its own.
@@ -98,6 +105,7 @@ impl World {
             images: BTreeMap::new(),
             other_images: Image::default(),
             missing_images: Vec::new(),
+            silent_images: Vec::new(),
             failing_jobs: BTreeMap::new(),
             unplaceable_images: Vec::new(),
             crashing: Vec::new(),
@@ -110,6 +118,7 @@ impl World {
             is_node_lost: false,
             volumes_grow: true,
             writes_a_second: 1,
+            requests_a_second: 100,
             server_status: None,
             pod_address: None,
             broken: Vec::new(),
@@ -202,11 +211,14 @@ impl World {
         for service in &selected {
             reached.extend(service.reached().into_iter().map(|address| (address, service.name())));
         }
+        let silent = &self.silent_images;
+        model.servers.values_mut().for_each(|server| server.is_silent = silent.contains(&server.image_name));
         for (address, service) in reached {
             if model.servers.get(&address).is_some_and(|server| server.is_rehearsal) {
                 self.broken.push(format!("clients of {service} reach a rehearsal"));
             }
             model.write(&address, self.writes_a_second);
+            model.ask(&address, self.requests_a_second);
         }
     }
 

@@ -33,7 +33,7 @@ impl<'a> Command<'a> {
     }
 
     /// Its words before the first option, which say what it does.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let words: Vec<&str> = self.0.iter().copied().take_while(|word| !word.starts_with('-')).collect();
         words.join(" ")
     }

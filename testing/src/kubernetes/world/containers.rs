@@ -1,5 +1,6 @@
 //! What runs in pods: servers, which open their data and then run, and the containers of Jobs, one after the other.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::api::store::Store;
@@ -8,11 +9,11 @@ use super::{
     commands::Command,
     data::{Data, Failure},
     image::Image,
-    key_of,
+    keyspaces,
     model::{Ended, Model, Run, Running},
     mounts::{Mounts, volume_of},
     pods::Pod,
-    text, volumes,
+    text,
 };
 
 impl World {
@@ -22,7 +23,12 @@ impl World {
         mounts.add(store, &mut model, pod);
         match self.serve(store, &mut model, pod, 0) {
             Ok(is_ready) => {
-                let own = self.container_status(pod.container(), &json!({ "running": {} }), is_ready);
+                let mut own = self.container_status(pod.container(), &json!({ "running": {} }), is_ready);
+                let restarts = self.restarts(&mut model, pod, store.now());
+                if restarts > 0 {
+                    own["restartCount"] = json!(restarts);
+                    own["lastState"] = json!({ "terminated": { "exitCode": 139, "reason": "Error" } });
+                }
                 self.status(pod, "Running", Vec::new(), own)
             }
             Err(Failure { code, line }) => {
@@ -35,6 +41,15 @@ impl World {
                 self.status(pod, "Running", Vec::new(), own)
             }
         }
+    }
+
+    /// How often the server of a pod has ended by itself and was started again.
+    fn restarts(&self, model: &mut Model, pod: &Pod<'_>, now: Timestamp) -> i64 {
+        let every = self.image(&text(pod.container(), "/image")).restarts_after;
+        let started = model.run(&pod.uid, 0, now).started_at;
+        let restarts = if every > 0 { now.duration_since(started).as_secs() / every } else { 0 };
+        model.starts(&pod.uid, started.as_second() + restarts * every);
+        restarts
     }
 
     /// A second of the pod of a Job: its containers run one after the other, each to its end. A server has none.
@@ -95,8 +110,16 @@ impl World {
         if let Some(message) = told(&self.failing_jobs, pod, container) {
             return (78, Some(message.clone()));
         }
-        let data = volume(store, pod).and_then(|(_, volume)| model.volumes.get_mut(&volume));
-        let outcome = Command::of(container).run(self.image(&text(container, "/image")), data, seconds);
+        let image = self.image(&text(container, "/image"));
+        let found = volume(store, pod);
+        let command = Command::of(container);
+        let outcome = match &found {
+            Some((_, keyspace)) if command.name().starts_with("schema ") => {
+                let tables = model.tables.entry(keyspace.clone()).or_default();
+                keyspaces::run_schema(&command.name(), tables, image.tables)
+            }
+            _ => command.run(image, found.and_then(|(_, volume)| model.volumes.get_mut(&volume)), seconds),
+        };
         store.logs.entry(pod.uid.clone()).or_default().push_str(&outcome.printed);
         let message = told(&self.job_messages, pod, container).filter(|_| outcome.code == 0).cloned();
         (outcome.code, message.or_else(|| outcome.termination_message(container)))
@@ -138,8 +161,15 @@ impl World {
         store.logs.insert(pod.uid.clone(), log);
         opened?;
         let is_ready = age >= image.ready_after && !(image.never_ready && shows);
-        let running =
-            Running { pod_uid: pod.uid.clone(), claim, image_name: name, image: image.clone(), is_rehearsal, is_ready };
+        let running = Running {
+            pod_uid: pod.uid.clone(),
+            claim,
+            image_name: name,
+            image: image.clone(),
+            is_rehearsal,
+            is_ready,
+            is_silent: false,
+        };
         model.servers.insert(pod.address.clone(), running);
         Ok(is_ready)
     }
@@ -151,15 +181,21 @@ fn told<'a, T>(all: &'a std::collections::BTreeMap<String, T>, pod: &Pod<'_>, co
     all.iter().find(|(part, _)| name.contains(part.as_str())).map(|(_, told)| told)
 }
 
-/// The claim of a pod that has one, and its volume.
+/// The claim of a pod that has one, and its volume; else the keyspace that its settings name.
 fn volume(store: &Store, pod: &Pod<'_>) -> Option<(String, String)> {
-    let claim = claims_of(pod.value).into_iter().next()?;
+    let Some(claim) = claims_of(pod.value).into_iter().next() else {
+        return keyspaces::of_pod(store, pod.value).map(|keyspace| (keyspace.clone(), keyspace));
+    };
     let volume = volume_of(store, pod.value, &claim)?;
     Some((claim, volume))
 }
 
 /// A server opens its data: it makes it where there is none, runs start migrations, and raises the format if it is to.
 fn open(model: &mut Model, claim: &str, volume: &str, image: &Image, finalizes: bool) -> Result<(), Failure> {
+    if volume.starts_with(keyspaces::PREFIX) && model.tables.get(volume).is_none_or(|tables| *tables < image.tables) {
+        let line = "error: tables are missing: run `progressdb schema apply`".to_owned();
+        return Err(Failure { code: 78, line });
+    }
     if !model.volumes.contains_key(volume) {
         model.made.push(claim.to_owned());
         model.volumes.insert(volume.to_owned(), Data::new(model.made.len() as u64, image));
@@ -175,9 +211,6 @@ fn open(model: &mut Model, claim: &str, volume: &str, image: &Image, finalizes: 
 
 /// Whether the settings of a server leave it to the first start to raise the format, as they do unless they say otherwise.
 fn finalizes(store: &Store, pod: &Value) -> bool {
-    let settings = volumes(pod).into_iter().find_map(|volume| {
-        let name = text(&volume, "/configMap/name");
-        Some(text(store.get(&key_of("ConfigMap", pod, &name))?, "/data/config.yaml"))
-    });
+    let settings = keyspaces::settings(store, pod);
     !settings.unwrap_or_default().lines().any(|line| line.trim().replace('"', "") == "finalize: manual")
 }

@@ -34,6 +34,10 @@ pub struct Image {
     pub rehearses_well: bool,
     /// Seconds from the start of its server until that is ready.
     pub ready_after: i64,
+    /// Its server ends and is started again each so many seconds; never if 0.
+    pub restarts_after: i64,
+    /// How many tables of a keyspace it needs.
+    pub tables: u32,
     /// What its server logs.
     pub log: String,
     /// `sha256:…`, by which nodes name it; from its name if unset.
@@ -57,6 +61,8 @@ impl Default for Image {
             p99_micros: 1_000,
             rehearses_well: false,
             ready_after: 0,
+            restarts_after: 0,
+            tables: 1,
             log: String::new(),
             digest: None,
         }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{data::Data, image::Image};
+use super::{data::Data, image::Image, traffic::Counted};
 
 /// A write of a client that was acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,22 +77,28 @@ impl Run {
 #[derive(Clone, Debug)]
 pub(super) struct Running {
     pub pod_uid: String,
-    /// The claim and the volume with its data, if it has any.
+    /// The claim or the keyspace with its data, and how that is found, if it has any.
     pub claim: Option<(String, String)>,
     pub image_name: String,
     pub image: Image,
     pub is_rehearsal: bool,
     pub is_ready: bool,
+    /// It does not tell what it has counted.
+    pub is_silent: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
-    /// What is on volumes, by the names of PersistentVolumes.
+    /// What is on volumes, by the names of PersistentVolumes, and in keyspaces.
     pub volumes: BTreeMap<String, Data>,
     /// Copies, by the names of VolumeSnapshotContents.
     pub cuts: BTreeMap<String, Cut>,
     /// Servers, by address.
     pub servers: BTreeMap<String, Running>,
+    /// What servers have counted, by the uids of their pods.
+    pub counted: BTreeMap<String, Counted>,
+    /// How many tables are in keyspaces.
+    pub tables: BTreeMap<String, u32>,
     /// The containers of each pod in the order in which they start, by uid.
     pub runs: BTreeMap<String, Vec<Run>>,
     /// When a pod last used a volume that is attached.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::super::api::{Key, kinds::named, object::bytes, store::Store};
-use super::{claims_of, key_of, model::Model, snapshots, text, workloads::tell};
+use super::{claims_of, key_of, keyspaces, model::Model, snapshots, text, workloads::tell};
 
 /// Binds claims that a pod uses if their class exists and what they are made from is there, and grows volumes.
 pub(super) fn bind_claims(store: &mut Store, model: &mut Model, grows: bool, broken: &[String]) {
@@ -73,7 +73,9 @@ pub(super) fn reclaim_volumes(store: &mut Store, model: &mut Model) {
             false => drop(store.delete(&key, &Value::Null).expect("it is there")),
         }
     }
-    model.volumes.retain(|name, _| store.get(&Key::new("PersistentVolume", "", name)).is_some());
+    model.volumes.retain(|name, _| {
+        name.starts_with(keyspaces::PREFIX) || store.get(&Key::new("PersistentVolume", "", name)).is_some()
+    });
 }
 
 /// Attaches the volumes that pods use at this moment, and detaches those that none has used for so many seconds.

@@ -53,6 +53,8 @@ pub(super) fn run_jobs(store: &mut Store) {
         }
         match store.get(&pod).cloned() {
             None => make_pod(store, &pod, &job),
+            // That of a Job of the same name, which was deleted a moment ago.
+            Some(made) if made["metadata"]["ownerReferences"][0]["uid"] != job["metadata"]["uid"] => {}
             Some(made) => {
                 let (kind, counted) = match made["status"]["phase"].as_str() {
                     Some("Succeeded") => ("Complete", "succeeded"),
