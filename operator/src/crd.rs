@@ -29,11 +29,11 @@ pub use reading::{Unreadable, read};
 pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
 pub use storage::{CassandraStorage, EmbeddedStorage, SecretRef, Storage};
 pub use upgrade::{
-    AfterPromotion, Announcement, Approval, Backing, BeforePromotion, CanaryPolicy, CanaryStatus, Database, GateJob,
-    GatePolicy, GateStatus, HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify, Outcome, Prometheus,
-    PrometheusQuery, REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy, ReleaseStatus, RollbackPolicy,
-    SmokeGate, SnapshotJob, SnapshotPolicy, SnapshotStatus, StepStatus, Strategy as UpgradeStrategy, Upgrade,
-    UpgradeStatus, UpgradeStep, Verdict, Window,
+    AfterPromotion, Announcement, Approval, Backing, BeforePromotion, CanaryPolicy, CanaryStatus, CanaryWindow,
+    Database, GateJob, GatePolicy, GateStatus, HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify,
+    Outcome, PodCounters, Prometheus, PrometheusQuery, REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy,
+    ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotJob, SnapshotPolicy, SnapshotStatus, StepStatus,
+    Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
 };
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.

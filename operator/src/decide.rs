@@ -165,7 +165,9 @@ impl Case<'_> {
     /// Takes a step of a guarded upgrade.
     fn upgrade(self, record: &UpgradeStatus) -> Step<Findings> {
         let (configuration, keys) = self.prove().found;
-        let is_away = record.step >= UpgradeStep::Drain && record.step != UpgradeStep::Soak;
+        // A fleet takes requests at any time.
+        let is_away =
+            self.desired.fleet.is_none() && record.step >= UpgradeStep::Drain && record.step != UpgradeStep::Soak;
         let step = upgrade::advance(self, record);
         step.map(|upgrade| {
             let known =
@@ -176,6 +178,7 @@ impl Case<'_> {
 
     /// Leaves what runs as it is, because what the resource asks for did not pass its upgrade.
     fn stay(self) -> Step<Findings> {
+        let of_fleet = fleet::stay(self);
         let set = self.facts.stateful_set.as_ref();
         // Somebody may have scaled it.
         let start = set
@@ -184,7 +187,7 @@ impl Case<'_> {
         let applied = start.zip(set).map(|(from, set)| Write::Apply(from.workload.applied_to(Some(&set.uid))));
         let (configuration, keys) = self.prove().found;
         let found = Findings { configuration, keys, is_behind: false, ..unchecked(self.spec, self.facts, self.now) };
-        Step::found(found).writing(applied)
+        Step::found(found).writing(applied).writing(of_fleet)
     }
 
     /// What the image says of the settings, and the KMS of the keys, with the Jobs that find it out.
@@ -271,7 +274,6 @@ fn unchecked(spec: &ProgressDBSpec, facts: &Facts, now: Timestamp) -> Findings {
         keys: spec.kms.as_ref().map(|_| unknown()),
         server: server::assess(spec, facts, now),
         servers: facts.fleet.as_ref().and_then(|fleet| fleet::assess(spec, fleet, now).1),
-        held: None,
         api_keys: None,
         is_behind: true,
         blocked: None,

@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-pub use self::{fleet::Fleet, server::Server, upgrade::Upgrade};
+pub use self::{
+    fleet::Fleet,
+    server::Server,
+    upgrade::{Copies, Upgrade},
+};
 use crate::{
     conditions::Finding,
     crd::ProgressDB,
@@ -107,6 +111,13 @@ impl Object {
         })
     }
 
+    /// The same with so many pods.
+    pub fn scaled(&self, replicas: i32) -> Self {
+        let mut scaled = self.clone();
+        scaled.body["spec"]["replicas"] = json!(replicas);
+        scaled
+    }
+
     /// The same with these annotations and no others.
     pub fn annotated(&self, annotations: &[(&str, &str)]) -> Self {
         let mut annotated = self.clone();
@@ -180,7 +191,7 @@ impl Desired {
             kms_check: objects::kms_check(&inputs).map(Check::new),
             rollback: rollback(&inputs, seen, &server),
             former: former(seen, &server),
-            upgrade: storage.and_then(|storage| Upgrade::build(&inputs, storage, seen, &server)),
+            upgrade: Upgrade::build(&inputs, storage, seen, &server),
             fleet,
             server,
         })

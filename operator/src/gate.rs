@@ -3,12 +3,14 @@
 
 mod compare;
 mod result;
+mod tracks;
 
 use std::time::Duration;
 
 pub use self::{
     compare::{MetricLimits, Share, best, compare, is_usable},
     result::{GateResult, shortened},
+    tracks::{compare_tracks, has_enough},
 };
 use crate::crd::{MetricGate, PrometheusQuery, SmokeGate};
 
@@ -59,6 +61,12 @@ pub enum Gate {
         /// The container.
         container: String,
     },
+    /// What pods of both tracks of a fleet have counted of the requests that users make. It has no verdict:
+    /// [`compare_tracks`] compares two of them.
+    Counters {
+        /// The pods.
+        pods: Vec<TrackedPod>,
+    },
     /// What a Prometheus says.
     Prometheus {
         /// Its URL, such as `http://prometheus.monitoring:9090`.
@@ -66,6 +74,19 @@ pub enum Gate {
         /// What it is asked.
         queries: Vec<PrometheusQuery>,
     },
+}
+
+/// A pod of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TrackedPod {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Where it tells its metrics: address and port.
+    pub management: String,
+    /// Whether it is a canary.
+    pub canary: bool,
 }
 
 /// What a ready server has to say of itself; what is `None` may be anything.

@@ -11,12 +11,14 @@
 //! | [`Gate::Load`] | it was measured; `gate/compare.rs` judges it | never | too few requests in its time, or none that worked |
 //! | [`Gate::Logs`] | no line tells of a grave fault | one does | it cannot be read, or not all of it |
 //! | [`Gate::Prometheus`] | every value is within its limits | one is not | one is missing |
+//! | [`Gate::Counters`] | never | never | always: `gate/tracks.rs` compares what two of them tell |
 //! | [`Gate::Tail`] | never | never | always: it is the end of a log, for people |
 //!
 //! Smoke and load work as probe users, whose ids begin with `progressdb-probe-`. What they make is removed when they end,
 //! also when they are forgotten, and what a process that died has left by the next of their kind.
 
 mod client;
+mod counters;
 mod health;
 mod keys;
 mod load;

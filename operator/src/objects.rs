@@ -52,9 +52,9 @@ pub use pod::{api_key_secret, release_volume, roll};
 pub use report::{LOG_FILE, REPORT_FILE, for_people, report_text, upgrade_report};
 pub use service::{client_service, headless_service};
 pub use statefulset::stateful_set;
-pub use upgrade::{MAIN, UpgradeJob, gate_job, rehearsal_policy, upgrade_job};
+pub use upgrade::{MAIN, UpgradeJob, backup_job, gate_job, rehearsal_policy, upgrade_job};
 
-use crate::crd::ProgressDB;
+use crate::crd::{ProgressDB, ProgressDBSpec};
 pub use crate::hash::hash;
 
 /// The container of the server in its pod.
@@ -66,6 +66,11 @@ pub const MANAGEMENT_PORT: u16 = 9090;
 
 /// How many servers a fleet has, if the resource does not say.
 const FLEET: i32 = 3;
+
+/// How many servers a fleet has while it is not stopped.
+pub fn servers(spec: &ProgressDBSpec) -> i32 {
+    spec.replicas.unwrap_or(FLEET)
+}
 
 /// What differs between two versions of one database: which program runs, with which settings, on which data. Two of them
 /// can be built for one resource, such as the one that runs and the one that is to replace it.
@@ -91,7 +96,7 @@ impl Release {
             replicas: match resource.spec.storage.cassandra() {
                 None => 1,
                 Some(_) if resource.spec.suspend => 0,
-                Some(_) => resource.spec.replicas.unwrap_or(FLEET),
+                Some(_) => servers(&resource.spec),
             },
         }
     }

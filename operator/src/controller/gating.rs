@@ -42,10 +42,10 @@ impl GateRunner for NoGates {
 
 impl GateRunner for Gates {
     fn start(&self, resource: &ProgressDB, upgrade: &str, request: &GateRequest) {
-        // What only reads a log needs no address, and a pod that does not start has none.
+        // What only reads a log needs no address, and a pod that does not start has none; counters are of many pods.
         let no_address = IpAddr::from(Ipv4Addr::UNSPECIFIED);
         let Ok(address) = request.address.parse::<IpAddr>().or_else(|error| match &request.gate {
-            Gate::Tail { .. } => Ok(no_address),
+            Gate::Tail { .. } | Gate::Counters { .. } => Ok(no_address),
             _ => Err(error),
         }) else {
             return;

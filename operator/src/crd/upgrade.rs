@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use fleet::{CanaryPolicy, CanaryStatus, SnapshotJob};
+pub use fleet::{CanaryPolicy, CanaryStatus, CanaryWindow, PodCounters, SnapshotJob};
 pub use status::{
     Announcement, Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal,
     ReleaseStatus, SnapshotStatus, StepStatus, UpgradeStatus, UpgradeStep, Verdict,
@@ -116,7 +116,7 @@ fn utc() -> String {
     "UTC".into()
 }
 
-/// Copies of the volume, before and after the server stops.
+/// Copies of the volume, before and after the server stops; of a fleet, a backup of its engine by your own Job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SnapshotPolicy {

@@ -1,12 +1,12 @@
 //! A fleet: its servers are brought to what the resource asks for, a Deployment doing the steps of it.
 //!
 //! Other settings, other Secrets and restarts are rolling updates: a server goes only when its successor takes requests. They
-//! are made after the same checks as a change of a single server. Another image takes the way of [`rollout`].
+//! are made after the same checks as a change of a single server. What another image, or other settings, have to prove before,
+//! `upgrade/fleet.rs` says.
 //!
 //! What runs is set right at any time, from what was kept of it: an edit by hand is taken back also while what the resource
 //! asks for does not pass its checks. How many servers there are is no part of a release: scaling needs no check.
 
-mod rollout;
 mod servers;
 
 use super::{Case, Step, Write};
@@ -26,8 +26,7 @@ pub(super) fn run(case: Case<'_>, planned: &Fleet, storage: &Finding) -> Step<Fi
     let mut step = Step::default();
     let (configuration, keys) = step.take(case.prove());
     let may_start = configuration.holds() && keys.as_ref().is_none_or(Finding::holds) && storage.holds();
-    let held = rollout::held(case, planned);
-    let is_behind = step.take(bring(case, planned, may_start && held.is_none()));
+    let is_behind = step.take(bring(case, planned, may_start));
     step = step.writing(remove_canary(case));
     let api_keys = super::api_keys::refused(case).map(|finding| {
         let is_overdue = super::api_keys::is_overdue(case.facts, case.now);
@@ -35,7 +34,7 @@ pub(super) fn run(case: Case<'_>, planned: &Fleet, storage: &Finding) -> Step<Fi
     });
     step.map(|()| {
         let found = super::unchecked(case.spec, case.facts, case.now);
-        Findings { configuration, keys, api_keys, is_behind, held, ..found }
+        Findings { configuration, keys, api_keys, is_behind, ..found }
     })
 }
 
@@ -65,6 +64,15 @@ fn bring(case: Case<'_>, planned: &Fleet, may_change: bool) -> Step<bool> {
         false => replace(case, asked),
     };
     Step::found(true).writing(writes)
+}
+
+/// Leaves what runs as it is, on as many servers as are asked for, and takes away what is tried beside it.
+pub(super) fn stay(case: Case<'_>) -> Vec<Write> {
+    let is_readable = !case.facts.upgrade.is_unreadable;
+    let running = case.desired.fleet.as_ref().filter(|_| is_readable).and_then(|fleet| fleet.running.as_ref());
+    let mut writes = running.map(|running| keep(case, running)).unwrap_or_default();
+    writes.extend(remove_canary(case).filter(|_| is_readable));
+    writes
 }
 
 /// The stable Deployment.

@@ -21,9 +21,10 @@ mod cleanup;
 mod drain;
 mod evidence;
 mod finalize;
+mod fleet;
 mod gates;
 mod jobs;
-mod own_test;
+mod own_job;
 mod preflight;
 mod promote;
 mod rehearse;
@@ -107,6 +108,8 @@ pub(super) fn requeue_after(progress: &Progress, facts: &facts::Facts) -> std::t
         _ if record.hold.is_some() => super::VERY_SOON,
         UpgradeStep::Soak => super::VERY_SOON,
         UpgradeStep::SnapshotOnline | UpgradeStep::Rehearse | UpgradeStep::Preflight => SOON,
+        // Its users have servers at any time.
+        _ if record.is_of_fleet() => SOON,
         _ => VERY_SOON,
     }
 }
@@ -140,6 +143,7 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
             let loss_bound = if record.step == UpgradeStep::Soak { promote::loss_bound(at) } else { record.loss_bound };
             at.recording(UpgradeStatus { loss_bound, ..record.clone() }, next)
         }
+        None if at.is_of_fleet() => fleet::step(at),
         None => step(at),
     };
     let turn = turn.map(|(record, next)| Progress::of(after(case, record, next), history.clone())).map_history(case);
@@ -150,7 +154,8 @@ pub(super) fn advance(case: Case<'_>, record: &UpgradeStatus) -> Step<Progress> 
 
 /// Starts what serves again if somebody stopped it, until the upgrade itself stops it.
 fn untouched(at: At<'_>) -> Vec<Write> {
-    let from = at.planned.from.as_ref().filter(|_| at.record.step < UpgradeStep::Drain);
+    let is_untouched = at.record.step < UpgradeStep::Drain && !at.is_of_fleet();
+    let from = at.planned.from.as_ref().filter(|_| is_untouched);
     from.and_then(|from| swap::runs(at, from).err()).unwrap_or_default()
 }
 
@@ -191,7 +196,7 @@ fn after(case: Case<'_>, mut record: UpgradeStatus, next: Next) -> UpgradeStatus
         Next::To(step) => enter(case, &mut record, step),
         Next::Hold(hold) => record.hold = Some(hold),
         Next::GoBack(why) => {
-            if record.step == UpgradeStep::Soak {
+            if record.step == UpgradeStep::Soak && !record.is_of_fleet() {
                 record.drained_at = Some(case.now);
             }
             record.message = Some(short(&why));
@@ -258,10 +263,15 @@ fn interruption(at: At<'_>) -> Option<Next> {
     // Whatever else has changed since.
     let asks_for_old = at.record.changes_image && at.case.desired.server.image() == at.record.from.image;
     let why = match () {
-        () if is_aborted => "a person gave it up",
-        () if is_reverted || asks_for_old => "the resource asks for what ran before",
-        () => return None,
+        () if is_aborted => Some("a person gave it up"),
+        () if is_reverted || asks_for_old => Some("the resource asks for what ran before"),
+        () => None,
     };
+    if at.is_of_fleet() {
+        let for_another = is_replaced.then_some("the resource asks for something else");
+        return fleet::interruption(at, fleet::Asks { for_old: why, for_another });
+    }
+    let why = why?;
     match step {
         Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => Some(Next::GoBack(why.to_owned())),
         Promote | Soak => promote::go_back(at, why),
@@ -285,6 +295,8 @@ fn step(at: At<'_>) -> Turn {
         Drain => drain::drain(at),
         SnapshotFinal => snapshots::at_rest(at),
         Swap => swap::start(at),
+        // A single server has none.
+        Canary => at.turn(Next::To(HealthGate)),
         HealthGate => gates::health(at),
         SmokeGate => gates::smoke(at),
         MetricGate => gates::metrics(at),
@@ -314,15 +326,19 @@ mod tests {
     fn every_reason_to_hold_is_documented() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let page = fs::read_to_string(root.join("../docs/upgrades.md")).unwrap();
-        let sources = fs::read_dir(root.join("src/decide/upgrade")).unwrap().map(|entry| entry.unwrap().path());
-        let code: String =
-            sources.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
+        let folders = ["src/decide/upgrade", "src/decide/upgrade/fleet"].map(|folder| root.join(folder));
+        let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+        let sources = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+        let code: String = sources.map(|path| fs::read_to_string(path).unwrap()).collect();
         let after = |call: &str| -> BTreeSet<String> {
             let parts = code.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
             parts.filter_map(|rest| rest.split('"').next().map(str::to_owned)).collect()
         };
         let reasons: BTreeSet<String> = after("Next::hold(").union(&after("Next::stuck(")).cloned().collect();
-        assert!(reasons.contains("RehearsalFailed") && reasons.contains("RollbackStuck"), "{reasons:?}");
+        assert!(
+            ["RehearsalFailed", "RollbackStuck", "SchemaFailed"].iter().all(|reason| reasons.contains(*reason)),
+            "{reasons:?}"
+        );
         let missing: Vec<&String> =
             reasons.iter().filter(|reason| !page.contains(&format!("| `{reason}` |"))).collect();
         assert_eq!(missing, Vec::<&String>::new(), "not in docs/upgrades.md");

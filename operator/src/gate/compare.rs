@@ -7,7 +7,7 @@ use crate::crd::{Measured, MetricGate, Verdict};
 
 /// So much longer than the baseline allows a response may always take: on a good disk the slowest of a hundred syncs differ by
 /// as much, and nobody feels it.
-const FLOOR_MICROS: i64 = 5_000;
+pub(super) const FLOOR_MICROS: i64 = 5_000;
 
 /// A share, in hundred-thousandths of a percent. As text it is a percentage: `1%`, `0.25%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +44,11 @@ impl Share {
     /// This share of `whole`, in hundred-thousandths of a percent.
     fn of(self, whole: i64) -> i128 {
         i128::from(whole) * i128::from(self.0)
+    }
+
+    /// The share as a fraction of one.
+    pub(super) fn as_fraction(self) -> f64 {
+        self.0 as f64 / (100 * PERCENT) as f64
     }
 
     /// Whether `part` is more than this share of `whole`.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::crd::{GateStatus, Measured, Verdict};
+use crate::crd::{GateStatus, Measured, PodCounters, Verdict};
 
 /// The most characters of a text that comes from elsewhere.
 const LONGEST: usize = 300;
@@ -22,6 +22,8 @@ pub struct GateResult {
     pub why: String,
     /// What a load measured.
     pub load: Option<Measured>,
+    /// What pods have counted, if all of them told it.
+    pub counters: Option<Vec<PodCounters>>,
     /// The end of a log.
     pub log: Option<String>,
     /// How long it took, in milliseconds; `None` while it runs.

@@ -9,6 +9,8 @@
 //! old        the old image           verify --digest, then serve --rehearsal      on a copy
 //! new        the new image           migrate, verify --digest, serve --rehearsal  on the same copy
 //! finalize   the new image           migrate --finalize, verify --digest          on a copy, or migrate on the data
+//! schema     the new image           schema check --json        of a fleet: whether its tables are in the keyspace
+//! schema-apply                       schema apply --json        of a fleet: if they are not
 //! ```
 
 use serde_json::{Map, Value, json};
@@ -41,11 +43,19 @@ pub enum UpgradeJob {
     InspectBack,
     /// The test of the resource's owner.
     Gate,
+    /// The backup of a fleet's engine, by the resource's owner, before a new image meets the data.
+    Backup,
+    /// The same before the format is changed.
+    FinalBackup,
+    /// Whether a fleet has the tables that the new image needs.
+    Schema,
+    /// Adds those that are missing.
+    SchemaApply,
 }
 
 impl UpgradeJob {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Version,
         Self::Inspect,
         Self::Identity,
@@ -55,6 +65,10 @@ impl UpgradeJob {
         Self::Finalize,
         Self::InspectBack,
         Self::Gate,
+        Self::Backup,
+        Self::FinalBackup,
+        Self::Schema,
+        Self::SchemaApply,
     ];
 
     /// The end of its name.
@@ -69,6 +83,10 @@ impl UpgradeJob {
             Self::Finalize => "finalize",
             Self::InspectBack => "back",
             Self::Gate => "gate",
+            Self::Backup => "backup",
+            Self::FinalBackup => "backup-final",
+            Self::Schema => "schema",
+            Self::SchemaApply => "schema-apply",
         }
     }
 
@@ -91,7 +109,9 @@ impl UpgradeJob {
             Self::RehearseFinalize => {
                 vec![("migrate", with_out(&["migrate", "--finalize", "--json"])), (MAIN, digest.1)]
             }
-            Self::Gate => Vec::new(),
+            Self::Gate | Self::Backup | Self::FinalBackup => Vec::new(),
+            Self::Schema => vec![(MAIN, with_out(&["schema", "check", "--json"]))],
+            Self::SchemaApply => vec![(MAIN, with_out(&["schema", "apply", "--json"]))],
             Self::Finalize => vec![(MAIN, with_out(&["migrate", "--finalize", "--json"]))],
         }
     }
@@ -117,7 +137,7 @@ pub fn upgrade_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, config_map: &
         volumes.push(pod::data_volume(claim));
     }
     let mut containers: Vec<Value> =
-        job.containers().into_iter().map(|(name, args)| container(inputs, name, &args, claim.is_some())).collect();
+        job.containers().into_iter().map(|(name, args)| container(inputs, job, name, &args, claim.is_some())).collect();
     let main = containers.pop().expect("each Job has a main container");
     pod::set(&mut pod, "initContainers", Value::Array(containers));
     pod.insert("containers".into(), json!([main]));
@@ -133,14 +153,32 @@ fn as_object(value: &Value) -> Value {
     if value.is_object() { value.clone() } else { json!({}) }
 }
 
-/// The test of the resource's owner, of the server at this address: their pod as they wrote it, with labels by which it is found
-/// again, and with the address.
+/// The test of the resource's owner, of the server at this address.
 pub fn gate_job(inputs: &Inputs<'_>, id: &str, template: &Value, address: &str) -> Value {
-    let mut own = labels::of(&inputs.name(), labels::Component::Job);
-    own.insert(labels::UPGRADE.into(), id.into());
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     let variables = [("PROGRESSDB_URL", API_PORT), ("PROGRESSDB_MANAGEMENT_URL", MANAGEMENT_PORT)]
         .map(|(name, port)| json!({ "name": name, "value": format!("http://{host}:{port}") }));
+    own_job(inputs, id, UpgradeJob::Gate, template, &variables)
+}
+
+/// The backup of a fleet's engine, by the resource's owner, under a name that no other backup of an upgrade has.
+pub fn backup_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, template: &Value) -> Value {
+    let cassandra = inputs.resource.spec.storage.cassandra();
+    let contact_points = cassandra.map(|cassandra| cassandra.contact_points.join(",")).unwrap_or_default();
+    let keyspace = cassandra.map(|cassandra| cassandra.keyspace.clone()).unwrap_or_default();
+    let variables = [
+        ("PROGRESSDB_CASSANDRA_CONTACT_POINTS", contact_points),
+        ("PROGRESSDB_CASSANDRA_KEYSPACE", keyspace),
+        ("PROGRESSDB_SNAPSHOT", names::of_upgrade(&inputs.name(), id, job.as_str())),
+    ];
+    let variables = variables.map(|(name, value)| json!({ "name": name, "value": value }));
+    own_job(inputs, id, job, template, &variables)
+}
+
+/// A Job of the resource's owner: their pod as they wrote it, with labels by which it is found again, and with variables.
+fn own_job(inputs: &Inputs<'_>, id: &str, job: UpgradeJob, template: &Value, variables: &[Value]) -> Value {
+    let mut own = labels::of(&inputs.name(), labels::Component::Job);
+    own.insert(labels::UPGRADE.into(), id.into());
     // What has the wrong shape is left out, and the API server says what is missing.
     let mut template = json!({ "metadata": as_object(&template["metadata"]), "spec": as_object(&template["spec"]) });
     template["metadata"]["labels"] = as_object(&template["metadata"]["labels"]);
@@ -152,26 +190,25 @@ pub fn gate_job(inputs: &Inputs<'_>, id: &str, template: &Value, address: &str) 
         let containers = template["spec"].get_mut(part).and_then(Value::as_array_mut).into_iter().flatten();
         for container in containers.filter(|container| container.is_object()) {
             match container.get_mut("env").and_then(Value::as_array_mut) {
-                Some(given) => given.extend(variables.clone()),
+                Some(given) => given.extend(variables.iter().cloned()),
                 None => container["env"] = json!(variables),
             }
         }
     }
-    let name = names::of_upgrade(&inputs.name(), id, UpgradeJob::Gate.as_str());
-    super::job::of_template(inputs, &name, own, template)
+    super::job::of_template(inputs, &names::of_upgrade(&inputs.name(), id, job.as_str()), own, template)
 }
 
-/// A container; one that opens data gets what the server gets.
-fn container(inputs: &Inputs<'_>, name: &str, args: &[&str], has_data: bool) -> Value {
+/// A container; one that opens a volume gets what the server gets.
+fn container(inputs: &Inputs<'_>, job: UpgradeJob, name: &str, args: &[&str], has_volume: bool) -> Value {
     let spec = &inputs.resource.spec;
     let path = pod::config_path();
     // Asking for the version needs no settings, and an image may judge those of the other one.
-    let args: Vec<&str> = match has_data {
-        true => [args, &["--config", &path]].concat(),
-        false => args.to_vec(),
+    let args: Vec<&str> = match job {
+        UpgradeJob::Version => args.to_vec(),
+        _ => [args, &["--config", &path]].concat(),
     };
     let mut container = pod::container(inputs, name, &args);
-    if has_data {
+    if has_volume {
         if let Some(Value::Array(mounts)) = container.get_mut("volumeMounts") {
             mounts.push(pod::data_mount());
         }

@@ -105,6 +105,11 @@ impl Live {
         Some((text("status"), text("reason"), text("message")))
     }
 
+    /// Whether its condition Ready is true.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|(status, ..)| status == "True")
+    }
+
     fn metadata(&self, name: &str) -> &Value {
         self.0.get("metadata").and_then(|metadata| metadata.get(name)).unwrap_or(&Value::Null)
     }

@@ -20,19 +20,24 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
         Preflight | SnapshotOnline | Rehearse | Approval => {
             format!("nothing that serves was touched, and {from} runs on")
         }
-        Drain | SnapshotFinal | Swap | HealthGate | SmokeGate | MetricGate => {
+        Canary | HealthGate | SmokeGate | MetricGate if record.is_of_fleet() => {
+            format!("its canaries are taken away, and {from} runs on")
+        }
+        Drain | SnapshotFinal | Swap | Canary | HealthGate | SmokeGate | MetricGate => {
             format!("{from} is started again, with all that clients wrote")
         }
-        Promote => anyhow::bail!("the upgrade {id} is about to reach clients: wait for Soak, then try again"),
-        Soak if resource.spec.upgrade.rollback.after_promotion == AfterPromotion::Never => anyhow::bail!(
+        Promote if !record.is_of_fleet() => {
+            anyhow::bail!("the upgrade {id} is about to reach clients: wait for Soak, then try again")
+        }
+        Promote | Soak if resource.spec.upgrade.rollback.after_promotion == AfterPromotion::Never => anyhow::bail!(
             "clients use {} already, and spec.upgrade.rollback.afterPromotion is Never: change that first",
             record.to.image
         ),
-        Soak if record.data_mutation_started => {
+        Promote | Soak if record.data_mutation_started => {
             "going back would lose what clients wrote since: the operator says how much and waits for your approval"
                 .into()
         }
-        Soak => format!("{from} is started again on the data as it is"),
+        Promote | Soak => format!("{from} is started again on the data as it is"),
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
             if !record.has_snapshots() =>
         {

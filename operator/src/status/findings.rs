@@ -16,8 +16,6 @@ pub struct Findings {
     pub server: Finding,
     /// Whether all servers of a fleet take requests that should; `None` of a single one.
     pub servers: Option<Finding>,
-    /// What the operator does not do about the servers of a fleet, and leaves as it is.
-    pub held: Option<Finding>,
     /// That the server does not accept the keys of clients, and whether somebody must do something about it.
     pub api_keys: Option<(Finding, bool)>,
     /// Whether the server that should run is another one than the one that does.
@@ -100,7 +98,6 @@ impl Findings {
             .as_ref()
             .or(self.refused.as_ref())
             .or_else(|| self.upgrade.finding.as_ref().filter(|finding| finding.fails()))
-            .or(self.held.as_ref())
             .or_else(|| self.parts().find(needs_hands))
             .or(overdue_keys)
             .or(self.contested.as_ref())
@@ -117,8 +114,7 @@ impl Findings {
         if let Some(finding) = parts.into_iter().flatten().find(|finding| finding.fails()) {
             return finding.clone();
         }
-        let failed = self.upgrade.finding.as_ref().filter(|finding| finding.fails());
-        if let Some(failed) = failed.or(self.held.as_ref()) {
+        if let Some(failed) = self.upgrade.finding.as_ref().filter(|finding| finding.fails()) {
             return failed.clone();
         }
         if let Some(broken) = self.servers.as_ref().filter(needs_hands) {

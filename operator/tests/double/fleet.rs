@@ -28,7 +28,7 @@ pub async fn installed(more: Value) -> Running {
 }
 
 /// The pods of the servers, without those that end.
-fn servers(cluster: &Cluster) -> Vec<Value> {
+pub fn servers(cluster: &Cluster) -> Vec<Value> {
     let pods = cluster.server.with(|store| store.all("Pod"));
     let is_server = |pod: &Value| pod["metadata"]["labels"]["progressdb.io/track"].is_string();
     let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
@@ -36,7 +36,7 @@ fn servers(cluster: &Cluster) -> Vec<Value> {
 }
 
 /// How many servers take requests.
-fn ready(cluster: &Cluster) -> usize {
+pub fn ready(cluster: &Cluster) -> usize {
     let is_ready = |pod: &&Value| {
         let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")

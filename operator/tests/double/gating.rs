@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Mutex};
 use kube::ResourceExt;
 use progressdb_operator::{
     controller::gating::GateRunner,
-    crd::{Measured, ProgressDB, Verdict},
-    gate::{Expectation, Gate, GateRequest, GateResult},
+    crd::{Measured, PodCounters, ProgressDB, Verdict},
+    gate::{Expectation, Gate, GateRequest, GateResult, TrackedPod},
 };
 
 use crate::{
@@ -61,8 +61,29 @@ impl Gates {
                 let log = self.server.with(|store| store.logs.get(&request.pod_uid).cloned());
                 Some(GateResult { log, ..ended(Verdict::Passed, 100, "") })
             }
+            Gate::Counters { pods } => Some(self.counters(pods)),
             Gate::Prometheus { .. } => panic!("the world has no Prometheus"),
         }
+    }
+
+    fn counters(&self, pods: &[TrackedPod]) -> GateResult {
+        let read = |pod: &TrackedPod| {
+            let (address, _) = pod.management.rsplit_once(':')?;
+            let counted = self.servers.counted(address)?;
+            let seconds = |micros: i64| (micros as f64 / 1e6).to_string();
+            Some(PodCounters {
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                canary: pod.canary,
+                started_at: counted.started_at,
+                requests: counted.requests,
+                errors: counted.errors,
+                buckets: counted.within.iter().map(|(edge, count)| (seconds(*edge), *count)).collect(),
+            })
+        };
+        let silent = pods.iter().find(|pod| read(pod).is_none());
+        let why = silent.map(|pod| format!("the metrics of the pod {} cannot be read", pod.name)).unwrap_or_default();
+        GateResult { counters: pods.iter().map(read).collect(), ..ended(Verdict::Inconclusive, 100, &why) }
     }
 
     fn smoke(&self, request: &GateRequest, program: Option<&Image>, read_only: bool) -> GateResult {

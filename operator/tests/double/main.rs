@@ -22,6 +22,7 @@ mod played;
 mod plugin;
 mod rbac;
 mod restart;
+mod rollout;
 mod running;
 mod status_owners;
 mod successor;

@@ -13,7 +13,7 @@ mod people;
 mod revert;
 mod snapshots;
 mod takeover;
-mod upgrading;
+pub mod upgrading;
 mod way_back;
 
 use serde_json::{Value, json};

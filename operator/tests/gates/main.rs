@@ -1,6 +1,7 @@
 //! Every gate against a real server: what passes, what fails, and what is left behind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod counters;
 mod health;
 mod load;
 mod registry;

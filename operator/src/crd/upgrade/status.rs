@@ -125,6 +125,11 @@ impl UpgradeStatus {
         self.backing == Some(Backing::Snapshots)
     }
 
+    /// Whether it is of a fleet, whose pods are replaced one after the other.
+    pub fn is_of_fleet(&self) -> bool {
+        self.canary.is_some()
+    }
+
     /// The steps that it went through, and how long each took; the last one until `end`.
     pub fn durations(&self, end: Option<Timestamp>) -> impl Iterator<Item = (&StepStatus, Option<SignedDuration>)> {
         let ends = self.steps.iter().skip(1).map(|step| step.at).chain([end]);
@@ -163,7 +168,7 @@ pub enum UpgradeStep {
     /// The image is pulled and says what it is, the settings and the KMS are tried.
     #[default]
     Preflight,
-    /// A snapshot of the volume while the old server runs.
+    /// A snapshot of the volume while the old server runs; of a fleet, the backup of its engine.
     SnapshotOnline,
     /// Old and new image on a copy of the data.
     Rehearse,
@@ -175,13 +180,15 @@ pub enum UpgradeStep {
     SnapshotFinal,
     /// The new server is started.
     Swap,
+    /// Some pods of a fleet run the new image beside the others, and take a share of what clients ask.
+    Canary,
     /// It is healthy and ready.
     HealthGate,
     /// A user can work with it.
     SmokeGate,
     /// It is as fast and as right as the old one.
     MetricGate,
-    /// Clients reach it.
+    /// Clients reach it; all pods of a fleet take the new image.
     Promote,
     /// It is watched.
     Soak,
@@ -223,6 +230,10 @@ pub enum Backing {
     Snapshots,
     /// Nothing but the format, which a start does not change, and the checkpoint that the server makes before a finalization: a volume that is lost or damaged is not covered.
     Checkpoint,
+    /// Of a fleet: the backup of its engine that the resource's own Job made.
+    EngineBackup,
+    /// Of a fleet: nothing but the format. No backup of the engine was made for the upgrade.
+    NotApplicable,
 }
 
 /// What an upgrade waits for that does not come by itself.

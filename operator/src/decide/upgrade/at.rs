@@ -41,6 +41,16 @@ impl<'a> At<'a> {
         i64::try_from(away).ok().map(|away| away.saturating_add(before))
     }
 
+    /// Whether it is of a fleet.
+    pub(super) fn is_of_fleet(self) -> bool {
+        self.planned.copies.is_none()
+    }
+
+    /// The copies of the volume of a single server. Steps that a fleet takes ask for none.
+    pub(super) fn copies(self) -> &'a desired::Copies {
+        self.planned.copies.as_ref().expect("a single server has a volume, and a fleet takes other steps")
+    }
+
     /// Nothing changes.
     pub(super) fn stay(self) -> Turn {
         self.turn(Next::Stay)

@@ -2,9 +2,13 @@
 
 use jiff::SignedDuration;
 
+use super::fleet;
 use crate::{
     conditions::Finding,
-    crd::{Outcome, ProgressDBSpec, ReleaseStatus, UPGRADE_REVISION, UpgradeStatus, UpgradeStep, UpgradeStrategy},
+    crd::{
+        CanaryStatus, Outcome, ProgressDBSpec, ReleaseStatus, UPGRADE_REVISION, UpgradeStatus, UpgradeStep,
+        UpgradeStrategy,
+    },
     decide::{Case, Write, delay::Delay, pods, restart},
     desired::{self, Desired, Server},
     facts::Facts,
@@ -52,7 +56,7 @@ pub(crate) fn plan(case: Case<'_>) -> Plan {
         return begin_or_wait(case, if is_forgotten { without() } else { told });
     }
     let strategy = case.spec.upgrade.strategy;
-    let was_suspended = record.outcome == Some(Outcome::Aborted) && record.message.as_deref() == Some(SUSPENDED);
+    let was_suspended = record.message.as_deref() == Some(SUSPENDED);
     if let Some(begun) = begin(case).filter(|_| was_suspended) {
         return begun;
     }
@@ -104,6 +108,9 @@ fn begin_or_wait(case: Case<'_>, told: Progress) -> Plan {
 /// Whether what runs has a successor and, though it is not ready, may be so any moment.
 fn is_about_to_serve(case: Case<'_>) -> bool {
     let Case { facts, now, .. } = case;
+    if let Some(fleet) = &facts.fleet {
+        return releases(case).is_some() && fleet::is_about_to_serve(fleet, now);
+    }
     let Some(set) = facts.stateful_set.as_ref().filter(|_| releases(case).is_some()) else { return false };
     let Some(pod) = &facts.pod else {
         let delay = Delay::of("StatefulSet", &set.name, set.warning.as_ref(), now);
@@ -119,7 +126,12 @@ fn releases(case: Case<'_>) -> Option<(&desired::Upgrade, &Server, &Server)> {
     let Case { spec, desired, facts, .. } = case;
     let is_guarded = spec.upgrade.strategy == UpgradeStrategy::Guarded && !spec.suspend && facts.former.is_none();
     let planned = desired.upgrade.as_ref().filter(|_| is_guarded)?;
-    facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted)?;
+    match &facts.fleet {
+        None => drop(facts.stateful_set.as_ref().filter(|set| set.runs() && !set.is_deleted)?),
+        // Servers that find or open their data in different ways must not write side by side, so they have no canaries.
+        Some(_) if desired.fleet.as_ref().is_some_and(|fleet| fleet.stops_first) => return None,
+        Some(fleet) => drop(fleet.stable.as_ref().filter(|stable| stable.replicas > 0 && !stable.is_deleted)?),
+    }
     let (from, to) = planned.from.as_ref().zip(planned.to.as_ref())?;
     differs(from, to).then_some((planned, from, to))
 }
@@ -128,8 +140,11 @@ fn releases(case: Case<'_>) -> Option<(&desired::Upgrade, &Server, &Server)> {
 fn begin(case: Case<'_>) -> Option<Plan> {
     let Case { facts, now, .. } = case;
     let (planned, from, to) = releases(case)?;
-    let pod = facts.pod.as_ref().filter(|pod| pod.serves())?;
-    let runs_what_is_asked = pod.roll.as_ref() == Some(&facts.upgrade.running.roll);
+    let running = &facts.upgrade.running.roll;
+    let runs_what_is_asked = match &facts.fleet {
+        None => facts.pod.as_ref().filter(|pod| pod.serves())?.roll.as_ref() == Some(running),
+        Some(fleet) => fleet::serves(fleet, running),
+    };
     if !runs_what_is_asked || restart::is_due(facts) {
         return None;
     }
@@ -154,6 +169,7 @@ fn begin(case: Case<'_>) -> Option<Plan> {
         started_at: Some(now),
         step_started_at: Some(now),
         claim: facts.claim.as_ref().map(|claim| claim.name.clone()),
+        canary: facts.fleet.as_ref().map(|_| CanaryStatus::default()),
         ..UpgradeStatus::default()
     };
     Some(Plan::Guarded(Box::new(record), keep(case, planned)))

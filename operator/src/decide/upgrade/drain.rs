@@ -111,7 +111,7 @@ pub(super) fn is_late(at: At<'_>) -> bool {
     at.elapsed() > PATIENCE + grace(at)
 }
 
-fn grace(at: At<'_>) -> SignedDuration {
+pub(super) fn grace(at: At<'_>) -> SignedDuration {
     let drain = &at.case.spec.drain;
     super::duration(&drain.hold) + super::duration(&drain.timeout)
 }

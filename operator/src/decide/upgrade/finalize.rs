@@ -31,7 +31,7 @@ pub(super) fn drain(at: At<'_>) -> Turn {
 }
 
 pub(super) fn snapshot(at: At<'_>) -> Turn {
-    let wanted = &at.planned.finalize_snapshot;
+    let wanted = &at.copies().finalize_snapshot;
     let record = snapshots::noted(at, wanted);
     match snapshots::make(at, wanted) {
         Progress::Waits(write) => at.recording(record, Next::Stay).writing(write),

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{At, Next, Turn, duration, own_test, swap, with_gate};
+use super::{At, Next, Turn, duration, own_job::OwnJob, swap, with_gate};
 use crate::{
     crd::{GateStatus, HealthGate, UpgradeStatus, UpgradeStep, Verdict},
     facts::Pod,
     gate::{Expectation, Gate, GateRequest, GateResult, MetricLimits, compare},
+    objects::UpgradeJob,
 };
 
 /// A gate that ended without a verdict is tried again after so many seconds, while somebody is called: clients wait.
@@ -42,12 +43,15 @@ pub(super) fn health(at: At<'_>) -> Turn {
 pub(super) fn looked(at: At<'_>, name: &str, ran: Ran) -> Ran {
     let is_ready = at.case.facts.pod.as_ref().is_some_and(Pod::serves);
     match ran {
-        Ran::Waits(request) if is_ready && at.is_overridden(name) => {
-            let seen = at.facts.gate(&request.name, &request.pod_uid).cloned();
-            seen.map_or(Ran::Waits(request), Ran::Ended)
-        }
+        Ran::Waits(request) if is_ready && at.is_overridden(name) => seen_last(at, request),
         ran => ran,
     }
+}
+
+/// Ends a gate that runs with what it saw last.
+pub(super) fn seen_last(at: At<'_>, request: GateRequest) -> Ran {
+    let seen = at.facts.gate(&request.name, &request.pod_uid).cloned();
+    seen.map_or(Ran::Waits(request), Ran::Ended)
 }
 
 /// What a user does.
@@ -68,8 +72,11 @@ pub(super) fn metrics(at: At<'_>) -> Turn {
     }
     let policy = &at.policy().gates.metrics;
     let load = Gate::load(policy).filter(|_| at.record.changes_image && !has_passed(at, "Metrics"));
-    let Some(gate) = load else { return others(at) };
-    settle(at, "Metrics", load_of(at, &gate), UpgradeStep::MetricGate)
+    if let Some(gate) = load {
+        return settle(at, "Metrics", load_of(at, &gate), UpgradeStep::MetricGate);
+    }
+    let settled = |name: &str, ran: Ran| settle(at, name, ran, UpgradeStep::MetricGate);
+    others(at, |name, gate| run(at, name, gate), settled).unwrap_or_else(|| at.turn(Next::To(UpgradeStep::Promote)))
 }
 
 /// The load on the new server. One that does not pass is repeated, because a neighbour may have been busy, and the best
@@ -117,19 +124,22 @@ pub(super) fn has_passed(at: At<'_>, name: &str) -> bool {
     at.record.gates.iter().any(|gate| gate.name == name && (gate.overridden || gate.verdict == Verdict::Passed))
 }
 
-/// What the owner of the resource wants to know beside that: a Prometheus, and a Job of their own.
-fn others(at: At<'_>) -> Turn {
+/// What the owner of the resource wants to know beside that: a Prometheus, and a Job of their own; `None` once it is known.
+pub(super) fn others(
+    at: At<'_>,
+    run: impl FnOnce(&str, Gate) -> Ran,
+    settle: impl FnOnce(&str, Ran) -> Turn,
+) -> Option<Turn> {
     if let Some(prometheus) = at.policy().gates.metrics.prometheus.as_ref().filter(|_| !has_passed(at, "Prometheus")) {
         let gate = Gate::Prometheus { address: prometheus.address.clone(), queries: prometheus.queries.clone() };
-        return settle(at, "Prometheus", run(at, "Prometheus", gate), UpgradeStep::MetricGate);
+        return Some(settle("Prometheus", run("Prometheus", gate)));
     }
-    let Some(policy) = at.policy().gates.job.as_ref().filter(|_| !has_passed(at, "Job")) else {
-        return at.turn(Next::To(UpgradeStep::Promote));
-    };
-    match own_test::run(at, policy) {
-        Ok(ran) => settle(at, "Job", ran, UpgradeStep::MetricGate),
+    let policy = at.policy().gates.job.as_ref().filter(|_| !has_passed(at, "Job"))?;
+    let test = OwnJob { job: UpgradeJob::Gate, name: "Job", deadline: &policy.deadline };
+    Some(match test.run(at) {
+        Ok(ran) => settle("Job", ran),
         Err(write) => at.stay().writing(write),
-    }
+    })
 }
 
 /// How far a gate is.
@@ -146,7 +156,11 @@ pub(super) enum Ran {
 
 /// Has a gate run against the pod of the server.
 pub(super) fn run(at: At<'_>, name: &str, gate: Gate) -> Ran {
-    let Some(request) = request(at, name, &gate) else { return Ran::NoPod };
+    request(at, name, &gate).map_or(Ran::NoPod, |request| run_request(at, request))
+}
+
+/// Has this gate run.
+pub(super) fn run_request(at: At<'_>, request: GateRequest) -> Ran {
     match ended(at, &request) {
         None => Ran::Waits(request),
         Some(found) => or_again(at, request, found, |found| found),
@@ -154,8 +168,12 @@ pub(super) fn run(at: At<'_>, name: &str, gate: Gate) -> Ran {
 }
 
 fn request(at: At<'_>, name: &str, gate: &Gate) -> Option<GateRequest> {
-    let (pod_uid, address) = at.facts.server.clone()?;
-    Some(GateRequest { name: format!("{:?}-{name}", at.record.step), pod_uid, address, gate: gate.clone() })
+    Some(request_on(at, at.facts.server.clone()?, name, gate))
+}
+
+/// A gate of this step, against the pod of this uid and address.
+pub(super) fn request_on(at: At<'_>, (pod_uid, address): (String, String), name: &str, gate: &Gate) -> GateRequest {
+    GateRequest { name: format!("{:?}-{name}", at.record.step), pod_uid, address, gate: gate.clone() }
 }
 
 /// What a gate has found, if it has ended.
@@ -191,6 +209,11 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
         Ran::Ended(found) => (found, None),
         Ran::Open(found, again) => (found, again),
     };
+    judged(at, name, found, again, next)
+}
+
+/// What follows from what a gate has found; without a verdict it is tried again meanwhile.
+pub(super) fn judged(at: At<'_>, name: &str, found: GateResult, again: Option<GateRequest>, next: UpgradeStep) -> Turn {
     let mut record: UpgradeStatus = at.record.clone();
     let overridden = found.verdict != Verdict::Passed && at.is_overridden(name);
     with_gate(&mut record, GateStatus { overridden, ..found.named(name) });
@@ -205,7 +228,11 @@ pub(super) fn settle(at: At<'_>, name: &str, ran: Ran, next: UpgradeStep) -> Tur
         Verdict::Failed => Next::GoBack(format!("the gate {name} failed: {why}")),
         Verdict::Inconclusive => {
             let message = format!("the gate {name} has too little to tell: {why}");
-            Next::stuck("GateInconclusive", message, Some(at.override_command(name)))
+            match at.is_of_fleet() {
+                // Every pod that serves has been found good so far.
+                true => Next::hold("GateInconclusive", message, Some(at.override_command(name))),
+                false => Next::stuck("GateInconclusive", message, Some(at.override_command(name))),
+            }
         }
     };
     let again = again.filter(|_| matches!(next, Next::Hold(_)));

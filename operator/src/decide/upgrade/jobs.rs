@@ -15,7 +15,9 @@ pub(super) fn former(at: At<'_>) -> Vec<Write> {
 fn of_step(step: UpgradeStep) -> &'static [UpgradeJob] {
     use UpgradeStep::*;
     match step {
-        Preflight => &[UpgradeJob::Version],
+        Preflight => &[UpgradeJob::Version, UpgradeJob::Schema, UpgradeJob::SchemaApply],
+        SnapshotOnline => &[UpgradeJob::Backup],
+        FinalizeSnapshot => &[UpgradeJob::FinalBackup],
         Rehearse => &[UpgradeJob::RehearseOld, UpgradeJob::RehearseNew, UpgradeJob::RehearseFinalize],
         Drain | FinalizeDrain => &[UpgradeJob::Inspect],
         MetricGate => &[UpgradeJob::Gate],

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long the new image may take to be pulled and to say what it is, before somebody is told.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 pub(super) fn check(at: At<'_>) -> Turn {
     if let Some(turn) = obstacle(at) {
@@ -23,22 +23,10 @@ pub(super) fn check(at: At<'_>) -> Turn {
     if !at.record.changes_image {
         return at.turn(Next::To(UpgradeStep::Approval));
     }
-    let (found, create) = at.job(UpgradeJob::Version);
-    let unknown = |why: &str| {
-        let message = format!("the new image does not say its version: {why}");
-        Next::hold("VersionUnknown", message, Some(at.abort_command()))
+    let mut record = match version(at) {
+        Ok(record) => record,
+        Err(turn) => return *turn,
     };
-    let Some(version) = found.and_then(|found| found.ended.get(crate::objects::MAIN)) else {
-        let failure = found.and_then(|found| found.job.failure.as_ref());
-        let late = (at.elapsed() > PATIENCE).then_some("its Job has not ended in time");
-        let why = failure.map(|failure| failure.message.as_str()).or(late);
-        return at.turn(why.map_or(Next::Stay, unknown)).writing(create);
-    };
-    if !version.passed {
-        return at.turn(unknown(&version.message));
-    }
-    let mut record = with_version(at.record.clone(), &version.report());
-    record.timings.job_millis = found.and_then(|found| found.took);
     if let Some(is_there) = at.facts.has_image {
         with_gate(&mut record, old_image(at, is_there));
     }
@@ -48,6 +36,27 @@ pub(super) fn check(at: At<'_>) -> Turn {
         _ => record,
     };
     at.recording(record, next)
+}
+
+/// With what the new image says of itself; until it does, what is waited for.
+pub(super) fn version(at: At<'_>) -> Result<UpgradeStatus, Box<Turn>> {
+    let (found, create) = at.job(UpgradeJob::Version);
+    let unknown = |why: &str| {
+        let message = format!("the new image does not say its version: {why}");
+        Next::hold("VersionUnknown", message, Some(at.abort_command()))
+    };
+    let Some(version) = found.and_then(|found| found.ended.get(crate::objects::MAIN)) else {
+        let failure = found.and_then(|found| found.job.failure.as_ref());
+        let late = (at.elapsed() > PATIENCE).then_some("its Job has not ended in time");
+        let why = failure.map(|failure| failure.message.as_str()).or(late);
+        return Err(Box::new(at.turn(why.map_or(Next::Stay, unknown)).writing(create)));
+    };
+    if !version.passed {
+        return Err(Box::new(at.turn(unknown(&version.message))));
+    }
+    let mut record = with_version(at.record.clone(), &version.report());
+    record.timings.job_millis = found.and_then(|found| found.took);
+    Ok(record)
 }
 
 /// What the upgrade waits for with this release: the settings and the KMS are asked for as long as nothing was stopped, and
@@ -89,15 +98,29 @@ fn old_image(at: At<'_>, is_there: bool) -> GateStatus {
     GateResult::new(verdict, &image, "it is on the node", 0, why).named("OldImage")
 }
 
-fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
-    let format = at.case.facts.before.data_format;
+/// Holds what cannot read the data as it is.
+pub(super) fn unreadable(at: At<'_>, record: &UpgradeStatus) -> Option<Next> {
     let (Some(oldest), Some(newest)) = (record.to.oldest_format, record.to.newest_format) else {
         let message = "the new image does not say which formats of the data it reads";
-        return Next::hold("VersionUnknown", message, Some(at.abort_command()));
+        return Some(Next::hold("VersionUnknown", message, Some(at.abort_command())));
     };
-    if let Some(format) = format.filter(|format| !(oldest..=newest).contains(format)) {
-        let message = format!("the data has format {format}, and the new image reads {oldest} to {newest}");
-        return Next::hold("FormatNotReadable", message, Some(at.abort_command()));
+    let format = at.case.facts.before.data_format.filter(|format| !(oldest..=newest).contains(format))?;
+    let message = format!("the data has format {format}, and the new image reads {oldest} to {newest}");
+    Some(Next::hold("FormatNotReadable", message, Some(at.abort_command())))
+}
+
+/// Holds what changes the data when it starts, where nothing leads back.
+pub(super) fn unprotected(at: At<'_>, record: &UpgradeStatus, lacking: &str) -> Option<Next> {
+    let migrations = record.start_migrations.join(", ");
+    let message = format!(
+        "the new image changes the data when it starts ({migrations}), and without a snapshot there is no way back: {lacking}"
+    );
+    (!record.start_migrations.is_empty()).then(|| Next::hold("Unprotected", message, Some(at.abort_command())))
+}
+
+fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
+    if let Some(next) = unreadable(at, record) {
+        return next;
     }
     let policy = at.policy().snapshot.policy;
     let lacking = match &at.facts.class {
@@ -118,14 +141,5 @@ fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
         let message = format!("snapshots are required and cannot be made: {lacking}");
         return Next::hold("SnapshotsUnavailable", message, Some(at.abort_command()));
     }
-    match record.start_migrations.is_empty() {
-        true => Next::To(UpgradeStep::Approval),
-        false => {
-            let message = format!(
-                "the new image changes the data when it starts ({}), and without a snapshot there is no way back: {lacking}",
-                record.start_migrations.join(", ")
-            );
-            Next::hold("Unprotected", message, Some(at.abort_command()))
-        }
-    }
+    unprotected(at, record, &lacking).unwrap_or(Next::To(UpgradeStep::Approval))
 }

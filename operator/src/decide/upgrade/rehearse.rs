@@ -71,7 +71,7 @@ impl Part {
 
 /// The copy, and the walls around it.
 fn prepare(at: At<'_>) -> Vec<Write> {
-    let wanted = [&at.planned.rehearsal_policy, &at.planned.staging_claim].into_iter();
+    let wanted = [&at.copies().rehearsal_policy, &at.copies().staging_claim].into_iter();
     let missing = wanted.filter(|object| at.case.facts.object(object.kind, &object.name).is_none());
     missing.map(|object| Write::Create(object.body.clone())).collect()
 }
@@ -196,11 +196,11 @@ fn root_of(digest: &EndedContainer) -> Option<String> {
 
 /// What was made for it goes; then it is over.
 fn finish(at: At<'_>, passed: bool) -> Turn {
-    let claim = at.facts.other_claims.get(&at.planned.staging_claim.name).filter(|claim| !claim.is_deleted);
+    let claim = at.facts.other_claims.get(&at.copies().staging_claim.name).filter(|claim| !claim.is_deleted);
     let mut gone = at.without_jobs(&JOBS);
     let delete = |kind: Kind, name: &str, uid: &str| Write::Delete { kind, name: name.to_owned(), uid: uid.to_owned() };
-    gone.extend(claim.map(|claim| delete(Kind::Claim, &at.planned.staging_claim.name, &claim.uid)));
-    let policy = &at.planned.rehearsal_policy;
+    gone.extend(claim.map(|claim| delete(Kind::Claim, &at.copies().staging_claim.name, &claim.uid)));
+    let policy = &at.copies().rehearsal_policy;
     let wall = at.case.facts.object(policy.kind, &policy.name).filter(|wall| !wall.is_deleted);
     gone.extend(wall.map(|wall| delete(policy.kind, &policy.name, &wall.uid)));
     if !gone.is_empty() {

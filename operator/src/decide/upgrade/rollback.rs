@@ -72,7 +72,7 @@ pub(super) fn restore(at: At<'_>) -> Turn {
                     return at.recording(record, next);
                 }
             }
-            record.restored_claim = Some(at.planned.restored_claim.name.clone());
+            record.restored_claim = Some(at.copies().restored_claim.name.clone());
             at.recording(record, Next::Stay)
         }
     }
@@ -98,12 +98,12 @@ fn is_as_before(at: At<'_>, cut: &Database, now: &Database) -> bool {
 
 /// The snapshot that the way back leads to.
 fn snapshot<'a>(at: At<'a>) -> &'a crate::desired::Object {
-    if at.record.finalizing { &at.planned.finalize_snapshot } else { &at.planned.final_snapshot }
+    if at.record.finalizing { &at.copies().finalize_snapshot } else { &at.copies().final_snapshot }
 }
 
 /// The data as it was at rest takes the place of what the new image made of it, which is kept.
 fn replace(at: At<'_>, cut: &Database) -> Turn {
-    let wanted = &at.planned.restored_claim;
+    let wanted = &at.copies().restored_claim;
     let current = at.case.facts.claim.as_ref();
     if current.is_some_and(|claim| claim.name == wanted.name) {
         return at.turn(Next::To(UpgradeStep::RollbackStart));

@@ -23,7 +23,7 @@ pub(super) enum Progress {
 
 /// While the old server runs: what is rehearsed on.
 pub(super) fn online(at: At<'_>) -> Turn {
-    let wanted = &at.planned.online_snapshot;
+    let wanted = &at.copies().online_snapshot;
     let mut record = noted(at, wanted);
     if at.facts.snapshots.get(&wanted.name).is_some_and(|found| found.is_cut || found.is_ready) {
         record.timings.cut_millis.get_or_insert(i64::try_from(at.elapsed().as_millis()).unwrap_or_default());
@@ -50,7 +50,7 @@ pub(super) fn online(at: At<'_>) -> Turn {
 
 /// While no server runs: what going back restores, if the data was changed meanwhile.
 pub(super) fn at_rest(at: At<'_>) -> Turn {
-    let wanted = &at.planned.final_snapshot;
+    let wanted = &at.copies().final_snapshot;
     let record = noted(at, wanted);
     // A copy that is cut becomes ready by itself. What changes the data at its start has to wait for it.
     let has_to_be_ready = !record.start_migrations.is_empty();
@@ -69,9 +69,10 @@ pub(super) fn at_rest(at: At<'_>) -> Turn {
 pub(super) fn are_looked_at(at: At<'_>) -> bool {
     use UpgradeStep::*;
     match at.record.step {
+        _ if at.is_of_fleet() => false,
         // Its watch tells when a snapshot that took too long is ready after all.
         SnapshotOnline if at.record.hold.is_some() => {
-            at.facts.snapshots.get(&at.planned.online_snapshot.name).is_some_and(|found| found.says_ready)
+            at.facts.snapshots.get(&at.copies().online_snapshot.name).is_some_and(|found| found.says_ready)
         }
         SnapshotOnline | SnapshotFinal | FinalizeSnapshot | FinalizeGate | RollbackRestore | RollbackGate => true,
         _ => false,

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{At, Next, Turn};
 use crate::{
-    crd::{GateStatus, Measured, ProgressDBSpec, UpgradeStatus, UpgradeStep, Verdict},
+    crd::{CanaryStatus, GateStatus, Measured, ProgressDBSpec, UpgradeStatus, UpgradeStep, Verdict},
     decide::{Case, tests},
-    desired::{self, Desired, Object},
-    facts::{Facts, Job, Pod, UpgradeJobFacts},
+    desired::{self, Check, Desired, Object, Server},
+    facts::{Conclusion, Deployment, Facts, Fleet, FleetPod, Job, Pod, UpgradeJobFacts},
     gate::GateResult,
-    objects::UpgradeJob,
+    objects::{UpgradeJob, labels::Track},
 };
 
 /// The uid of the server's pod.
@@ -51,6 +51,47 @@ impl Scene {
             desired: tests::desired("new", false),
             planned: planned(),
         }
+    }
+
+    /// A step that has just begun, of an upgrade of a fleet: three stable pods, and a canary of the first step.
+    pub(super) fn of_fleet(step: UpgradeStep, policy: Value) -> Self {
+        let mut scene = Self::new(step, policy);
+        let storage = json!({ "cassandra": { "contactPoints": ["a"], "datacenter": "d" } });
+        scene.spec = tests::resource(json!({ "storage": storage, "replicas": 3, "upgrade": scene.spec.upgrade })).spec;
+        scene.record.canary = Some(CanaryStatus { step: 1, replicas: 1, ..CanaryStatus::default() });
+        (scene.record.from.roll, scene.record.to.roll) = ("old".into(), "new".into());
+        (scene.facts.pod, scene.facts.stateful_set, scene.facts.upgrade.server) = (None, None, None);
+        let stable = ["s-1", "s-2", "s-3"].map(|name| server(name, Track::Stable, "old"));
+        scene.facts.fleet = Some(Fleet {
+            stable: Some(deployment("db", "old", 3)),
+            canary: Some(deployment("db-canary", "new", 1)),
+            pods: stable.into_iter().chain([server("c-1", Track::Canary, "new")]).collect(),
+            schema: None,
+        });
+        scene.planned = desired::Upgrade {
+            from: Some(release("old")),
+            to: Some(release("new")),
+            copies: None,
+            jobs: UpgradeJob::ALL.into_iter().map(|job| (job, check(job))).collect(),
+            ..scene.planned
+        };
+        scene
+    }
+
+    /// Has the image accept the settings.
+    pub(super) fn proves_well(&mut self) {
+        let conclusion = Conclusion { passed: true, at: Some(self.now), ..Conclusion::default() };
+        self.facts.config_check = Some(Job { conclusion: Some(conclusion), ..Job::default() });
+    }
+
+    /// The servers of the fleet.
+    pub(super) fn fleet(&mut self) -> &mut Fleet {
+        self.facts.fleet.as_mut().unwrap()
+    }
+
+    /// A pod of the fleet.
+    pub(super) fn pod(&mut self, name: &str) -> &mut Pod {
+        self.fleet().pods.iter_mut().map(|server| &mut server.pod).find(|pod| pod.name == name).unwrap()
     }
 
     pub(super) fn at(&self) -> At<'_> {
@@ -99,6 +140,40 @@ impl Scene {
     }
 }
 
+/// A Deployment that has all its pods.
+pub(super) fn deployment(name: &str, roll: &str, replicas: i32) -> Deployment {
+    let counts = Deployment { total: replicas, updated: replicas, ready: replicas, ..Deployment::default() };
+    let (name, uid) = (name.to_owned(), name.to_owned());
+    Deployment { name, uid, roll: Some(roll.into()), replicas, available: replicas, is_observed: true, ..counts }
+}
+
+/// A server of a fleet that takes requests.
+pub(super) fn server(name: &str, track: Track, roll: &str) -> FleetPod {
+    let roll = Some(roll.to_owned());
+    let pod = Pod { name: name.into(), uid: name.into(), is_ready: true, roll, ..Pod::default() };
+    FleetPod { pod, track, release: None, address: Some("10.0.0.1".into()) }
+}
+
+fn release(roll: &str) -> Server {
+    let deployment = |name: &str| {
+        let body = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name }, "spec": {} });
+        Object::new(body)
+    };
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("db-config-{roll}") } });
+    Server {
+        config_map: Object::new(map),
+        workload: deployment("db"),
+        canary: Some(deployment("db-canary")),
+        roll: roll.to_owned(),
+    }
+}
+
+fn check(job: UpgradeJob) -> Check {
+    let name = format!("db-0123abcd-{}", job.as_str());
+    let body = json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": name } });
+    Check { job: Object::new(body), container: "main".into() }
+}
+
 /// A load of a thousand requests.
 pub(super) fn load(errors: i64, p99_micros: i64) -> GateResult {
     let load = Measured { requests: 1_000, errors, p50_micros: 1, p99_micros };
@@ -124,11 +199,13 @@ fn planned() -> desired::Upgrade {
         from: None,
         to: None,
         jobs: BTreeMap::new(),
-        online_snapshot: object("VolumeSnapshot"),
-        final_snapshot: object("VolumeSnapshot"),
-        finalize_snapshot: object("VolumeSnapshot"),
-        staging_claim: object("PersistentVolumeClaim"),
-        restored_claim: object("PersistentVolumeClaim"),
-        rehearsal_policy: object("NetworkPolicy"),
+        copies: Some(desired::Copies {
+            online_snapshot: object("VolumeSnapshot"),
+            final_snapshot: object("VolumeSnapshot"),
+            finalize_snapshot: object("VolumeSnapshot"),
+            staging_claim: object("PersistentVolumeClaim"),
+            restored_claim: object("PersistentVolumeClaim"),
+            rehearsal_policy: object("NetworkPolicy"),
+        }),
     }
 }

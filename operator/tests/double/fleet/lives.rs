@@ -144,25 +144,24 @@ async fn settings_that_the_image_refuses_touch_no_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_image_is_held_in_words_and_nothing_of_it_is_run_by_a_server() {
+async fn another_image_whose_checks_fail_is_run_by_no_server() {
     let mut running = installed(json!({})).await;
+    running.cluster.world.failing_jobs.insert("config-check".into(), "no such setting".into());
     running.cluster.change("db", |spec| {
         spec["image"] = json!("registry/progressdb:0.3.1");
         spec["replicas"] = json!(4);
     });
-    running.until("a hold", |cluster| cluster.condition("db", "Stalled").1 == "ImageChangeHeld").await;
-    let (status, _, message) = running.cluster.condition("db", "Ready");
-    assert_eq!(status, "False");
-    assert!(
-        message
-            .starts_with("the fleet runs registry/progressdb:0.3.0, and spec.image asks for registry/progressdb:0.3.1")
-    );
+    running.until("a refusal", |cluster| cluster.condition("db", "ConfigurationValid").0 == "False").await;
     running.until("four servers", |cluster| ready(cluster) == 4).await;
     let image = |pod: &Value| pod["spec"]["containers"][0]["image"].clone();
     assert!(servers(&running.cluster).iter().all(|pod| image(pod) == "registry/progressdb:0.3.0"));
-    assert_eq!(running.cluster.checks_made("-schema-"), 1, "the tables are not those of another image");
-    running.comes_to_rest("a hold", 4).await;
-    running.cluster.change("db", |spec| spec["image"] = json!("registry/progressdb:0.3.0"));
+    running.cluster.world.failing_jobs.clear();
+    // Untried, as the strategy Direct says, and still without a gap.
+    for _ in 0..120 {
+        running.step().await;
+        assert!(ready(&running.cluster) >= 4);
+    }
+    assert!(servers(&running.cluster).iter().all(|pod| image(pod) == "registry/progressdb:0.3.1"));
     running.until("serving", |cluster| cluster.condition("db", "Ready").1 == "Serving").await;
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{NEW, OLD, THIRD, policy, release};
-use crate::{api::Key, cluster::Cluster, world::Image};
+use crate::{api::Key, cluster::Cluster, rollout, world::Image};
 
 /// The most seconds that anything takes.
 pub const LONGEST: usize = 200;
@@ -21,6 +21,8 @@ pub struct Upgrading {
     before: (String, Value),
     /// How many writes had been acknowledged a second ago.
     seen: usize,
+    /// Of a fleet, how many servers have to take requests.
+    pub least: usize,
 }
 
 impl Upgrading {
@@ -40,9 +42,10 @@ impl Upgrading {
 
     /// A database of which an upgrade is about to begin.
     pub fn of(cluster: Cluster) -> Self {
-        let pod = cluster.get("Pod", "db-0").unwrap()["metadata"]["uid"].clone();
+        let pod = cluster.get("Pod", "db-0").unwrap_or_default()["metadata"]["uid"].clone();
         let seen = cluster.world.acknowledged().len();
-        Self { cluster, before: (String::new(), pod), seen }
+        let least = cluster.get("Deployment", "db").map_or(0, |_| rollout::ready(&cluster));
+        Self { cluster, before: (String::new(), pod), seen, least }
     }
 
     /// The resource asks for a new image, which is this.
@@ -109,6 +112,9 @@ impl Upgrading {
         assert_eq!(self.cluster.world.broken, Vec::<String>::new(), "in {}", self.text("/step"));
         let (record, all) = (self.record(), self.cluster.world.acknowledged());
         let seen = std::mem::replace(&mut self.seen, all.len());
+        if self.cluster.get("Deployment", "db").is_some() {
+            return rollout::holds(self, &all[seen..]);
+        }
         if !record["outcome"].is_null() || record["changesImage"] != true {
             return;
         }

@@ -1,0 +1,106 @@
+//! All pods take the new image, one after the other: the Deployment starts each before it stops another, so there are never
+//! fewer than there are to be. Then the canaries go, and the whole fleet is watched.
+
+use jiff::SignedDuration;
+
+use super::{
+    super::{At, Next, Turn, approval, duration, jobs, promote as after_promotion},
+    tracks,
+};
+use crate::{
+    crd::{Backing, Outcome, UpgradeStatus, UpgradeStep},
+    decide::pods,
+    facts::FleetPod,
+    objects::labels::Track,
+};
+
+/// How long one pod may take to be replaced, beyond the deadline of its health.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+
+pub(super) fn roll(at: At<'_>) -> Turn {
+    let Some(to) = &at.planned.to else { return at.turn(gone(at)) };
+    let pods = tracks::pods(at, Track::Stable, &at.record.to.roll);
+    if let Some(next) = tracks::trouble(at, &pods).and_then(|why| fails(at, &why)) {
+        return at.turn(next);
+    }
+    if tracks::is_rolled_out(at, to) {
+        // As many as there are to be run the new image: those beside them are not needed any more.
+        return match tracks::are_canaries_gone(at) {
+            true => at.turn(Next::To(UpgradeStep::Soak)),
+            false => at.stay().writing(tracks::without_canaries(at)),
+        };
+    }
+    match is_late(at) {
+        true => {
+            let name = at.case.name;
+            let message = at.refused(&format!(
+                "not all pods of {name} run the new image yet; there are as many as before, and none is stopped before \
+                 its successor is ready"
+            ));
+            at.turn(Next::hold("RolloutSlow", message, Some(format!("kubectl progressdb abort {name} (to go back)"))))
+        }
+        false => at.stay(),
+    }
+}
+
+/// Whether the pods have had their time, one after the other.
+pub(super) fn is_late(at: At<'_>) -> bool {
+    let each = duration(&at.policy().gates.health.deadline) + duration(&at.case.spec.drain.hold) + PATIENCE;
+    at.elapsed() > each * tracks::wanted(at).max(1)
+}
+
+/// The ConfigMap of the new release was deleted, and nothing more can be made of it.
+pub(super) fn gone(at: At<'_>) -> Next {
+    let message = format!(
+        "the ConfigMap {} of the new release is gone: ask for its image and settings again, and it is made anew",
+        at.record.to.config
+    );
+    Next::hold("ReleaseGone", message, Some(format!("kubectl progressdb abort {} (to go back)", at.case.name)))
+}
+
+fn fails(at: At<'_>, why: &str) -> Option<Next> {
+    after_promotion::go_back(at, &format!("the new image fails while clients use it: {why}"))
+}
+
+/// Real clients are the test now.
+pub(super) fn soak(at: At<'_>) -> Turn {
+    let Some(to) = &at.planned.to else { return at.turn(gone(at)) };
+    let pods = tracks::pods(at, Track::Stable, &at.record.to.roll);
+    let crashes = |FleetPod { pod, .. }: &FleetPod| -> Option<String> {
+        let message = || format!("the pod {}: {}", pod.name, pods::assess(pod, at.case.now).message);
+        pods::is_crash_looping(pod, at.case.now).then(message)
+    };
+    if let Some(next) = pods.iter().find_map(crashes).and_then(|why| fails(at, &why)) {
+        return at.turn(next);
+    }
+    if !after_promotion::has_soaked(at) || !tracks::is_rolled_out(at, to) {
+        return at.stay();
+    }
+    // Whoever asks for another image by now keeps the way back to the old one.
+    let is_asked = at.case.desired.server.image() == at.record.to.image;
+    let changes_format = at.record.changes_image && !at.record.finalize_migrations.is_empty();
+    if !changes_format || !is_asked || at.is_overridden("Finalize") {
+        return succeed(at, "");
+    }
+    if let Some(next) = approval::window(at) {
+        return at.turn(next);
+    }
+    let record = UpgradeStatus { finalizing: true, ..at.record.clone() };
+    let is_backed = record.backing == Some(Backing::EngineBackup) && at.policy().snapshot.job.is_some();
+    match is_backed && jobs::former(at).is_empty() {
+        true => at.recording(record, Next::To(UpgradeStep::FinalizeSnapshot)),
+        false if is_backed => at.stay(),
+        false => {
+            let record = UpgradeStatus { data_mutation_started: true, ..record };
+            at.recording(record, Next::To(UpgradeStep::FinalizeMigrate))
+        }
+    }
+}
+
+/// It is over.
+pub(super) fn succeed(at: At<'_>, more: &str) -> Turn {
+    let pods = tracks::wanted(at);
+    let message = format!("all {pods} pods were replaced one after the other");
+    let message = if more.is_empty() { message } else { format!("{message}; {more}") };
+    at.turn(Next::End(Outcome::Succeeded, message))
+}
