@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, ListParams, LogParams},
+    api::{DynamicObject, ListParams, LogParams, TypeMeta},
 };
 use serde_json::{Map, Value, json};
 
@@ -65,7 +65,12 @@ async fn report(client: &Client, namespace: &str, name: &str) -> anyhow::Result<
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret) {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.api_resource());
         match api.list(&selector).await {
-            Ok(found) => objects.extend(found.into_iter().map(|object| without_managed_fields(&object))),
+            // Items of lists do not say what they are.
+            Ok(found) => objects.extend(found.into_iter().map(|mut object| {
+                object.types =
+                    Some(TypeMeta { api_version: kind.api_resource().api_version, kind: kind.name().into() });
+                without_managed_fields(&object)
+            })),
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => objects.push(json!({ "kind": kind.name(), "error": error.to_string() })),
         }
