@@ -388,10 +388,19 @@ impl Store {
         }
     }
 
-    /// Says to the others that this process seals with that epoch from now on.
-    pub async fn confirm_epoch(&self, epoch: u32) -> Result<(), Error> {
+    /// How often this process had to begin anew among the others. Until it has confirmed an epoch that it read since, its
+    /// commits are refused.
+    pub fn term(&self) -> u64 {
         match self {
-            Self::Cassandra(shared) => shared.confirm_epoch(epoch).boxed().await,
+            Self::Cassandra(shared) => shared.term(),
+            _ => 0,
+        }
+    }
+
+    /// Says to the others that this process seals with that epoch from now on, as it read in that term.
+    pub async fn confirm_epoch(&self, epoch: u32, term: u64) -> Result<(), Error> {
+        match self {
+            Self::Cassandra(shared) => shared.confirm_epoch(epoch, term).boxed().await,
             _ => Ok(()),
         }
     }

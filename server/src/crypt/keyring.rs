@@ -84,6 +84,11 @@ impl Keyring {
         self.add_epoch(epoch, key);
     }
 
+    /// Waits until every new data key that was made before is in the store, or will never be.
+    pub async fn settle(&self) {
+        drop(self.turn.write().await);
+    }
+
     /// Adds the key of an epoch that began before.
     pub fn add_epoch(&self, epoch: u32, key: &KeyBytes) {
         self.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(epoch, Arc::new(Sealer::new(key)));

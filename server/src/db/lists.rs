@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::idempotency;
 use super::page::{Position, Window, window};
 use super::threads::assemble;
 use super::{Caller, Db, Error, decode, decode_key};
@@ -121,7 +122,12 @@ impl Db {
         for _ in 0..REFILLS {
             let mut found = window(&self.0.store, range, position.clone(), asked).await?;
             let stale = self.take_stale(user, &mut found).await?;
-            let is_whole = stale == 0 || !(found.has_below || found.has_above) || found.rows.len() >= limit;
+            let more = match position {
+                Position::Top | Position::Below(_) => found.has_below,
+                Position::Above(_) => found.has_above,
+                Position::Around(_) => found.has_below || found.has_above,
+            };
+            let is_whole = stale == 0 || !more || found.rows.len() >= limit;
             if is_whole {
                 found.cut(&position, limit);
                 return Ok(found);
@@ -143,7 +149,7 @@ impl Db {
             if head.is_some_and(|head| named.agrees(user, &head)) {
                 below += usize::from(index < window.below);
                 agreed.push(row);
-            } else if self.0.clock.is_over(named.dated, STALE_AFTER) {
+            } else if self.0.clock.is_over(named.dated, named.stale_after()) {
                 old.push((named, key));
             }
         }
@@ -207,6 +213,12 @@ impl Indexed {
             }
             other => Err(Error::Corrupt { key: other.to_string() }),
         }
+    }
+
+    /// A creation that carried an idempotency key may be repeated, and then stands under the same name.
+    fn stale_after(&self) -> Duration {
+        let of_creation = self.updated.is_none_or(|updated| updated == self.thread.0);
+        if of_creation { idempotency::KEPT + 2 * STALE_AFTER } else { STALE_AFTER }
     }
 
     fn agrees(&self, user: Hash16, head: &Head) -> bool {

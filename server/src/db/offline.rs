@@ -168,8 +168,16 @@ impl Db {
         }
         let secret = Op::Put(Key::Store(StoreRow::Secret), unseal_secret(&self.0.store, crypt).await?);
         let epochs = list_epochs(&self.0.store).await?;
-        let epochs = epochs.into_iter().map(|(epoch, ..)| SecondaryWrite::Delete(Key::Epoch(epoch))).collect();
-        self.commit_plain(Partition::Store, vec![secret], epochs).await?;
+        if self.0.store.is_shared() {
+            self.commit_plain(Partition::Store, vec![secret], Vec::new()).await?;
+            // Each by itself: what is made under a condition is removed under one.
+            for (epoch, _, bytes) in epochs {
+                self.commit(Commit::remove(Key::Epoch(epoch), bytes)).await?;
+            }
+        } else {
+            let epochs = epochs.into_iter().map(|(epoch, ..)| SecondaryWrite::Delete(Key::Epoch(epoch))).collect();
+            self.commit_plain(Partition::Store, vec![secret], epochs).await?;
+        }
         tracing::info!(target: "audit", event = "encryption.decrypted", values);
         Ok(values)
     }

@@ -28,33 +28,30 @@ impl Db {
     }
 
     async fn follow_epochs(&self) -> Result<(), Error> {
-        let Some(crypt) = self.crypt() else { return Ok(()) };
+        let term = self.0.store.term();
+        let Some(crypt) = self.crypt() else { return Ok(self.0.store.confirm_epoch(0, term).await?) };
         let epochs = list_epochs(&self.0.store).await?;
         let known = crypt.keyring.epochs();
         for (epoch, row, _) in epochs.iter().filter(|(epoch, ..)| !known.contains(epoch)) {
             let context = Context { database_id: self.0.database_id, epoch: *epoch };
-            // Waits until the keys that were made under the epoch before are in the store: only then is it confirmed.
             crypt.keyring.begin_epoch(*epoch, &unwrap(crypt, context, row).await?).await;
         }
         if let Some((oldest, ..)) = epochs.first() {
             crypt.keyring.drop_epochs_before(*oldest);
         }
-        self.confirm_epoch().await?;
+        // Keys that were made under an epoch before, by whomever the newest was learned, are in the store by then.
+        crypt.keyring.settle().await;
+        let current = crypt.keyring.current_epoch().map_or(0, |epoch| epoch.number);
+        self.0.store.confirm_epoch(current, term).await?;
         let (secret, ..) = read_secret(&self.0.store, Some(crypt)).await?;
         self.0.strict.store(secret.strict, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Says to the others that nothing is sealed here any more under an epoch before the newest.
-    pub(super) async fn confirm_epoch(&self) -> Result<(), Error> {
-        let Some(current) = self.crypt().and_then(|crypt| crypt.keyring.current_epoch()) else { return Ok(()) };
-        Ok(self.0.store.confirm_epoch(current.number).await?)
-    }
-
     /// An error while another server may still wrap new keys under an epoch before this one: what the sealing job has passed
     /// over would not open once the older epochs are retired.
     pub(super) async fn check_all_seal_with(&self, epoch: u32) -> Result<(), Error> {
-        self.confirm_epoch().await?;
+        self.follow_epochs().await?;
         match self.0.store.oldest_epoch(epoch).await? {
             Some(oldest) if oldest >= epoch => Ok(()),
             _ => Err(Error::Busy),

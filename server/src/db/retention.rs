@@ -114,7 +114,7 @@ impl Db {
         }
         let commit = match kind {
             ExpiryKind::Thread => self.purge_thread(thread, due).await?,
-            ExpiryKind::Erasure => self.removal(thread).await?,
+            ExpiryKind::Erasure => self.clear_of_erasure(thread, due).await?,
             ExpiryKind::Message => self.purge_message(thread, decode::<MessageName>(key, &entry.value)?.0, due).await?,
             ExpiryKind::ThreadIdempotency | ExpiryKind::UserIdempotency => {
                 self.purge_record(thread, &decode::<Names>(key, &entry.value)?).await?
@@ -140,6 +140,12 @@ impl Db {
         // What nobody can open any more may go in any order.
         self.shred_expired(thread, deleted).await?;
         let is_it = self.head(thread).await?.is_some_and(|read| read.head.deleted == deleted);
+        if is_it { self.removal(thread).await } else { Ok(None) }
+    }
+
+    /// The entry of an erasure is there before the erasure, which may have failed: a thread that was deleted later is not it.
+    async fn clear_of_erasure(&self, thread: ThreadId, erased: u64) -> Result<Option<Commit>, Error> {
+        let is_it = self.head(thread).await?.is_some_and(|read| read.head.deleted <= erased);
         if is_it { self.removal(thread).await } else { Ok(None) }
     }
 

@@ -205,6 +205,7 @@ impl Db {
             self.note_erasure(self.next_timestamp()?, true).await?;
         }
         if failed == 0 {
+            self.check_all_seal_with(epoch).await?;
             self.reseal_secret(true).await?;
             self.retire_epochs_before(epoch).await?;
         }
@@ -346,14 +347,20 @@ impl Db {
         let newest = crypt.keyring.current_epoch().map(|epoch| epoch.number);
         let mut rewrapped = 0;
         for (place, before) in walk::data_keys(&self.0.store, owner).await? {
-            let wrapped: WrappedKey = decode(place, &before)?;
-            if wrapped.epoch() == newest {
-                continue;
+            let mut found = Some(before);
+            while let Some(before) = found.take() {
+                let wrapped: WrappedKey = decode(place, &before)?;
+                if wrapped.epoch() == newest {
+                    break;
+                }
+                let anew = crypt.keyring.rewrap(place, &wrapped);
+                let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
+                match self.replace_row(place, before, anew.encode(self.0.format), Vec::new()).await? {
+                    true => rewrapped += 1,
+                    // Another has wrapped it, perhaps under an epoch before the newest.
+                    false => found = self.0.store.get(&place).await?,
+                }
             }
-            let anew = crypt.keyring.rewrap(place, &wrapped);
-            let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
-            let after = anew.encode(self.0.format);
-            rewrapped += u64::from(self.replace_row(place, before, after, Vec::new()).await?);
         }
         Ok(rewrapped)
     }

@@ -133,8 +133,13 @@ impl Cassandra {
         self.lease().is_ok_and(Lease::has_turn)
     }
 
-    pub(super) async fn confirm_epoch(&self, epoch: u32) -> Result<(), Error> {
-        self.lease()?.confirm(epoch).await
+    /// See [`super::Store::term`].
+    pub(super) fn term(&self) -> u64 {
+        self.lease().map_or(0, Lease::term)
+    }
+
+    pub(super) async fn confirm_epoch(&self, epoch: u32, term: u64) -> Result<(), Error> {
+        self.lease()?.confirm(epoch, term).await
     }
 
     pub(super) async fn oldest_epoch(&self) -> Result<Option<u32>, Error> {

@@ -139,7 +139,11 @@ async fn what_a_server_that_died_has_left_is_passed_over_and_put_right() {
         assert_eq!(titles(a, order).await, (vec!["real".to_owned()], 1));
     }
     assert!(store.get(&created).await.expect("read").is_some(), "it may be somebody's work in progress");
+    // A creation may be repeated with its key for a day.
     pair.time.pass(HOUR);
+    assert_eq!(titles(a, ThreadOrder::Created).await.0, ["real"]);
+    assert!(store.get(&created).await.expect("read").is_some());
+    pair.time.pass(25 * HOUR);
     for order in [ThreadOrder::Created, ThreadOrder::Updated] {
         assert_eq!(titles(a, order).await.0, ["real"]);
     }

@@ -7,10 +7,12 @@
 //! condition names the head as it was, so it then changes nothing if anything else was committed since.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use scylla::errors::ExecutionError;
+use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
@@ -64,7 +66,8 @@ impl Changes {
         match Cell::of(key) {
             Cell::Head(_) => self.head = Some(value),
             Cell::Row(_, name) => drop(self.rows.insert(name, value)),
-            // The sum of what slots have added cannot be set.
+            // The sum of what slots have added cannot be set; one that is not needed any more stays.
+            Cell::Counter(_) if value.is_none() => {}
             Cell::Counter(_) => return Err(Error::Unsupported),
         }
         Ok(())
@@ -159,6 +162,8 @@ impl Cassandra {
     ) -> Result<Option<Undone>, Error> {
         let place = Place::of(partition)[0];
         let batch = self.conditional(place, cell, expected, changes)?;
+        // What came before may have taken long, and a process may stand still anywhere.
+        self.lease()?.check()?;
         let sent = self.session().batch(&batch.batch, &batch.values).await;
         let answer = match sent {
             Ok(answer) => answer.into_rows_result().map_err(unreadable)?,
@@ -206,6 +211,8 @@ impl Cassandra {
         let (statements, head) = (self.statements().of(place.table()), &self.statements().head);
         let expected = expected.map(|value| CqlValue::Blob(value.to_vec()));
         let mut batch = Statements::new();
+        // Sent twice, it would be refused because of its own first time.
+        batch.batch.set_retry_policy(Some(Arc::new(FallthroughRetryPolicy::new())));
         // The condition is part of the change of the row that it is about, or of one that leaves the row as it is.
         let condition = match cell {
             Cell::Counter(_) => return Err(Error::Unsupported),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use moka::sync::Cache;
 use scylla::client::session::Session;
 use scylla::value::CqlValue;
@@ -85,7 +85,9 @@ impl Counters {
 impl Writer {
     async fn add(&self, sums: HashMap<Key, i64>) -> Result<(), Error> {
         let written = sums.into_iter().map(|(key, by)| self.add_to(key, by));
-        stream::iter(written).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
+        // To the end, whatever becomes of one of them.
+        let written = stream::iter(written).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        written.into_iter().collect()
     }
 
     async fn add_to(&self, key: Key, by: i64) -> Result<(), Error> {
@@ -97,11 +99,17 @@ impl Writer {
         let now = i64::try_from(Clock::wall() / 1_000).unwrap_or(i64::MAX / 2);
         // Another process had the slot before, perhaps one whose clock is ahead.
         let after = Added { sum: before.sum + by, dated: now.max(before.dated + 1) };
-        // Remembered also if the answer is lost: the next number that is written holds this one.
-        self.known.insert(key, after);
         let values = vec![big(after.dated), big(after.sum), blob(name), Some(CqlValue::Int(self.slot))];
         let put = &self.statements.slots.put_counter;
-        self.session.execute_unpaged(put, values).await.map(|_| ()).map_err(|error| failed(&error))
+        match self.session.execute_unpaged(put, values).await {
+            Ok(_) => self.known.insert(key, after),
+            Err(error) => {
+                // It may be written or not: the next addition reads which.
+                self.known.invalidate(&key);
+                return Err(failed(&error));
+            }
+        }
+        Ok(())
     }
 
     async fn read(&self, name: &[u8]) -> Result<Added, Error> {

@@ -53,6 +53,10 @@ struct Shared {
     epoch: AtomicU64,
     has_epoch: AtomicBool,
     has_turn: AtomicBool,
+    /// How often a slot was taken, and for which of those times it was said with which epoch this server seals. While the two
+    /// differ, the others may have retired that epoch.
+    taken: AtomicU64,
+    confirmed: AtomicU64,
     /// Until when the slot is certainly this server's.
     until: Mutex<Instant>,
     counters: Mutex<Arc<Counters>>,
@@ -137,6 +141,9 @@ impl Shared {
         if self.renew(slot).await? {
             self.held_since(asked);
         } else {
+            // The epochs may have changed since: nothing is sealed before they were read again.
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            self.has_epoch.store(false, Ordering::Relaxed);
             let slot = self.take_any().await?;
             let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
@@ -193,6 +200,8 @@ impl Lease {
             epoch: AtomicU64::new(0),
             has_epoch: AtomicBool::new(false),
             has_turn: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
             until: Mutex::new(monotonic()),
             counters: Mutex::new(Arc::new(counters)),
         });
@@ -208,7 +217,9 @@ impl Lease {
 
     /// An error while the slot may be another's.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match self.shared.is_held() {
+        let shared = &self.shared;
+        let is_confirmed = shared.confirmed.load(Ordering::Relaxed) == shared.taken.load(Ordering::Relaxed);
+        match shared.is_held() && is_confirmed {
             true => Ok(()),
             false => Err(Error::Unavailable("this server's slot expired while the engine did not answer".into())),
         }
@@ -224,13 +235,22 @@ impl Lease {
         self.shared.has_turn.load(Ordering::Relaxed) && self.shared.is_held()
     }
 
-    /// Says that this server seals with that epoch from now on.
-    pub(super) async fn confirm(&self, epoch: u32) -> Result<(), Error> {
+    /// How often a slot was taken.
+    pub(super) fn term(&self) -> u64 {
+        self.shared.taken.load(Ordering::Relaxed)
+    }
+
+    /// Says that this server seals with that epoch from now on, as was read in that term.
+    pub(super) async fn confirm(&self, epoch: u32, term: u64) -> Result<(), Error> {
         let known = self.shared.epoch.swap(u64::from(epoch), Ordering::Relaxed) == u64::from(epoch);
-        if self.shared.has_epoch.swap(true, Ordering::Relaxed) && known {
+        let is_confirmed = self.shared.confirmed.load(Ordering::Relaxed) == term;
+        if self.shared.has_epoch.swap(true, Ordering::Relaxed) && known && is_confirmed {
             return Ok(());
         }
-        self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await.map(|_| ())
+        if self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await? {
+            self.shared.confirmed.fetch_max(term, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The oldest epoch that a server may still seal with; none while one has not said.
