@@ -8,7 +8,7 @@ use testing::fleet::Fleet;
 use testing::servers::cassandra::{Options, Ring};
 use testing::servers::secret_file;
 
-use crate::world::{check_under_load, fleet_on, wait_until_ready};
+use crate::world::{check_under_load, fleet_on, turn, wait_until_ready};
 
 const KEYSPACE: &str = "accounts";
 
@@ -29,6 +29,7 @@ fn fleet(ring: &Ring, directory: &Path) -> Fleet {
 #[test]
 fn what_is_revoked_is_refused_and_served_again_when_it_is_granted() {
     let test = "what_is_revoked_is_refused_and_served_again_when_it_is_granted";
+    let _turn = turn();
     let Some(ring) = Ring::start(test, &Options::default().accounts()) else { return };
     let directory = testing::temporary_directory();
     let fleet = fleet(&ring, directory.path());

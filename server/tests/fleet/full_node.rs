@@ -6,7 +6,7 @@ use std::time::Duration;
 use testing::disk::SmallDisk;
 use testing::servers::cassandra::{Options, Ring};
 
-use crate::world::{check_under_load, fleet_on, hold};
+use crate::world::{check_under_load, fleet_on, hold, turn};
 
 const MIB: u64 = 1 << 20;
 /// Acknowledged writes that show that the fleet works.
@@ -20,6 +20,7 @@ fn a_node_whose_disk_is_full_costs_nothing() {
     }
     let Some(disk) = SmallDisk::mount(test, 320 * MIB) else { return };
     let options = Options::default().nodes(3).directory(2, &disk.disk.at);
+    let _turn = turn();
     let Some(ring) = Ring::start(test, &options) else { return };
     let fleet = fleet_on(&ring, "full_node", 3, |_, setup| setup);
     let node = &ring.nodes()[2];
