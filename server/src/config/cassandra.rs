@@ -31,7 +31,11 @@ impl Checker {
         }
         for key in ["backup.schedule", "backup.root"] {
             if self.values.get(key).1 != Source::Default {
-                self.refuse(key, NOT_ALLOWED, &format!("nothing, because {CONTACT_POINTS} is set: back up with the engine's own snapshots, or `progressdb export`"));
+                self.refuse(
+                    key,
+                    NOT_ALLOWED,
+                    &format!("nothing, because {CONTACT_POINTS} is set: back up with the engine's own snapshots"),
+                );
             }
         }
         Some(SharedSettings {
