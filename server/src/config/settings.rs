@@ -28,7 +28,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.address",
         Kind::Host,
         "",
-        "Address of the API. Unset: `::`, all interfaces with IPv6 and IPv4, when API keys are configured, else 127.0.0.1.",
+        "Address of the API. Unset: `::`, all interfaces with IPv6 and IPv4, when API keys are configured, \
+         else 127.0.0.1.",
     )
     .aliases(&["ADDRESS"])
     .flag("--addr"),
@@ -53,7 +54,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "server.max_connections",
         Kind::Integer(1, 1_000_000),
         "10000",
-        "Connections beyond this wait until others close. Fewer if the limit of open files allows no more: `progressdb_http_connections_limit`.",
+        "Connections beyond this wait until others close. Fewer if the limit of open files allows no more: \
+         `progressdb_http_connections_limit`.",
     ),
     Setting::new(
         "server.max_body_memory",
@@ -121,7 +123,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "Keys that may call `/backend` and `/frontend` as any user.",
     )
     .aliases(&["API_BACKEND_KEYS"]),
-    text("server.api_keys.backend_file", "A file with more of them, one a line; blank lines and `#` comments are skipped. Read again when it changes.")
+    text("server.api_keys.backend_file", "A file with more of them, one a line; blank lines and `#` comments are skipped. Read again when it \
+         changes.")
     .aliases(&["API_BACKEND_KEYS_FILE"]),
     Setting::new(
         "server.api_keys.frontend",
@@ -163,14 +166,17 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "storage.allow_volatile_fs",
         Kind::Bool,
         "false",
-        "Accept tmpfs, ramfs, NFS, SMB, FUSE, 9p and the like, where acknowledged writes may be lost. For tests.",
+        "Accept tmpfs, ramfs, NFS, SMB, FUSE, 9p and the like, where acknowledged writes may be lost. For \
+         tests.",
     )
     .flag("--allow-volatile-fs"),
     Setting::new(
         "storage.max_clock_jump",
         ms(1000, CENTURY),
         "24h",
-        "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts it; until then writes are refused with 503 and nothing is removed.",
+        "A step of the clock further ahead than this is followed only if systemd-timesyncd confirms it, if it \
+         lasts for a minute and ends less than 400 days past the newest row, or if an administrator accepts \
+         it; until then writes are refused with 503 and nothing is removed.",
     ),
     Setting::new(
         "storage.cassandra.contact_points",
@@ -185,7 +191,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "storage.cassandra.replication_factor",
         Kind::Integer(1, 99),
         "3",
-        "How many nodes keep each row. Read by `progressdb schema apply` when it makes the keyspace, and by nothing else.",
+        "How many nodes keep each row. Read by `progressdb schema apply` when it makes the keyspace, and by \
+         nothing else.",
     ),
     text("storage.cassandra.credentials.username", "The role to log in as."),
     text("storage.cassandra.credentials.username_file", "A file with it, read at each connection."),
@@ -222,7 +229,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "backup.schedule",
         Kind::Cron,
         "",
-        "When the server makes a backup by itself, in UTC: 5 to 7 fields, or an alias such as `@daily`. Unset: never.",
+        "When the server makes a backup by itself, in UTC: 5 to 7 fields, or an alias such as `@daily`. \
+         Unset: never.",
     ),
     text("backup.destination", "Where it goes: a directory, best on another disk, or `s3://bucket/prefix`, `gs://…`, `az://container/…`, \
          `file:///directory`."),
@@ -232,14 +240,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "backup.verify",
         Kind::Choice(&["after", "never"]),
         "after",
-        "Whether a backup in an object store is read again after it was sent. Those in a directory always are.",
+        "Whether a backup in an object store is read again after it was sent. Those in a directory always \
+         are.",
     ),
     Setting::new("backup.rate_limit", Kind::Size(0, TIB), "0", "Bytes a second that are read and sent. 0: unlimited."),
     Setting::new(
         "backup.endpoint",
         Kind::Url,
         "",
-        "Address of the object store, in place of the cloud's own; for Azure with the account, as in `https://host/account`.",
+        "Address of the object store, in place of the cloud's own; for Azure with the account, as in \
+         `https://host/account`.",
     ),
     text("backup.region", "S3: region of the bucket. Also `AWS_REGION`; else `us-east-1`."),
     Setting::new("backup.allow_http", Kind::Bool, "false", "Reach the object store without TLS. For tests."),
@@ -278,7 +288,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
     text("telemetry.otlp_ca_file", "PEM certificates that a collector behind `https` is trusted by, in place of the system's. Also \
          `OTEL_EXPORTER_OTLP_CERTIFICATE`, and this and the next two with `TRACES_` in front of `CERTIFICATE` or `CLIENT_`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
-    text("telemetry.otlp_client_certificate_file", "The certificate of this server for the collector, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.")
+    text("telemetry.otlp_client_certificate_file", "The certificate of this server for the collector, as PEM. Also \
+         `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"]),
     text("telemetry.otlp_client_key_file", "The key of that certificate, as PEM. Also `OTEL_EXPORTER_OTLP_CLIENT_KEY`.")
     .shared(&["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
@@ -307,7 +318,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "encryption.kms.provider",
         Kind::Choice(&["local", "aws", "vault", "http"]),
         "",
-        "Who wraps the keys: master keys of our own, AWS KMS, Vault or OpenBao transit, a `prgkms` service. Unset: by the mode, else `local`.",
+        "Who wraps the keys: master keys of our own, AWS KMS, Vault or OpenBao transit, a `prgkms` service. \
+         Unset: by the mode, else `local`.",
     ),
     Setting::new(
         "encryption.kms.mode",
@@ -316,9 +328,11 @@ pub(crate) static SETTINGS: &[Setting] = &[
         "As Go 0.2 named the provider: `embedded` is `local`, `external` is `http`.",
     )
     .aliases(&["KMS_MODE"]),
-    text("encryption.kms.endpoint", "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS, one to use instead of the region's.")
+    text("encryption.kms.endpoint", "Address of Vault (needed) or of the `http` service (unset: `127.0.0.1:6820`); for AWS, one to use \
+         instead of the region's.")
     .aliases(&["KMS_ENDPOINT"]),
-    text("encryption.kms.key_id", "Id, ARN or alias of the AWS key (needed), name of the key at Vault or the `http` service (unset: `progressdb`)."),
+    text("encryption.kms.key_id", "Id, ARN or alias of the AWS key (needed), name of the key at Vault or the `http` service (unset: \
+         `progressdb`)."),
     text("encryption.kms.master_key_file", "`local`: a file of 32 bytes or 64 hexadecimal digits that only the owner, or its group, can read.")
     .aliases(&["KMS_MASTER_KEY_FILE"]),
     Setting::new("encryption.kms.master_key_hex", Kind::Secret, "", "`local`: the same inline, as 64 hexadecimal digits.")
