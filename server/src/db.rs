@@ -237,8 +237,7 @@ impl Db {
     }
 
     fn next_timestamp(&self) -> Result<u64, Error> {
-        let slot = self.0.store.slot();
-        self.0.clock.next(slot).map_err(Error::ClockHeld)
+        self.timestamp_above(0)
     }
 
     /// The same, above this time as well.

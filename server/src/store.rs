@@ -228,6 +228,26 @@ impl Room {
     }
 }
 
+/// Of these partitions, which may stand there in any order and repeatedly, up to `limit` beyond `from`.
+fn page_of(
+    mut partitions: Vec<Partition>,
+    from: Option<Partition>,
+    direction: Direction,
+    limit: usize,
+) -> Vec<Partition> {
+    partitions.sort_unstable();
+    partitions.dedup();
+    match direction {
+        Direction::Ascending => partitions.retain(|partition| from.is_none_or(|from| *partition > from)),
+        Direction::Descending => {
+            partitions.reverse();
+            partitions.retain(|partition| from.is_none_or(|from| *partition < from));
+        }
+    }
+    partitions.truncate(limit);
+    partitions
+}
+
 /// A handle on an open engine; clones are cheap and share it.
 #[derive(Clone)]
 pub enum Store {

@@ -22,6 +22,14 @@ impl Db {
         value.map(|bytes| Ok(ReadHead { head: decode(key, &bytes)?, bytes })).transpose()
     }
 
+    /// The heads of these threads, in their order.
+    pub(super) async fn heads(&self, threads: &[ThreadId]) -> Result<Vec<Option<Head>>, Error> {
+        let key = |thread: &ThreadId| Key::Thread(*thread, ThreadRow::Head);
+        let values = self.0.store.get_many(threads.iter().map(key).collect()).await?;
+        let heads = threads.iter().zip(values);
+        heads.map(|(thread, value)| value.map(|value| decode(key(thread), &value)).transpose()).collect()
+    }
+
     /// The head of a live thread that the caller may read.
     pub(super) async fn readable_head(&self, caller: &Caller, thread: ThreadId) -> Result<Head, Error> {
         let head = self.head(thread).await?.ok_or(Error::AccessDenied)?.head;

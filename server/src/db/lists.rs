@@ -47,7 +47,7 @@ impl Db {
             Cursor::Anchor(thread) => Position::Around(self.place(user, order, thread).await?),
         };
         let window = self.agreed_window(user, &range, position, limit).await?;
-        let ids = listed(&window)?;
+        let ids = listed(&window.rows)?;
         let (mut items, read) = self.threads(user, &ids, window.below).await?;
         items.reverse();
         let total = self.live_threads(user).await?;
@@ -72,7 +72,7 @@ impl Db {
         };
         let window = self.agreed_window(user, &KeyRange::created_threads(user), position, limit).await?;
         let total = self.live_threads(user).await?;
-        Ok(Page { items: listed(&window)?, has_before: window.has_below, has_after: window.has_above, total })
+        Ok(Page { items: listed(&window.rows)?, has_before: window.has_below, has_after: window.has_above, total })
     }
 
     /// Where a thread stands in one of the user's orders.
@@ -140,17 +140,15 @@ impl Db {
     /// Takes out of the window the rows that no head agrees with, and removes the old ones of them. How many there were.
     async fn take_stale(&self, user: Hash16, window: &mut Window) -> Result<usize, Error> {
         let named = window.rows.iter().map(Indexed::of).collect::<Result<Vec<_>, _>>()?;
-        let heads = named.iter().map(|row| Key::Thread(row.thread, ThreadRow::Head)).collect::<Vec<_>>();
-        let values = self.0.store.get_many(heads.clone()).await?;
+        let heads = self.heads(&named.iter().map(|row| row.thread).collect::<Vec<_>>()).await?;
         let (mut agreed, mut below, mut old, before) = (Vec::new(), 0, Vec::new(), window.rows.len());
-        let rows = std::mem::take(&mut window.rows).into_iter().zip(named).zip(heads.into_iter().zip(values));
-        for (index, ((row, named), (key, value))) in rows.enumerate() {
-            let head = value.map(|value| decode::<Head>(key, &value)).transpose()?;
+        let rows = std::mem::take(&mut window.rows).into_iter().zip(named).zip(heads);
+        for (index, ((row, named), head)) in rows.enumerate() {
             if head.is_some_and(|head| named.agrees(user, &head)) {
                 below += usize::from(index < window.below);
                 agreed.push(row);
             } else if self.0.clock.is_over(named.dated, named.stale_after()) {
-                old.push((named, key));
+                old.push(named);
             }
         }
         (window.rows, window.below) = (agreed, below);
@@ -159,12 +157,10 @@ impl Db {
     }
 
     /// Removes rows that were stale when they were read, if they still are.
-    async fn remove_stale(&self, user: Hash16, old: Vec<(Indexed, Key)>) -> Result<(), Error> {
+    async fn remove_stale(&self, user: Hash16, old: Vec<Indexed>) -> Result<(), Error> {
         let mut removed = Vec::new();
-        for (named, head) in old {
-            let value = self.0.store.get(&head).await?;
-            let head = value.map(|value| decode::<Head>(head, &value)).transpose()?;
-            if !head.is_some_and(|head| named.agrees(user, &head)) {
+        for named in old {
+            if !self.head(named.thread).await?.is_some_and(|read| named.agrees(user, &read.head)) {
                 removed.push(named.key);
             }
         }
@@ -227,6 +223,6 @@ impl Indexed {
 }
 
 /// The threads that index rows name.
-fn listed(window: &Window) -> Result<Vec<ThreadId>, Error> {
-    window.rows.iter().map(|row| Indexed::of(row).map(|row| row.thread)).collect()
+pub(super) fn listed(rows: &[Row]) -> Result<Vec<ThreadId>, Error> {
+    rows.iter().map(|row| Indexed::of(row).map(|row| row.thread)).collect()
 }

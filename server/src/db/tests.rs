@@ -28,6 +28,14 @@ macro_rules! plain_and_sealed_on_shared {
     };
 }
 
+/// Both of the above: on a real shared engine too, but for those that rest on what an engine in memory can be told.
+macro_rules! plain_and_sealed_on_every_engine {
+    ($($name:ident),+ ; in_memory_only: $($in_memory:ident),+ $(,)?) => {
+        plain_and_sealed!($($name,)+ $($in_memory),+);
+        plain_and_sealed_on_shared!($($name),+);
+    };
+}
+
 mod clock;
 mod crash;
 mod digest;

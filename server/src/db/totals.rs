@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use super::lists::listed;
 use super::walk::{Partitions, Rows};
-use super::{Db, Error, decode, decode_key};
-use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, ThreadRow, UserRow};
+use super::{Db, Error};
+use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, UserRow};
 use crate::rows::{CounterValue, Head};
 use crate::store::{Commit, SecondaryWrite};
 
@@ -44,13 +45,11 @@ impl Db {
         let before = self.stats().await?;
         let (mut threads, mut messages, mut walk) = (0, 0, Partitions::all(&[PartitionKind::Thread]));
         while let Some(page) = walk.next_page(&self.0.store).await? {
-            let heads = page.into_iter().filter_map(|partition| match partition {
-                Partition::Thread(thread) => Some(Key::Thread(thread, ThreadRow::Head)),
+            let page = page.into_iter().filter_map(|partition| match partition {
+                Partition::Thread(thread) => Some(thread),
                 _ => None,
             });
-            let heads = heads.collect::<Vec<_>>();
-            for (key, value) in heads.clone().into_iter().zip(self.0.store.get_many(heads).await?) {
-                let Some(head) = value.map(|value| decode::<Head>(key, &value)).transpose()? else { continue };
+            for head in self.heads(&page.collect::<Vec<_>>()).await?.into_iter().flatten() {
                 threads += u64::from(head.deleted == 0);
                 messages += head.next_seq;
             }
@@ -93,15 +92,9 @@ impl Db {
         }
         let (mut threads, mut walk) = (0, Rows::of(KeyRange::created_threads(user), ROWS_A_PAGE));
         while let Some(rows) = walk.next_page(&self.0.store).await? {
-            let heads = rows.iter().map(|row| match decode_key(&row.key)? {
-                Key::User(_, UserRow::Created(thread)) => Ok(Key::Thread(thread, ThreadRow::Head)),
-                other => Err(Error::Corrupt { key: other.to_string() }),
-            });
-            let heads = heads.collect::<Result<Vec<_>, _>>()?;
-            for (key, value) in heads.clone().into_iter().zip(self.0.store.get_many(heads).await?) {
-                let head = value.map(|value| decode::<Head>(key, &value)).transpose()?;
-                threads += i64::from(head.is_some_and(|head| head.owner == user && head.deleted == 0));
-            }
+            let heads = self.heads(&listed(&rows)?).await?;
+            let mine = |head: &&Head| head.owner == user && head.deleted == 0;
+            threads += heads.iter().flatten().filter(mine).count() as i64;
         }
         // What changed meanwhile may be in the one and not in the other.
         if self.thread_counter(user).await? == counter {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, SecondaryWrite};
+use super::{Commit, Direction, Error, Op, Outcome, Room, Row, SCAN_BYTES, Scan, SecondaryWrite, page_of};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 use crate::rows::{CounterValue, EVERY_FORMAT, Number, Row as _};
 
@@ -211,16 +211,6 @@ impl Memory {
     ) -> Result<Vec<Partition>, Error> {
         let state = self.0.lock().expect("no panic under the lock");
         let all = state.rows.keys().filter_map(|key| Partition::decode(key));
-        let mut partitions: Vec<_> = all.filter(|partition| partition.kind() == kind).collect();
-        partitions.dedup();
-        match direction {
-            Direction::Ascending => partitions.retain(|partition| from.is_none_or(|from| *partition > from)),
-            Direction::Descending => {
-                partitions.reverse();
-                partitions.retain(|partition| from.is_none_or(|from| *partition < from));
-            }
-        }
-        partitions.truncate(limit);
-        Ok(partitions)
+        Ok(page_of(all.filter(|partition| partition.kind() == kind).collect(), from, direction, limit))
     }
 }

@@ -2,21 +2,15 @@
 
 use super::*;
 
-plain_and_sealed!(
+plain_and_sealed_on_every_engine!(
     threads_are_listed_by_activity_in_both_directions,
+    users_are_counted_once_and_listed_in_pages,
+    a_page_from_memory_is_the_page_from_the_rows_after_every_change,
+    pages_of_large_messages_are_short_and_lose_nothing,
+    pages_of_large_threads_are_short_and_lose_nothing;
+    in_memory_only:
     an_administrator_sees_rows_but_not_what_users_wrote_unless_opened,
     row_pages_walk_the_whole_store_in_both_directions,
-    users_are_counted_once_and_listed_in_pages,
-    a_page_from_memory_is_the_page_from_the_rows_after_every_change,
-    pages_of_large_messages_are_short_and_lose_nothing,
-    pages_of_large_threads_are_short_and_lose_nothing,
-);
-plain_and_sealed_on_shared!(
-    threads_are_listed_by_activity_in_both_directions,
-    users_are_counted_once_and_listed_in_pages,
-    a_page_from_memory_is_the_page_from_the_rows_after_every_change,
-    pages_of_large_messages_are_short_and_lose_nothing,
-    pages_of_large_threads_are_short_and_lose_nothing,
 );
 
 async fn threads_are_listed_by_activity_in_both_directions(encryption: Encryption) {

@@ -5,30 +5,19 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::store::memory::Timeout;
 
-plain_and_sealed!(
+plain_and_sealed_on_every_engine!(
     every_write_is_seen_by_every_read_that_follows,
     a_stranger_learns_nothing_not_even_that_a_thread_exists,
     racing_appends_get_dense_sequences_in_the_order_of_time,
     duplicates_that_race_are_one_message_and_one_answer,
+    an_idempotency_key_is_bound_to_its_request_its_user_and_its_day,
+    order_survives_a_clock_that_steps_back_and_a_restart,
+    a_precondition_that_fails_changes_nothing_and_names_the_revision,
+    a_message_of_another_thread_is_not_found_there,
+    the_head_counts_what_is_there,
+    a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread;
+    in_memory_only:
     duplicates_in_one_commit_are_one_message,
-    an_idempotency_key_is_bound_to_its_request_its_user_and_its_day,
-    order_survives_a_clock_that_steps_back_and_a_restart,
-    a_precondition_that_fails_changes_nothing_and_names_the_revision,
-    a_message_of_another_thread_is_not_found_there,
-    the_head_counts_what_is_there,
-    a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread,
-);
-plain_and_sealed_on_shared!(
-    every_write_is_seen_by_every_read_that_follows,
-    a_stranger_learns_nothing_not_even_that_a_thread_exists,
-    racing_appends_get_dense_sequences_in_the_order_of_time,
-    duplicates_that_race_are_one_message_and_one_answer,
-    an_idempotency_key_is_bound_to_its_request_its_user_and_its_day,
-    order_survives_a_clock_that_steps_back_and_a_restart,
-    a_precondition_that_fails_changes_nothing_and_names_the_revision,
-    a_message_of_another_thread_is_not_found_there,
-    the_head_counts_what_is_there,
-    a_reply_names_its_parent_by_either_key_and_only_one_of_its_thread,
 );
 
 async fn every_write_is_seen_by_every_read_that_follows(encryption: Encryption) {

@@ -287,7 +287,7 @@ impl Cassandra {
         });
         let added = async {
             match self.lease() {
-                Ok(lease) => lease.counters.add(additions.collect()).await,
+                Ok(lease) => lease.add(additions.collect()).await,
                 Err(error) => Err(error),
             }
         };

@@ -13,7 +13,7 @@ use scylla::value::CqlValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::layout::{big, blob};
-use super::read::rows;
+use super::read::{rows, unreadable};
 use super::session::failed;
 use super::statements::Statements;
 use crate::clock::Clock;
@@ -117,7 +117,7 @@ impl Writer {
         let found = rows(&self.session, &self.statements.slots.counter_of_slot, values).await;
         let found = found.map_err(|error| failed(&error))?;
         let row = found.maybe_first_row::<(Option<i64>, Option<i64>)>();
-        let (sum, dated) = row.map_err(|error| Error::Read(error.to_string()))?.unwrap_or_default();
+        let (sum, dated) = row.map_err(unreadable)?.unwrap_or_default();
         Ok(Added { sum: sum.unwrap_or(0), dated: dated.unwrap_or(0) })
     }
 }

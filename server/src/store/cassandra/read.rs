@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use scylla::client::session::Session;
+use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::ExecutionError;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryRowsResult;
@@ -16,7 +17,7 @@ use super::session::failed;
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind};
 use crate::model::ThreadId;
 use crate::rows::{CounterValue, EVERY_FORMAT, Row as _};
-use crate::store::{Direction, Error, Room, Row, SCAN_BYTES, Scan};
+use crate::store::{Direction, Error, Room, Row, SCAN_BYTES, Scan, page_of};
 
 /// Requests of one read that are in flight at one time.
 const AT_ONCE: usize = 32;
@@ -171,7 +172,7 @@ impl Cassandra {
         loop {
             let limit = CqlValue::Int(i32::try_from(page).unwrap_or(i32::MAX));
             let values = with(place, [blob(start.clone()), blob(end.clone()), Some(limit)]);
-            let found = self.all_pages(statement, values).await?;
+            let found = self.all_pages::<Named>(statement, values).await?;
             let is_last = found.len() < page;
             if let Some((last, _)) = found.last() {
                 match direction {
@@ -192,13 +193,17 @@ impl Cassandra {
         }
     }
 
-    async fn all_pages(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<Vec<Named>, Error> {
+    /// Every row of the answer, however many pages it has.
+    async fn all_pages<R>(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<Vec<R>, Error>
+    where
+        R: for<'frame> DeserializeRow<'frame, 'frame>,
+    {
         let (mut rows, mut paging) = (Vec::new(), PagingState::start());
         loop {
             let page = self.session().execute_single_page(statement, &values, paging).await;
             let (page, next) = page.map_err(|error| failed(&error))?;
             let page = page.into_rows_result().map_err(unreadable)?;
-            for row in page.rows::<Named>().map_err(unreadable)? {
+            for row in page.rows::<R>().map_err(unreadable)? {
                 rows.push(row.map_err(unreadable)?);
             }
             match next.into_paging_control_flow() {
@@ -216,22 +221,13 @@ impl Cassandra {
         direction: Direction,
         limit: usize,
     ) -> Result<Vec<Partition>, Error> {
-        let mut found = match layout::listed_in(kind) {
+        let found = match layout::listed_in(kind) {
             Table::Thread | Table::User if direction == Direction::Descending => return Err(Error::Unsupported),
             Table::Thread | Table::User => return self.partitions_by_token(from, kind, limit).await,
             Table::Expiry => self.days().await?,
             Table::Meta => self.partitions_of_meta(kind).await?,
         };
-        found.sort();
-        match direction {
-            Direction::Ascending => found.retain(|partition| from.is_none_or(|from| *partition > from)),
-            Direction::Descending => {
-                found.reverse();
-                found.retain(|partition| from.is_none_or(|from| *partition < from));
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
+        Ok(page_of(found, from, direction, limit))
     }
 
     async fn partitions_by_token(
@@ -251,8 +247,8 @@ impl Cassandra {
             Some(from) => (after, [Place::of(from)[0].values(), vec![limit]].concat()),
         };
         let mut found = Vec::new();
-        for row in self.untyped(statement, values).await? {
-            found.push(match row.into_iter().next().flatten() {
+        for (id,) in self.all_pages::<(Value,)>(statement, values).await? {
+            found.push(match id {
                 Some(CqlValue::BigInt(id)) => Partition::Thread(ThreadId(id.cast_unsigned())),
                 Some(CqlValue::Blob(id)) => Partition::User(Hash16(id.try_into().map_err(|_| unreadable("an id"))?)),
                 other => return Err(unreadable(format!("a partition named {other:?}"))),
@@ -262,15 +258,8 @@ impl Cassandra {
     }
 
     async fn days(&self) -> Result<Vec<Partition>, Error> {
-        let mut days = Vec::new();
-        for row in self.untyped(&self.statements().partitions.days, Vec::new()).await? {
-            let Some(Some(CqlValue::Int(day))) = row.into_iter().next() else { return Err(unreadable("a day")) };
-            let day = Partition::Expiry(day.cast_unsigned());
-            if !days.contains(&day) {
-                days.push(day);
-            }
-        }
-        Ok(days)
+        let days = self.all_pages::<(i32, i8)>(&self.statements().partitions.days, Vec::new()).await?;
+        Ok(days.into_iter().map(|(day, _)| Partition::Expiry(day.cast_unsigned())).collect())
     }
 
     async fn partitions_of_meta(&self, kind: PartitionKind) -> Result<Vec<Partition>, Error> {
@@ -280,25 +269,7 @@ impl Cassandra {
         };
         let place = Place::of(all.partition)[0];
         let rows = self.scan_place(&all, place, Direction::Ascending, usize::MAX).await?;
-        let mut found: Vec<_> = rows.iter().filter_map(|row| Partition::decode(&row.key)).collect();
-        found.dedup();
-        Ok(found)
-    }
-
-    async fn untyped(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<Vec<Vec<Value>>, Error> {
-        let (mut rows, mut paging) = (Vec::new(), PagingState::start());
-        loop {
-            let page = self.session().execute_single_page(statement, &values, paging).await;
-            let (page, next) = page.map_err(|error| failed(&error))?;
-            let page = page.into_rows_result().map_err(unreadable)?;
-            for row in page.rows::<scylla::value::Row>().map_err(unreadable)? {
-                rows.push(row.map_err(unreadable)?.columns);
-            }
-            match next.into_paging_control_flow() {
-                std::ops::ControlFlow::Break(()) => return Ok(rows),
-                std::ops::ControlFlow::Continue(state) => paging = state,
-            }
-        }
+        Ok(rows.iter().filter_map(|row| Partition::decode(&row.key)).collect())
     }
 
     async fn value(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<Option<Vec<u8>>, Error> {

@@ -1,10 +1,11 @@
 //! The tables: made when somebody asks for it, checked at every start, never changed by a server on its own.
 
-use aws_lc_rs::rand;
 use scylla::client::session::Session;
 
 use super::Settings;
+use super::read::unreadable;
 use super::session::failed;
+use super::slot::random;
 use crate::store::{Error, OpenError};
 
 /// The version of the tables, and the oldest that this program works with. A later version adds tables or columns and
@@ -38,9 +39,7 @@ pub(super) async fn apply(session: &Session, settings: &Settings) -> Result<Appl
     // Servers that start at once on a new store agree whose it is.
     let birth =
         in_keyspace("UPDATE ks.meta SET v = ? WHERE kind = 'schema' AND ck = 0x01 IF v = null", &settings.keyspace);
-    let mut id = [0; 16];
-    rand::fill(&mut id).expect("the system's random source works, or nothing here is safe");
-    session.query_unpaged(birth, (id.to_vec(),)).await.map_err(|error| failed(&error))?;
+    session.query_unpaged(birth, (random::<16>().to_vec(),)).await.map_err(|error| failed(&error))?;
     // Last: who finds the version finds the tables.
     let note = in_keyspace("UPDATE ks.meta SET v = ? WHERE kind = 'schema' AND ck = 0x00", &settings.keyspace);
     session.query_unpaged(note, (VERSION.to_be_bytes().to_vec(),)).await.map_err(|error| failed(&error))?;
@@ -94,10 +93,6 @@ pub(super) async fn gc_grace(session: &Session, keyspace: &str) -> Result<i32, E
     let found = found.into_rows_result().map_err(unreadable)?;
     let row = found.maybe_first_row::<(Option<i32>,)>().map_err(unreadable)?;
     Ok(row.and_then(|(seconds,)| seconds).unwrap_or(0))
-}
-
-fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Read(error.to_string())
 }
 
 /// A statement that calls the keyspace `ks`. Its name is checked by the configuration, and may be a word of the language.

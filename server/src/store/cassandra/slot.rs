@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use scylla::client::session::Session;
+use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 use tokio::task::AbortHandle;
 
 use super::counters::Counters;
 use super::layout::{Value, big, blob};
-use super::read::rows;
+use super::read::{rows, unreadable};
 use super::session::failed;
 use super::statements::Statements;
 use crate::clock::monotonic;
+use crate::keys::Key;
 use crate::store::Error;
 
 /// How many servers may share one store: as many as a byte has values.
@@ -37,12 +39,8 @@ const UNKNOWN_EPOCH: i64 = -1;
 /// The slot of this server, kept up by a task that ends with it.
 pub(super) struct Lease {
     shared: Arc<Shared>,
-    pub(super) counters: CountersOfSlot,
     task: AbortHandle,
 }
-
-/// The counters of the slot that the server has at the moment.
-pub(super) struct CountersOfSlot(Arc<Shared>);
 
 struct Shared {
     session: Arc<Session>,
@@ -59,16 +57,13 @@ struct Shared {
     confirmed: AtomicU64,
     /// Until when the slot is certainly this server's.
     until: Mutex<Instant>,
-    counters: Mutex<Arc<Counters>>,
+    /// Those of the slot that it has at the moment.
+    counters: Mutex<Option<Arc<Counters>>>,
 }
 
 impl Shared {
-    fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_held(&self) -> bool {
-        monotonic() < self.until()
+        monotonic() < *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn epoch_value(&self) -> Value {
@@ -76,13 +71,9 @@ impl Shared {
         big(if known { self.epoch.load(Ordering::Relaxed).cast_signed() } else { UNKNOWN_EPOCH })
     }
 
-    async fn applied(
-        &self,
-        statement: &scylla::statement::prepared::PreparedStatement,
-        values: Vec<Value>,
-    ) -> Result<bool, Error> {
+    async fn applied(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<bool, Error> {
         let answer = rows(&self.session, statement, values).await.map_err(|error| failed(&error))?;
-        let row = answer.first_row::<scylla::value::Row>().map_err(|error| Error::Read(error.to_string()))?;
+        let row = answer.first_row::<scylla::value::Row>().map_err(unreadable)?;
         Ok(matches!(row.columns.first(), Some(Some(CqlValue::Boolean(true)))))
     }
 
@@ -135,6 +126,17 @@ impl Shared {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + (TTL - MARGIN);
     }
 
+    /// Takes a slot and keeps its counters from then on.
+    async fn move_in(&self) -> Result<i32, Error> {
+        let asked = monotonic();
+        let slot = self.take_any().await?;
+        let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(counters));
+        self.slot.store(slot, Ordering::Relaxed);
+        self.held_since(asked);
+        Ok(slot)
+    }
+
     /// Renews what it has, and takes another slot if that is gone.
     async fn keep(&self) -> Result<(), Error> {
         let (asked, slot) = (monotonic(), self.slot.load(Ordering::Relaxed));
@@ -144,11 +146,7 @@ impl Shared {
             // The epochs may have changed since: nothing is sealed before they were read again.
             self.taken.fetch_add(1, Ordering::Relaxed);
             self.has_epoch.store(false, Ordering::Relaxed);
-            let slot = self.take_any().await?;
-            let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
-            *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
-            self.slot.store(slot, Ordering::Relaxed);
-            self.held_since(asked);
+            let slot = self.move_in().await?;
             tracing::warn!(
                 event = "storage.slot_taken",
                 slot,
@@ -173,8 +171,8 @@ pub(super) struct Slot {
 async fn list(session: &Session, statements: &Statements) -> Result<Vec<Slot>, Error> {
     let found = rows(session, &statements.slots.list, Vec::new()).await.map_err(|error| failed(&error))?;
     let mut slots = Vec::new();
-    for row in found.rows::<(i32, Option<Vec<u8>>, Option<i64>)>().map_err(|error| Error::Read(error.to_string()))? {
-        let (id, owner, epoch) = row.map_err(|error| Error::Read(error.to_string()))?;
+    for row in found.rows::<(i32, Option<Vec<u8>>, Option<i64>)>().map_err(unreadable)? {
+        let (id, owner, epoch) = row.map_err(unreadable)?;
         if owner.is_some() && id != TURN {
             slots.push(Slot { id, epoch: epoch.unwrap_or(UNKNOWN_EPOCH) });
         }
@@ -190,7 +188,6 @@ pub(super) async fn count(session: &Session, statements: &Statements) -> Result<
 impl Lease {
     /// Takes a slot and keeps it.
     pub(super) async fn take(session: Arc<Session>, statements: Arc<Statements>, version: &str) -> Result<Self, Error> {
-        let counters = Counters::start(session.clone(), statements.clone(), -1);
         let shared = Arc::new(Shared {
             session,
             statements,
@@ -203,16 +200,11 @@ impl Lease {
             taken: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             until: Mutex::new(monotonic()),
-            counters: Mutex::new(Arc::new(counters)),
+            counters: Mutex::default(),
         });
-        let asked = monotonic();
-        let slot = shared.take_any().await?;
-        let counters = Counters::start(shared.session.clone(), shared.statements.clone(), slot);
-        *shared.counters.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
-        shared.slot.store(slot, Ordering::Relaxed);
-        shared.held_since(asked);
+        shared.move_in().await?;
         let task = tokio::spawn(keep_up(shared.clone())).abort_handle();
-        Ok(Self { counters: CountersOfSlot(shared.clone()), shared, task })
+        Ok(Self { shared, task })
     }
 
     /// An error while the slot may be another's.
@@ -223,6 +215,12 @@ impl Lease {
             true => Ok(()),
             false => Err(Error::Unavailable("this server's slot expired while the engine did not answer".into())),
         }
+    }
+
+    /// Adds to counters of the slot that the server has at the moment.
+    pub(super) async fn add(&self, by: Vec<(Key, i64)>) -> Result<(), Error> {
+        let counters = self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        counters.expect("a lease begins with a slot").add(by).await
     }
 
     /// The number of the slot.
@@ -276,13 +274,6 @@ impl Drop for Lease {
     }
 }
 
-impl CountersOfSlot {
-    pub(super) async fn add(&self, by: Vec<(crate::keys::Key, i64)>) -> Result<(), Error> {
-        let counters = self.0.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        counters.add(by).await
-    }
-}
-
 async fn keep_up(shared: Arc<Shared>) {
     loop {
         let kept = shared.keep().await;
@@ -298,7 +289,7 @@ fn ttl() -> i32 {
     i32::try_from(TTL.as_secs()).expect("a few seconds")
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::fill(&mut bytes).expect("the system's random source works, or nothing here is safe");
     bytes
