@@ -1,27 +1,11 @@
-//! Keeps the program and its memory small: the linker packs relocations, where the C library can read them, and merges
-//! functions that compile to the same code.
+//! Keeps the program small.
 
-use std::process::Command;
+use std::error::Error;
 
-#[expect(clippy::disallowed_methods, reason = "only its environment tells a build script what to build")]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[path = "../build/link.rs"]
+mod link;
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    let (host, target) = (std::env::var("HOST")?, std::env::var("TARGET")?);
-    if host == target && target == "x86_64-unknown-linux-gnu" {
-        // The toolchain brings LLVM's linker for this target. `safe` merges only functions whose addresses are not compared.
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=safe");
-        if glibc().is_some_and(|version| version >= (2, 36)) {
-            println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-        }
-    }
-    Ok(())
-}
-
-/// The version of this machine's C library. Packed relocations need 2.36, and a program runs where the library is no
-/// older than the one it was built with. `None` if it is not glibc.
-fn glibc() -> Option<(u32, u32)> {
-    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
-    let text = String::from_utf8(answer.stdout).ok()?;
-    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    Ok(link::link_small()?)
 }

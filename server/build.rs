@@ -1,17 +1,19 @@
-//! Keeps the program small: compresses the files of Swagger UI that the page at `/docs` loads, and has the linker pack
-//! relocations where the C library reads them so. Tells it when it was built.
+//! Keeps the program small: compresses the files of Swagger UI that the page at `/docs` loads, and tells the linker. Tells
+//! the program when it was built.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Cursor};
 use std::path::Path;
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
+
+#[path = "../build/link.rs"]
+mod link;
 
 /// What `src/http/docs/index.html` names; the archive holds as much again that no browser asks for.
 const SWAGGER_UI_FILES: [&str; 4] =
@@ -28,11 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let built = given.map_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()), Ok)?;
     println!("cargo::rustc-env=PROGRESSDB_BUILT={built}");
     compress_swagger_ui(Path::new(&std::env::var("OUT_DIR")?))?;
-    let (host, target) = (std::env::var("HOST")?, std::env::var("TARGET")?);
-    if host == target && target == "x86_64-unknown-linux-gnu" && glibc().is_some_and(|version| version >= (2, 36)) {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
-    Ok(())
+    Ok(link::link_small()?)
 }
 
 fn compress_swagger_ui(out: &Path) -> Result<(), Box<dyn Error>> {
@@ -45,13 +43,4 @@ fn compress_swagger_ui(out: &Path) -> Result<(), Box<dyn Error>> {
         encoder.finish()?;
     }
     Ok(())
-}
-
-/// The version of this machine's C library. Packed relocations need 2.36, and a program runs where the library is no
-/// older than the one it was built with. `None` if it is not glibc.
-fn glibc() -> Option<(u32, u32)> {
-    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
-    let text = String::from_utf8(answer.stdout).ok()?;
-    let (major, minor) = text.trim().strip_prefix("glibc ")?.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }
