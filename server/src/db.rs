@@ -30,6 +30,7 @@ mod recent;
 mod retention;
 mod sealing;
 mod sealing_job;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod threads;

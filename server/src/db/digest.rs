@@ -1,9 +1,11 @@
 //! What all threads hold, as one number: equal for two copies of the same data, whatever sealed them or stored them.
 //!
-//! The digest covers every row of every thread, opened and decoded, in the order of the keys:
+//! The digest covers every row of every thread, opened and decoded. Rows of a thread are in the order of their keys; threads
+//! are in none, because engines list them in orders of their own:
 //!
 //! ```text
-//! root    = SHA-256( "progressdb digest 1" ‖ ( thread ‖ digest of the thread )... )
+//! root    = SHA-256( "progressdb digest 2" ‖ number of threads ‖ sum )
+//! sum     = the sum of SHA-256( thread ‖ digest of the thread ), as a number of 256 bits, over all threads
 //! thread  = SHA-256( ( kind ‖ fields )... )
 //! kind    a byte: the row's kind in the catalogue of keys
 //! fields  numbers as 64 bits, big-endian; texts and bytes after their length; what may be absent after a 0 or 1
@@ -18,6 +20,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 
+use super::sum::Sum;
 use super::walk::{Partitions, Rows};
 use super::{Db, Error, decode, decode_key};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow};
@@ -26,9 +29,9 @@ use crate::rows::{DeletedMessage, Head, MessageRow, Participant, Role, ThreadObj
 use crate::store::Row;
 
 /// The version of the digest: two roots compare only if theirs are equal.
-pub const DIGEST_VERSION: u32 = 1;
+pub const DIGEST_VERSION: u32 = 2;
 
-const NAME: &[u8] = b"progressdb digest 1";
+const NAME: &[u8] = b"progressdb digest 2";
 const ROWS_A_PAGE: usize = 10_000;
 
 /// The digest of a whole database, and what it covers.
@@ -113,26 +116,26 @@ impl Digest {
 }
 
 /// The digest of all threads in the making.
-pub(super) struct Root(Context);
-
-impl Default for Root {
-    fn default() -> Self {
-        let mut root = Context::new(&SHA256);
-        root.update(NAME);
-        Self(root)
-    }
+#[derive(Default)]
+pub(super) struct Root {
+    threads: u64,
+    sum: Sum,
 }
 
 impl Root {
-    /// The next thread, by the order of the keys.
+    /// With one thread more.
     pub(super) fn with(mut self, thread: ThreadId, digest: &[u8]) -> Self {
-        self.0.update(&thread.0.to_be_bytes());
-        self.0.update(digest);
+        self.threads += 1;
+        self.sum.add(&[&thread.0.to_be_bytes(), digest]);
         self
     }
 
     pub(super) fn finish(self) -> String {
-        hex::encode(self.0.finish())
+        let mut root = Context::new(&SHA256);
+        root.update(NAME);
+        root.update(&self.threads.to_be_bytes());
+        root.update(&self.sum.bytes());
+        hex::encode(root.finish())
     }
 }
 

@@ -25,9 +25,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use self::lists::Sum;
 use super::digest::{DIGEST_VERSION, Root};
 use super::epochs::list_epochs;
+use super::sum::Sum;
 use super::walk::Partitions;
 use super::{Db, Error, decode};
 use crate::crypt::keyring::NumberedKey;

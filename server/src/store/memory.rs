@@ -3,7 +3,8 @@
 //! It has no atomicity across partitions: secondary puts and raises are applied one by one, then the commit, then secondary
 //! deletes and counters. [`Memory::die_after`] stops it after that many effects, as a crash would; [`Memory::restarted`] is
 //! what the next process finds; [`Memory::meanwhile`] changes something between a read and the commit that follows it;
-//! [`Memory::time_out`] fails commits the way that a distributed engine can.
+//! [`Memory::time_out`] fails commits the way that a distributed engine can, and [`Memory::reversed`] lists partitions in
+//! another order, as one does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,8 @@ struct State {
     timeouts: VecDeque<Timeout>,
     /// What others have copied.
     copies: Vec<String>,
+    /// Partitions are listed the other way round.
+    reversed: bool,
 }
 
 /// How a distributed engine may fail to answer a commit in time.
@@ -86,14 +89,20 @@ impl Memory {
         self.0.lock().expect("no panic under the lock").copies.push(name.to_owned());
     }
 
+    /// An empty one that lists partitions in another order, as engines may.
+    pub(crate) fn reversed() -> Self {
+        Self(Arc::new(Mutex::new(State { reversed: true, ..State::default() })))
+    }
+
     pub(super) fn copies(&self) -> Vec<String> {
         self.0.lock().expect("no panic under the lock").copies.clone()
     }
 
     /// The same rows in a new engine.
     pub(crate) fn restarted(&self) -> Self {
-        let rows = self.0.lock().expect("no panic under the lock").rows.clone();
-        Self(Arc::new(Mutex::new(State { rows, ..State::default() })))
+        let state = self.0.lock().expect("no panic under the lock");
+        let (rows, reversed) = (state.rows.clone(), state.reversed);
+        Self(Arc::new(Mutex::new(State { rows, reversed, ..State::default() })))
     }
 
     /// Puts a row that only a later version could: this one has no type for its key.
@@ -211,6 +220,11 @@ impl Memory {
     ) -> Result<Vec<Partition>, Error> {
         let state = self.0.lock().expect("no panic under the lock");
         let all = state.rows.keys().filter_map(|key| Partition::decode(key));
+        let direction = match (state.reversed, direction) {
+            (false, direction) => direction,
+            (true, Direction::Ascending) => Direction::Descending,
+            (true, Direction::Descending) => Direction::Ascending,
+        };
         Ok(page_of(all.filter(|partition| partition.kind() == kind).collect(), from, direction, limit))
     }
 }

@@ -3,30 +3,12 @@
 //! While everything is read, the rows that the lists should have and those that they have are each added up to one number.
 //! If the two are equal, so are the rows. Only if they are not, each row is looked up, to name those that differ.
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::{Part, ROWS_A_PAGE, Scan};
 use crate::db::Error;
 use crate::db::walk::{Partitions, Rows};
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
-
-/// A set of rows as one number, in which their order does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sum(u128);
-
-impl Sum {
-    pub(super) fn add(&mut self, key: Key) {
-        let hash = digest(&SHA256, &key.encode());
-        let half = hash.as_ref().first_chunk().expect("a SHA-256 has 32 bytes");
-        self.0 = self.0.wrapping_add(u128::from_be_bytes(*half));
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self(self.0.wrapping_add(other.0))
-    }
-}
 
 /// The rows of its owner's lists that a thread has.
 pub(super) fn rows_of(thread: ThreadId, head: &Head) -> Vec<Key> {

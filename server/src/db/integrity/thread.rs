@@ -251,7 +251,7 @@ impl Walk {
         };
         part.created += head.next_seq;
         part.counts.live_threads += u64::from(head.deleted == 0);
-        rows_of(self.thread, &head).into_iter().for_each(|key| part.listed.add(key));
+        rows_of(self.thread, &head).into_iter().for_each(|key| part.listed.add(&[&key.encode()]));
         self.check_keys(&head, part);
         self.check_counts(&head, part);
         self.check_times(&head, highest, part);

@@ -69,7 +69,7 @@ impl Scan {
             }
             UserRow::Created(_) | UserRow::Active { .. } | UserRow::Wrote(_) => {
                 found.created += i64::from(matches!(kind, UserRow::Created(_)));
-                part.lists.add(key);
+                part.lists.add(&[&key.encode()]);
                 if let Some(value) = value {
                     part.decode::<Present>(key, value);
                 }

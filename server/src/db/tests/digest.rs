@@ -12,6 +12,7 @@ plain_and_sealed!(
     every_change_changes_the_digest,
     a_damaged_row_ends_the_digest_and_is_named,
     threads_of_probe_users_are_left_out,
+    the_order_in_which_threads_are_listed_does_not_count,
 );
 
 async fn digest(world: &World) -> Digest {
@@ -106,6 +107,20 @@ async fn a_damaged_row_ends_the_digest_and_is_named(encryption: Encryption) {
     world.memory.commit(commit).expect("written");
     let failed = world.db.digest(|_, _| {}).await.expect_err("it does not decode");
     assert!(matches!(&failed, Error::Corrupt { key: named } if *named == key.to_string()), "{failed:?}");
+}
+
+async fn the_order_in_which_threads_are_listed_does_not_count(encryption: Encryption) {
+    let (world, thread, _) = filled(encryption).await;
+    let second = world.thread("u").await;
+    let other = Memory::reversed();
+    world.memory.rows().into_iter().for_each(|(key, value)| other.plant(key, value));
+    let other = World::on(other, world.time.clone(), encryption).await;
+    let mut threads = Vec::new();
+    let found = other.db.digest(|thread, _| threads.push(thread)).await.expect("read");
+    assert_eq!(threads, [second, thread]);
+    assert_eq!(found, digest(&world).await);
+    let scan = check_integrity(&Store::Memory(other.memory.clone()), Some(&other.db)).await.expect("it reads");
+    assert_eq!(scan.digest.map(|digest| digest.root), Some(found.root));
 }
 
 /// Live, edited, deleted: whatever a smoke test leaves is nobody's data, and a user who is named nearly so is a client.
