@@ -14,6 +14,7 @@
 //! | [`servers`] | servers that stand for key management services |
 //! | `kubernetes` | an API server and a cluster in this process, with the feature of that name: the server's tests need no `kube` |
 //! | [`layers`] | what a module of a crate may use of the others |
+//! | [`filled`] | a database with something of every kind in it |
 //! | [`disk`] | a file system of a test's own, to fill or to break |
 //! | [`machine`] | what a test needs of the machine, and how it is skipped without |
 //! | [`page`] | the commands of a page of the documentation, typed as they stand there |
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod command;
 mod directory;
 pub mod disk;
+pub mod filled;
 pub mod fleet;
 pub mod http;
 pub mod interrupt;

@@ -1,55 +1,23 @@
 //! A database with something of every kind in it, and backups of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use progressdb_server::keys::{Counter, Key, StoreRow};
 use progressdb_server::rows::{CounterValue, EVERY_FORMAT, Row as _};
 use progressdb_server::store::{self, Commit, Engine, Op, Outcome};
-use serde_json::{Value, json};
-use testing::{Server, Setup, message};
-
-const MASTER_KEY: &str = "8d1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7";
+use serde_json::Value;
+use testing::Setup;
+pub(crate) use testing::filled::{MASTER_KEY, with_master_key, write_everything};
 
 /// A setup that seals what is written, under a master key in a file.
 pub(crate) fn sealed() -> Setup {
     with_master_key(Setup::new(), MASTER_KEY)
 }
 
-pub(crate) fn with_master_key(setup: Setup, key: &str) -> Setup {
-    let file = setup.root().join("master.key");
-    fs::write(&file, key).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    setup.set("encryption.enabled", true).set("encryption.kms.master_key_file", file.to_str().unwrap())
-}
-
 /// The same configuration for another directory.
 pub(crate) fn sealed_at(db: &Path) -> Setup {
     with_master_key(Setup::with_db(db), MASTER_KEY)
-}
-
-/// Two users, edits, deletions, answers that are kept, an erasure. Returns a thread that lives.
-pub(crate) fn write_everything(server: &Server) -> String {
-    let (ann, bob) = (server.user("ann"), server.user("bob"));
-    let once = |user: &testing::User, target: &str, body: &Value, key: &str| {
-        user.send(&user.request("POST", target).header("Idempotency-Key", key).json(body)).written()
-    };
-    let thread = once(&ann, testing::THREADS, &json!({ "title": "kept", "metadata": { "a": 1 } }), "t");
-    let first = once(&ann, &testing::messages(&thread), &json!({ "body": "1", "role": "user" }), "m");
-    ann.put(&message(&thread, &first), &json!({ "body": "2" })).written();
-    let gone = ann.append(&thread, "gone");
-    ann.delete(&message(&thread, &gone)).written();
-    ann.post(&testing::messages(&thread), &json!({ "body": "3", "reply_to": first })).written();
-    bob.append(&bob.create_thread("bob's"), "4");
-    let deleted = ann.create_thread("deleted");
-    ann.append(&deleted, "5");
-    ann.delete(&testing::thread(&deleted)).written();
-    let erased = ann.create_thread("erased");
-    ann.append(&erased, "6");
-    let purge = format!("{}?purge=true", testing::thread(&erased));
-    ann.send(&ann.request("DELETE", &purge).header("Idempotency-Key", "e")).check_status(202);
-    thread
 }
 
 /// Erases a new thread; where its receipt says that copies of it are.
