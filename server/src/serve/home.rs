@@ -124,13 +124,12 @@ impl AtHand {
         let runtime = runtime()?;
         if let Some(settings) = &config.cassandra {
             let opened = Self::connect(runtime, settings.clone())?;
-            // This one included.
-            let servers = opened.runtime.block_on(opened.engine.servers());
-            let servers = servers.map_err(|error| StartupError::io("the store could not be read", error))?;
-            return match servers {
-                Some(2..) => Err(StartupError::InUse { servers: servers.unwrap_or_default() - 1 }),
-                _ => Ok(opened),
-            };
+            if let Err(refused) = opened.runtime.block_on(refuse_servers(&opened.engine)) {
+                // Its slot would keep the next one away until it expires.
+                opened.close()?;
+                return Err(refused);
+            }
+            return Ok(opened);
         }
         let directory = open_directory(config, true)?;
         let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
@@ -161,6 +160,13 @@ impl AtHand {
         let _runtime = self.runtime.enter();
         self.engine.close().map_err(|error| StartupError::command("the store could not be flushed", error))
     }
+}
+
+/// Refuses a store that servers use, this process apart.
+async fn refuse_servers(engine: &Engine) -> Result<(), StartupError> {
+    let servers = engine.servers().await.map_err(|error| StartupError::io("the store could not be read", error))?;
+    let others = servers.unwrap_or(0).saturating_sub(usize::from(engine.store().slot().is_some()));
+    if others > 0 { Err(StartupError::InUse { servers: others }) } else { Ok(()) }
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, StartupError> {

@@ -77,12 +77,26 @@ pub(super) async fn open(
         (None, None) => unreachable!("a store lies in a directory or in a shared engine"),
     };
     let stage = Stage { home: &home, engine: &engine, config, formats, crypt };
-    let db = open_database(&stage, app).await?;
-    let db = migrate(&stage, db, app).await?;
+    let opened = async { migrate(&stage, open_database(&stage, app).await?, app).await };
+    let db = match opened.await {
+        Ok(db) => db,
+        Err(refused) => {
+            give_back(&home, engine).await;
+            return Err(refused);
+        }
+    };
     home.mark_ready()?;
     publish_identity(home.identity(), formats.version);
     let owner = (!config.rehearsal).then(|| JobOwner::of(&home, &engine));
     Ok(Opened { engine, db, home, owner })
+}
+
+/// A server that does not start counts as one that runs until its slot expires, unless it gives that back.
+async fn give_back(home: &Home, engine: Engine) {
+    if home.directory().is_none() {
+        // What cannot be given back expires.
+        let _ = tokio::task::spawn_blocking(move || engine.close()).await;
+    }
 }
 
 /// The engine may replay a log, so it opens off the runtime.
