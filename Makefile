@@ -37,7 +37,7 @@ test: ## run every test that needs no cluster; the last line counts those that w
 
 torture: ## kill -9, power cuts, checkpoints and backups under load, killed restores and changes of format, LOOPS=100 times each (power cuts as root); an operator that dies at each call of an upgrade
 	@scripts/setup build test
-	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test formats --test double --test model -- kill_9 power_cut checkpoints torture --nocapture
+	@PROGRESSDB_TORTURE_LOOPS=$(LOOPS) $(CARGO) test --release --workspace --test durability --test backup --test moving --test formats --test double --test model -- kill_9 power_cut checkpoints torture --nocapture
 
 fleet: ## watch three servers on three nodes of Cassandra, on loopback, while one after the other is killed; takes two minutes
 	@scripts/setup build test

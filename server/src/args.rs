@@ -85,6 +85,17 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Write a stopped database as lines of JSON, one a row as it is stored, to move it to another storage engine
+    Export(ExportArgs),
+    /// Put an export into an empty store; an interrupted run is continued by the next
+    Import {
+        /// The export, or `-` for standard input
+        #[arg(long, value_name = "FILE|-")]
+        from: PathBuf,
+        /// Print what was put as JSON on one line
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove a stopped database, and leave its API keys and whatever the configuration names; shows what without --confirm
     Reset {
         /// Remove it
@@ -169,6 +180,20 @@ pub struct BackupArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub rate_limit: Option<u64>,
     /// Print what was made as JSON on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where an export goes.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct ExportArgs {
+    /// A new file, or `-` for standard output
+    #[arg(long, value_name = "FILE|-")]
+    pub to: PathBuf,
+    /// Go on with an export that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// Print what was written as JSON on one line; to standard error if the export goes to standard output
     #[arg(long)]
     pub json: bool,
 }

@@ -50,7 +50,7 @@ pub use self::artefact::{Artefact, Form};
 pub use self::checkpoints::{Checkpoint, Checkpoints, CutError, Describe, Figures, Hold, LEASE, MOST};
 pub use self::create::{Stamp, Summary, Target, create};
 pub use self::destination::{Destination, Made};
-pub use self::error::{Failed, Refused};
+pub use self::error::{Failed, Refused, STOPPED, is_stop};
 pub use self::manifest::{Counts, FileEntry, Header, KmsMetadata, LAYOUT, Manifest, NOT_INCLUDED};
 pub use self::online::{Lease, Online, OnlineError};
 pub use self::place::{Listed, Place, Pruned};

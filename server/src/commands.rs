@@ -8,8 +8,10 @@ mod backup;
 mod backups;
 mod config;
 mod decrypt;
+mod export;
 mod failure;
 mod fetched;
+mod import;
 mod inspect;
 mod kms;
 mod kms_check;
@@ -92,6 +94,8 @@ fn run(args: &Args, program: &Program) -> Result<(), Failure> {
             let wanted = Restore { from: from.clone(), existing, given_up: *replace_database, dry_run: *dry_run };
             restore::run(load(&sources(args)), wanted, scratch.as_deref(), formats)
         }
+        Command::Export(wanted) => export::run(load(&sources(args)), wanted, formats),
+        Command::Import { from, json } => import::run(load(&sources(args)), from, *json, formats),
         Command::Reset { confirm } => reset::run(load(&sources(args)), *confirm),
         Command::Smoke(wanted) => smoke::run(&sources(args), wanted),
         Command::Migrate { finalize, dry_run: true, report } => {

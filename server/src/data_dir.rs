@@ -50,7 +50,7 @@ pub use self::reset::{CheckStore, Reset};
 pub use self::socket::Reachable;
 use self::socket::SOCKET;
 pub use self::stores::Former;
-pub use self::target::{Committed, Existing, Replacement, Target};
+pub use self::target::{Committed, Existing, Replacement, Target, check_owner};
 
 const TMP: &str = "tmp";
 
@@ -110,9 +110,14 @@ impl Directory {
             Some(marker) => (marker.move_up(path, birth)?, true),
             None => (Marker::create(path, birth)?, false),
         };
-        let directory = Self { path: path.to_owned(), marker, lock, made, found };
+        let mut directory = Self { path: path.to_owned(), marker, lock, made, found };
         match directory.marker.state {
-            State::Creating => remove_if_there(&directory.store_path())?,
+            State::Creating if found => {
+                remove_if_there(&directory.store_path())?;
+                // Nothing was acknowledged under its former name.
+                directory.marker = Marker::create(path, birth)?;
+            }
+            State::Creating => {}
             State::Ready => {
                 check_store(path, &directory.marker)?;
                 stores::remove_leftovers(path, Some(&directory.marker))?;

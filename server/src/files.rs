@@ -26,8 +26,22 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 /// Syncs the directory that holds `path`, so that a name that was made, changed or removed in it survives a crash.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
+    File::open(parent(path))?.sync_all()
+}
+
+/// The directory that `path` lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether `path`, which need not exist, lies in `directory`.
+pub(crate) fn is_inside(path: &Path, directory: &Path) -> bool {
+    let there = parent(path).ancestors().find_map(|ancestor| match ancestor.as_os_str().is_empty() {
+        true => fs::canonicalize(".").ok(),
+        false => fs::canonicalize(ancestor).ok(),
+    });
+    let directory = fs::canonicalize(directory);
+    matches!((there, directory), (Some(there), Ok(directory)) if there.starts_with(&directory))
 }
 
 /// Whether `path` still names the open `file`.

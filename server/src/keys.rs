@@ -35,6 +35,7 @@
 //!               04                          progress of the sealing job
 //!               05                          erasures that wait for a compaction
 //!               06 number                   progress of a migration
+//!               07                          an import that has not ended
 //! A D                                       (reserved) archive, activity still to be moved
 //! ```
 //!
@@ -199,6 +200,8 @@ pub enum StoreRow {
     Erasures,
     /// Progress of the migration of this number.
     Migration(u32),
+    /// An import that has not ended: whoever finds it serves nothing.
+    Import,
 }
 
 /// The counters of the whole store.

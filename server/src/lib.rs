@@ -4,7 +4,7 @@
 //! threads and messages), which knows storage only through [`store`] (one partition a commit, durable before it
 //! returns). [`keys`] and [`rows`] are the catalogue of what lies on disk, [`model`] the checked types that every
 //! layer shares, [`mod@format`] which stores this version reads, [`data_dir`] who may open which directory. [`backup`] is a
-//! store as a file. [`commands`] is the program around all of it.
+//! store as a file, [`moving`] a database as text. [`commands`] is the program around all of it.
 
 pub mod args;
 pub mod backup;
@@ -21,6 +21,7 @@ pub mod format;
 pub mod http;
 pub mod keys;
 pub mod model;
+pub mod moving;
 pub mod outgoing;
 pub mod rows;
 pub mod serve;

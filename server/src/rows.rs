@@ -3,7 +3,7 @@
 //! Every value starts with a version byte: the store format that it was written in, which is that of the store at that
 //! time and not the newest that the binary knows. All layouts of formats that a release ever wrote are read; a store of
 //! another format is refused as a whole when it is opened. Counters and numbers, which engines change, and the rows
-//! that are read before anything else (format, secret, epoch keys, migrations) are the same in all formats. Numbers are big-endian;
+//! that are read before anything else (format, secret, epoch keys, migrations, import) are the same in all formats. Numbers are big-endian;
 //! texts are a 32-bit length and UTF-8; an optional value is a presence byte first.
 //!
 //! ```text
@@ -27,6 +27,7 @@
 //! erasures      1 oldest latest plain:1
 //! job           1 epoch position? started finished threads users values keys failed
 //! migration     1 finalizes:1 to:4 version position? started finished rows changed
+//! import        1 database_id:16 export:16 position?
 //! message name  1 ts seq
 //! ```
 
@@ -267,6 +268,17 @@ pub struct MigrationProgress {
     pub rows: u64,
     /// Rows that were written or removed.
     pub changed: u64,
+}
+
+/// An import that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportProgress {
+    /// The database whose rows are put there.
+    pub database_id: [u8; 16],
+    /// The export that they come from.
+    pub export: [u8; 16],
+    /// The last partition of the export that is there with all before it, as bytes.
+    pub position: Option<Vec<u8>>,
 }
 
 /// Which row an entry among what expires is about.

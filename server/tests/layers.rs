@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path};
 use testing::layers;
 
 /// What each module may use, beside itself. `lib.rs` and `main.rs` use what they like, and so do tests.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     (
         "commands",
         &[
@@ -22,6 +22,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "format",
             "http",
             "model",
+            "moving",
             "outgoing",
             "serve",
             "store",
@@ -45,6 +46,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "format",
             "http",
             "model",
+            "moving",
             "rows",
             "store",
             "telemetry",
@@ -53,6 +55,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("config", &["backup", "crypt", "format", "http", "outgoing", "store", "telemetry"]),
     ("http", &["backup", "clock", "db", "error_chain", "model", "telemetry", "token_bucket"]),
     ("backup", &["clock", "data_dir", "db", "error_chain", "files", "format", "outgoing", "store"]),
+    ("moving", &["db", "files", "format"]),
     ("db", &["clock", "crypt", "forgetting_cache", "format", "keys", "model", "rows", "store", "telemetry"]),
     ("crypt", &["clock", "error_chain", "forgetting_cache", "keys", "model", "outgoing", "token_bucket"]),
     ("store", &["clock", "files", "format", "keys", "model", "rows"]),

@@ -85,29 +85,15 @@ impl Target {
     pub fn resolve(out: &Path, form: Form, stamp: &Stamp, data_dir: &Path) -> Result<Self, Failed> {
         let path = if out.is_dir() { out.join(stamp.file_name()) } else { out.to_owned() };
         let exists = fs::symlink_metadata(&path).is_ok() || path.file_name().is_none();
-        if is_inside(&path, data_dir) {
+        if files::is_inside(&path, data_dir) {
             return Err(Failed::Inside { path });
         }
         if exists { Err(Failed::Exists { path }) } else { Ok(Self { path, form }) }
     }
 
     fn parent(&self) -> &Path {
-        parent(&self.path)
+        files::parent(&self.path)
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether `path`, which need not exist, lies in `directory`.
-pub(super) fn is_inside(path: &Path, directory: &Path) -> bool {
-    let there = parent(path).ancestors().find_map(|ancestor| match ancestor.as_os_str().is_empty() {
-        true => fs::canonicalize(".").ok(),
-        false => fs::canonicalize(ancestor).ok(),
-    });
-    let directory = fs::canonicalize(directory);
-    matches!((there, directory), (Some(there), Ok(directory)) if there.starts_with(&directory))
 }
 
 /// What was made.

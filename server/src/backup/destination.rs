@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::background::in_background;
-use super::create::is_inside;
 use super::remote::{Access, Error, Location, Remote, Sent};
 use super::{Failed, Form, Manifest, Progress, Source, Stamp, Summary, Target, create};
 use crate::files;
@@ -108,7 +107,7 @@ fn no_thread(error: io::Error) -> Error {
 
 /// Whether a directory, which need not exist, is `data_dir`, leads to it, or lies in it.
 fn is_part_of(directory: &Path, data_dir: &Path) -> bool {
-    is_inside(&directory.join("backup"), data_dir)
+    files::is_inside(&directory.join("backup"), data_dir)
 }
 
 #[cfg(test)]

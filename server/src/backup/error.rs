@@ -132,13 +132,14 @@ impl Failed {
 }
 
 /// The exit code after a signal.
-pub(super) const STOPPED: u8 = 130;
+pub const STOPPED: u8 = 130;
 
 /// A signal asked to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by a signal")]
 pub(super) struct Stopped;
 
-pub(super) fn is_stop(error: &io::Error) -> bool {
+/// A signal ended it.
+pub fn is_stop(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Stopped>())
 }

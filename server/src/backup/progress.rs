@@ -41,6 +41,8 @@ pub enum Phase {
     Checking,
     /// It is read, compared, and its files are written.
     Unpacking,
+    /// An export is read, and its rows are put into a store.
+    Importing,
 }
 
 /// How far it is.

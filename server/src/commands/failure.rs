@@ -7,7 +7,7 @@ use super::kms_check::CheckError;
 use super::smoke::SmokeFailed;
 use super::with_causes;
 use crate::crypt::kms;
-use crate::serve::{RestoreError, StartupError};
+use crate::serve::{MoveError, RestoreError, StartupError};
 use crate::{backup, config, telemetry};
 
 /// Why a command failed; each has its exit code.
@@ -25,6 +25,10 @@ pub(super) enum Failure {
     Place(#[from] backup::remote::Error),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error(transparent)]
+    Export(MoveError),
+    #[error(transparent)]
+    Import(MoveError),
     #[error(transparent)]
     Online(#[from] backup::OnlineError),
     #[error(transparent)]
@@ -46,6 +50,7 @@ impl Failure {
             Failure::Backup(error) => error.exit_code(),
             Failure::Place(error) => error.exit_code(),
             Failure::Restore(error) => error.exit_code(),
+            Failure::Export(error) | Failure::Import(error) => error.exit_code(),
             Failure::Online(error) => error.exit_code(),
             Failure::Smoke(error) => error.exit_code(),
             Failure::Output(_) | Failure::Report { .. } => 1,
@@ -60,6 +65,8 @@ impl Failure {
             Failure::Startup(error) => error.event(),
             Failure::Backup(_) | Failure::Place(_) | Failure::Online(_) => "cli.backup_failed",
             Failure::Restore(error) => error.event(),
+            Failure::Export(_) => "cli.export_failed",
+            Failure::Import(_) => "cli.import_failed",
             Failure::Smoke(_) => "cli.smoke_failed",
             Failure::Verification(_) => "kms.verification_failed",
             Failure::Output(_) | Failure::Report { .. } => "output.failed",

@@ -122,5 +122,6 @@ fn name(phase: Phase) -> &'static str {
         Phase::Syncing => "syncing",
         Phase::Checking => "checking",
         Phase::Unpacking => "unpacking",
+        Phase::Importing => "importing",
     }
 }

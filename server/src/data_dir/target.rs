@@ -198,8 +198,8 @@ fn find_database(path: &Path, wanted: Replacement) -> Result<Option<Marker>, Err
     }
 }
 
-/// What root restores belongs to root, and the user whose database it is could not open it.
-fn check_owner(path: &Path) -> Result<(), Error> {
+/// What root restores or imports belongs to root, and the user whose database it is could not open it.
+pub fn check_owner(path: &Path) -> Result<(), Error> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
     if rustix::process::geteuid().is_root() && metadata.uid() != 0 {
         let what = format!("{} belongs to user {}: run this command as that user", path.display(), metadata.uid());

@@ -92,9 +92,11 @@ fn a_creation_that_crashed_begins_again() {
     drop(directory);
     db.write(MARKER, &marker);
     db.write("store-1/000001.log", "half");
-    let directory = db.open().unwrap();
+    let other = Birth { identity: Identity { database_id: [2; 16], incarnation: Incarnation(2) }, created_ns: 1 };
+    let directory = Directory::open(&db.path(), other, true).unwrap();
     assert!(directory.is_new());
     assert!(!directory.store_path().exists());
+    assert_eq!(directory.identity(), other.identity, "nothing was acknowledged under its former name");
 }
 
 #[test]

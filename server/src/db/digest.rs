@@ -18,7 +18,7 @@
 //! another version.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::sum::Sum;
 use super::walk::{Partitions, Rows};
@@ -35,7 +35,7 @@ const NAME: &[u8] = b"progressdb digest 2";
 const ROWS_A_PAGE: usize = 10_000;
 
 /// The digest of a whole database, and what it covers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     /// [`DIGEST_VERSION`].
     pub version: u32,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::moving::refuse_import;
 use super::open::read;
 use super::{Db, Error, OpenError, decode};
 use crate::format::Formats;
@@ -30,6 +31,7 @@ pub struct Inspected {
 impl Db {
     /// What a store says of itself, if this version reads it.
     pub async fn inspect(store: &Store, formats: &Formats) -> Result<Inspected, OpenError> {
+        refuse_import(store).await?;
         let inspected = inspect_any(store).await?;
         formats.check(inspected.format)?;
         Ok(inspected)

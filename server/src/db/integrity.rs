@@ -25,6 +25,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
+pub(super) use self::lists::rows_of;
 use super::digest::{DIGEST_VERSION, Root};
 use super::epochs::list_epochs;
 use super::sum::Sum;

@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use super::edit::{Settled, commit, repeat};
 use super::epochs::{EpochError, list_epochs, open_epochs};
 use super::migrations::settle_records;
+use super::moving::refuse_import;
 use super::offline::any_data_key;
 use super::receipts::Turns;
 use super::recent::RecentMessages;
@@ -49,6 +50,9 @@ pub enum OpenError {
         /// The version that began it.
         version: String,
     },
+    /// An import began there and did not end: it holds a part of a database.
+    #[error("the store holds an import that did not end")]
+    Importing,
     /// The keys of the store are not to be had.
     #[error("the keys of the store do not open")]
     Keys(#[from] EpochError),
@@ -63,6 +67,18 @@ impl Db {
     /// It stays in the format in which it is; one that is created gets the newest of `formats`. With `crypt`, the keys of
     /// the store are fetched from the KMS, or made if there are none.
     pub async fn open(
+        store: Store,
+        identity: Identity,
+        formats: &Formats,
+        settings: Settings,
+        crypt: Option<Arc<Crypt>>,
+    ) -> Result<Self, OpenError> {
+        refuse_import(&store).await?;
+        Self::open_import(store, identity, formats, settings, crypt).await
+    }
+
+    /// The same where every row was imported, and the last step of the import is still to come. Only to read it.
+    pub async fn open_import(
         store: Store,
         identity: Identity,
         formats: &Formats,

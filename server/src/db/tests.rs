@@ -44,6 +44,7 @@ mod formats;
 mod integrity;
 mod lists;
 mod migrations;
+mod moving;
 mod promises;
 mod receipts;
 mod reserved;

@@ -6,7 +6,7 @@
 
 use super::{Error, decode_key};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind};
-use crate::store::{Direction, Row, Store};
+use crate::store::{Direction, Row, Scan, Store};
 
 const PARTITIONS_A_PAGE: usize = 64;
 const KEYS_A_PAGE: usize = 1_000;
@@ -55,21 +55,29 @@ impl Partitions {
 pub struct Rows {
     rest: KeyRange,
     page: usize,
+    /// The last page left nothing behind it.
+    ended: bool,
 }
 
 impl Rows {
     /// Over `range`, at most `page` rows at a time and about [`crate::store::SCAN_BYTES`] of them.
     pub fn of(range: KeyRange, page: usize) -> Self {
-        Self { rest: range, page }
+        Self { rest: range, page, ended: false }
     }
 
     /// The next rows, as the store holds them; none at the end.
     pub async fn next_page(&mut self, store: &Store) -> Result<Option<Vec<Row>>, Error> {
-        let rows = store.scan(self.rest.clone(), Direction::Ascending, self.page).await?.rows;
+        let Scan { rows, more } = store.scan(self.rest.clone(), Direction::Ascending, self.page).await?;
+        self.ended = !more;
         let Some(last) = rows.last() else { return Ok(None) };
         let end = [last.key.as_slice(), &[0]].concat();
         self.rest = self.rest.above(&KeyRange { start: last.key.clone(), end });
         Ok(Some(rows))
+    }
+
+    /// Every row was met that there was when the last page was read.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.ended
     }
 }
 

@@ -145,7 +145,8 @@ impl ExpiryKind {
 }
 
 impl Counter {
-    pub(super) const ALL: [Self; 4] = [Self::Threads, Self::Messages, Self::Sequence, Self::Users];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Threads, Self::Messages, Self::Sequence, Self::Users];
 
     fn byte(self) -> u8 {
         match self {
@@ -167,6 +168,7 @@ impl StoreRow {
             Self::Sealing => bytes.push(0x04),
             Self::Erasures => bytes.push(0x05),
             Self::Migration(number) => push(bytes, 0x06, &[&number.to_be_bytes()]),
+            Self::Import => bytes.push(0x07),
         }
     }
 
@@ -179,6 +181,7 @@ impl StoreRow {
             [0x04] => Some(Self::Sealing),
             [0x05] => Some(Self::Erasures),
             [0x06, number @ ..] if number.len() == 4 => u32_at(number).map(Self::Migration),
+            [0x07] => Some(Self::Import),
             _ => None,
         }
     }

@@ -44,10 +44,17 @@ fn user_row() -> impl Strategy<Value = UserRow> {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    let store = [StoreRow::Format, StoreRow::HighestTime, StoreRow::Secret, StoreRow::Sealing, StoreRow::Erasures]
-        .into_iter()
-        .chain(Counter::ALL.map(StoreRow::Counter))
-        .collect::<Vec<_>>();
+    let store = [
+        StoreRow::Format,
+        StoreRow::HighestTime,
+        StoreRow::Secret,
+        StoreRow::Sealing,
+        StoreRow::Erasures,
+        StoreRow::Import,
+    ]
+    .into_iter()
+    .chain(Counter::ALL.map(StoreRow::Counter))
+    .collect::<Vec<_>>();
     prop_oneof![
         (any::<u64>(), thread_row()).prop_map(|(t, row)| Key::Thread(ThreadId(t), row)),
         (hash16(), user_row()).prop_map(|(user, row)| Key::User(user, row)),

@@ -73,6 +73,7 @@ impl fmt::Display for Key {
                 StoreRow::Sealing => write!(f, "s:sealing"),
                 StoreRow::Erasures => write!(f, "s:erasures"),
                 StoreRow::Migration(number) => write!(f, "s:migration:{number}"),
+                StoreRow::Import => write!(f, "s:import"),
             },
         }
     }
@@ -168,6 +169,7 @@ fn parse_store_row(name: &str) -> Option<StoreRow> {
         "secret" => Some(StoreRow::Secret),
         "sealing" => Some(StoreRow::Sealing),
         "erasures" => Some(StoreRow::Erasures),
+        "import" => Some(StoreRow::Import),
         _ => None,
     }
 }

@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 
 use super::codec::{Reader, Writer};
 use super::{
-    CounterValue, Damaged, DeletedMessage, EVERY_FORMAT, EpochKey, Erasures, Format, Head, Idempotency, JobProgress,
-    MessageName, MessageRow, MigrationProgress, Names, Number, Participant, Present, Profile, ReceiptRow, Role, Row,
-    Secret, ThreadObject,
+    CounterValue, Damaged, DeletedMessage, EVERY_FORMAT, EpochKey, Erasures, Format, Head, Idempotency, ImportProgress,
+    JobProgress, MessageName, MessageRow, MigrationProgress, Names, Number, Participant, Present, Profile, ReceiptRow,
+    Role, Row, Secret, ThreadObject,
 };
 use crate::keys::Hash16;
 use crate::model::{Commitment, Incarnation, MessageContent, MessageId, ThreadContent, ThreadId, Wrapped, WrappedKey};
@@ -367,6 +367,26 @@ impl Row for MigrationProgress {
             finished: read.number()?,
             rows: read.number()?,
             changed: read.number()?,
+        };
+        read.end(progress)
+    }
+}
+
+impl Row for ImportProgress {
+    fn encode(&self, _: u32) -> Vec<u8> {
+        let writer = Writer::sized(EVERY_FORMAT, 64).raw(&self.database_id).raw(&self.export);
+        match &self.position {
+            Some(position) => writer.byte(1).blob(position).done(),
+            None => writer.byte(0).done(),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
+        let mut read = Reader::open(bytes)?;
+        let progress = Self {
+            database_id: read.raw()?,
+            export: read.raw()?,
+            position: read.optional(|r| r.blob().map(<[u8]>::to_vec))?,
         };
         read.end(progress)
     }

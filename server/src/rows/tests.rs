@@ -130,6 +130,7 @@ proptest! {
         check(&MigrationProgress {
             finalizes: threads % 2 == 0, to: 2, version, position: position.clone(), started, finished, rows, changed: threads,
         });
+        check(&ImportProgress { database_id: [3; 16], export: [4; 16], position: position.clone() });
         check(&JobProgress { epoch: 3, position, started, finished, threads, users: 1, values, keys: 2, failed: 3 });
     }
 
@@ -141,7 +142,7 @@ proptest! {
         let _ = ReceiptRow::decode(&bytes);
         let _ = (Profile::decode(&bytes), Format::decode(&bytes), CounterValue::decode(&bytes));
         let _ = (WrappedKey::decode(&bytes), EpochKey::decode(&bytes), JobProgress::decode(&bytes), Secret::decode(&bytes));
-        let _ = MigrationProgress::decode(&bytes);
+        let _ = (MigrationProgress::decode(&bytes), ImportProgress::decode(&bytes));
     }
 }
 

@@ -66,11 +66,23 @@ pub(super) async fn check_store(
 ) -> Result<Integrity, OpenError> {
     let store = engine.store();
     let open = |crypt| Db::open(store.clone(), identity, formats, reading(config), crypt);
-    let db = match open(crypt).await {
-        // Nothing in it was ever sealed.
-        Err(OpenError::NoKeys) => Some(open(None).await?),
-        Err(OpenError::Sealed) if keys == Keys::IfConfigured => None,
-        opened => Some(opened?),
-    };
+    let db = open_with(crypt, keys, open).await?;
     check_integrity(&store, db.as_ref()).await.map_err(OpenError::Unreadable)
+}
+
+/// Opens a database by `open`, which is given the keys that there are. None if it is sealed and they are not needed.
+pub(super) async fn open_with<F>(
+    crypt: Option<Arc<Crypt>>,
+    keys: Keys,
+    open: impl Fn(Option<Arc<Crypt>>) -> F,
+) -> Result<Option<Db>, OpenError>
+where
+    F: Future<Output = Result<Db, OpenError>>,
+{
+    match open(crypt).await {
+        // Nothing in it was ever sealed.
+        Err(OpenError::NoKeys) => open(None).await.map(Some),
+        Err(OpenError::Sealed) if keys == Keys::IfConfigured => Ok(None),
+        opened => opened.map(Some),
+    }
 }

@@ -56,6 +56,14 @@ pub enum StartupError {
         /// The version that began it.
         version: String,
     },
+    /// An import began there and did not end.
+    #[error("{place} holds an import that did not end: repeat it with `progressdb import`, or undo it: {undo}")]
+    ImportUnfinished {
+        /// The data directory, or the keyspace.
+        place: String,
+        /// What removes what is there.
+        undo: &'static str,
+    },
     /// A migration, or what comes before it, failed.
     #[error("{what}; {next}")]
     Migration {
@@ -85,6 +93,12 @@ pub enum StartupError {
     Schema {
         /// What is missing.
         what: String,
+    },
+    /// No database was ever made in the shared store.
+    #[error("{place} holds no database: check storage.cassandra.keyspace")]
+    NoDatabase {
+        /// The keyspace.
+        place: String,
     },
     /// Servers run on the shared store.
     #[error("{servers} servers run on this store: stop them first")]
@@ -146,9 +160,10 @@ impl StartupError {
             Self::DataDir(error) => error.exit_code(),
             Self::Io { .. } | Self::Failed { .. } => 1,
             Self::Unconfirmed { .. } => 6,
-            Self::LogMissing { .. } => 7,
+            Self::LogMissing { .. } | Self::ImportUnfinished { .. } => 7,
             Self::Migration { .. } => 70,
             Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::FormatChangeUnfinished { .. } => 78,
+            Self::NoDatabase { .. } => 5,
             Self::InUse { .. } => 75,
             Self::Keys { .. } | Self::Config(_) | Self::Schema { .. } => 78,
         }
@@ -161,11 +176,13 @@ impl StartupError {
             Self::TooNew { .. } => "startup.schema_version_too_new",
             Self::UpgradeThrough { .. } => "startup.schema_version_too_old",
             Self::FormatChangeUnfinished { .. } => "startup.format_change_unfinished",
+            Self::ImportUnfinished { .. } => "startup.import_unfinished",
             Self::Migration { .. } => "migration.failed",
             Self::Unconfirmed { .. } => "rollback.unconfirmed",
             Self::LogMissing { .. } => "startup.log_missing",
             Self::Keys { .. } => "startup.keys_unusable",
             Self::Schema { .. } => "startup.schema_missing",
+            Self::NoDatabase { .. } => "startup.store_missing",
             Self::InUse { .. } => "startup.store_in_use",
             Self::Config(_) => "startup.config_invalid",
             Self::Failed { event, .. } => event,

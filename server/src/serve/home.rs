@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::StartupError;
 use super::open::{birth, open_directory, open_engine, open_error_at, open_error_of_directory, store_settings};
 use crate::config::Config;
-use crate::data_dir::Directory;
+use crate::data_dir::{self, Birth, Directory};
 use crate::db::{self, OpenError};
 use crate::format::{Formats, Identity};
 use crate::model::Incarnation;
@@ -57,11 +57,31 @@ impl Home {
         self.directory().and_then(|directory| directory.checkpoints().ok()?.pop())
     }
 
+    /// What messages call it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Own(directory) => directory.path().display().to_string(),
+            Self::Shared { keyspace, .. } => format!("keyspace {keyspace}"),
+        }
+    }
+
+    /// How to choose another.
+    pub(super) fn elsewhere(&self) -> &'static str {
+        match self {
+            Self::Own(_) => "an empty or new directory with --db",
+            Self::Shared { .. } => "a new keyspace with storage.cassandra.keyspace",
+        }
+    }
+
     /// Why the database in it does not open.
     pub(super) fn open_error(&self, error: OpenError) -> StartupError {
-        match self {
-            Self::Own(directory) => open_error_of_directory(directory, error),
-            Self::Shared { keyspace, .. } => open_error_at(format!("keyspace {keyspace}").as_ref(), error),
+        match (self, error) {
+            (Self::Own(directory), error) => open_error_of_directory(directory, error),
+            (Self::Shared { .. }, OpenError::Importing) => {
+                let undo = "drop the keyspace and make it anew with `progressdb schema apply`";
+                StartupError::ImportUnfinished { place: self.name(), undo }
+            }
+            (Self::Shared { .. }, error) => open_error_at(self.name().as_ref(), error),
         }
     }
 }
@@ -112,7 +132,12 @@ impl AtHand {
     pub(super) fn to_read(config: &Config, formats: &Formats) -> Result<Self, StartupError> {
         let runtime = runtime()?;
         if let Some(settings) = &config.cassandra {
-            return Self::connect(runtime, SharedSettings { read_only: true, ..settings.clone() });
+            let opened = Self::connect(runtime, SharedSettings { read_only: true, ..settings.clone() })?;
+            let nothing = opened.runtime.block_on(db::has_no_database(&opened.engine.store()));
+            return match nothing.map_err(|error| StartupError::io("the store could not be read", error))? {
+                true => Err(StartupError::NoDatabase { place: opened.home.name() }),
+                false => Ok(opened),
+            };
         }
         let directory = Directory::open_existing(&config.db_path)?;
         let engine = open_engine(&directory, formats, store_settings(&directory, config, true)?)?;
@@ -134,6 +159,26 @@ impl AtHand {
         let directory = open_directory(config, true)?;
         let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
         Ok(Self { home: Home::Own(Arc::new(directory)), engine, runtime })
+    }
+
+    /// Opened to be filled with the database of this id, by nobody else meanwhile; a directory is made if there is none. What
+    /// holds another database is opened as it is. A directory that was made is removed when this is dropped before it is
+    /// marked as ready.
+    pub(super) fn to_fill(config: &Config, formats: &Formats, database_id: [u8; 16]) -> Result<Self, StartupError> {
+        let Birth { identity, created_ns } = birth();
+        let identity = Identity { database_id, ..identity };
+        if config.cassandra.is_some() {
+            let mut opened = Self::to_change(config, formats)?;
+            if let Home::Shared { identity: of, .. } = &mut opened.home {
+                *of = identity;
+            }
+            return Ok(opened);
+        }
+        data_dir::check_owner(&config.db_path)?;
+        let birth = Birth { identity, created_ns };
+        let directory = Directory::open(&config.db_path, birth, config.storage.allow_volatile_fs)?;
+        let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;
+        Ok(Self { home: Home::Own(Arc::new(directory)), engine, runtime: runtime()? })
     }
 
     /// Opened to be changed while servers of the shared store run.
@@ -163,7 +208,7 @@ impl AtHand {
 }
 
 /// Refuses a store that servers use, this process apart.
-async fn refuse_servers(engine: &Engine) -> Result<(), StartupError> {
+pub(super) async fn refuse_servers(engine: &Engine) -> Result<(), StartupError> {
     let servers = engine.servers().await.map_err(|error| StartupError::io("the store could not be read", error))?;
     let others = servers.unwrap_or(0).saturating_sub(usize::from(engine.store().slot().is_some()));
     if others > 0 { Err(StartupError::InUse { servers: others }) } else { Ok(()) }

@@ -276,6 +276,9 @@ pub(super) fn open_error_at(path: &Path, error: OpenError) -> StartupError {
         },
         OpenError::Foreign => data_dir::Error::damaged(path, "its store belongs to another database").into(),
         OpenError::Unfinished { version } => StartupError::FormatChangeUnfinished { version },
+        OpenError::Importing => {
+            StartupError::ImportUnfinished { place: path.display().to_string(), undo: "`progressdb reset --confirm`" }
+        }
         OpenError::NoKeys => StartupError::Keys { why: OpenError::NoKeys.to_string() },
         OpenError::Sealed => StartupError::Keys { why: OpenError::Sealed.to_string() },
         OpenError::Keys(error) => StartupError::Keys { why: with_causes(&error) },

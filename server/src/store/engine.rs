@@ -70,7 +70,9 @@ impl Engine {
     pub async fn servers(&self) -> Result<Option<usize>, Error> {
         match &self.0 {
             Store::Cassandra(shared) => shared.servers().await.map(Some),
-            _ => Ok(None),
+            #[cfg(test)]
+            Store::Memory(memory) => Ok(Some(usize::from(memory.is_served()))),
+            Store::Rocks(_) => Ok(None),
         }
     }
 

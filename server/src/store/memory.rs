@@ -25,6 +25,10 @@ struct State {
     timeouts: VecDeque<Timeout>,
     /// What others have copied.
     copies: Vec<String>,
+    /// A server works on it, as who looks so often learns.
+    served_after: Option<usize>,
+    /// What a server does that comes and goes before the next look.
+    visit: Option<Meanwhile>,
     /// Partitions are listed the other way round.
     reversed: bool,
 }
@@ -89,9 +93,34 @@ impl Memory {
         self.0.lock().expect("no panic under the lock").copies.push(name.to_owned());
     }
 
+    /// A server works on it, which is seen by who has looked so many times before.
+    pub(crate) fn serve_after(&self, looks: usize) {
+        self.0.lock().expect("no panic under the lock").served_after = Some(looks);
+    }
+
+    /// A server comes, does this, and is gone before the next look at who works on it.
+    pub(crate) fn visit(&self, work: impl FnOnce(&Self) + Send + 'static) {
+        self.0.lock().expect("no panic under the lock").visit = Some(Box::new(work));
+    }
+
     /// An empty one that lists partitions in another order, as engines may.
     pub(crate) fn reversed() -> Self {
         Self(Arc::new(Mutex::new(State { reversed: true, ..State::default() })))
+    }
+
+    pub(super) fn is_served(&self) -> bool {
+        let visit = self.0.lock().expect("no panic under the lock").visit.take();
+        if let Some(work) = visit {
+            work(self);
+        }
+        match &mut self.0.lock().expect("no panic under the lock").served_after {
+            None => false,
+            Some(0) => true,
+            Some(looks) => {
+                *looks -= 1;
+                false
+            }
+        }
     }
 
     pub(super) fn copies(&self) -> Vec<String> {

@@ -174,5 +174,7 @@ fn show_store_row(key: Key, row: StoreRow, value: &[u8]) -> Result<AdminRow, Err
         StoreRow::Sealing => AdminRow::Sealing(decode(key, value)?),
         StoreRow::Erasures => AdminRow::Erasures(decode(key, value)?),
         StoreRow::Migration(_) => AdminRow::Migration(decode(key, value)?),
+        // Nobody serves a store that has it.
+        StoreRow::Import => AdminRow::Opaque { bytes: value.len() },
     })
 }

@@ -11,7 +11,7 @@ use crate::model::ThreadId;
 use crate::rows::{Head, Row as _};
 
 /// The rows of its owner's lists that a thread has.
-pub(super) fn rows_of(thread: ThreadId, head: &Head) -> Vec<Key> {
+pub(in crate::db) fn rows_of(thread: ThreadId, head: &Head) -> Vec<Key> {
     let row = |row| Key::User(head.owner, row);
     let mut rows = vec![row(UserRow::Wrote(thread))];
     if head.deleted == 0 {

@@ -84,6 +84,7 @@ impl Scan {
                 StoreRow::Sealing => drop(part.decode::<JobProgress>(key, value)),
                 StoreRow::Erasures => drop(part.decode::<Erasures>(key, value)),
                 StoreRow::Migration(_) => drop(part.decode::<MigrationProgress>(key, value)),
+                StoreRow::Import => part.find(key, "an import that has not ended", "none: its last step removes it"),
             }
         }
         for (there, row) in [(format, StoreRow::Format), (secret, StoreRow::Secret)] {
