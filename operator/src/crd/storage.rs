@@ -26,7 +26,7 @@ pub enum Storage {
     validation = Rule::new("has(self.embedded) != has(self.cassandra)")
         .message("name exactly one storage: embedded or cassandra"),
     validation = Rule::new("has(self.embedded) == has(oldSelf.embedded) && has(self.cassandra) == has(oldSelf.cassandra)")
-        .message("the data stays where it lies: make another ProgressDB, and copy the data by the API")
+        .message("the data stays where it lies: make another ProgressDB, and move the data with `progressdb export` and `progressdb import`")
 )]
 struct Choice {
     /// One instance with its own volume.
@@ -128,7 +128,7 @@ pub struct CassandraStorage {
     #[schemars(length(min = 1, max = 48), pattern(r"^[a-z][a-z0-9_]*$"))]
     #[x_kube(
         validation = Rule::new("self == oldSelf")
-            .message("the data lies in this keyspace: make another ProgressDB, and copy the data by the API")
+            .message("the data lies in this keyspace: make another ProgressDB, and move the data with `progressdb export` and `progressdb import`")
     )]
     pub keyspace: String,
     /// On how many nodes of the data centre each row lies. It is used when the keyspace is made, and never changes one that is there.

@@ -34,7 +34,9 @@ impl Checker {
                 self.refuse(
                     key,
                     NOT_ALLOWED,
-                    &format!("nothing, because {CONTACT_POINTS} is set: back up with the engine's own snapshots"),
+                    &format!(
+                        "nothing, because {CONTACT_POINTS} is set: back up with the engine's own snapshots, or `progressdb export`"
+                    ),
                 );
             }
         }

@@ -116,7 +116,7 @@ pub(super) fn shared_error(settings: &SharedSettings, error: store::OpenError) -
 
 /// Refuses a command that works on a data directory where the configuration names a shared store.
 pub(crate) fn needs_directory(config: &Config) -> Result<(), StartupError> {
-    let why = "storage.cassandra.contact_points is set, and this command works on a data directory: unset it";
+    let why = "storage.cassandra.contact_points is set, and this command works on a data directory: unset it, or use `progressdb export` and `import`";
     if config.cassandra.is_some() { Err(StartupError::Config(why.to_owned())) } else { Ok(()) }
 }
 
