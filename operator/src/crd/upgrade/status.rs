@@ -1,6 +1,8 @@
 //! `status.upgrade` and `status.history`: what an upgrade has come to, and the evidence for it. Only transitions are kept, no
 //! clocks and no counters.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -309,7 +311,7 @@ pub struct Rehearsal {
     /// Whether it passed; absent while it is under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passed: Option<bool>,
-    /// Why there was none, or why it did not pass.
+    /// Why there was none, why it did not pass, or what of it could not be compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
@@ -322,7 +324,13 @@ pub struct Rehearsal {
     /// The digest of all rows, by the old image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_digest: Option<String>,
-    /// The same by the new image, after the migrations of its start.
+    /// How the old image computes digests: those of another version do not compare with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_digest_version: Option<i64>,
+    /// What the old image counted in the copy.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub old_counts: BTreeMap<String, i64>,
+    /// The digest of all rows by the new image, after the migrations of its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new_digest: Option<String>,
     /// The same after the finalization.

@@ -1,11 +1,14 @@
 //! The rehearsal: both images on a copy of the data. Each reads every row, and their digests have to be the same; each
 //! serves it, and is tried as a user would.
 
+mod copy;
+
+use self::copy::Copy;
 use super::{At, Next, Turn, duration, gates, with_gate};
 use crate::{
     crd::{GateStatus, Rehearsal, UpgradeStatus, UpgradeStep, Verdict},
     decide::Write,
-    facts::{EndedContainer, UpgradeJobFacts},
+    facts::UpgradeJobFacts,
     gate::{Gate, GateRequest},
     kind::Kind,
     objects::{MAIN, UpgradeJob},
@@ -103,17 +106,19 @@ fn serve(at: At<'_>, record: &mut UpgradeStatus, job: UpgradeJob) -> Part {
             found.ended.get("migrate").map(|migrate| migrate.millis).or(rehearsal.migrate_millis);
     }
     if let Some(digest) = found.ended.get("digest") {
-        let root = if is_new { &mut rehearsal.new_digest } else { &mut rehearsal.old_digest };
-        match root_of(digest) {
-            Some(found) => *root = Some(found),
-            None => return Part::Failed(format!("the {which} image prints no digest: {}", digest.message)),
+        let Some(copy) = Copy::of(digest) else {
+            return Part::Failed(format!("the {which} image prints no digest: {}", digest.message));
+        };
+        rehearsal.messages = copy.counts.get("messages").copied();
+        if is_new {
+            rehearsal.new_digest = Some(copy.root.clone());
+            match copy.compare_with_old(rehearsal) {
+                Ok(untold) => rehearsal.message = untold,
+                Err(why) => return Part::Failed(why),
+            }
+        } else {
+            copy.keep_as_old(rehearsal);
         }
-        rehearsal.messages = digest.report()["messages"].as_i64();
-    }
-    if let (Some(old), Some(new)) = (&rehearsal.old_digest, &rehearsal.new_digest)
-        && old != new
-    {
-        return Part::Failed(format!("the new image reads other data: digest {new}, and {old} by the old image"));
     }
     let Some((pod, address)) = found.pod.as_ref().filter(|_| found.serves_since.is_some()) else {
         return Part::writing(None);
@@ -170,7 +175,7 @@ fn serve_and_try(
     Part::writing(None)
 }
 
-/// The format of the copy is changed, and the digest has to stay the same.
+/// The format of the copy is changed, and its digest by the new image has to stay the same.
 fn finalize(at: At<'_>, record: &mut UpgradeStatus) -> Part {
     let (found, create) = at.job(UpgradeJob::RehearseFinalize);
     let Some(found) = found else { return Part::writing(create.filter(|_| at.facts.busy.is_empty())) };
@@ -178,20 +183,16 @@ fn finalize(at: At<'_>, record: &mut UpgradeStatus) -> Part {
         return Part::Failed(format!("the new image cannot finalize the copy ({name}): {}", failed.message));
     }
     let Some(digest) = found.ended.get(MAIN) else { return Part::writing(None) };
-    let Some(root) = root_of(digest) else {
+    let Some(Copy { root, .. }) = Copy::of(digest) else {
         return Part::Failed(format!("the new image prints no digest: {}", digest.message));
     };
     let rehearsal = record.rehearsal.get_or_insert_default();
-    let is_same = rehearsal.old_digest.as_ref() == Some(&root);
+    let is_same = rehearsal.new_digest.as_ref() == Some(&root);
     rehearsal.final_digest = Some(root.clone());
     match is_same {
         true => Part::writing(None),
         false => Part::Failed(format!("after the finalization the new image reads other data: digest {root}")),
     }
-}
-
-fn root_of(digest: &EndedContainer) -> Option<String> {
-    digest.report()["root"].as_str().filter(|root| !root.is_empty()).map(str::to_owned)
 }
 
 /// What was made for it goes; then it is over.
@@ -212,20 +213,4 @@ fn finish(at: At<'_>, passed: bool) -> Turn {
     let message = at.record.rehearsal.as_ref().and_then(|rehearsal| rehearsal.message.clone()).unwrap_or_default();
     let message = format!("the rehearsal did not pass, and nothing that serves was touched: {message}");
     at.turn(Next::hold("RehearsalFailed", message, Some(at.abort_command())))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn a_digest_is_the_root_of_the_last_json_line() {
-        let ended =
-            |message: &str| EndedContainer { passed: true, message: message.into(), ..EndedContainer::default() };
-        assert_eq!(root_of(&ended("noise\n{\"root\":\"ab\",\"messages\":3}\n")), Some("ab".into()));
-        assert_eq!(root_of(&ended("{\"root\":\"\"}")), None);
-        assert_eq!(ended("nothing").report(), Value::Null);
-    }
 }

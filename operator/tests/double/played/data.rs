@@ -75,33 +75,33 @@ fn a_release_takes_two_steps_on_its_data_and_an_older_one_refuses_it_after_the_s
     stage.serve("db", "data", OLD);
     stage.service("db", "server");
     stage.steps(3);
-    let root = stage.data("data").root();
+    let root = stage.data("data").root(2);
     stage.scale("db", 0);
     stage.steps(2);
     stage.service("closed", "none");
     stage.edit("Service", "db", |service| service["spec"]["selector"] = json!({ "component": "none" }));
     stage.replace("db", NEW);
     let data = stage.data("data");
-    assert_eq!((data.format, data.prepared, data.root()), (1, 2, root.clone()));
+    assert_eq!((data.format, data.prepared, data.root(2)), (1, 2, root.clone()));
     // The old version reads it; what that writes lacks what the migration made.
     stage.edit("Service", "db", |service| service["spec"]["selector"] = json!({ "component": "server" }));
     stage.replace("db", OLD);
     assert_eq!(stage.get("Pod", "db-0")["status"]["conditions"][0]["status"], "True");
     assert_eq!(stage.data("data").prepared, 1);
     stage.replace("db", NEW);
-    let root = stage.data("data").root();
+    let root = stage.data("data").root(2);
     // Settings that do not say otherwise let the start raise the format.
     stage.edit("ConfigMap", "db-config", |config| config["data"]["config.yaml"] = json!("format:\n  finalize: auto\n"));
     stage.edit("Service", "db", |service| service["spec"]["selector"] = json!({ "component": "none" }));
     stage.replace("db", NEW);
-    assert_eq!((stage.data("data").format, stage.data("data").root()), (2, root.clone()));
+    assert_eq!((stage.data("data").format, stage.data("data").root(2)), (2, root.clone()));
     stage.replace("db", OLD);
     let pod = stage.get("Pod", "db-0");
     let server = &pod["status"]["containerStatuses"][0];
     assert_eq!((&server["ready"], &server["state"]["waiting"]["reason"]), (&json!(false), &json!("CrashLoopBackOff")));
     let why = server["lastState"]["terminated"]["message"].as_str().unwrap();
     assert!(why.starts_with("error: store format 2 is too new: this version reads up to 1"), "{why}");
-    assert_eq!(stage.data("data").root(), root);
+    assert_eq!(stage.data("data").root(2), root);
 }
 
 #[test]
@@ -112,10 +112,10 @@ fn only_a_start_migration_that_corrupts_changes_the_root() {
         stage.claim("data");
         stage.serve("db", "data", OLD);
         stage.steps(1);
-        let root = stage.data("data").root();
+        let root = stage.data("data").root(2);
         stage.replace("db", NEW);
         stage.steps(3);
-        assert_eq!(stage.data("data").root() != root, corrupts);
+        assert_eq!(stage.data("data").root(2) != root, corrupts);
     }
 }
 

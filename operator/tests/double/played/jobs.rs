@@ -100,7 +100,7 @@ async fn containers_run_one_after_the_other_and_tell_what_they_found() {
     stage.claim("data");
     stage.serve("db", "data", OLD);
     stage.steps(1);
-    let root = stage.data("data").root();
+    let root = stage.data("data").root(2);
     stage.scale("db", 0);
     stage.steps(2);
     let lines = [

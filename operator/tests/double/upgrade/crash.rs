@@ -32,7 +32,7 @@ struct Scenario {
 }
 
 /// What of a record depends on when the crash was: times, what was measured, and what clients had written by then.
-const OF_TIME: [&str; 18] = [
+const OF_TIME: [&str; 19] = [
     "steps",
     "stepStartedAt",
     "drainedAt",
@@ -44,6 +44,7 @@ const OF_TIME: [&str; 18] = [
     "startMillis",
     "migrateMillis",
     "oldDigest",
+    "oldCounts",
     "newDigest",
     "finalDigest",
     "messages",

@@ -61,6 +61,24 @@ async fn migrations_run_at_the_start_and_at_the_end_each_with_a_snapshot_before(
     }
 }
 
+/// They do not compare, and a good release must not be refused for it.
+#[tokio::test]
+async fn a_release_that_computes_digests_otherwise_is_compared_by_what_it_counts() {
+    let mut upgrading = Upgrading::installed(json!({}), json!({})).await;
+    upgrading.cluster.world.images.get_mut(OLD).unwrap().digest_version = 1;
+    upgrading.cluster.world.images.insert(NEW.into(), finalizing());
+    upgrading.ask(NEW);
+    upgrading.ends("Succeeded").await;
+    upgrading.runs(NEW, "db-data-0").await;
+    let rehearsal = upgrading.record()["rehearsal"].clone();
+    assert_eq!((&rehearsal["passed"], &rehearsal["oldDigestVersion"]), (&json!(true), &json!(1)));
+    assert_ne!(rehearsal["oldDigest"], rehearsal["newDigest"]);
+    assert_eq!(rehearsal["finalDigest"], rehearsal["newDigest"]);
+    let said = rehearsal["message"].as_str().unwrap();
+    let expected = "digests of version 1 and 2 do not compare; what both images count is the same: ";
+    assert!(said.starts_with(expected) && said.contains("1 threads"), "{rehearsal}");
+}
+
 #[tokio::test]
 async fn an_upgrade_after_an_upgrade_has_names_of_its_own() {
     let mut upgrading = Upgrading::to(release("0.4.0"), json!({})).await;

@@ -64,7 +64,7 @@ impl<'a> Command<'a> {
                 Ok(json!({ "key_id": "0000000000000001", "milliseconds": 1, "ok": true, "provider": "local" }))
             }
             "inspect" => open(image, data).map(|data| inspect(image, data)),
-            "verify" if self.has("--digest") => open(image, data).map(|data| digest(data, &seconds)),
+            "verify" if self.has("--digest") => open(image, data).map(|data| digest(image, data, &seconds)),
             "migrate" => open(image, data).map(|data| match self.has("--dry-run") {
                 true => foresee(image, data, self.has("--finalize")),
                 false => migrate(image, data, self.has("--finalize"), &seconds),
@@ -111,11 +111,11 @@ fn inspect(image: &Image, data: &Data) -> Value {
     })
 }
 
-fn digest(data: &Data, seconds: &Value) -> Value {
-    let messages = data.writes.len();
+fn digest(image: &Image, data: &Data, seconds: &Value) -> Value {
+    let (messages, version) = (data.writes.len(), image.digest_version);
     json!({
-        "bytes": 100 * messages, "deleted": 0, "messages": messages, "participants": 1, "root": data.root(),
-        "seconds": seconds, "threads": 1, "version": 1, "versions": 0,
+        "bytes": 100 * messages, "deleted": 0, "messages": messages, "participants": 1, "root": data.root(version),
+        "seconds": seconds, "threads": 1, "version": version, "versions": 0,
     })
 }
 

@@ -51,9 +51,9 @@ impl Data {
         &self.database_id[16..]
     }
 
-    /// What `verify --digest` makes of every row: formats make no difference to it.
-    pub fn root(&self) -> String {
-        let rows = json!([self.database_id, self.checksum, self.writes]);
+    /// What `verify --digest` of this version makes of every row: formats make no difference to it.
+    pub fn root(&self, version: i64) -> String {
+        let rows = json!([version, self.database_id, self.checksum, self.writes]);
         hex::encode(digest(&SHA256, rows.to_string().as_bytes()))
     }
 

@@ -38,6 +38,8 @@ pub struct Image {
     pub restarts_after: i64,
     /// How many tables of a keyspace it needs.
     pub tables: u32,
+    /// How it computes the digest of all rows.
+    pub digest_version: i64,
     /// What its server logs.
     pub log: String,
     /// `sha256:…`, by which nodes name it; from its name if unset.
@@ -63,6 +65,7 @@ impl Default for Image {
             ready_after: 0,
             restarts_after: 0,
             tables: 1,
+            digest_version: 2,
             log: String::new(),
             digest: None,
         }
