@@ -12,21 +12,23 @@ use super::lists::listed;
 use super::walk::{Partitions, Rows};
 use super::{Db, Error};
 use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, StoreRow, UserRow};
-use crate::rows::{CounterValue, Head};
+use crate::rows::Head;
 use crate::store::{Commit, SecondaryWrite};
 
+/// For how long after its commit something may still be added to a counter.
+const LATE: Duration = Duration::from_secs(10);
 /// For how long a count is good.
 const GOOD_FOR: Duration = Duration::from_secs(30);
 const REMEMBERED: u64 = 10_000;
 /// Of a user with more threads than this the counter alone is believed.
-const MOST_COUNTED: i64 = 2_000;
+const MOST_COUNTED: u64 = 2_000;
 const ROWS_A_PAGE: usize = 256;
 
 /// What was counted, and what the counter said then.
 #[derive(Clone, Copy, Debug)]
 struct Counted {
-    threads: i64,
-    counter: i64,
+    threads: u64,
+    said: u64,
 }
 
 /// The last counts of users.
@@ -39,9 +41,13 @@ impl Default for Totals {
 }
 
 impl Db {
-    /// Counts the threads and messages of a shared store, and puts the counters right that a server which died has left wrong.
-    /// Nothing is changed where something was written meanwhile: the next run counts again. True if something was wrong.
+    /// Counts what a shared store holds, and puts the counters right that a server which died has left wrong. Nothing is
+    /// changed where something was written meanwhile: the next run counts again. True if something was wrong.
     pub async fn recount_store(&self) -> Result<bool, Error> {
+        Ok(self.recount_threads().await? | self.recount_users().await?)
+    }
+
+    async fn recount_threads(&self) -> Result<bool, Error> {
         let before = self.stats().await?;
         let (mut threads, mut messages, mut walk) = (0, 0, Partitions::all(&[PartitionKind::Thread]));
         while let Some(page) = walk.next_page(&self.0.store).await? {
@@ -54,51 +60,95 @@ impl Db {
                 messages += head.next_seq;
             }
         }
-        if self.stats().await? != before {
-            return Ok(false);
-        }
-        // Messages of threads that are gone are in the counter only.
-        let wrong = [
-            (Counter::Threads, difference(threads, before.threads)),
-            (Counter::Messages, difference(messages, before.messages).max(0)),
+        let counts = [
+            (Counter::Threads, before.threads, threads),
+            // Messages of threads that are gone are in the counter only.
+            (Counter::Messages, before.messages, messages.max(before.messages)),
         ];
-        let additions = wrong.into_iter().filter(|(_, by)| *by != 0);
-        let additions: Vec<_> =
-            additions.map(|(counter, by)| SecondaryWrite::Add(Key::Store(StoreRow::Counter(counter)), by)).collect();
-        if additions.is_empty() {
+        let counts = counts.map(|(counter, said, counted)| (Key::Store(StoreRow::Counter(counter)), said, counted));
+        self.correct(Partition::Store, &counts).await
+    }
+
+    /// Counts the users, and the threads of those of whom the counter alone is believed.
+    async fn recount_users(&self) -> Result<bool, Error> {
+        let counter = Key::Store(StoreRow::Counter(Counter::Users));
+        let said = self.counter(counter).await?;
+        let (mut counted, mut wrong) = (0, false);
+        let mut walk = Partitions::all(&[PartitionKind::User]);
+        while let Some(page) = walk.next_page(&self.0.store).await? {
+            let page = page.into_iter().filter_map(|partition| match partition {
+                Partition::User(user) => Some(user),
+                _ => None,
+            });
+            let page: Vec<_> = page.collect();
+            let profiles = page.iter().map(|user| Key::User(*user, UserRow::Profile)).collect();
+            counted += self.0.store.get_many(profiles).await?.into_iter().flatten().count() as u64;
+            for user in page {
+                wrong |= self.recount_many(user).await?;
+            }
+        }
+        Ok(wrong | self.correct(Partition::Store, &[(counter, said, counted)]).await?)
+    }
+
+    async fn recount_many(&self, user: Hash16) -> Result<bool, Error> {
+        let counter = Key::User(user, UserRow::LiveThreads);
+        let said = self.counter(counter).await?;
+        if said <= MOST_COUNTED {
             return Ok(false);
         }
-        self.commit(Commit::of(Partition::Store, Vec::new()).with(additions)).await?;
-        Ok(true)
+        let counted = self.count_threads(user).await?;
+        // It takes what the counter says for what was added since.
+        self.0.totals.0.invalidate(&user);
+        self.correct(Partition::User(user), &[(counter, said, counted)]).await
+    }
+
+    /// Corrects counters that say something else than was counted, if nothing was added to them meanwhile or is added late.
+    async fn correct(&self, partition: Partition, counts: &[(Key, u64, u64)]) -> Result<bool, Error> {
+        let wrong: Vec<_> = counts.iter().filter(|(_, said, counted)| said != counted).collect();
+        if wrong.is_empty() {
+            return Ok(false);
+        }
+        tokio::time::sleep(LATE).await;
+        let mut additions = Vec::new();
+        for (counter, said, counted) in wrong {
+            if self.counter(*counter).await? == *said {
+                additions.push(SecondaryWrite::Add(*counter, difference(*counted, *said)));
+            }
+        }
+        let is_wrong = !additions.is_empty();
+        if is_wrong {
+            self.commit(Commit::of(partition, Vec::new()).with(additions)).await?;
+        }
+        Ok(is_wrong)
     }
 
     /// How many live threads the user has.
     pub(super) async fn live_threads(&self, user: Hash16) -> Result<u64, Error> {
-        let counter = self.thread_counter(user).await?;
-        let threads = match self.0.store.is_shared() && counter <= MOST_COUNTED {
-            true => self.recount(user, counter).await?,
-            false => counter,
-        };
-        Ok(u64::try_from(threads).unwrap_or(0))
-    }
-
-    async fn thread_counter(&self, user: Hash16) -> Result<i64, Error> {
-        Ok(self.row::<CounterValue>(Key::User(user, UserRow::LiveThreads)).await?.map_or(0, |counter| counter.0))
-    }
-
-    async fn recount(&self, user: Hash16, counter: i64) -> Result<i64, Error> {
-        if let Some(counted) = self.0.totals.0.get(&user) {
-            return Ok(counted.threads + counter - counted.counter);
+        let said = self.counter(Key::User(user, UserRow::LiveThreads)).await?;
+        match self.0.store.is_shared() && said <= MOST_COUNTED {
+            true => self.recount(user, said).await,
+            false => Ok(said),
         }
+    }
+
+    async fn recount(&self, user: Hash16, said: u64) -> Result<u64, Error> {
+        if let Some(before) = self.0.totals.0.get(&user) {
+            return Ok(before.threads.saturating_add_signed(difference(said, before.said)));
+        }
+        let threads = self.count_threads(user).await?;
+        // What changed meanwhile may be in the one and not in the other.
+        if self.counter(Key::User(user, UserRow::LiveThreads)).await? == said {
+            self.0.totals.0.insert(user, Counted { threads, said });
+        }
+        Ok(threads)
+    }
+
+    async fn count_threads(&self, user: Hash16) -> Result<u64, Error> {
         let (mut threads, mut walk) = (0, Rows::of(KeyRange::created_threads(user), ROWS_A_PAGE));
         while let Some(rows) = walk.next_page(&self.0.store).await? {
             let heads = self.heads(&listed(&rows)?).await?;
             let mine = |head: &&Head| head.owner == user && head.deleted == 0;
-            threads += heads.iter().flatten().filter(mine).count() as i64;
-        }
-        // What changed meanwhile may be in the one and not in the other.
-        if self.thread_counter(user).await? == counter {
-            self.0.totals.0.insert(user, Counted { threads, counter });
+            threads += heads.iter().flatten().filter(mine).count() as u64;
         }
         Ok(threads)
     }

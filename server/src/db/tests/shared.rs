@@ -93,6 +93,23 @@ async fn both_write_one_thread_and_every_message_has_a_number_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_that_is_repeated_through_another_server_is_one_thread() {
+    let test = "a_creation_that_is_repeated_through_another_server_is_one_thread";
+    let Some(pair) = Pair::open(test, Encryption::On).await else { return };
+    let [a, b] = &pair.servers;
+    let create = async |server: &Db| server.create_thread(&ann(), thread("once"), once("k")).await;
+    // At once, of which one may be told to come back, and later.
+    let (first, second) = tokio::join!(create(a), create(b));
+    let made = first.or(second).expect("one of them created it").key;
+    pair.time.pass(1_000_000);
+    for server in [a, b, a] {
+        assert_eq!(create(server).await.expect("repeated").key, made);
+        assert_eq!(titles(server, ThreadOrder::Created).await, (vec!["once".to_owned()], 1));
+        assert_eq!(titles(server, ThreadOrder::Updated).await, (vec!["once".to_owned()], 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_epoch_is_retired_only_when_both_seal_with_the_next() {
     let test = "an_epoch_is_retired_only_when_both_seal_with_the_next";
     let Some(pair) = Pair::open(test, Encryption::On).await else { return };
@@ -153,5 +170,13 @@ async fn what_a_server_that_died_has_left_is_passed_over_and_put_right() {
     assert_eq!(a.stats().await.expect("read").threads, 4);
     assert!(a.recount_store().await.expect("counted"));
     assert_eq!(a.stats().await.expect("read").threads, 1);
+    assert!(!a.recount_store().await.expect("counted"), "nothing is wrong any more");
+    // So many that they are not counted at each request.
+    let (live, users) = (Key::User(user, UserRow::LiveThreads), Key::Store(StoreRow::Counter(Counter::Users)));
+    let counted = [SecondaryWrite::Add(live, 5_000), SecondaryWrite::Add(users, 2)];
+    store.commit(Commit::of(Partition::Store, Vec::new()).with(counted)).await.expect("committed");
+    assert!(a.recount_store().await.expect("counted"));
+    assert_eq!(a.live_threads(user).await.expect("read"), 1);
+    assert_eq!(a.list_users(None, 9).await.expect("listed").total, 1);
     assert!(!a.recount_store().await.expect("counted"), "nothing is wrong any more");
 }
