@@ -1,10 +1,11 @@
 //! Two replicas that begin key epochs while both create threads.
 
 use serde_json::{Value, json};
+use testing::clock::Clock;
 use testing::fleet::Fleet;
 use testing::http::Request;
 use testing::servers::secret_file;
-use testing::{ADMIN_KEY, Setup, wait_until};
+use testing::{ADMIN_KEY, Setup, thread, wait_until};
 
 use crate::world::{World, check_under_load};
 
@@ -59,4 +60,32 @@ fn replicas_that_rotate_and_create_at_once_leave_no_key_that_does_not_open() {
     let report: Value = serde_json::from_str(&verified.check_code(0).stdout).unwrap();
     assert_eq!(report["failed"], json!(0), "{report}");
     assert!(report["data_keys"].as_u64().unwrap() > 3, "{report}");
+}
+
+/// A row that a fast clock has dated is sealed anew all the same.
+#[test]
+fn a_receipt_that_a_replica_ahead_of_time_wrote_opens_after_a_rotation() {
+    let test = "a_receipt_that_a_replica_ahead_of_time_wrote_opens_after_a_rotation";
+    let Some(world) = World::take(test) else { return };
+    let directory = testing::temporary_directory();
+    let Some(clock) = Clock::make(test, directory.path()) else { return };
+    clock.set(120);
+    let fleet = world.fleet_of(2, |replica, setup| match replica {
+        0 => clock.of(encrypted(setup)),
+        _ => encrypted(setup),
+    });
+    let user = fleet.replica(0).user("ann");
+    let target = format!("{}?purge=true", thread(&user.create_thread("secret")));
+    let erase = |replica: usize| {
+        let user = fleet.replica(replica).user("ann");
+        user.send(&user.request("DELETE", &target).header("Idempotency-Key", "once")).check_status(202).json()
+    };
+    let receipt = erase(0);
+    wait_until("an epoch is begun", || rotate(&fleet, 1));
+    wait_until("the epoch before is retired", || {
+        let (epochs, state) = epochs(&fleet, 1);
+        epochs == [json!(2)] && state == json!("done")
+    });
+    assert_eq!(erase(1), receipt);
+    fleet.stop_all();
 }

@@ -20,8 +20,8 @@ use scylla::value::CqlValue;
 
 use super::Cassandra;
 use super::layout::{Cell, Place, Span, Value, big, blob};
-use super::read::{unreadable, with};
-use super::session::{did_nothing, failed};
+use super::read::{rows, unreadable, with};
+use super::session::{did_nothing, failed, lacks_replicas};
 use crate::clock::{Clock, monotonic};
 use crate::keys::{Key, KeyRange, Partition, ThreadRow};
 use crate::rows::{EVERY_FORMAT, Number, Row as _};
@@ -189,13 +189,14 @@ impl Cassandra {
     async fn find_out(&self, cell: &Cell, error: &ExecutionError) -> Result<Undone, Error> {
         metrics::counter!("progressdb_cassandra_unknown_commits_total").increment(1);
         tracing::warn!(event = "storage.unknown_commit", %error, "asking what became of it");
-        let began = monotonic();
+        let (began, (statement, values)) = (monotonic(), self.settling(cell)?);
         loop {
-            match self.get_settled(cell).await {
+            match rows(self.session(), statement, values.clone()).await {
                 Ok(_) => return Ok(Undone::Unknown),
-                Err(error) if began.elapsed() >= SETTLED_WITHIN => return Err(Error::Undecided(error.to_string())),
-                // Fails at once while a majority is gone: who waits for the answer has to ask again later.
-                Err(Error::Unavailable(why)) if is_without_majority(&why) => return Err(Error::Undecided(why)),
+                // Without a majority it fails at once: who waits for the answer has to ask again later.
+                Err(error) if lacks_replicas(&error) || began.elapsed() >= SETTLED_WITHIN => {
+                    return Err(Error::Undecided(error.to_string()));
+                }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -258,9 +259,18 @@ impl Cassandra {
     /// What must be there no later than the commit.
     async fn write_before(&self, commit: &Commit) -> Result<(), Error> {
         let puts = commit.secondary.iter().filter_map(|write| match write {
-            SecondaryWrite::Put(key, value) => Some((*key, Some(value.clone()))),
+            SecondaryWrite::Put(key, value) => Some((key, value)),
             _ => None,
         });
+        // What is sealed is sealed anew one day, under a condition.
+        let (ordered, plain): (Vec<_>, Vec<_>) = puts.partition(|(key, _)| key.is_private());
+        let ordered = async {
+            for (key, value) in ordered {
+                self.put_in_order(*key, value).await?;
+            }
+            Ok(())
+        };
+        let plain = plain.into_iter().map(|(key, value)| (*key, Some(value.clone())));
         let raises = commit.secondary.iter().filter_map(|write| match write {
             SecondaryWrite::Raise(key, to) => Some((*key, *to)),
             _ => None,
@@ -271,7 +281,18 @@ impl Cassandra {
                 None => Ok(()),
             }
         };
-        tokio::try_join!(self.write_rows(puts.collect()), raised).map(|_| ())
+        tokio::try_join!(ordered, self.write_rows(plain.collect()), raised).map(|_| ())
+    }
+
+    /// Writes a row that is also changed by commits of its own: the engine orders only what is conditional.
+    async fn put_in_order(&self, key: Key, value: &[u8]) -> Result<(), Error> {
+        let commit = Commit::of(key.partition(), vec![Op::Put(key, value.to_vec())]);
+        match self.commit_on_condition(&commit).await? {
+            Some(Undone::Unknown) if self.get_settled(&Cell::of(&key)).await?.as_deref() != Some(value) => {
+                Err(Error::Unavailable("a row beside the commit was not written".into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What may be there no longer, and what is counted, once the commit is made. A failure leaves an index row that no head
@@ -337,10 +358,10 @@ impl Cassandra {
             match write().await {
                 Ok(_) => return Ok(()),
                 Err(error) => {
-                    let error = failed(&error);
-                    let is_final = !matches!(&error, Error::Unavailable(why) if !is_without_majority(why));
-                    if is_final || began.elapsed() >= WRITTEN_WITHIN {
-                        return Err(error);
+                    let what = failed(&error);
+                    let may_pass = matches!(what, Error::Unavailable(_)) && !lacks_replicas(&error);
+                    if !may_pass || began.elapsed() >= WRITTEN_WITHIN {
+                        return Err(what);
                     }
                 }
             }
@@ -355,11 +376,6 @@ impl Cassandra {
         let values = [vec![big(dated), blob(value)], with(place, [blob(name)])].concat();
         self.until_written(|| self.session().execute_unpaged(&self.statements().raise, &values)).await
     }
-}
-
-/// Whether the engine refused for want of replicas, which no pause of ours will bring back.
-fn is_without_majority(why: &str) -> bool {
-    why.contains("Not enough nodes are alive")
 }
 
 /// Why a commit was not made, as far as is known.

@@ -41,13 +41,20 @@ impl Cassandra {
     /// The value once every commit that is in flight in its partition has come to its end: what it does not show will not
     /// happen any more.
     pub(super) async fn get_settled(&self, cell: &Cell) -> Result<Option<Vec<u8>>, Error> {
+        let (statement, values) = self.settling(cell)?;
+        self.value(statement, values).await
+    }
+
+    /// What brings that about.
+    pub(super) fn settling(&self, cell: &Cell) -> Result<(&PreparedStatement, Vec<Value>), Error> {
         match cell {
-            Cell::Head(place) => self.value(&self.statements().head.get_settled, place.values()).await,
+            Cell::Head(place) => Ok((&self.statements().head.get_settled, place.values())),
             Cell::Row(place, name) => {
                 let statement = &self.statements().of(place.table()).get_settled;
-                self.value(statement, with(*place, [blob(name.clone())])).await
+                Ok((statement, with(*place, [blob(name.clone())])))
             }
-            Cell::Counter(name) => self.counter(name.clone()).await,
+            // Nothing of them is ever in flight: they are no part of a commit.
+            Cell::Counter(_) => Err(Error::Unsupported),
         }
     }
 

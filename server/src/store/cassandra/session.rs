@@ -190,6 +190,11 @@ pub(super) fn did_nothing(error: &ExecutionError) -> bool {
     }
 }
 
+/// Whether the engine refused because too few replicas are alive, which no pause of ours will bring back.
+pub(super) fn lacks_replicas(error: &ExecutionError) -> bool {
+    matches!(error, ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unavailable { .. }, _)))
+}
+
 /// Warns of each node that acknowledges a write before it is on disk: there an acknowledged message lies in the memory of
 /// a majority of the replicas until the next sync.
 pub(super) async fn warn_of_late_syncs(session: &Session) {
