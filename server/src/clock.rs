@@ -222,6 +222,11 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// How long the machine has been up, time asleep included: for what another machine counts on meanwhile.
+pub fn uptime() -> Duration {
+    Duration::from_nanos(boot_ns())
+}
+
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
 fn wall_ns() -> u64 {
     ns(SystemTime::now())

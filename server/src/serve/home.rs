@@ -149,12 +149,15 @@ impl AtHand {
         let runtime = runtime()?;
         if let Some(settings) = &config.cassandra {
             let opened = Self::connect(runtime, settings.clone())?;
-            if let Err(refused) = opened.runtime.block_on(refuse_servers(&opened.engine)) {
-                // Its slot would keep the next one away until it expires.
-                opened.close()?;
-                return Err(refused);
-            }
-            return Ok(opened);
+            let others = opened.runtime.block_on(opened.engine.claim());
+            return match others.map_err(|error| StartupError::io("the store could not be claimed", error)) {
+                Ok(0) => Ok(opened),
+                refused => {
+                    // Its slot would keep the next one away until it expires.
+                    opened.close()?;
+                    Err(refused.map_or_else(|error| error, |servers| StartupError::InUse { servers }))
+                }
+            };
         }
         let directory = open_directory(config, true)?;
         let engine = open_engine(&directory, formats, store_settings(&directory, config, false)?)?;

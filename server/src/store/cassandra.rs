@@ -22,6 +22,8 @@ mod schema;
 mod session;
 mod slot;
 mod statements;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +156,11 @@ impl Cassandra {
     /// How many servers use the store.
     pub(super) async fn servers(&self) -> Result<usize, Error> {
         slot::count(self.session(), self.statements()).await
+    }
+
+    /// See [`super::Engine::claim`].
+    pub(super) async fn claim(&self) -> Result<usize, Error> {
+        self.lease()?.claim().await
     }
 
     /// For how long the files of the engine hold what was deleted, snapshots of them apart.

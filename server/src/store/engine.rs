@@ -76,6 +76,16 @@ impl Engine {
         }
     }
 
+    /// Takes it for this process alone until it is closed, or says how many others use it. Servers that want to start wait
+    /// meanwhile.
+    pub async fn claim(&self) -> Result<usize, Error> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.claim().await,
+            // No other process can.
+            _ => Ok(0),
+        }
+    }
+
     /// Says which entry of a store's directory no store has or, if the store is to be `whole`, why it cannot open. Opens
     /// nothing.
     pub fn check_files(path: &Path, whole: bool) -> Result<(), String> {

@@ -2,11 +2,15 @@
 //!
 //! Ids carry the number in their low bits, so no two servers make the same one, and counters are kept by slot. A slot is a
 //! row that expires; its server renews it long before. One that cannot takes its slot for lost before anybody else can have
-//! it, and commits nothing until it has one again. One more row, the turn, says whose jobs run.
+//! it, and commits nothing until it has one again. Two more rows are leased in the same way: the turn says whose jobs run, the
+//! claim that a command works on the store alone.
+//!
+//! A command takes the claim and then looks for slots; a server takes a slot and then looks for a claim. Whichever comes second
+//! sees the other and steps back.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::rand;
 use scylla::client::session::Session;
@@ -19,7 +23,7 @@ use super::layout::{Value, big, blob};
 use super::read::{rows, unreadable};
 use super::session::failed;
 use super::statements::Statements;
-use crate::clock::monotonic;
+use crate::clock::uptime;
 use crate::keys::Key;
 use crate::store::Error;
 
@@ -27,6 +31,8 @@ use crate::store::Error;
 pub(super) const SLOTS: i32 = 256;
 /// The row of those who run jobs.
 const TURN: i32 = -1;
+/// The row of a command that works on the store alone.
+pub(super) const CLAIM: i32 = -2;
 /// After this long a row that was not renewed is gone.
 const TTL: Duration = Duration::from_secs(30);
 /// A server takes its slot for lost this long before.
@@ -50,22 +56,40 @@ struct Shared {
     slot: AtomicI32,
     epoch: AtomicU64,
     has_epoch: AtomicBool,
-    has_turn: AtomicBool,
+    /// This is a command that has the store for itself.
+    has_claim: AtomicBool,
     /// How often a slot was taken, and for which of those times it was said with which epoch this server seals. While the two
     /// differ, the others may have retired that epoch.
     taken: AtomicU64,
     confirmed: AtomicU64,
-    /// Until when the slot is certainly this server's.
-    until: Mutex<Instant>,
+    /// Until when slot and turn are certainly this server's.
+    slot_until: Deadline,
+    turn_until: Deadline,
     /// Those of the slot that it has at the moment.
     counters: Mutex<Option<Arc<Counters>>>,
 }
 
-impl Shared {
-    fn is_held(&self) -> bool {
-        monotonic() < *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+/// A moment, as the machine's uptime in nanoseconds: a machine that slept is late like one that was slow.
+#[derive(Default)]
+struct Deadline(AtomicU64);
+
+impl Deadline {
+    fn is_ahead(&self) -> bool {
+        uptime().as_nanos() < u128::from(self.0.load(Ordering::Relaxed))
     }
 
+    /// Of a lease that was asked for then.
+    fn extend(&self, asked: Duration) {
+        let until = u64::try_from((asked + TTL - MARGIN).as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(until, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
     fn epoch_value(&self) -> Value {
         let known = self.has_epoch.load(Ordering::Relaxed);
         big(if known { self.epoch.load(Ordering::Relaxed).cast_signed() } else { UNKNOWN_EPOCH })
@@ -107,7 +131,7 @@ impl Shared {
 
     /// Takes a slot that nobody has, from a random one on, so that servers that start together do not try the same.
     async fn take_any(&self) -> Result<i32, Error> {
-        let taken: Vec<i32> = self.list().await?.into_iter().map(|slot| slot.id).collect();
+        let taken: Vec<i32> = self.slots().await?.into_iter().map(|slot| slot.id).collect();
         let first = i32::from(random::<1>()[0]);
         for id in (0..SLOTS).map(|step| (first + step) % SLOTS) {
             if !taken.contains(&id) && self.take(id).await? {
@@ -117,31 +141,39 @@ impl Shared {
         Err(Error::Unavailable(format!("all {SLOTS} slots are taken")))
     }
 
-    async fn list(&self) -> Result<Vec<Slot>, Error> {
-        list(&self.session, &self.statements).await
+    async fn rows(&self) -> Result<Vec<Leased>, Error> {
+        leased(&self.session, &self.statements).await
     }
 
-    /// Counts from the moment that the request was made.
-    fn held_since(&self, asked: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + (TTL - MARGIN);
+    async fn slots(&self) -> Result<Vec<Leased>, Error> {
+        Ok(self.rows().await?.into_iter().filter(Leased::is_slot).collect())
     }
 
     /// Takes a slot and keeps its counters from then on.
     async fn move_in(&self) -> Result<i32, Error> {
-        let asked = monotonic();
+        let asked = uptime();
         let slot = self.take_any().await?;
+        if !self.has_claim.load(Ordering::Relaxed) && self.rows().await?.iter().any(|row| row.id == CLAIM) {
+            self.release(slot).await;
+            return Err(Error::Unavailable("a command works on the store alone".into()));
+        }
         let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(counters));
         self.slot.store(slot, Ordering::Relaxed);
-        self.held_since(asked);
+        self.slot_until.extend(asked);
         Ok(slot)
     }
 
     /// Renews what it has, and takes another slot if that is gone.
     async fn keep(&self) -> Result<(), Error> {
-        let (asked, slot) = (monotonic(), self.slot.load(Ordering::Relaxed));
+        if self.has_claim.load(Ordering::Relaxed) && !self.renew(CLAIM).await? {
+            // Servers may have started since, so nothing is committed any more.
+            self.slot_until.end();
+            return Err(Error::Unavailable("the store is not this command's alone any more".into()));
+        }
+        let (asked, slot) = (uptime(), self.slot.load(Ordering::Relaxed));
         if self.renew(slot).await? {
-            self.held_since(asked);
+            self.slot_until.extend(asked);
         } else {
             // The epochs may have changed since: nothing is sealed before they were read again.
             self.taken.fetch_add(1, Ordering::Relaxed);
@@ -153,36 +185,50 @@ impl Shared {
                 "the former one expired while the engine did not answer"
             );
         }
-        let has_turn = self.has_turn.load(Ordering::Relaxed);
-        let has_turn = if has_turn { self.renew(TURN).await? } else { self.take(TURN).await? };
-        if has_turn != self.has_turn.swap(has_turn, Ordering::Relaxed) {
-            tracing::info!(event = "jobs.turn", here = has_turn);
+        self.keep_turn().await
+    }
+
+    async fn keep_turn(&self) -> Result<(), Error> {
+        let (asked, had) = (uptime(), self.turn_until.is_ahead());
+        let has = self.renew(TURN).await? || self.take(TURN).await?;
+        match has {
+            true => self.turn_until.extend(asked),
+            false => self.turn_until.end(),
+        }
+        if has != had {
+            tracing::info!(event = "jobs.turn", here = has);
         }
         Ok(())
     }
 }
 
-/// A slot that somebody has.
-pub(super) struct Slot {
+/// A slot that somebody has, or one of the other rows that are leased.
+struct Leased {
     id: i32,
     epoch: i64,
 }
 
-async fn list(session: &Session, statements: &Statements) -> Result<Vec<Slot>, Error> {
+impl Leased {
+    fn is_slot(&self) -> bool {
+        self.id >= 0
+    }
+}
+
+async fn leased(session: &Session, statements: &Statements) -> Result<Vec<Leased>, Error> {
     let found = rows(session, &statements.slots.list, Vec::new()).await.map_err(|error| failed(&error))?;
-    let mut slots = Vec::new();
+    let mut leased = Vec::new();
     for row in found.rows::<(i32, Option<Vec<u8>>, Option<i64>)>().map_err(unreadable)? {
         let (id, owner, epoch) = row.map_err(unreadable)?;
-        if owner.is_some() && id != TURN {
-            slots.push(Slot { id, epoch: epoch.unwrap_or(UNKNOWN_EPOCH) });
+        if owner.is_some() {
+            leased.push(Leased { id, epoch: epoch.unwrap_or(UNKNOWN_EPOCH) });
         }
     }
-    Ok(slots)
+    Ok(leased)
 }
 
 /// How many servers have a slot.
 pub(super) async fn count(session: &Session, statements: &Statements) -> Result<usize, Error> {
-    Ok(list(session, statements).await?.len())
+    Ok(leased(session, statements).await?.iter().filter(|row| row.is_slot()).count())
 }
 
 impl Lease {
@@ -196,10 +242,11 @@ impl Lease {
             slot: AtomicI32::new(-1),
             epoch: AtomicU64::new(0),
             has_epoch: AtomicBool::new(false),
-            has_turn: AtomicBool::new(false),
+            has_claim: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
-            until: Mutex::new(monotonic()),
+            slot_until: Deadline::default(),
+            turn_until: Deadline::default(),
             counters: Mutex::default(),
         });
         shared.move_in().await?;
@@ -211,7 +258,7 @@ impl Lease {
     pub(super) fn check(&self) -> Result<(), Error> {
         let shared = &self.shared;
         let is_confirmed = shared.confirmed.load(Ordering::Relaxed) == shared.taken.load(Ordering::Relaxed);
-        match shared.is_held() && is_confirmed {
+        match shared.slot_until.is_ahead() && is_confirmed {
             true => Ok(()),
             false => Err(Error::Unavailable("this server's slot expired while the engine did not answer".into())),
         }
@@ -230,7 +277,22 @@ impl Lease {
 
     /// Jobs run here.
     pub(super) fn has_turn(&self) -> bool {
-        self.shared.has_turn.load(Ordering::Relaxed) && self.shared.is_held()
+        self.shared.turn_until.is_ahead() && self.shared.slot_until.is_ahead()
+    }
+
+    /// Takes the store for this process alone, or says how many others use it. While one has it, no server takes a slot.
+    pub(super) async fn claim(&self) -> Result<usize, Error> {
+        let shared = &self.shared;
+        if !shared.take(CLAIM).await? {
+            return Ok(1);
+        }
+        let own = shared.slot.load(Ordering::Relaxed);
+        let others = shared.slots().await?.iter().filter(|slot| slot.id != own).count();
+        match others {
+            0 => shared.has_claim.store(true, Ordering::Relaxed),
+            _ => shared.release(CLAIM).await,
+        }
+        Ok(others)
     }
 
     /// How often a slot was taken.
@@ -253,18 +315,18 @@ impl Lease {
 
     /// The oldest epoch that a server may still seal with; none while one has not said.
     pub(super) async fn oldest_epoch(&self) -> Result<Option<u32>, Error> {
-        let oldest = self.shared.list().await?.iter().map(|slot| slot.epoch).min();
+        let oldest = self.shared.slots().await?.iter().map(|slot| slot.epoch).min();
         Ok(oldest.and_then(|epoch| u32::try_from(epoch).ok()))
     }
 
     /// Gives the slot back.
     pub(super) async fn release(&self) {
         self.task.abort();
-        *self.shared.until.lock().unwrap_or_else(PoisonError::into_inner) = monotonic();
-        if self.shared.has_turn.load(Ordering::Relaxed) {
-            self.shared.release(TURN).await;
+        self.shared.slot_until.end();
+        // What is another's stays.
+        for id in [TURN, self.shared.slot.load(Ordering::Relaxed), CLAIM] {
+            self.shared.release(id).await;
         }
-        self.shared.release(self.shared.slot.load(Ordering::Relaxed)).await;
     }
 }
 
