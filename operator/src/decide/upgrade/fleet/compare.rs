@@ -12,7 +12,7 @@ use super::{
     gates, tracks,
 };
 use crate::{
-    crd::{CanaryStatus, CanaryWindow, GateStatus, UpgradeStatus, UpgradeStep, Verdict},
+    crd::{CanaryStatus, CanaryWindow, GateStatus, PodCounters, UpgradeStatus, UpgradeStep, Verdict},
     facts::FleetPod,
     gate::{
         Gate, GateRequest, GateResult, MetricLimits, TrackedPod, best, compare as compare_loads, compare_tracks,
@@ -43,14 +43,22 @@ struct Comparison<'a> {
     canaries: &'a [FleetPod],
 }
 
+/// What pods have told, and when they were asked for it.
+struct Answer {
+    told: Told,
+    asked_at: Timestamp,
+    /// Asks them for more, once in each period.
+    again: GateRequest,
+}
+
 /// What pods have told.
 enum Told {
     /// They are being asked, or are to be.
-    Waits(GateRequest),
+    Nothing,
     /// One of them did not tell.
     Silent(GateResult),
     /// What each has counted.
-    All(Vec<crate::crd::PodCounters>),
+    All(Vec<PodCounters>),
 }
 
 pub(super) fn compare(at: At<'_>, canaries: &[FleetPod]) -> Turn {
@@ -100,13 +108,16 @@ impl Comparison<'_> {
         if !self.are_warm() {
             return self.stays();
         }
-        match self.ask("Begin") {
-            Told::Waits(request) => self.stays().trying([request]),
-            Told::Silent(found) => self.silent(found, self.at.elapsed()),
-            Told::All(pods) => {
+        let Answer { told, again, .. } = self.ask("Begin", self.at.case.now - WARM_UP);
+        let is_told = |pods: &[PodCounters], canary: &FleetPod| pods.iter().any(|told| told.uid == canary.pod.uid);
+        match told {
+            Told::Silent(found) => self.silent(found, self.at.elapsed()).trying([again]),
+            Told::All(pods) if self.canaries.iter().all(|canary| is_told(&pods, canary)) => {
                 let window = Some(CanaryWindow { since: Some(self.at.case.now), pods });
                 self.note(CanaryStatus { window, ..self.canary.clone() })
             }
+            // What was told of others is of no use.
+            Told::Nothing | Told::All(_) => self.stays().trying([again]),
         }
     }
 
@@ -122,39 +133,43 @@ impl Comparison<'_> {
     /// Compares what was counted since.
     fn look(self, window: &CanaryWindow) -> Turn {
         let limits = MetricLimits::of(&self.at.policy().gates.metrics);
-        let lasted = window.since.map_or(SignedDuration::ZERO, |since| self.at.case.now.duration_since(since));
+        let since = window.since.unwrap_or(self.at.case.now);
+        let Answer { told, asked_at, again } = self.ask("Look", since);
+        let lasted = asked_at.duration_since(since);
         let is_over = lasted >= self.step_lasts();
-        let after = match self.ask("Look") {
-            Told::Waits(request) => return self.stays().trying([request]),
-            Told::Silent(found) => return self.silent(found, lasted),
+        let after = match told {
+            Told::Nothing => return self.stays().trying([again]),
+            Told::Silent(found) => return self.silent(found, lasted).trying([again]),
             Told::All(after) => after,
         };
         let found = compare_tracks(&window.pods, &after, &limits);
         match found.verdict {
-            Verdict::Failed => self.fails(found),
+            Verdict::Failed if self.is_bad_for_good(asked_at) => {
+                of_one::judged(self.at, NAME, found, None, UpgradeStep::MetricGate)
+            }
+            Verdict::Failed => {
+                let failing_since = self.canary.failing_since.or(Some(self.at.case.now));
+                self.note(CanaryStatus { failing_since, ..self.canary.clone() }).trying([again])
+            }
             // It was bad for a moment.
             _ if self.canary.failing_since.is_some() => {
-                self.note(CanaryStatus { failing_since: None, ..self.canary.clone() })
+                self.note(CanaryStatus { failing_since: None, ..self.canary.clone() }).trying([again])
             }
-            _ if !is_over => self.stays(),
+            _ if !is_over => self.stays().trying([again]),
             Verdict::Passed => of_one::judged(self.at, NAME, found, None, UpgradeStep::MetricGate),
             Verdict::Inconclusive if !self.canary.probed && !has_enough(&window.pods, &after, &limits) => {
                 self.probe(&limits)
             }
-            Verdict::Inconclusive => self.holds(self.at.record.clone(), &found),
+            Verdict::Inconclusive => self.holds(self.at.record.clone(), &found).trying([again]),
         }
     }
 
     /// What is bad has to stay so for as many looks as `failureLimit` says: a neighbour may have been busy.
-    fn fails(self, found: GateResult) -> Turn {
-        let Some(since) = self.canary.failing_since else {
-            return self.note(CanaryStatus { failing_since: Some(self.at.case.now), ..self.canary.clone() });
-        };
+    fn is_bad_for_good(self, asked_at: Timestamp) -> bool {
         let looks = i64::from(self.at.policy().gates.metrics.failure_limit.max(1) - 1);
-        match self.at.case.now.duration_since(since) >= SignedDuration::from_secs(looks * self.period()) {
-            true => of_one::judged(self.at, NAME, found, None, UpgradeStep::MetricGate),
-            false => self.stays(),
-        }
+        let lasts =
+            |since: Timestamp| asked_at.duration_since(since) >= SignedDuration::from_secs(looks * self.period());
+        self.canary.failing_since.is_some_and(lasts)
     }
 
     /// The operator's own requests, to one pod of each track. After them the comparison begins anew: they are no user's.
@@ -189,8 +204,9 @@ impl Comparison<'_> {
         self.holds(record, &GateResult::nothing("requests of users", why))
     }
 
-    /// Asks the pods of both tracks what they have counted, at most once in each period.
-    fn ask(self, which: &str) -> Told {
+    /// Asks the pods of both tracks what they have counted, once in each period. Whoever comes back for it may come in the next
+    /// one: what was asked for last counts until there is more, if that was after `not_before`.
+    fn ask(self, which: &str, not_before: Timestamp) -> Answer {
         let tracked = |pod: &FleetPod, canary: bool| {
             let address = pod.address.clone().unwrap_or_default();
             let host = if address.contains(':') { format!("[{address}]") } else { address };
@@ -199,14 +215,34 @@ impl Comparison<'_> {
         };
         let stable = self.stable.iter().map(|pod| tracked(pod, false));
         let pods = stable.chain(self.canaries.iter().map(|pod| tracked(pod, true))).collect();
-        let name = format!("{which}-{}", self.at.case.now.as_second() / self.period());
+        let now = self.at.case.now;
+        let second = now.as_second().div_euclid(self.period()) * self.period();
         let nobody = (String::new(), String::new());
-        let request = of_one::request_on(self.at, nobody, &name, &Gate::Counters { pods });
-        match of_one::ended(self.at, &request) {
-            None => Told::Waits(request),
+        let again = of_one::request_on(self.at, nobody, &format!("{which}-{second}"), &Gate::Counters { pods });
+        let prefix = again.name.strip_suffix(&second.to_string()).unwrap_or_default();
+        let (asked_at, found) = match of_one::ended(self.at, &again) {
+            Some(found) => (now, Some(found)),
+            None => {
+                self.told_before(prefix, not_before).map_or((now, None), |(asked_at, found)| (asked_at, Some(found)))
+            }
+        };
+        let told = match found {
+            None => Told::Nothing,
             Some(GateResult { counters: Some(counters), .. }) => Told::All(counters),
             Some(found) => Told::Silent(found),
-        }
+        };
+        Answer { told, asked_at, again }
+    }
+
+    /// What was found last by a look whose name begins so, and when it was asked for.
+    fn told_before(self, prefix: &str, not_before: Timestamp) -> Option<(Timestamp, GateResult)> {
+        let looks = self.at.facts.gates.iter().filter_map(|((name, _), found)| {
+            let second: i64 = name.strip_prefix(prefix)?.parse().ok()?;
+            let asked_at = Timestamp::from_second(second).ok()?;
+            (asked_at > not_before && asked_at <= self.at.case.now && found.has_ended())
+                .then(|| (asked_at, found.clone()))
+        });
+        looks.max_by_key(|(asked_at, _)| *asked_at)
     }
 
     /// Half a picture is none, and is waited for; `for_long` says how long there may have been none.

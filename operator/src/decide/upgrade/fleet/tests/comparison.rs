@@ -94,6 +94,28 @@ fn canaries_that_are_slow_go_back_after_as_many_looks_as_may_fail() {
     assert_eq!(scene.gate("Metrics").verdict, Verdict::Failed);
 }
 
+/// The operator comes back when the period has passed in which it asked, each time.
+#[test]
+fn what_was_told_counts_also_for_whoever_comes_late() {
+    let mut scene = scene(json!({ "canary": { "steps": [1], "stepDuration": "10s" } }));
+    let late = |scene: &mut Scene, which: &str, found: GateResult| {
+        tell(scene, which, found);
+        scene.later(3);
+        next(scene)
+    };
+    scene.later(6);
+    assert_eq!(late(&mut scene, "Begin", counted(5_000, 10, 10)), Next::Stay);
+    assert_eq!(scene.record.canary.as_ref().unwrap().window.as_ref().map(|window| window.pods.len()), Some(4));
+    let mut looks = 0;
+    scene.later(1);
+    while late(&mut scene, "Look", counted(9_000, 3_010, 10)) == Next::Stay {
+        looks += 1;
+        assert!(looks < 10, "it never gets to the end of the step");
+    }
+    assert_eq!(scene.gate("Metrics").verdict, Verdict::Passed);
+    assert!(looks >= 3, "a step lasts ten seconds, and not {looks} looks of three");
+}
+
 /// An idle fleet until the operator has asked both tracks itself, with what that found.
 fn probed(stable: i64, canary: i64) -> (Scene, Next) {
     let mut scene = begun(json!({}));
