@@ -79,7 +79,8 @@ fn make(at: At<'_>, job: UpgradeJob, name: &str) -> Made {
     let GateResult { verdict, why, value, .. } = found;
     match verdict {
         Verdict::Passed => Made::Yes(record),
-        _ => Made::No(record, if why.is_empty() { value } else { why }),
+        _ if why.is_empty() => Made::No(record, value),
+        _ => Made::No(record, format!("{value}: {why}")),
     }
 }
 
