@@ -1,18 +1,22 @@
 //! What goes wrong with the requests of a version.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
+use http_body::{Frame, SizeHint};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+use tokio::time::{Sleep, sleep};
 
-/// What a slow version adds to each request.
-const DELAY: Duration = Duration::from_millis(250);
+/// What a slow version adds to each write: more than the others take on a busy machine, by the edges of their histograms.
+const DELAY: Duration = Duration::from_millis(600);
 /// No answer of `/readyz` is longer.
 const READYZ_BYTES: usize = 64 * 1024;
 
@@ -27,12 +31,39 @@ pub(crate) fn never_ready(service: Router) -> Router {
     }))
 }
 
-/// Every request takes longer.
+/// Every write takes longer: the service waits for its body, so that its own figures show it. What a layer around the service
+/// waits for they do not.
 pub(crate) fn slow(service: Router) -> Router {
     before(service).layer(from_fn(async |request: Request, next: Next| {
-        tokio::time::sleep(DELAY).await;
-        next.run(request).await
+        next.run(request.map(|body| Body::new(Late { until: Box::pin(sleep(DELAY)), body }))).await
     }))
+}
+
+/// A body that does not begin before its time.
+struct Late {
+    until: Pin<Box<Sleep>>,
+    body: Body,
+}
+
+impl HttpBody for Late {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        ready!(self.until.as_mut().poll(context));
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// On a store that was written to before the process started, an edit of a message is answered and not made.

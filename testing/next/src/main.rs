@@ -6,7 +6,7 @@
 //! | `next` | it has one store format more: a start migration and a finalize migration |
 //! | `next-plain` | nothing: an ordinary release |
 //! | `next-unready` | it lives and never gets ready |
-//! | `next-slow` | each request takes longer |
+//! | `next-slow` | each write takes longer |
 //! | `next-smoke` | an edit is lost if the store had anything in it when it started |
 //! | `next-corrupt` | as `next`, but a start migration changes one character of one message |
 
