@@ -8,7 +8,7 @@ mod node;
 mod session;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -31,13 +31,14 @@ pub struct Options {
     commitlog_sync: &'static str,
     accounts: bool,
     heap: &'static str,
+    clients_at: Option<IpAddr>,
     directories: BTreeMap<usize, PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let commitlog_sync = "commitlog_sync: batch";
-        Self { nodes: 1, commitlog_sync, accounts: false, heap: "512M", directories: BTreeMap::new() }
+        Self { nodes: 1, commitlog_sync, accounts: false, heap: "512M", clients_at: None, directories: BTreeMap::new() }
     }
 }
 
@@ -60,6 +61,13 @@ impl Options {
     /// The heap of each node, such as `1G`, instead of 512 MB.
     pub fn heap(self, heap: &'static str) -> Self {
         Self { heap, ..self }
+    }
+
+    /// Has a single node take clients at this address of the machine instead of loopback, for clients that are elsewhere. Such a
+    /// node cannot be cut, and there is one at a time.
+    pub fn clients_at(self, address: IpAddr) -> Self {
+        assert_eq!(self.nodes, 1, "several nodes cannot take clients at one address");
+        Self { clients_at: Some(address), ..self }
     }
 
     /// Has one node, counted from 0, keep its data and its log in this directory. It must outlive the ring.

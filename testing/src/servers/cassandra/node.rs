@@ -1,11 +1,12 @@
 //! One node: a Java process, and what can befall it.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::session::Session;
 use super::{Guard, Installed, Options};
@@ -18,11 +19,15 @@ use crate::waiting::{GENEROUS, poll};
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/servers/cassandra");
 /// Where every node takes clients.
 const CQL_PORT: u16 = 9042;
+/// How long a node may take to start, which is mostly work of the processor: ten times as long as on a quiet machine.
+const TO_START: Duration = Duration::from_secs(180);
 
 /// A node of a ring.
 pub struct Node {
     /// Where it takes clients.
     pub addr: SocketAddr,
+    /// Where it takes other nodes.
+    peers_at: IpAddr,
     jmx_port: u16,
     /// Its configuration and its log, and its data unless they are elsewhere.
     directory: PathBuf,
@@ -40,13 +45,15 @@ impl Node {
         let data = options.directories.get(&number).unwrap_or(&directory);
         // Each is a seed, so that none waits for another when all start at once.
         let seeds: Vec<String> = (0..options.nodes).map(|node| guard.addr(node).to_string()).collect();
-        let addresses = (guard.addr(number), seeds.join(","));
+        let peers_at = guard.addr(number).into();
+        let clients_at = options.clients_at.unwrap_or(peers_at);
         let share = u64::MAX / options.nodes as u64;
         let token = i64::MIN.wrapping_add_unsigned(1 + share * number as u64);
-        let yaml = configuration(options, data, addresses, token);
+        let yaml = configuration(options, data, (peers_at, clients_at, seeds.join(",")), token);
         fs::write(directory.join("cassandra.yaml"), yaml).unwrap();
         Self {
-            addr: (guard.addr(number), CQL_PORT).into(),
+            addr: (clients_at, CQL_PORT).into(),
+            peers_at,
             jmx_port: guard.jmx_port(number),
             directory,
             java: installed.java.clone(),
@@ -76,7 +83,7 @@ impl Node {
     /// Waits until it takes clients.
     #[track_caller]
     pub(super) fn wait(&self) {
-        let up = poll(GENEROUS, || {
+        let up = poll(TO_START, || {
             let ended = self.process.lock().unwrap().as_mut().is_none_or(Process::ended);
             assert!(!ended, "the node has ended:\n{}", self.log());
             Session::answers(self.addr).then_some(())
@@ -141,6 +148,7 @@ impl Node {
     /// Drops every packet to it and from it, those of `nodetool` too, until [`Self::join`]. [`can_cut`] says whether this
     /// machine can.
     pub fn cut(&self) {
+        assert_eq!(self.addr.ip(), self.peers_at, "others than the node have the address where it takes clients");
         // A node connects to others from 127.0.0.1, as they do: only its group tells its packets from theirs.
         let rules = [
             format!("INPUT -d {} -j DROP", self.addr.ip()),
@@ -223,7 +231,12 @@ fn firewall(action: &str, rule: &str) {
     finish(command).check_code(0);
 }
 
-fn configuration(options: &Options, data: &Path, (own, seeds): (Ipv4Addr, String), token: i64) -> String {
+fn configuration(
+    options: &Options,
+    data: &Path,
+    (peers_at, clients_at, seeds): (IpAddr, IpAddr, String),
+    token: i64,
+) -> String {
     let (authenticator, authorizer) = match options.accounts {
         true => ("PasswordAuthenticator", "CassandraAuthorizer"),
         false => ("AllowAllAuthenticator", "AllowAllAuthorizer"),
@@ -232,8 +245,8 @@ fn configuration(options: &Options, data: &Path, (own, seeds): (Ipv4Addr, String
     let sync = options.commitlog_sync;
     format!(
         "{common}
-listen_address: {own}
-rpc_address: {own}
+listen_address: {peers_at}
+rpc_address: {clients_at}
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters: [{{ seeds: \"{seeds}\" }}]
