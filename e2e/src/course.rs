@@ -31,6 +31,9 @@ pub const STEPS: [&str; 12] = [
     "Promote",
     "Soak",
 ];
+/// The steps of an upgrade of a fleet without a backup of its engine, where `canary.steps` has one step.
+pub const STEPS_OF_FLEET: [&str; 8] =
+    ["Preflight", "Approval", "Canary", "HealthGate", "SmokeGate", "MetricGate", "Promote", "Soak"];
 /// What follows if the release changes the format of the data for good.
 pub const FINALIZATION: [&str; 5] =
     ["FinalizeDrain", "FinalizeSnapshot", "FinalizeMigrate", "FinalizeStart", "FinalizeGate"];
@@ -132,6 +135,13 @@ impl Course {
             }
         }
         entries
+    }
+
+    /// What a gate of an upgrade found.
+    #[track_caller]
+    pub fn gate<'a>(record: &'a Value, name: &str) -> &'a Value {
+        let gates = record["gates"].as_array().map(Vec::as_slice).unwrap_or_default();
+        gates.iter().find(|gate| gate["name"] == name).unwrap_or_else(|| panic!("no gate {name}: {record}"))
     }
 
     /// Each state that differs from the one before in more than its evidence, and what is on record last.

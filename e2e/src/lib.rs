@@ -5,6 +5,7 @@
 //! | [`namespace`] | a namespace of a test's own: [`Namespace`] |
 //! | [`scope`] | the objects of a namespace or of the cluster, read and written through the API server: [`Scope`] |
 //! | [`database`] | one ProgressDB resource and what the operator made of it: [`Database`] |
+//! | [`fleet`] | one over Cassandra, its servers and who answered: [`Fleet`] |
 //! | [`course`] | what its guarded upgrades go through, without a gap: [`Course`] |
 //! | [`client`] | one user who calls a database through its Service: [`Client`] |
 //! | [`writers`] | clients that write throughout a test and check what was acknowledged: [`Writers`] |
@@ -20,6 +21,7 @@ mod cluster;
 pub mod command;
 pub mod course;
 pub mod database;
+pub mod fleet;
 mod forward;
 pub mod namespace;
 pub mod scope;
@@ -33,6 +35,7 @@ pub use client::Client;
 pub use command::{cluster_script, helm, is_allowed, kubectl, plugin, root, run, try_helm, try_kubectl};
 pub use course::Course;
 pub use database::Database;
+pub use fleet::Fleet;
 pub use namespace::Namespace;
 pub use scope::{CLUSTER, SYSTEM, Scope};
 use testing::variable;

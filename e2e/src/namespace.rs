@@ -76,7 +76,10 @@ impl Scope {
     /// What one looks at when something went wrong.
     fn description(&self) -> String {
         let parts: [&[&str]; 5] = [
-            &["get", "progressdb,statefulsets,pods,jobs,persistentvolumeclaims,services,volumesnapshots"],
+            &[
+                "get",
+                "progressdb,statefulsets,deployments,replicasets,pods,jobs,persistentvolumeclaims,services,volumesnapshots",
+            ],
             &["get", "progressdb", "-o", "jsonpath={range .items[*]}{.status}{'\\n'}{end}"],
             &["get", "events", "--sort-by=.lastTimestamp"],
             &["describe", "pods"],

@@ -2,15 +2,24 @@
 //!
 //! What fails is tried again under the same idempotency key, as a client should; so in the end every number that was
 //! acknowledged is there once, and no number is there twice.
+//!
+//! [`Writers::roaming`] are users of a fleet: they meet all of its servers, and read at one what they wrote at another.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{Client, Database, pause, wait_until};
+use testing::http::{Answer, Connection};
 use testing::messages;
+
+use crate::fleet::process_of;
+use crate::{Client, Database, pause, wait_until};
+
+/// After so many messages a roaming client opens a new connection, which may lead to another server.
+const MESSAGES_A_CONNECTION: u64 = 5;
 
 /// Running clients, and what was acknowledged to them. They stop when it is dropped.
 pub struct Writers {
@@ -29,6 +38,8 @@ struct Progress {
     last: Option<Instant>,
     /// The longest time between two acknowledgements.
     silence: Duration,
+    /// How many requests each process has answered; only of roaming clients.
+    answers: BTreeMap<String, usize>,
 }
 
 struct Written {
@@ -44,6 +55,15 @@ impl Progress {
         self.silence = self.silence.max(self.last.replace(now).map_or(Duration::ZERO, |last| now - last));
         self.acknowledged += 1;
     }
+
+    fn fail(&mut self, why: String) {
+        self.failures += 1;
+        self.last_failure = why;
+    }
+
+    fn note(&mut self, answer: &Answer) {
+        *self.answers.entry(process_of(answer)).or_default() += 1;
+    }
 }
 
 impl Writers {
@@ -56,11 +76,23 @@ impl Writers {
     /// Starts these clients, who are different users, and returns when each has written.
     #[track_caller]
     pub fn with(clients: Vec<Client>) -> Self {
+        Self::begin(clients, write)
+    }
+
+    /// Starts so many users of a fleet.
+    #[track_caller]
+    pub fn roaming(database: &Database<'_>, count: usize) -> Self {
+        let clients = (0..count).map(|number| database.client(&format!("roamer{number}"))).collect();
+        Self::begin(clients, write_and_read)
+    }
+
+    #[track_caller]
+    fn begin(clients: Vec<Client>, go_on: fn(Client, String, &Mutex<Progress>) -> Written) -> Self {
         let (progress, count) = (Arc::new(Mutex::new(Progress::default())), clients.len());
         let writers = clients.into_iter().enumerate().map(|(number, client)| {
             let thread = client.create_thread(&format!("of-writer-{number}"));
             let progress = Arc::clone(&progress);
-            std::thread::spawn(move || write(client, thread, &progress))
+            std::thread::spawn(move || go_on(client, thread, &progress))
         });
         let writers = Self { writers: writers.collect(), progress };
         writers.wait_for_more(count * 10);
@@ -70,6 +102,11 @@ impl Writers {
     /// How many requests failed and were tried again.
     pub fn failures(&self) -> usize {
         self.progress().failures
+    }
+
+    /// How many requests each process has answered so far, by the name of [`process_of`]; only of roaming clients.
+    pub fn answers(&self) -> BTreeMap<String, usize> {
+        self.progress().answers
     }
 
     /// The longest time without any acknowledgement, which has ended; it is measured anew from here on.
@@ -147,22 +184,56 @@ impl Drop for Writers {
 fn write(client: Client, thread: String, progress: &Mutex<Progress>) -> Written {
     let (mut next, mut connection) = (0, None);
     while !progress.lock().unwrap().stop {
-        let request = client.request("POST", &messages(&thread)).header("Idempotency-Key", format!("{thread}/{next}"));
-        let request = request.json(&json!({ "body": { "n": next } }));
-        match client.try_send(&mut connection, &request) {
-            Ok(answer) => {
-                answer.written();
-                next += 1;
-                progress.lock().unwrap().acknowledge();
-            }
-            Err(why) => {
-                let mut progress = progress.lock().unwrap();
-                progress.failures += 1;
-                progress.last_failure = why;
-                drop(progress);
-                pause(Duration::from_millis(50));
-            }
+        if append(&client, (&thread, next), &mut connection, progress).is_some() {
+            next += 1;
         }
     }
     Written { client, thread, next }
+}
+
+/// After each message that is acknowledged it is the newest, whichever server is asked.
+fn write_and_read(client: Client, thread: String, progress: &Mutex<Progress>) -> Written {
+    let (mut next, mut connection) = (0, None);
+    let newest = client.request("GET", &format!("{}?limit=1", messages(&thread)));
+    while !progress.lock().unwrap().stop {
+        if next % MESSAGES_A_CONNECTION == 0 {
+            connection = None;
+        }
+        let Some(answer) = append(&client, (&thread, next), &mut connection, progress) else { continue };
+        progress.lock().unwrap().note(&answer);
+        // The other requests go on on the connection; this one need not lead to the same server.
+        let mut another = (next % MESSAGES_A_CONNECTION == 1).then_some(None);
+        match client.try_send(another.as_mut().unwrap_or(&mut connection), &newest) {
+            Ok(answer) => {
+                progress.lock().unwrap().note(&answer);
+                let found = answer.check_status(200).json()["messages"][0]["body"].clone();
+                assert_eq!(found, json!({ "n": next }), "the newest message of {thread}");
+            }
+            Err(why) => progress.lock().unwrap().fail(why),
+        }
+        next += 1;
+    }
+    Written { client, thread, next }
+}
+
+/// Appends the message with this number, and takes a break if it is not acknowledged.
+fn append(
+    client: &Client,
+    (thread, number): (&str, u64),
+    connection: &mut Option<Connection>,
+    progress: &Mutex<Progress>,
+) -> Option<Answer> {
+    let request = client.request("POST", &messages(thread)).header("Idempotency-Key", format!("{thread}/{number}"));
+    match client.try_send(connection, &request.json(&json!({ "body": { "n": number } }))) {
+        Ok(answer) => {
+            answer.written();
+            progress.lock().unwrap().acknowledge();
+            Some(answer)
+        }
+        Err(why) => {
+            progress.lock().unwrap().fail(why);
+            pause(Duration::from_millis(50));
+            None
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod charts;
 mod cluster;
 mod figures;
+mod fleets;
 mod installations;
 mod operator;
 mod upgrades;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod charts;
 mod deletion;
+mod fleets;
 mod forward;
 mod hands;
 mod kms;

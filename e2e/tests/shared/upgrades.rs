@@ -18,13 +18,6 @@ pub(crate) fn check_untouched(database: &Database<'_>, uid: &str, writers: &Writ
     assert_eq!(database.status_of("Available"), "True");
 }
 
-/// What a gate of an upgrade found.
-#[track_caller]
-fn gate<'a>(record: &'a Value, name: &str) -> &'a Value {
-    let gates = record["gates"].as_array().map(Vec::as_slice).unwrap_or_default();
-    gates.iter().find(|gate| gate["name"] == name).unwrap_or_else(|| panic!("no gate {name}: {record}"))
-}
-
 /// Prints how long clients had no server: as forecast, as recorded, and as they felt it.
 fn print_downtime(what: &str, record: &Value, writers: &Writers) {
     let (forecast, downtime) = (&record["forecastDowntimeMillis"], &record["downtimeMillis"]);

@@ -4,7 +4,7 @@ use progressdb_e2e::course::{STEPS, WAY_BACK};
 use progressdb_e2e::{Course, Database, Namespace, Writers, image, wait_until};
 use serde_json::{Value, json};
 
-use super::{check_untouched, gate, print_way_back};
+use super::{check_untouched, print_way_back};
 
 /// Of the image that all begin with.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -85,15 +85,15 @@ fn releases_that_damage_or_lose_what_is_there_never_touch_it() {
     course.ended("Aborted");
     let held = course.held("RehearsalFailed");
     assert_eq!(held["rehearsal"]["oldDigest"], held["rehearsal"]["newDigest"], "its data is right: {held}");
-    assert_eq!(gate(&held, "Rehearsal-old-Smoke")["verdict"], "Passed");
-    assert_eq!(gate(&held, "Rehearsal-new-Smoke")["verdict"], "Failed");
+    assert_eq!(Course::gate(&held, "Rehearsal-old-Smoke")["verdict"], "Passed");
+    assert_eq!(Course::gate(&held, "Rehearsal-new-Smoke")["verdict"], "Failed");
     check_untouched(&database, &uid, &writers);
 
     database.change(json!({ "upgrade": { "rehearsal": { "policy": "Skip" } } }));
     let record = course.ended("RolledBack");
     assert_eq!(course.steps(&record), back_from("SmokeGate"));
     print_way_back("a release that fails its smoke test", &course, &record);
-    assert_eq!(gate(&record, "Smoke")["verdict"], "Failed");
+    assert_eq!(Course::gate(&record, "Smoke")["verdict"], "Failed");
     check_old_serves(&database, &record);
     writers.wait_for_more(50);
     writers.check();

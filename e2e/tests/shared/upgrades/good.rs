@@ -4,7 +4,7 @@ use progressdb_e2e::course::{FINALIZATION, STEPS};
 use progressdb_e2e::{CLUSTER, Course, Namespace, Writers, image};
 use serde_json::{Value, json};
 
-use super::{gate, print_downtime};
+use super::print_downtime;
 
 #[test]
 fn a_good_release_passes_every_step_and_settings_and_the_old_image_follow() {
@@ -57,7 +57,7 @@ fn check_evidence(record: &Value) {
     assert!(rehearsal["oldDigest"].is_string() && rehearsal["oldDigest"] == rehearsal["newDigest"], "{rehearsal}");
     assert!(rehearsal["messages"].as_i64() >= Some(30), "the messages of the clients: {rehearsal}");
     for name in ["Health", "Smoke", "Metrics"] {
-        assert_eq!(gate(record, name)["verdict"], "Passed", "{name}");
+        assert_eq!(Course::gate(record, name)["verdict"], "Passed", "{name}");
     }
     assert!(record["baseline"]["requests"].as_i64() >= Some(300), "{record}");
     assert_eq!((&record["backing"], &record["database"]["format"]), (&json!("Snapshots"), &json!(1)));
