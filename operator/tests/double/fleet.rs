@@ -6,7 +6,7 @@ mod hands;
 mod lives;
 mod secrets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -42,6 +42,19 @@ pub fn ready(cluster: &Cluster) -> usize {
         conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     };
     servers(cluster).iter().filter(is_ready).count()
+}
+
+/// The data centres that servers write in, also those that end.
+fn centres(cluster: &Cluster) -> BTreeSet<String> {
+    let pods = cluster.server.with(|store| store.all("Pod"));
+    let releases = pods.iter().filter(|pod| pod["metadata"]["labels"]["progressdb.io/track"].is_string());
+    let releases = releases.filter_map(|pod| pod["metadata"]["annotations"]["progressdb.io/release"].as_str());
+    let centre = |release: &str| {
+        let map = cluster.get("ConfigMap", release).expect("what a server reads stays");
+        let text = map["data"]["config.yaml"].as_str().unwrap();
+        text.lines().find(|line| line.contains("datacenter:")).unwrap().trim().to_owned()
+    };
+    releases.map(centre).collect()
 }
 
 /// The stable Deployment.

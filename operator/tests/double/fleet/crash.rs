@@ -38,6 +38,10 @@ async fn run(scenario: &Scenario, before: &Cluster, faults: Faults, what: &str) 
         quiet = if cluster.round().await { 0 } else { quiet + 1 };
         let serving = ready(&cluster);
         assert!(serving >= scenario.never_fewer, "{what}: {serving} servers take requests");
+        // When a resource goes, its settings may go before its pods.
+        if cluster.get("Deployment", "db").is_some() {
+            assert!(centres(&cluster).len() < 2, "{what}: two data centres are written in");
+        }
         if quiet > 4 + cluster.lag {
             break;
         }
