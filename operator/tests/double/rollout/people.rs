@@ -93,13 +93,15 @@ async fn a_canary_whose_node_is_drained_is_made_again_and_compared_anew() {
         let pod = all.into_iter().find(|pod| pod["metadata"]["labels"]["progressdb.io/track"] == "canary");
         pod.map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
     };
+    let window = |upgrading: &Upgrading| upgrading.record()["canary"]["window"]["pods"].to_string();
     let first = canary(&upgrading).unwrap();
+    upgrading.until("a comparison", |upgrading| window(upgrading).contains(&first)).await;
     upgrading.delete("Pod", &first);
     upgrading.until("another canary", |upgrading| canary(upgrading).is_some_and(|pod| pod != first)).await;
-    let window = |upgrading: &Upgrading| upgrading.record()["canary"]["window"]["pods"].to_string();
     let second = canary(&upgrading).unwrap();
     upgrading.until("a comparison of it", |upgrading| window(upgrading).contains(&second)).await;
     assert!(!window(&upgrading).contains(&first));
+    assert_eq!(upgrading.gate("Probes"), "", "it was waited for");
     upgrading.ends("Succeeded").await;
     runs(&upgrading, NEW, 3);
 }
