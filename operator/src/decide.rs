@@ -36,7 +36,7 @@ pub use self::write::Write;
 use crate::{
     conditions::Finding,
     crd::{ProgressDB, ProgressDBSpec, ProgressDBStatus, UpgradeStatus, UpgradeStep},
-    desired::Desired,
+    desired::{AskedImage, Desired},
     facts::{Facts, Verdict},
     gate::GateRequest,
     status::{self, Findings},
@@ -127,14 +127,14 @@ pub fn decide(resource: &ProgressDB, desired: &Result<Desired, Finding>, facts: 
     }
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
     /// Decides about a resource whose names are its own and whose objects can be built.
     fn decide(self) -> Step<Findings> {
         let mut step = Step::default().writing(objects::unwanted(self));
         step = step.writing(self.desired.always.iter().filter_map(|object| self.apply_if_needed(object)));
         step = step.writing(api_keys::secret(self));
         let storage = step.take(match &self.desired.fleet {
-            Some(planned) => schema::assess(self, &planned.schema),
+            Some(planned) => schema::assess(self, planned),
             None => storage::assess(self),
         });
         let findings = match upgrade::plan(self) {
@@ -152,6 +152,12 @@ impl Case<'_> {
         // Nothing waits for it.
         step = step.writing(upgrade::report(self, &findings.upgrade));
         step.map(|()| Findings { storage, ..findings })
+    }
+
+    /// What another image has to pass that is asked for and takes the place of the one that runs without an upgrade.
+    fn image_without_upgrade(self) -> Option<&'a AskedImage> {
+        let asked = self.desired.fleet.as_ref()?.asked.as_ref()?;
+        matches!(upgrade::plan(self), Plan::Direct(_)).then_some(asked)
     }
 
     /// Stops what runs and starts what should.

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 pub use self::{
-    fleet::Fleet,
+    fleet::{AskedImage, Fleet},
     server::Server,
     upgrade::{Copies, Upgrade},
 };

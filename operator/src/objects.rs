@@ -45,7 +45,7 @@ pub use claim::{
 };
 pub use config::{config_map, config_text, release_map};
 pub use fleet::{deployment, disruption_budget, on_track};
-pub use job::{check_settings, config_check, kms_check, schema_apply};
+pub use job::{check_settings, config_check, data_check, kms_check, schema_apply};
 pub use monitoring::{prometheus_rule, service_monitor};
 pub use network::network_policy;
 pub use pod::{api_key_secret, release_volume, roll};

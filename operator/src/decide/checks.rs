@@ -118,10 +118,12 @@ pub(super) fn settings(case: Case<'_>) -> Vec<Write> {
     let Object { kind, name, body } = &desired.check_settings;
     let is_open =
         |job: Option<&Job>| !matches!(Outcome::of(job, SignedDuration::ZERO, case.now), Outcome::Passed { .. });
-    let schema = || facts.fleet.as_ref().and_then(|fleet| fleet.schema.as_ref());
+    let fleet = || facts.fleet.clone().unwrap_or_default();
     let is_needed = is_open(facts.config_check.as_ref())
         || desired.kms_check.is_some() && is_open(facts.kms_check.as_ref())
-        || desired.fleet.is_some() && is_open(schema());
+        || desired.fleet.is_some() && is_open(fleet().schema.as_ref())
+        || case.image_without_upgrade().is_some()
+            && (is_open(fleet().asked_schema.as_ref()) || is_open(fleet().asked_data.as_ref()));
     let there = facts.living(Kind::ConfigMap).filter(|(_, live)| live.is_of_check && live.upgrade.is_none());
     let unneeded = there.filter(|(other, _)| !is_needed || other != name);
     let mut writes: Vec<Write> = unneeded.map(|(other, live)| Write::delete(*kind, other, live)).collect();

@@ -24,6 +24,8 @@ const DATA: [&str; 4] =
 pub struct Fleet {
     /// Makes the keyspace and the tables, with the image that runs, or the first one.
     pub schema: Check,
+    /// What the image has to pass that is asked for instead of the one that runs.
+    pub asked: Option<AskedImage>,
     /// What the stable Deployment runs, on as many pods as are asked for and with the restarts that it has seen; `None` if there
     /// is no Deployment, or what it was made of is gone.
     pub running: Option<Server>,
@@ -31,16 +33,32 @@ pub struct Fleet {
     pub stops_first: bool,
 }
 
+/// What an image has to pass before servers of it take the place of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedImage {
+    /// Adds the tables that it needs.
+    pub schema: Check,
+    /// Whether it reads the data.
+    pub data: Check,
+}
+
 impl Fleet {
     /// With the server that the resource asks for: that which runs, if it differs in nothing that is asked for.
     pub(super) fn build(inputs: &Inputs<'_>, seen: &Observed, asked: Server) -> Option<(Self, Server)> {
         let running = running(inputs, seen, &asked);
-        let image = running.as_ref().map_or(&*inputs.release.image, Server::image).to_owned();
-        let release = Release { image, ..inputs.release.clone() };
-        let schema = objects::schema_apply(&Inputs { release, ..inputs.clone() })?;
+        let of_image = |image: &str| {
+            let release = Release { image: image.to_owned(), ..inputs.release.clone() };
+            Inputs { release, ..inputs.clone() }
+        };
+        let schema = objects::schema_apply(&of_image(running.as_ref().map_or(&*inputs.release.image, Server::image)))?;
         let asked = running.as_ref().filter(|running| running.roll == asked.roll).cloned().unwrap_or(asked);
         let fleet = Self {
             schema: Check::new(schema),
+            asked: running.as_ref().filter(|running| running.image() != asked.image()).and_then(|_| {
+                let inputs = of_image(asked.image());
+                let (schema, data) = objects::schema_apply(&inputs).zip(objects::data_check(&inputs))?;
+                Some(AskedImage { schema: Check::new(schema), data: Check::new(data) })
+            }),
             stops_first: running.as_ref().is_some_and(|running| differ_in_data(running, &asked)),
             running: running.map(|running| running.with_restart(restart_of(seen))),
         };

@@ -21,6 +21,10 @@ pub struct Fleet {
     pub pods: Vec<FleetPod>,
     /// The Job that makes the tables.
     pub schema: Option<Job>,
+    /// The Job that adds those that an image needs which is asked for.
+    pub asked_schema: Option<Job>,
+    /// The Job in which that image looks at the data.
+    pub asked_data: Option<Job>,
 }
 
 /// A Deployment.
@@ -54,6 +58,8 @@ pub struct Deployment {
     pub available: i32,
     /// Why a pod that it needs is not made.
     pub failure: Option<String>,
+    /// Whether for a long time none of its pods has come any further, by Kubernetes' own count.
+    pub is_stuck: bool,
 }
 
 /// A server of a fleet.
@@ -72,12 +78,15 @@ pub struct FleetPod {
 impl Fleet {
     pub(super) fn of(seen: &Observed, desired: Option<&Desired>) -> Option<Self> {
         seen.resource.spec.storage.cassandra()?;
-        let schema = desired.and_then(|desired| desired.fleet.as_ref()).map(|fleet| &fleet.schema);
+        let planned = desired.and_then(|desired| desired.fleet.as_ref());
+        let asked = planned.and_then(|fleet| fleet.asked.as_ref());
         Some(Self {
             stable: seen.deployment(Track::Stable).map(Deployment::of),
             canary: seen.deployment(Track::Canary).map(Deployment::of),
             pods: seen.servers().map(|(pod, track)| FleetPod::of(seen, pod, track)).collect(),
-            schema: schema.and_then(|check| Job::of(seen, check)),
+            schema: planned.and_then(|fleet| Job::of(seen, &fleet.schema)),
+            asked_schema: asked.and_then(|asked| Job::of(seen, &asked.schema)),
+            asked_data: asked.and_then(|asked| Job::of(seen, &asked.data)),
         })
     }
 
@@ -107,6 +116,7 @@ impl Deployment {
         let count = |pointer: &str| live.at(pointer).as_i64().and_then(|count| i32::try_from(count).ok());
         let status = |name: &str| count(&format!("/status/{name}")).unwrap_or(0);
         let failure = live.condition("ReplicaFailure").filter(|(status, ..)| *status == "True");
+        let progress = live.condition("Progressing").map(|(status, reason, _)| (status, reason));
         Self {
             name: live.name().to_owned(),
             uid: live.uid().to_owned(),
@@ -122,6 +132,7 @@ impl Deployment {
             ready: status("readyReplicas"),
             available: status("availableReplicas"),
             failure: failure.map(|(_, _, message)| message.to_owned()),
+            is_stuck: progress == Some(("False", "ProgressDeadlineExceeded")),
         }
     }
 

@@ -54,6 +54,14 @@ pub fn schema_apply(inputs: &Inputs<'_>) -> Option<Value> {
     Some(job(inputs, &name, "schema", &["schema", "apply", "--json", "--config", &pod::config_path()]))
 }
 
+/// `progressdb inspect`: an image reads what the store of a fleet says of itself, or says why it cannot; `None` of a single
+/// server, whose data nobody else may open.
+pub fn data_check(inputs: &Inputs<'_>) -> Option<Value> {
+    let cassandra = inputs.resource.spec.storage.cassandra()?;
+    let name = names::data_check(&inputs.name(), &identity(inputs, "", json!([cassandra, inputs.store_secrets])));
+    Some(job(inputs, &name, "data-check", &["inspect", "--json", "--config", &pod::config_path()]))
+}
+
 /// Has a check of the KMS open the keys of a store as well: a KMS key that was replaced wraps and unwraps, but does not open
 /// what the former one wrapped.
 fn with_wrapped_keys(mut job: Value, keys: &str) -> Value {

@@ -66,6 +66,11 @@ pub fn schema(name: &str, hash: &str) -> String {
     format!("{name}-schema-{}", &hash[..8])
 }
 
+/// The Job in which an image looks at the data of a fleet; `hash` is of what it looks with.
+pub fn data_check(name: &str, hash: &str) -> String {
+    format!("{name}-data-check-{}", &hash[..8])
+}
+
 /// The ConfigMap with the settings that checks judge; `hash` is of these settings.
 pub fn check_settings(name: &str, hash: &str) -> String {
     format!("{name}-check-{}", &hash[..8])
@@ -101,7 +106,7 @@ pub fn is_of(instance: &str, name: &str) -> bool {
     let Some(rest) = name.strip_prefix(instance) else { return false };
     let fixed = ["", "-0", "-headless", "-canary", "-api-keys", ".progressdb"];
     let is_hash = |rest: &str| rest.len() >= 8 && rest.bytes().take(8).all(|byte| byte.is_ascii_hexdigit());
-    let hashed = ["-config-check-", "-kms-check-", "-schema-", "-check-", "-config-", "-final-"];
+    let hashed = ["-config-check-", "-kms-check-", "-schema-", "-data-check-", "-check-", "-config-", "-final-"];
     fixed.contains(&rest)
         || rest.strip_prefix("-data-").is_some_and(is_number)
         || hashed.iter().any(|stem| rest.strip_prefix(stem).is_some_and(is_hash))
@@ -138,6 +143,7 @@ mod tests {
             config_check(&name, hash),
             kms_check(&name, hash),
             schema(&name, hash),
+            data_check(&name, hash),
             deployment(&name, Track::Canary),
             check_settings(&name, hash),
             former(&name),

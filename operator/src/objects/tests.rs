@@ -47,6 +47,7 @@ fn everything(inputs: &Inputs<'_>) -> Vec<Value> {
         Some(config_check(inputs)),
         kms_check(inputs),
         schema_apply(inputs),
+        data_check(inputs),
         service_account(inputs),
         api_keys(inputs),
         Some(config_map(inputs)),

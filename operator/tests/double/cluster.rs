@@ -330,7 +330,7 @@ impl Cluster {
 }
 
 fn stable(value: &Value) -> Value {
-    const OTHER_EACH_TIME: [&str; 15] = [
+    const OTHER_EACH_TIME: [&str; 16] = [
         "acceptedVersion",
         "uid",
         "resourceVersion",
@@ -338,6 +338,7 @@ fn stable(value: &Value) -> Value {
         "generation",
         "observedGeneration",
         "lastTransitionTime",
+        "lastUpdateTime",
         "completionTime",
         "stringData",
         "deletionTimestamp",

@@ -1,15 +1,12 @@
-//! A crash at every call: each scenario is run once without faults, and then for each of its calls twice, dying before
-//! the call and after its effect, with a cache that is fresh and with one that lags. The end is always the same, and on
-//! the way no rule is broken.
+//! A crash at every call of what a single server goes through, with a cache that is fresh and with one that lags. The end is
+//! always the same, and on the way no rule is broken.
 
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        Key,
-        faults::{Death, Faults},
-    },
+    api::{Key, faults::Faults},
     cluster::Cluster,
+    every_call::{self, Calls, assert_same, begun},
 };
 
 /// What somebody does to a cluster in which `db` may already serve.
@@ -23,60 +20,36 @@ struct Scenario {
 }
 
 async fn begin(scenario: &Scenario, lag: usize) -> Cluster {
-    let mut cluster = Cluster::new();
-    cluster.lag = lag;
-    if let Some(more) = &scenario.installed {
-        cluster.create("db", more.clone());
-        cluster.settle().await;
-        assert_eq!(cluster.condition("db", "Ready").0, "True", "{:#?}", cluster.get("ProgressDB", "db"));
-    }
-    cluster.server.take_calls();
-    cluster
+    begun(scenario.installed.clone(), lag).await
 }
 
-fn check(scenario: &Scenario, cluster: &Cluster, started_before: usize, what: &str) {
-    assert_eq!(cluster.world.broken, Vec::<String>::new(), "{what}");
-    assert_eq!(cluster.times_made("Pod", "db-0") - started_before, scenario.starts, "{what}: starts of the pod");
-    assert_eq!(cluster.times_made("PersistentVolumeClaim", "db-data-0"), 1, "{what}: claims made");
-    assert_eq!(cluster.times_made("Secret", "db-api-keys"), 1, "{what}: keys made");
-    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").is_some(), scenario.keeps_claim, "{what}: the claim");
+fn check(scenario: &Scenario, cluster: &Cluster, started_before: usize) {
+    assert_eq!(cluster.world.broken, Vec::<String>::new());
+    assert_eq!(cluster.times_made("Pod", "db-0") - started_before, scenario.starts, "starts of the pod");
+    assert_eq!(cluster.times_made("PersistentVolumeClaim", "db-data-0"), 1, "claims made");
+    assert_eq!(cluster.times_made("Secret", "db-api-keys"), 1, "keys made");
+    assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").is_some(), scenario.keeps_claim, "the claim");
 }
 
-async fn run(scenario: &Scenario, before: &Cluster, faults: Faults, what: &str) -> (Cluster, usize) {
+async fn run(scenario: &Scenario, before: &Cluster, faults: Faults) -> (Cluster, Vec<String>) {
     let mut cluster = before.fork();
     let started = cluster.times_made("Pod", "db-0");
     (scenario.act)(&cluster);
     cluster.server.set_faults(faults);
     cluster.settle().await;
-    let calls = cluster.server.take_calls().len();
-    check(scenario, &cluster, started, what);
+    let calls = cluster.server.take_calls();
+    check(scenario, &cluster, started);
     (cluster, calls)
 }
 
 async fn crash_everywhere(scenario: Scenario) {
     for lag in [0, 3] {
         let before = begin(&scenario, lag).await;
-        let (calm, calls) = run(&scenario, &before, Faults::default(), "no fault").await;
-        assert!(calls > 0, "the scenario does something");
-        for call in 0..calls {
-            for death in [Death::Before(call), Death::After(call)] {
-                let what = format!("lag {lag}, {death:?}");
-                let (cluster, _) = run(&scenario, &before, Faults::death(death), &what).await;
-                similar_asserts(&what, &calm, &cluster);
-            }
-            let what = format!("lag {lag}, lost reply {call}");
-            let (cluster, _) = run(&scenario, &before, Faults::default().lose_reply(call), &what).await;
-            similar_asserts(&what, &calm, &cluster);
-        }
-    }
-}
-
-pub fn similar_asserts(what: &str, calm: &Cluster, cluster: &Cluster) {
-    let (wanted, found) = (calm.state(), cluster.state());
-    let names = |state: &std::collections::BTreeMap<String, Value>| state.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&found), names(&wanted), "{what}");
-    for (name, object) in &wanted {
-        assert_eq!(&found[name], object, "{what}: {name}");
+        let run = async |faults| run(&scenario, &before, faults).await;
+        every_call::fails(Calls::ALL, &format!("with a lag of {lag}"), run, |calm, cluster| {
+            assert_same(&calm.state(), &cluster.state());
+        })
+        .await;
     }
 }
 
@@ -166,7 +139,7 @@ async fn a_namespace_that_ends_keeps_the_volume_of_a_snapshot_policy_wherever_th
     let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
     let scenario = Scenario { installed, act: end_namespace, starts: 0, keeps_claim: false };
     let before = begin(&scenario, 0).await;
-    let (cluster, _) = run(&scenario, &before, Faults::default(), "no fault").await;
+    let (cluster, _) = run(&scenario, &before, Faults::default()).await;
     assert_eq!(volume(&cluster).expect("it is kept")["status"]["phase"], "Released");
     let inside: Vec<Key> =
         cluster.server.with(|store| store.keys().into_iter().filter(|key| key.namespace == "ns").collect());
@@ -221,7 +194,7 @@ async fn a_deletion_that_becomes_one_that_retains_lets_go_of_the_claim_wherever_
     };
     let installed = Some(json!({ "deletionPolicy": "Snapshot" }));
     let scenario = Scenario { installed, act, starts: 0, keeps_claim: true };
-    let (cluster, _) = run(&scenario, &begin(&scenario, 0).await, Faults::default(), "no fault").await;
+    let (cluster, _) = run(&scenario, &begin(&scenario, 0).await, Faults::default()).await;
     assert_eq!(cluster.get("PersistentVolumeClaim", "db-data-0").unwrap()["metadata"]["finalizers"], json!([]));
     crash_everywhere(scenario).await;
 }
@@ -252,8 +225,8 @@ async fn refusals_of_a_busy_server_change_nothing_but_the_time() {
         let act = |cluster: &Cluster| cluster.create("db", json!({}));
         let scenario = Scenario { installed: None, act, starts: 1, keeps_claim: true };
         let before = begin(&scenario, 0).await;
-        let (calm, _) = run(&scenario, &before, Faults::default(), "no fault").await;
-        let (cluster, _) = run(&scenario, &before, Faults::default().refuse("", code, 12), &format!("{code}")).await;
-        similar_asserts(&format!("{code}"), &calm, &cluster);
+        let (calm, _) = run(&scenario, &before, Faults::default()).await;
+        let (cluster, _) = run(&scenario, &before, Faults::default().refuse("", code, 12)).await;
+        assert_same(&calm.state(), &cluster.state());
     }
 }

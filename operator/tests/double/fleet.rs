@@ -2,6 +2,7 @@
 //! image.
 
 mod crash;
+mod direct;
 mod hands;
 mod lives;
 mod secrets;
@@ -42,6 +43,15 @@ pub fn ready(cluster: &Cluster) -> usize {
         conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
     };
     servers(cluster).iter().filter(is_ready).count()
+}
+
+/// How many servers were ever started.
+pub fn starts(cluster: &Cluster) -> usize {
+    cluster.server.with(|store| {
+        let made =
+            store.changes_since(0).iter().filter(|change| change.what == "ADDED" && change.key.kind.kind == "Pod");
+        made.filter(|change| change.object["metadata"]["labels"]["progressdb.io/track"].is_string()).count()
+    })
 }
 
 /// The data centres that servers write in, also those that end.

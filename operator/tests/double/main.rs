@@ -9,6 +9,7 @@ mod crash;
 mod crash_loop;
 mod deletion;
 mod events;
+mod every_call;
 mod evicted;
 mod fleet;
 mod gating;

@@ -1,7 +1,7 @@
 //! Guarded upgrades, second by second: what each comes to, what it leaves, and that on the way clients reach no server that
 //! was not promoted, and no write that was acknowledged is lost.
 
-mod crash;
+pub mod crash;
 mod deleted;
 mod deletion;
 mod disturbed;

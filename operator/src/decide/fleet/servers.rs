@@ -6,8 +6,11 @@ use crate::{
     conditions::{Finding, PASSING},
     crd::ProgressDBSpec,
     decide::server,
-    facts::{Deployment, Fleet, advice},
+    facts::{Deployment, Fleet, Pod, advice},
 };
+
+/// The reason of servers that are not replaced, or do not start, in time.
+const SLOW: &str = "RolloutSlow";
 
 /// Whether clients reach a server; and, unless the fleet is stopped on purpose, whether all servers take requests that
 /// should.
@@ -47,16 +50,27 @@ fn trouble(fleet: &Fleet, now: Timestamp) -> Option<(&'static str, String)> {
         Some(("PodRefused", message))
     });
     let living = fleet.pods.iter().map(|server| &server.pod).filter(|pod| !pod.is_deleted);
-    let found = living.map(|pod| (pod, server::of_pod(pod, now)));
-    let mut failing = found.filter(|(_, found)| found.fails() && !PASSING.contains(&found.reason));
-    refused.or_else(|| failing.next().map(|(pod, found)| (found.reason, format!("{}: {}", pod.name, found.message))))
+    let failing = living.map(|pod| (pod, server::of_pod(pod, now))).filter(|(_, found)| found.fails());
+    let failing: Vec<_> = failing.collect();
+    let named = |(pod, found): &(&Pod, Finding)| (found.reason, format!("{}: {}", pod.name, found.message));
+    let lasting = failing.iter().find(|(_, found)| !PASSING.contains(&found.reason)).map(named);
+    refused.or(lasting).or_else(|| {
+        let stuck = fleet.deployments().find(|deployment| deployment.is_stuck)?;
+        let (_, what) = failing.first().map(named).unwrap_or_default();
+        let message = format!(
+            "no server of the Deployment {} has come any further for 10 minutes, and none is stopped before its successor \
+             takes requests; see to it, or ask for what ran before: {what}",
+            stuck.name
+        );
+        Some((SLOW, message))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        facts::{Container, FleetPod, Pod, State},
+        facts::{Container, FleetPod, State},
         objects::labels::Track,
     };
 
@@ -117,6 +131,20 @@ mod tests {
         let half = Deployment { updated: 1, ..deployment(2, 2) };
         let (_, whole) = found(false, Some(half), vec![server("a", ready()), server("b", ready())]);
         assert_eq!(whole.unwrap().reason, "Starting");
+    }
+
+    #[test]
+    fn an_update_that_goes_on_no_more_is_told_with_what_its_server_waits_for() {
+        let stuck = Deployment { is_stuck: true, total: 3, updated: 1, ..deployment(2, 2) };
+        let new =
+            Pod { container: Container { state: State::Running(None), ..Container::default() }, ..Pod::default() };
+        let pods = vec![server("a", ready()), server("b", ready()), server("c", new)];
+        let whole = |stable: Deployment| found(false, Some(stable), pods.clone()).1.unwrap();
+        assert_eq!(whole(Deployment { is_stuck: false, ..stuck.clone() }).reason, "Starting");
+        let whole = whole(stuck);
+        assert_eq!(whole.reason, "RolloutSlow");
+        assert!(whole.message.starts_with("2 of 2 servers take requests: no server"), "{}", whole.message);
+        assert!(whole.message.contains("c: the server runs and does not take requests"), "{}", whole.message);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Scene {
             stable: Some(deployment("db", "old", 3)),
             canary: Some(deployment("db-canary", "new", 1)),
             pods: stable.into_iter().chain([server("c-1", Track::Canary, "new")]).collect(),
-            schema: None,
+            ..Fleet::default()
         });
         scene.planned = desired::Upgrade {
             from: Some(release("old")),

@@ -1,21 +1,24 @@
 //! The operator dies before and after each of its calls, and replies are lost, with a cache that is fresh and with one that
 //! lags: a rollout comes to the same end, on the way no rule is broken, and it takes no more servers.
-//!
-//! `make torture` takes every call (it sets `PROGRESSDB_TORTURE_LOOPS`), and `make test` some that are spread over all of it.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::*;
 use crate::{
-    api::faults::{Death, Faults},
+    api::faults::Faults,
     cluster::Cluster,
-    upgrade::finalizing,
+    every_call::{self, Calls, assert_same},
+    upgrade::{self, finalizing},
 };
 
 /// How many calls apart the faults of a test are.
 const APART: usize = 61;
 /// More seconds than any of these takes.
 const LONGEST: usize = 300;
+/// What else of a rollout depends on when the crash was: what users had asked until then.
+const OF_TIME: [&str; 4] = ["window", "failingSince", "samples", "why"];
 
 /// The new image, what becomes of it, and how the rollout ends.
 struct Scenario {
@@ -24,7 +27,7 @@ struct Scenario {
     runs: &'static str,
 }
 
-async fn run(scenario: &Scenario, before: &Cluster, faults: Faults) -> (Upgrading, usize) {
+async fn run(scenario: &Scenario, before: &Cluster, faults: Faults) -> (Upgrading, Vec<String>) {
     let mut upgrading = Upgrading::of(before.fork());
     upgrading.ask(NEW);
     upgrading.cluster.server.set_faults(faults);
@@ -35,47 +38,36 @@ async fn run(scenario: &Scenario, before: &Cluster, faults: Faults) -> (Upgradin
         }
         upgrading.second().await;
     }
-    let calls = upgrading.cluster.server.take_calls().len();
     upgrading.cluster.settle().await;
+    let calls = upgrading.cluster.server.take_calls();
     assert_eq!(upgrading.text("/outcome"), scenario.outcome, "{:#}", upgrading.record());
     runs(&upgrading, scenario.runs, 3);
     (upgrading, calls)
 }
 
-/// How many servers were ever started.
-fn starts(upgrading: &Upgrading) -> usize {
-    upgrading.cluster.server.with(|store| {
-        let made =
-            store.changes_since(0).iter().filter(|change| change.what == "ADDED" && change.key.kind.kind == "Pod");
-        made.filter(|change| change.object["metadata"]["labels"]["progressdb.io/track"].is_string()).count()
-    })
-}
-
 async fn crash_everywhere(scenario: Scenario, lag: usize, first_in_test: usize) {
-    let is_torture = testing::variable("PROGRESSDB_TORTURE_LOOPS").is_some();
-    let (first, apart) = if is_torture { (0, 1) } else { (first_in_test, APART) };
     let backup = json!({ "template": { "spec": { "containers": [{ "name": "medusa", "image": "medusa:1" }] } } });
     let mut begun = installed(json!({ "snapshot": { "job": backup } }), json!({})).await;
     begun.cluster.world.images.insert(NEW.into(), scenario.new.clone());
     begun.cluster.lag = lag;
-    let (calm, calls) = run(&scenario, &begun.cluster, Faults::default()).await;
-    assert!(first < calls, "{calls} calls are made");
-    for call in (first..calls).step_by(apart) {
-        let faults = [
-            ("a death before", Faults::death(Death::Before(call))),
-            ("a death after", Faults::death(Death::After(call))),
-            ("a lost reply to", Faults::default().lose_reply(call)),
-        ];
-        for (what, faults) in faults {
-            eprintln!("{what} call {call} of {calls}, with a lag of {lag}");
-            let (upgrading, _) = run(&scenario, &begun.cluster, faults).await;
-            assert_eq!(starts(&upgrading), starts(&calm), "starts of servers");
-            for job in ["version", "schema", "backup"] {
-                let made = |upgrading: &Upgrading| upgrading.cluster.times_made("Job", &upgrading.named(job));
-                assert_eq!(made(&upgrading), made(&calm), "{job}");
-            }
+    let run = async |faults| Box::pin(run(&scenario, &begun.cluster, faults)).await;
+    let which = Calls::spread(first_in_test, APART);
+    let name = format!("with a lag of {lag}");
+    let fails = every_call::fails(which, &name, run, |calm, upgrading| {
+        assert_eq!(fleet::starts(&upgrading.cluster), fleet::starts(&calm.cluster), "starts of servers");
+        for job in ["version", "schema", "backup"] {
+            let made = |upgrading: &Upgrading| upgrading.cluster.times_made("Job", &upgrading.named(job));
+            assert_eq!(made(upgrading), made(calm), "{job}");
         }
-    }
+        assert_same(&end(calm), &end(upgrading));
+    });
+    Box::pin(fails).await;
+}
+
+/// All that is there in the end, without what depends on when the crash was.
+fn end(upgrading: &Upgrading) -> BTreeMap<String, Value> {
+    let state = upgrade::crash::state(&upgrading.cluster).into_iter();
+    state.map(|(name, object)| (name, upgrade::crash::without(&OF_TIME, &object))).collect()
 }
 
 fn good() -> Scenario {

@@ -1,18 +1,17 @@
 //! A crash at every call of an upgrade: before it, after its effect, and with its reply lost, with a cache that is fresh and
 //! with one that lags. The end is always the same, and on the way no rule is broken.
 //!
-//! These are thousands of runs: `make torture` makes all of them (it sets `PROGRESSDB_TORTURE_LOOPS`), and `make test` some
-//! of each scenario, at calls that are spread over all of it.
+//! These are thousands of runs, of which a test makes some.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{NEW, OLD, Upgrading, finalizing, migrating, release};
 use crate::{
-    api::faults::{Death, Faults},
+    api::faults::Faults,
     cluster::Cluster,
+    every_call::{self, Calls, assert_same},
     world::Image,
 };
 
@@ -58,7 +57,7 @@ const OF_TIME: [&str; 19] = [
 const OF_VOLUMES: [&str; 2] = ["volumeName", "volumeHandle"];
 
 /// Two states are the same if they are the same without these fields.
-fn without(fields: &[&str], value: &Value) -> Value {
+pub fn without(fields: &[&str], value: &Value) -> Value {
     match value {
         Value::Object(all) => {
             let same = all.iter().filter(|(name, _)| !fields.contains(&name.as_str()));
@@ -70,7 +69,7 @@ fn without(fields: &[&str], value: &Value) -> Value {
 }
 
 /// All that is there and matters.
-fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
+pub fn state(cluster: &Cluster) -> BTreeMap<String, Value> {
     let of_volume = |name: &str| name.starts_with("PersistentVolume ") || name.starts_with("VolumeAttachment ");
     let state = cluster.state().into_iter().filter(|(name, _)| !of_volume(name));
     state.map(|(name, object)| (name.clone(), comparable(&name, object))).collect()
@@ -125,50 +124,18 @@ async fn check(scenario: &Scenario, upgrading: &mut Upgrading) {
     assert_eq!(upgrading.cluster.times_made("Pod", "db-0"), 1 + scenario.starts, "starts of the pod");
 }
 
-/// Says which run it was if that fails.
-struct Named(String);
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("in the run with {}", self.0);
-        }
-    }
-}
-
 /// How many calls apart the faults of a test are.
 const APART: usize = 113;
 
-/// Runs a scenario with a fault at every call, or, in a test, at this one and each that is so many later.
 async fn crash_everywhere(scenario: Scenario, lag: usize, first_in_test: usize) {
-    let began = Instant::now();
-    let is_torture = testing::variable("PROGRESSDB_TORTURE_LOOPS").is_some();
-    let (first, apart) = if is_torture { (0, 1) } else { (first_in_test, APART) };
     let before = begin(&scenario, lag).await;
-    let (mut calm, calls) = run(&scenario, &before, Faults::default()).await;
-    check(&scenario, &mut calm).await;
-    let wanted = state(&calm.cluster);
-    let count = calls.len();
-    assert!(first < count, "{count} calls are made");
-    let mut runs = 0;
-    for (call, summary) in calls.iter().enumerate().skip(first).step_by(apart) {
-        let faults = [
-            ("a death before", Faults::death(Death::Before(call))),
-            ("a death after", Faults::death(Death::After(call))),
-            ("a lost reply to", Faults::default().lose_reply(call)),
-        ];
-        for (what, faults) in faults {
-            let _named = Named(format!("{what} call {call} of {count}, {summary}, with a lag of {lag}"));
-            let (mut upgrading, _) = run(&scenario, &before, faults).await;
-            check(&scenario, &mut upgrading).await;
-            let found = state(&upgrading.cluster);
-            let names = |state: &BTreeMap<String, Value>| state.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(&found), names(&wanted));
-            wanted.iter().for_each(|(name, object)| assert_eq!(&found[name], object, "{name}"));
-            runs += 1;
-        }
-    }
-    eprintln!("{runs} runs with faults at {count} calls, with a lag of {lag}: {:.0?}", began.elapsed());
+    let run = async |faults| {
+        let (mut upgrading, calls) = run(&scenario, &before, faults).await;
+        check(&scenario, &mut upgrading).await;
+        (state(&upgrading.cluster), calls)
+    };
+    let which = Calls::spread(first_in_test, APART);
+    every_call::fails(which, &format!("with a lag of {lag}"), run, assert_same).await;
 }
 
 fn good() -> Scenario {

@@ -1,10 +1,12 @@
 //! The controllers of Deployments and of ReplicaSets, as far as rolling updates go: another template makes another
 //! ReplicaSet, and pods move from the old ones to the new one as `maxSurge` and `maxUnavailable` allow.
 //!
-//! One step of it is taken in a second. A pod counts as available once it is ready.
+//! One step of it is taken in a second. A pod counts as available once it is ready. A Deployment that does not come any further
+//! for its `progressDeadlineSeconds` says so, until it does.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::api::{Key, object::is_deleted, store::Store};
@@ -130,19 +132,45 @@ fn count(store: &mut Store, deployment: &Value) {
     let updated = all.iter().filter(|set| set.key.name.ends_with(&hash));
     let ready: i64 = all.iter().map(|set| set.ready).sum();
     let refusal = sets.iter().map(|set| &set["status"]["refusal"]).find(|refusal| refusal.is_string());
-    let conditions: Vec<Value> = refusal
-        .map(|message| json!({ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message }))
-        .into_iter()
-        .collect();
-    let status = json!({
+    let refused = refusal.map(
+        |message| json!({ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message }),
+    );
+    let mut status = json!({
         "observedGeneration": deployment["metadata"]["generation"],
         "replicas": all.iter().map(|set| set.pods).sum::<i64>(),
         "updatedReplicas": updated.map(|set| set.pods).sum::<i64>(),
-        "readyReplicas": ready, "availableReplicas": ready, "conditions": conditions,
+        "readyReplicas": ready, "availableReplicas": ready,
     });
+    let progress = progress(deployment, &status, store.now());
+    status["conditions"] = [progress].into_iter().chain(refused).collect();
     if deployment["status"] != status {
         let key = key_of("Deployment", deployment, &text(deployment, "/metadata/name"));
         store.edit(&key, |deployment| deployment["status"] = status);
+    }
+}
+
+/// Whether a Deployment comes further, given what it counts now. One that had come to its end has no deadline until it is
+/// changed.
+fn progress(deployment: &Value, status: &Value, now: Timestamp) -> Value {
+    const COUNTS: [&str; 4] = ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas"];
+    let wanted = number(deployment, "/spec/replicas").unwrap_or(1);
+    let is_complete = COUNTS[1..].iter().all(|count| status[count] == wanted);
+    let old = &deployment["status"]["conditions"][0];
+    let said = |status: &str, reason: &str, since: &Value| json!({ "type": "Progressing", "status": status, "reason": reason, "lastUpdateTime": since });
+    let has_moved = COUNTS.iter().any(|count| deployment["status"][count] != status[count]);
+    let is_settled = old["reason"] == "NewReplicaSetAvailable"
+        && deployment["status"]["observedGeneration"] == status["observedGeneration"];
+    let since = old["lastUpdateTime"].as_str().and_then(|since| since.parse::<Timestamp>().ok());
+    let deadline = number(deployment, "/spec/progressDeadlineSeconds").unwrap_or(600);
+    match since {
+        Some(_) if is_settled => old.clone(),
+        _ if is_complete => said("True", "NewReplicaSetAvailable", &json!(now)),
+        Some(_) if has_moved => said("True", "ReplicaSetUpdated", &json!(now)),
+        None => said("True", "ReplicaSetUpdated", &json!(now)),
+        Some(since) if now.duration_since(since).as_secs() >= deadline => {
+            said("False", "ProgressDeadlineExceeded", &old["lastUpdateTime"])
+        }
+        Some(_) => old.clone(),
     }
 }
 
