@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::upgrade::{finalizing, migrating};
 
 fn policy(need: &str, has_job: bool) -> Value {
     let template = json!({ "spec": { "containers": [{ "name": "medusa", "image": "medusa:1" }] } });
@@ -49,6 +50,24 @@ async fn a_backup_that_is_not_required_and_fails_is_said_to_be_none() {
     upgrading.ask(NEW);
     upgrading.ends("Succeeded").await;
     assert_eq!((upgrading.text("/backing"), upgrading.gate("Snapshot")), ("NotApplicable".into(), "Failed".into()));
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_holds_what_changes_data_when_it_starts_and_nothing_else() {
+    for (new, holds) in [(migrating(), true), (finalizing(), false)] {
+        let mut upgrading = installed(policy("BestEffort", true), json!({})).await;
+        upgrading.cluster.world.images.insert(NEW.into(), new);
+        upgrading.cluster.world.failing_jobs.insert("-backup-".into(), "the disk is full".into());
+        upgrading.ask(NEW);
+        if holds {
+            upgrading.is_held("SnapshotFailed").await;
+            assert_eq!(canaries(&upgrading), 0);
+            upgrading.cluster.world.failing_jobs.clear();
+            upgrading.delete("Job", &upgrading.named("backup"));
+        }
+        upgrading.ends("Succeeded").await;
+        runs(&upgrading, NEW, 3);
+    }
 }
 
 #[tokio::test]

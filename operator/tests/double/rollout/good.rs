@@ -1,9 +1,14 @@
 //! Rollouts that succeed.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
-use crate::upgrade::{finalizing, migrating};
+use crate::{
+    api::Key,
+    upgrade::{finalizing, migrating},
+};
 
 #[tokio::test]
 async fn a_good_release_is_tried_beside_the_old_one_and_then_takes_its_place() {
@@ -60,23 +65,55 @@ async fn tables_that_the_new_image_needs_are_added_before_it_starts() {
     assert_eq!(upgrading.cluster.times_made("Job", &upgrading.named("schema-apply")), 1);
 }
 
+fn format(upgrading: &Upgrading) -> i32 {
+    upgrading.cluster.world.keyspace("ns", "chat").unwrap().format
+}
+
+/// A fleet that runs an image which changes the format only while no server runs.
+async fn with_old_format(new: Image) -> Upgrading {
+    let backup = json!({ "template": { "spec": { "containers": [{ "name": "medusa", "image": "medusa:1" }] } } });
+    let mut upgrading = to(new, json!({ "snapshot": { "job": backup } })).await;
+    upgrading.ends("Succeeded").await;
+    upgrading
+}
+
 #[tokio::test]
-async fn the_format_is_changed_once_every_server_reads_it() {
+async fn a_format_that_is_not_changed_beside_servers_stays_as_it_is_and_nothing_stops_for_it() {
     for new in [finalizing(), migrating()] {
-        let backup = json!({ "template": { "spec": { "containers": [{ "name": "medusa", "image": "medusa:1" }] } } });
-        let mut upgrading = to(new, json!({ "snapshot": { "job": backup } })).await;
-        let format = |upgrading: &Upgrading| upgrading.cluster.world.keyspace("ns", "chat").unwrap().format;
-        while upgrading.text("/step") != "FinalizeMigrate" {
-            upgrading.second().await;
-            assert_eq!(format(&upgrading), 1, "in {}", upgrading.text("/step"));
-            assert_eq!(upgrading.record()["outcome"], json!(null), "{:#}", upgrading.record());
-        }
-        upgrading.ends("Succeeded").await;
+        let upgrading = with_old_format(new).await;
         runs(&upgrading, NEW, 3);
-        assert_eq!(format(&upgrading), 2);
+        assert_eq!(format(&upgrading), 1);
+        assert_eq!(upgrading.cluster.times_made("Job", &upgrading.named("finalize")), 1);
         assert_eq!(upgrading.cluster.times_made("Job", &upgrading.named("backup-final")), 1);
-        assert_eq!(upgrading.record()["backing"], "EngineBackup");
+        let (record, said) = (upgrading.record(), upgrading.text("/message"));
+        assert_eq!(record["backing"], "EngineBackup");
+        assert!(record["dataMutationStarted"] != true && record["finalizing"] != true, "{record:#}");
+        assert!(said.contains("still the old one") && said.ends_with("3 servers run on this store: stop them first"));
+        assert_eq!(upgrading.cluster.condition("db", "Upgraded").1, "Succeeded");
     }
+}
+
+/// As the page about upgrades says it: the server's own pod, with another command, while no server runs.
+#[tokio::test]
+async fn the_format_is_changed_by_a_person_while_the_fleet_is_stopped() {
+    let mut upgrading = with_old_format(finalizing()).await;
+    upgrading.least = 0;
+    upgrading.cluster.change("db", |spec| spec["suspend"] = json!(true));
+    upgrading.until("the stop", |upgrading| fleet::servers(&upgrading.cluster).is_empty()).await;
+    let mut template = upgrading.cluster.get("Deployment", "db").unwrap()["spec"]["template"].clone();
+    template["metadata"].as_object_mut().unwrap().remove("labels");
+    template["spec"]["restartPolicy"] = json!("Never");
+    template["spec"]["containers"][0]["args"] = json!(["migrate", "--finalize"]);
+    upgrading.cluster.server.with(|store| {
+        let job = json!({ "spec": { "backoffLimit": 0, "template": template } });
+        store.create(&Key::new("Job", "ns", "finalize"), job, BTreeMap::new()).unwrap();
+    });
+    upgrading.seconds(5).await;
+    upgrading.cluster.change("db", |spec| spec["suspend"] = json!(false));
+    upgrading.until("serving", |upgrading| ready(&upgrading.cluster) == 3).await;
+    upgrading.rests().await;
+    assert_eq!((format(&upgrading), upgrading.resource()["status"]["dataFormat"].clone()), (2, json!(2)));
+    runs(&upgrading, NEW, 3);
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ impl<'a> Command<'a> {
         name == "serve" || (name == "migrate" && !self.has("--dry-run"))
     }
 
+    /// Whether it would raise the format of this data.
+    pub(super) fn raises(&self, image: &Image, data: &Data) -> bool {
+        self.name() == "migrate" && self.has("--finalize") && !self.has("--dry-run") && data.format < image.writes
+    }
+
     /// Runs it to its end. `seconds` is how long it took; commands that are not the server's do nothing and end well.
     pub(super) fn run(&self, image: &Image, data: Option<&mut Data>, seconds: i64) -> Outcome {
         let name = self.name();

@@ -118,7 +118,13 @@ impl World {
                 let tables = model.tables.entry(keyspace.clone()).or_default();
                 keyspaces::run_schema(&command.name(), tables, image.tables)
             }
-            _ => command.run(image, found.and_then(|(_, volume)| model.volumes.get_mut(&volume)), seconds),
+            _ => {
+                let data = found.as_ref().and_then(|(_, volume)| model.volumes.get_mut(volume));
+                let raises = data.as_ref().is_some_and(|data| command.raises(image, data));
+                let refused = found.filter(|(_, volume)| raises && volume.starts_with(keyspaces::PREFIX));
+                let refused = refused.and_then(|(_, keyspace)| keyspaces::in_use(store, &keyspace));
+                refused.unwrap_or_else(|| command.run(image, data, seconds))
+            }
         };
         store.logs.entry(pod.uid.clone()).or_default().push_str(&outcome.printed);
         let message = told(&self.job_messages, pod, container).filter(|_| outcome.code == 0).cloned();

@@ -1,10 +1,12 @@
 //! Stores that are none of the cluster's: a keyspace that the servers of a fleet share, which they and the Jobs of its upgrades
 //! find by their settings.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::api::store::Store;
-use super::{World, commands::Outcome, data::Data, key_of, text, volumes};
+use super::{World, commands::Outcome, data::Data, has_ended, key_of, text, volumes};
 
 /// What the names of keyspaces begin with, where those of volumes stand otherwise.
 pub(super) const PREFIX: &str = "keyspace/";
@@ -38,6 +40,19 @@ pub(super) fn run_schema(command: &str, tables: &mut u32, needed: u32) -> Outcom
     *tables = (*tables).max(needed);
     let printed = format!("{}\n", json!({ "ok": true, "tables": *tables }));
     Outcome { code: 0, message: Some(printed.clone()), printed }
+}
+
+/// Why the format of a keyspace is not raised: servers that run on it write the format that it had when they started.
+pub(super) fn in_use(store: &Store, keyspace: &str) -> Option<Outcome> {
+    let runs = |pod: &&Arc<Value>| {
+        !has_ended(pod)
+            && text(pod, "/status/phase") == "Running"
+            && text(pod, "/metadata/ownerReferences/0/kind") != "Job"
+            && of_pod(store, pod).as_deref() == Some(keyspace)
+    };
+    let servers = store.all("Pod").iter().filter(runs).count();
+    let printed = format!("error: {servers} servers run on this store: stop them first\n");
+    (servers > 0).then_some(Outcome { code: 75, printed, message: None })
 }
 
 impl World {

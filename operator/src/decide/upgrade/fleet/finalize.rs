@@ -1,5 +1,8 @@
 //! The format of the data is changed, after which older images refuse it: once every pod runs the new image, which reads both,
 //! and while it serves. What was begun is not undone, so a failure is held; the new image goes on with either format.
+//!
+//! An image may refuse to change the format of a store that servers run on. Nothing stops for it: the upgrade ends with the
+//! format as it is.
 
 use jiff::SignedDuration;
 
@@ -11,9 +14,8 @@ use super::{
     },
     gates, promote, tracks,
 };
-use crate::crd::UpgradeStep;
 use crate::{
-    crd::{GateStatus, Verdict},
+    crd::{GateStatus, UpgradeStatus, UpgradeStep, Verdict},
     gate::Gate,
     objects::{MAIN, UpgradeJob, labels::Track},
 };
@@ -23,6 +25,8 @@ const HEALTH: &str = "Finalize-Health";
 const SMOKE: &str = "Finalize-Smoke";
 /// How long the Job may wait to be placed.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+/// So the Job ends where the image changes the format only of a store that no server runs on; nothing was changed then.
+const IN_USE: i64 = 75;
 /// After so long somebody is told that it runs.
 const LONG: SignedDuration = SignedDuration::from_mins(10);
 
@@ -42,6 +46,7 @@ pub(super) fn migrate(at: At<'_>) -> Turn {
     if let Some(ended) = found.ended.get(MAIN) {
         return match ended.passed {
             true => at.turn(Next::To(UpgradeStep::FinalizeGate)),
+            false if ended.exit_code == Some(IN_USE) => leave(at, &ended.message),
             false => fails(&ended.message),
         };
     }
@@ -56,6 +61,17 @@ pub(super) fn migrate(at: At<'_>) -> Turn {
         }
         () => at.stay(),
     }
+}
+
+/// It is over, with the format of before.
+fn leave(at: At<'_>, said: &str) -> Turn {
+    let why = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let record = UpgradeStatus { finalizing: false, data_mutation_started: false, ..at.record.clone() };
+    let more = format!(
+        "the format of the data is still the old one, because {} changes it only while no server runs: {why}",
+        at.record.to.image
+    );
+    at.recording(record, promote::success(at, &more))
 }
 
 /// Every pod is healthy on the new format, and a user can work with it.

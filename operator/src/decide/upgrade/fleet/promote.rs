@@ -99,8 +99,13 @@ pub(super) fn soak(at: At<'_>) -> Turn {
 
 /// It is over.
 pub(super) fn succeed(at: At<'_>, more: &str) -> Turn {
+    at.turn(success(at, more))
+}
+
+/// How it ends well, with more to be told of it.
+pub(super) fn success(at: At<'_>, more: &str) -> Next {
     let pods = tracks::wanted(at);
     let message = format!("all {pods} pods were replaced one after the other");
     let message = if more.is_empty() { message } else { format!("{message}; {more}") };
-    at.turn(Next::End(Outcome::Succeeded, message))
+    Next::End(Outcome::Succeeded, message)
 }
