@@ -2,11 +2,12 @@
 
 use crate::{
     crd::{UpgradeStatus, UpgradeStep},
-    decide::{Case, Write},
+    decide::{Case, Write, pods},
     drift,
+    facts::{FleetPod, Pod},
     gate::{Gate, GateRequest},
     kind::Kind,
-    objects::{MAIN, SERVER, UpgradeJob},
+    objects::{MAIN, SERVER, UpgradeJob, labels::Track},
     status::Progress,
 };
 
@@ -63,12 +64,28 @@ pub(super) fn log_of_failure(case: Case<'_>, record: &UpgradeStatus) -> Option<G
     let (pod, uid, container) = match record.step {
         Rehearse => failed_rehearsal(case)?,
         _ => {
-            let new = case.facts.pod.as_ref().filter(|pod| pod.roll.as_ref() == Some(&record.to.roll))?;
+            let new = failed_server(case, &record.to.roll)?;
             (new.name.clone(), new.uid.clone(), SERVER.to_owned())
         }
     };
     let gate = Gate::Tail { pod, container };
     Some(GateRequest { name: LOG.to_owned(), pod_uid: uid, address: String::new(), gate })
+}
+
+/// The new server; of a fleet the one that looks worst, a canary rather than another.
+fn failed_server<'a>(case: Case<'a>, roll: &str) -> Option<&'a Pod> {
+    let Some(fleet) = &case.facts.fleet else { return case.facts.pod.as_ref().filter(|pod| is_of(pod, roll)) };
+    let rank = |server: &&FleetPod| {
+        let pod = &server.pod;
+        let is_well = pod.is_ready && pod.container.restarts == 0 && !pods::is_crash_looping(pod, case.now);
+        (is_well, server.track != Track::Canary, pod.name.clone())
+    };
+    let new = fleet.pods.iter().filter(|server| is_of(&server.pod, roll)).min_by_key(rank);
+    new.map(|server| &server.pod)
+}
+
+fn is_of(pod: &Pod, roll: &str) -> bool {
+    pod.roll.as_deref() == Some(roll)
 }
 
 /// The pod of the rehearsal and the container in it that failed, or serves.

@@ -76,6 +76,36 @@ async fn a_release_that_logs_a_grave_fault_goes_back() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_canary_that_failed_is_in_the_report() {
+    let log = "{\"event\":\"only.the.new.image.says.this\"}\n".to_owned();
+    for new in [
+        Image { fails_smoke: true, ..release("0.4.0") },
+        Image { restarts_after: 8, ..release("0.4.0") },
+        Image { never_starts: true, ..release("0.4.0") },
+    ] {
+        let mut upgrading = to(Image { log: log.clone(), ..new }, json!({})).await;
+        goes_back(&mut upgrading, "").await;
+        assert!(written_log(&upgrading).contains("only.the.new.image.says.this"), "{}", upgrading.record());
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_a_server_that_failed_once_all_users_meet_it_is_in_the_report() {
+    let mut upgrading = to(release("0.4.0"), json!({ "soak": "60s" })).await;
+    upgrading.reaches("Promote").await;
+    let said = "{\"event\":\"too.late\"}\n".to_owned();
+    upgrading.program(|new| (new.never_starts, new.log) = (true, said));
+    upgrading.ends("RolledBack").await;
+    assert!(written_log(&upgrading).contains("too.late"), "{:#}", upgrading.record());
+}
+
+/// The log in the report of an upgrade.
+fn written_log(upgrading: &Upgrading) -> String {
+    let report = upgrading.cluster.get("ConfigMap", &upgrading.named("report")).expect("there is a report");
+    report["data"]["log.txt"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
 async fn a_test_of_ones_own_has_the_last_word() {
     let template = json!({ "spec": { "containers": [{ "name": "mine", "image": "tool:1" }] } });
     let mut upgrading = to(release("0.4.0"), json!({ "gates": { "job": { "template": template } } })).await;
