@@ -20,7 +20,7 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
         Preflight | SnapshotOnline | Rehearse | Approval => {
             format!("nothing that serves was touched, and {from} runs on")
         }
-        Canary | HealthGate | SmokeGate | MetricGate if record.is_of_fleet() => {
+        Canary | HealthGate | SmokeGate | MetricGate if record.has_canaries() => {
             format!("its canaries are taken away, and {from} runs on")
         }
         Drain | SnapshotFinal | Swap | Canary | HealthGate | SmokeGate | MetricGate => {
@@ -37,7 +37,17 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
             "going back would lose what clients wrote since: the operator says how much and waits for your approval"
                 .into()
         }
+        Promote | Soak if record.is_of_fleet() => format!("its servers take {from} again, one after the other"),
         Promote | Soak => format!("{from} is started again on the data as it is"),
+        FinalizeSnapshot if record.is_of_fleet() => anyhow::bail!(
+            "all servers run {} by now; to leave the format of the data as it is, type \
+             kubectl progressdb -n {namespace} override {name} Finalize",
+            record.to.image
+        ),
+        FinalizeMigrate | FinalizeGate if record.is_of_fleet() => anyhow::bail!(
+            "the format of the data is being changed, {from} does not read it any more, and {} serves on: wait",
+            record.to.image
+        ),
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate
             if !record.has_snapshots() =>
         {

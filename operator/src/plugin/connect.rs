@@ -5,11 +5,18 @@ use std::io::Write;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{get, servers, status_of};
-use crate::{conditions::ConditionType, objects::API_PORT, raw::Raw};
+use crate::{
+    conditions::ConditionType,
+    objects::{
+        API_PORT,
+        labels::{TRACK, Track},
+    },
+    raw::Raw,
+};
 
 pub(super) async fn forward(
     client: &Client,
@@ -19,8 +26,8 @@ pub(super) async fn forward(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let resource = get(client, namespace, name).await?;
-    let runs = |pod: &Raw| pod.to_value().pointer("/status/phase") == Some(&json!("Running"));
-    let pod = servers(client, namespace, &resource).await?.into_iter().find(runs);
+    let pods = servers(client, namespace, &resource).await?;
+    let pod = pods.into_iter().filter(|pod| rank(pod).is_some()).min_by_key(rank);
     let pod = pod.with_context(|| why_not(&resource))?.name_any();
     let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("listening on port {port}"))?;
     writeln!(out, "http://{} is {name} until Ctrl-C", listener.local_addr()?)?;
@@ -33,6 +40,15 @@ pub(super) async fn forward(
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         tokio::spawn(carry(pods, pod.clone(), connection));
     }
+}
+
+/// Where a server stands among those to connect to, if it runs: one that takes requests before others, and a canary last.
+fn rank(pod: &Raw) -> Option<(bool, bool)> {
+    let pod = pod.to_value();
+    let mut conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let is_ready = conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+    let is_canary = pod["metadata"]["labels"][TRACK] == Track::Canary.as_str();
+    (pod["status"]["phase"] == "Running").then_some((!is_ready, is_canary))
 }
 
 /// Why there is nothing to connect to.
@@ -55,5 +71,31 @@ async fn carry(pods: Api<Pod>, pod: String, mut connection: TcpStream) {
     .await;
     if let Err(error) = result {
         tracing::warn!(event = "forward.failed", %error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_requests_comes_before_others_and_a_canary_last() {
+        let pod = |name: &str, phase: &str, ready: &str, track: &str| -> Raw {
+            let status = json!({ "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] });
+            let metadata = json!({ "name": name, "labels": { TRACK: track } });
+            let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status });
+            serde_json::from_str(&pod.to_string()).unwrap()
+        };
+        let all = [
+            pod("waits", "Pending", "False", "stable"),
+            pod("starts", "Running", "False", "stable"),
+            pod("canary", "Running", "True", "canary"),
+            pod("serves", "Running", "True", "stable"),
+        ];
+        let first = |pods: &[Raw]| pods.iter().filter(|pod| rank(pod).is_some()).min_by_key(|pod| rank(pod)).cloned();
+        let names: Vec<_> = (1..=4).map(|count| first(&all[..count]).map(|pod| pod.name_any())).collect();
+        assert_eq!(names, [None, Some("starts".into()), Some("canary".into()), Some("serves".into())]);
     }
 }

@@ -15,6 +15,7 @@ pub(super) async fn restart(client: &Client, namespace: &str, name: &str, out: &
     let at: Timestamp = now()?;
     annotate(client, namespace, name, json!({ RESTARTED_AT: at.to_string() })).await?;
     let again = format!("kubectl progressdb -n {namespace} status {name}");
-    writeln!(out, "{name} is to restart once its settings and keys are found good: {again}")?;
+    let how = if resource.spec.storage.cassandra().is_some() { ", one server after the other," } else { "" };
+    writeln!(out, "{name} is to restart{how} once its settings and keys are found good: {again}")?;
     Ok(())
 }

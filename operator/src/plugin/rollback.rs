@@ -14,6 +14,8 @@ pub(super) async fn rollback(client: &Client, namespace: &str, name: &str, out: 
     let record = resource.status.as_ref().and_then(|status| status.upgrade.as_ref());
     let then = match record.filter(|record| record.outcome.is_none()) {
         Some(record) if record.step < UpgradeStep::Drain => "the upgrade is given up, and nothing was touched",
+        Some(record) if record.has_canaries() => "its canaries are taken away, and nothing else was touched",
+        Some(record) if record.is_of_fleet() => "its servers take it again, one after the other",
         Some(_) => "the upgrade goes back",
         None if record.is_some_and(|record| record.outcome != Some(Outcome::Succeeded)) => "it runs already",
         None => "that is an upgrade of its own, with the same gates",
@@ -61,6 +63,10 @@ fn of_record(record: &UpgradeStatus) -> Result<String, String> {
         (Soak, None) if record.data_mutation_started => Err(format!(
             "the data was changed for {to}, and what clients wrote since would be lost. To have it so: abort the upgrade, and \
              the operator says how much that is and waits for your approval"
+        )),
+        (_, Some(Outcome::Succeeded)) if record.data_mutation_started && record.is_of_fleet() => Err(format!(
+            "the format of the data was changed for {to}, and {from} does not read it; what was before is in a backup of the \
+             engine, without what clients wrote since"
         )),
         (_, Some(Outcome::Succeeded)) if record.data_mutation_started => {
             let snapshots: Vec<&str> = record.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();

@@ -61,14 +61,24 @@ fn asked(resource: &ProgressDB, record: Option<&UpgradeStatus>, image: &str) -> 
     let then = match under_way {
         _ if resource.spec.suspend => "it is suspended and starts with it".to_owned(),
         Some(record) if record.from.image == image => format!("the upgrade {} goes back", record.id),
-        Some(record) if record.step < UpgradeStep::Drain => {
+        Some(record) if record.step < UpgradeStep::Drain || record.has_canaries() => {
             format!("the upgrade {} to {} is given up for it", record.id, record.to.image)
         }
         Some(record) => format!("it waits until the upgrade {} to {} has ended", record.id, record.to.image),
-        None if resource.spec.upgrade.strategy == UpgradeStrategy::Direct => {
-            "the server stops and starts with it, because spec.upgrade.strategy is Direct".to_owned()
-        }
-        None => "it is proved before clients meet it".to_owned(),
+        None => untouched(resource).to_owned(),
     };
     format!("{name} asks for {image}: {then}. Change it in your manifest too, if there is one")
+}
+
+/// What becomes of it where nothing is under way.
+fn untouched(resource: &ProgressDB) -> &'static str {
+    let is_direct = resource.spec.upgrade.strategy == UpgradeStrategy::Direct;
+    match (is_direct, resource.spec.storage.cassandra()) {
+        (true, None) => "the server stops and starts with it, because spec.upgrade.strategy is Direct",
+        (true, Some(_)) => {
+            "its servers take it one after the other and untried, because spec.upgrade.strategy is Direct"
+        }
+        (false, None) => "it is proved before clients meet it",
+        (false, Some(_)) => "canaries with it serve some of the users before all servers take it",
+    }
 }

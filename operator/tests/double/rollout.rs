@@ -3,6 +3,7 @@
 
 mod backup;
 mod bad;
+mod commands;
 mod crash;
 mod good;
 mod idle;

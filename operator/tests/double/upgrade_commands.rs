@@ -15,7 +15,7 @@ const OLD: &str = "registry/progressdb:0.3.0";
 const NEW: &str = "registry/progressdb:0.4.0";
 
 /// What a command prints and its exit code, or why it failed.
-async fn typed(cluster: &Cluster, line: &str) -> Result<(String, u8), String> {
+pub async fn typed(cluster: &Cluster, line: &str) -> Result<(String, u8), String> {
     use clap::Parser;
     let words = ["kubectl-progressdb"].into_iter().chain(line.split(' '));
     let command: PluginCommand = PluginArgs::try_parse_from(words).unwrap().command;

@@ -5,6 +5,7 @@
 
 mod acts;
 mod facts;
+mod fleet;
 mod operator;
 mod promises;
 mod search;

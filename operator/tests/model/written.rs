@@ -1,6 +1,8 @@
 //! What a decision may rest on of what was written.
 
-use progressdb_operator::crd::{GateStatus, HistoryEntry, Hold, Outcome, Rehearsal, UpgradeStatus};
+use progressdb_operator::crd::{
+    CanaryStatus, CanaryWindow, GateStatus, HistoryEntry, Hold, Outcome, Rehearsal, UpgradeStatus,
+};
 
 use crate::operator::start;
 
@@ -37,8 +39,14 @@ pub fn essence(record: &UpgradeStatus) -> UpgradeStatus {
         gates: record
             .gates
             .iter()
-            .map(|gate| GateStatus { name: gate.name.clone(), verdict: gate.verdict, ..GateStatus::default() })
+            .map(|gate| GateStatus {
+                name: gate.name.clone(),
+                verdict: gate.verdict,
+                overridden: gate.overridden,
+                ..GateStatus::default()
+            })
             .collect(),
+        canary: record.canary.as_ref().map(essence_of_canary),
         baseline: record.baseline.clone(),
         drained_at: record.drained_at.map(|_| start()),
         database: record.database.clone(),
@@ -49,6 +57,15 @@ pub fn essence(record: &UpgradeStatus) -> UpgradeStatus {
         promoted: record.promoted,
         loss_bound: record.loss_bound,
         ..UpgradeStatus::default()
+    }
+}
+
+fn essence_of_canary(canary: &CanaryStatus) -> CanaryStatus {
+    let of = |window: &CanaryWindow| CanaryWindow { since: Some(start()), pods: window.pods.clone() };
+    CanaryStatus {
+        failing_since: canary.failing_since.map(|_| start()),
+        window: canary.window.as_ref().map(of),
+        ..canary.clone()
     }
 }
 

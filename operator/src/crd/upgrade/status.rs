@@ -132,6 +132,12 @@ impl UpgradeStatus {
         self.canary.is_some()
     }
 
+    /// Whether canaries of a fleet serve some of its users, and all others are served by what ran before.
+    pub fn has_canaries(&self) -> bool {
+        use UpgradeStep::*;
+        self.is_of_fleet() && matches!(self.step, Canary | HealthGate | SmokeGate | MetricGate)
+    }
+
     /// The steps that it went through, and how long each took; the last one until `end`.
     pub fn durations(&self, end: Option<Timestamp>) -> impl Iterator<Item = (&StepStatus, Option<SignedDuration>)> {
         let ends = self.steps.iter().skip(1).map(|step| step.at).chain([end]);

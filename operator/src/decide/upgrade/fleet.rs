@@ -36,7 +36,7 @@ pub(super) fn step(at: At<'_>) -> Turn {
     use UpgradeStep::*;
     let scaled = canary::with_scale(at);
     if scaled.canary != at.record.canary {
-        let writes = kept(At { record: &scaled, ..at });
+        let writes = kept(At { record: &scaled, ..at }, true);
         let next = at.record.hold.clone().map_or(Next::Stay, Next::Hold);
         return at.recording(scaled, next).writing(writes);
     }
@@ -61,23 +61,28 @@ pub(super) fn step(at: At<'_>) -> Turn {
             at.turn(Next::GoBack("the record of the upgrade names a step that a fleet has not".to_owned()))
         }
     };
-    turn.writing(kept(at))
+    match turn.found.1 {
+        // What this step wanted is not made once more.
+        Next::GoBack(_) | Next::End(..) => turn,
+        Next::To(Canary | Promote) => turn.writing(kept(at, false)),
+        _ => turn.writing(kept(at, at.record.has_canaries())),
+    }
 }
 
 /// What serves stays as this step has it, also where somebody changed it; its number follows the resource.
-fn kept(at: At<'_>) -> Vec<Write> {
+fn kept(at: At<'_>, has_canaries: bool) -> Vec<Write> {
     use UpgradeStep::*;
-    let is_promoted = at.record.promoted && !matches!(at.record.step, RollbackStart | RollbackGate);
-    let server = if is_promoted { &at.planned.to } else { &at.planned.from };
-    let mut writes = server.as_ref().map(|server| tracks::stable(at, server)).unwrap_or_default();
-    writes.extend(at.planned.to.iter().filter(|_| has_canaries(at)).flat_map(|to| tracks::canaries(at, to)));
+    let (from, to) = (at.planned.from.as_ref(), at.planned.to.as_ref());
+    let server = match at.record.step {
+        // Whichever they are of by now.
+        RollbackStop => from.into_iter().chain(to).find(|server| tracks::runs(at, server)),
+        RollbackStart | RollbackGate => from,
+        _ if at.record.promoted => to,
+        _ => from,
+    };
+    let mut writes = server.map(|server| tracks::stable(at, server)).unwrap_or_default();
+    writes.extend(to.filter(|_| has_canaries).map(|to| tracks::canaries(at, to)).unwrap_or_default());
     writes
-}
-
-/// Whether this step has canaries tried.
-fn has_canaries(at: At<'_>) -> bool {
-    use UpgradeStep::*;
-    matches!(at.record.step, Canary | HealthGate | SmokeGate | MetricGate)
 }
 
 /// A person and the window; then clients notice something.

@@ -52,7 +52,7 @@ pub(super) fn make(at: At<'_>) -> Turn {
 /// A share of the pods is another number when there are others.
 pub(super) fn with_scale(at: At<'_>) -> UpgradeStatus {
     let mut record = at.record.clone();
-    if let Some(canary) = record.canary.as_mut().filter(|_| super::has_canaries(at)) {
+    if let Some(canary) = record.canary.as_mut().filter(|_| at.record.has_canaries()) {
         canary.replicas =
             at.policy().canary.replicas(canary.step, tracks::wanted(at)).unwrap_or(canary.replicas).max(1);
     }

@@ -29,6 +29,11 @@ pub(super) fn stable(at: At<'_>, server: &Server) -> Vec<Write> {
     }
 }
 
+/// Whether the stable Deployment asks for this release.
+pub(super) fn runs(at: At<'_>, server: &Server) -> bool {
+    fleet(at).stable.is_some_and(|stable| stable.roll.as_ref() == Some(&server.roll))
+}
+
 /// Has so many pods of this release beside them as the step asks for.
 pub(super) fn canaries(at: At<'_>, server: &Server) -> Vec<Write> {
     let replicas = at.record.canary.as_ref().map_or(0, |canary| canary.replicas);
