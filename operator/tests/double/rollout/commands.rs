@@ -48,7 +48,8 @@ async fn each_step_of_a_rollout_is_told_in_words_of_a_fleet() {
 
     upgrading.is_held("ApprovalNeeded").await;
     says(&upgrading, &[("abort db", "nothing that serves was touched"), ("rollback db", "nothing was touched")]).await;
-    upgrading.annotate("progressdb.io/approve", "ID");
+    let approved = answer(&upgrading.cluster, "approve db").await;
+    assert!(approved.ends_with(&format!("of db to {NEW} is approved\n")), "{approved}");
 
     upgrading.reaches("MetricGate").await;
     says(

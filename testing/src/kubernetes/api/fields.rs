@@ -278,11 +278,13 @@ pub fn managed_fields(managers: &Managers, api_version: &str) -> Value {
 
 /// Gives `manager` what it changed between two versions of an object, and drops fields that are gone.
 pub fn record_update(managers: &mut Managers, manager: &str, old: &Value, new: &Value) {
-    let now = leaves(new);
+    let (before, now) = (leaves(old), leaves(new));
     let changed: BTreeSet<Path> =
         now.iter().filter(|path| get(old, path) != get(new, path) || get(old, path).is_none()).cloned().collect();
     for (name, fields) in managers.iter_mut() {
-        fields.retain(|path| now.contains(path) && (name == manager || !changed.contains(path)));
+        // What is in neither is of another endpoint.
+        let is_gone = |path: &Path| before.contains(path) && !now.contains(path);
+        fields.retain(|path| !is_gone(path) && (name == manager || !changed.contains(path)));
     }
     managers.entry(manager.to_owned()).or_default().extend(changed);
     managers.retain(|_, fields| !fields.is_empty());
