@@ -2,14 +2,31 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::command::{Finished, NEXT_PROGRAM, PROGRAM, finish, program_named};
-use crate::machine::temporary_directory;
+use crate::machine::{temporary_directory, variable};
 use crate::server::Server;
-use crate::servers::cassandra::{DATACENTER, Ring, SUPERUSER};
+use crate::servers::cassandra::{DATACENTER, Options, Ring, SUPERUSER, Session};
 use crate::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY};
+
+/// Where the nodes are on which [`Setup::new`] keeps what it stores; not set: nowhere.
+const CONTACT_POINTS: &str = "PROGRESSDB_TEST_CONTACT_POINTS";
+
+/// Runs the tests of this binary once more with their stores on Cassandra, but for `test`, which asks for it, and those whose
+/// names contain one of `skipped`. All must pass.
+#[track_caller]
+pub fn again_on_cassandra(test: &str, skipped: &[&str]) {
+    let Some(ring) = Ring::start(test, &Options::default().heap("1G")) else { return };
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--skip", test]).args(skipped.iter().flat_map(|name| ["--skip", name]));
+    let output = again.env(CONTACT_POINTS, ring.contact_points()).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    assert!(output.status.success(), "on Cassandra:\n{}\n{}", said[0], said[1]);
+    println!("{}", said[0]);
+}
 
 /// A data directory and the configuration that finds it. Outlives the servers started on it.
 pub struct Setup {
@@ -19,6 +36,20 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     program: &'static str,
+    keyspace: Option<Keyspace>,
+}
+
+/// A keyspace of one setup, dropped with it: tables take memory of a node as long as they are there.
+struct Keyspace {
+    contact_points: String,
+    name: String,
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let session = Session::open(self.contact_points.parse().unwrap(), None);
+        let _ = session.and_then(|mut session| session.execute(&format!("DROP KEYSPACE {}", self.name)));
+    }
 }
 
 impl Default for Setup {
@@ -28,11 +59,17 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The example keys, loopback, a free port, an empty directory.
+    /// The example keys, loopback, a free port, an empty directory; or, in a run for [`again_on_cassandra`], an empty keyspace.
     pub fn new() -> Self {
+        static KEYSPACES: AtomicUsize = AtomicUsize::new(0);
         let root = temporary_directory();
         let db = root.path().join("database");
-        Self::at(root, db)
+        let setup = Self::at(root, db);
+        let Some(contact_points) = variable(CONTACT_POINTS) else { return setup };
+        let keyspace = format!("test_{}_{}", std::process::id(), KEYSPACES.fetch_add(1, Ordering::Relaxed));
+        let mut setup = setup.in_keyspace(&contact_points, 1, &keyspace).with_tables();
+        setup.keyspace = Some(Keyspace { contact_points, name: keyspace });
+        setup
     }
 
     /// The same with this data directory.
@@ -54,7 +91,7 @@ impl Setup {
                 },
             },
         });
-        Self { root, db, config, arguments: Vec::new(), environment: Vec::new(), program: PROGRAM }
+        Self { root, db, config, arguments: Vec::new(), environment: Vec::new(), program: PROGRAM, keyspace: None }
     }
 
     /// Sets a configuration key, such as `server.max_payload_size`.
@@ -71,25 +108,34 @@ impl Setup {
     /// Keeps what it stores in `keyspace` of these nodes, where the tables are made if they are missing.
     #[track_caller]
     pub fn on_cassandra(self, ring: &Ring, keyspace: &str) -> Self {
-        let setup = self.with_keyspace(ring, keyspace);
-        setup.run(&["schema", "apply"]).check_code(0);
-        setup
+        self.with_keyspace(ring, keyspace).with_tables()
     }
 
     /// The same without making the tables.
-    pub fn with_keyspace(mut self, ring: &Ring, keyspace: &str) -> Self {
-        self.config["server"].as_object_mut().unwrap().remove("db_path");
-        let cassandra = "storage.cassandra";
-        let setup = self
-            .set(&format!("{cassandra}.contact_points"), ring.contact_points())
-            .set(&format!("{cassandra}.datacenter"), DATACENTER)
-            .set(&format!("{cassandra}.keyspace"), keyspace)
-            .set(&format!("{cassandra}.replication_factor"), ring.nodes().len());
+    pub fn with_keyspace(self, ring: &Ring, keyspace: &str) -> Self {
+        let setup = self.in_keyspace(&ring.contact_points(), ring.nodes().len(), keyspace);
         if !ring.has_accounts() {
             return setup;
         }
-        let credentials = format!("{cassandra}.credentials");
-        setup.set(&format!("{credentials}.username"), SUPERUSER).set(&format!("{credentials}.password"), SUPERUSER)
+        let credentials = json!({ "username": SUPERUSER, "password": SUPERUSER });
+        setup.set("storage.cassandra.credentials", credentials)
+    }
+
+    fn in_keyspace(mut self, contact_points: &str, replicas: usize, keyspace: &str) -> Self {
+        self.config["server"].as_object_mut().unwrap().remove("db_path");
+        let cassandra = json!({
+            "contact_points": contact_points,
+            "datacenter": DATACENTER,
+            "keyspace": keyspace,
+            "replication_factor": replicas,
+        });
+        self.set("storage.cassandra", cassandra)
+    }
+
+    #[track_caller]
+    fn with_tables(self) -> Self {
+        self.run(&["schema", "apply"]).check_code(0);
+        self
     }
 
     /// Runs a version after this one instead: `name` is one of those of `testing/next`.

@@ -49,8 +49,8 @@ fn all_interfaces_are_those_of_both_families() {
         skip("all_interfaces_are_those_of_both_families", "this machine has no IPv6");
         return;
     }
-    let server =
-        Setup::new().set("server.address", "::").set("server.ip_whitelist", json!(["127.0.0.1"])).start_listening();
+    let setup = Setup::new().set("server.address", "::").set("server.ip_whitelist", json!(["127.0.0.1"]));
+    let server = setup.start_listening();
     let ask = |host: &str| {
         let address = format!("{host}:{}", server.addr.port()).parse().unwrap();
         Connection::open(address).unwrap().send(&Request::get("/healthz")).unwrap()
