@@ -12,5 +12,6 @@ mod nodes;
 mod replicas;
 mod rotation;
 mod schema;
+mod tls;
 mod tour;
 mod world;

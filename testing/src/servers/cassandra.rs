@@ -10,13 +10,14 @@ mod session;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use guard::Guard;
 pub use node::{Node, can_cut};
 pub use session::{Consistency, Rows, Session};
 
 use crate::machine::{missing, variable};
+use crate::servers::tls::Authority;
 use crate::waiting::{GENEROUS, poll, wait_until};
 
 /// The data centre of every node.
@@ -25,7 +26,7 @@ pub const DATACENTER: &str = "datacenter1";
 pub const SUPERUSER: &str = "cassandra";
 
 /// How the nodes of a ring are configured.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     nodes: usize,
     commitlog_sync: &'static str,
@@ -33,12 +34,21 @@ pub struct Options {
     heap: &'static str,
     clients_at: Option<IpAddr>,
     directories: BTreeMap<usize, PathBuf>,
+    tls: Option<Arc<Authority>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let commitlog_sync = "commitlog_sync: batch";
-        Self { nodes: 1, commitlog_sync, accounts: false, heap: "512M", clients_at: None, directories: BTreeMap::new() }
+        Self {
+            nodes: 1,
+            commitlog_sync,
+            accounts: false,
+            heap: "512M",
+            clients_at: None,
+            directories: BTreeMap::new(),
+            tls: None,
+        }
     }
 }
 
@@ -68,6 +78,12 @@ impl Options {
     pub fn clients_at(self, address: IpAddr) -> Self {
         assert_eq!(self.nodes, 1, "several nodes cannot take clients at one address");
         Self { clients_at: Some(address), ..self }
+    }
+
+    /// Takes clients that encrypt if both sides have a certificate under this authority. [`Session`] does not encrypt, and is taken
+    /// as well.
+    pub fn tls(self, authority: &Arc<Authority>) -> Self {
+        Self { tls: Some(authority.clone()), ..self }
     }
 
     /// Has one node, counted from 0, keep its data and its log in this directory. It must outlive the ring.

@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own, and a server identity for loopback under it.
+//! A certificate authority of the test's own, and identities under it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// An authority and what a server under it presents.
 pub struct Authority {
@@ -14,6 +14,15 @@ pub struct Authority {
     pub pem: String,
     /// For a server on loopback.
     pub server: Arc<ServerConfig>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl Default for Authority {
@@ -29,24 +38,36 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let pem = pem(certificate.der());
+        let pem = pem("CERTIFICATE", certificate.der());
         let issuer = Issuer::new(params, key);
 
-        let key = KeyPair::generate().unwrap();
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let (leaf, key) = issue(&issuer, &["127.0.0.1", "localhost"]);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
+            .with_single_cert(vec![leaf], PrivateKeyDer::Pkcs8(key))
             .unwrap();
-        Self { pem, server: Arc::new(server) }
+        Self { pem, server: Arc::new(server), issuer }
+    }
+
+    /// A new certificate under it for these names and addresses.
+    pub fn identity(&self, names: &[&str]) -> Identity {
+        let (leaf, key) = issue(&self.issuer, names);
+        Identity { certificate: pem("CERTIFICATE", &leaf), key: pem("PRIVATE KEY", key.secret_pkcs8_der()) }
     }
 }
 
-fn pem(der: &[u8]) -> String {
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
+fn issue(issuer: &Issuer<'_, KeyPair>, names: &[&str]) -> (CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, issuer).unwrap();
+    (leaf.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()))
+}
+
+fn pem(what: &str, der: &[u8]) -> String {
+    let base64 = STANDARD.encode(der);
+    let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", lines.join("\n"))
 }

@@ -13,6 +13,7 @@ use super::{Guard, Installed, Options};
 use crate::command::{Finished, finish};
 use crate::machine::skip;
 use crate::servers::process::Process;
+use crate::servers::tls::Identity;
 use crate::waiting::{GENEROUS, poll};
 
 /// The files that every node is started with.
@@ -50,6 +51,7 @@ impl Node {
         let share = u64::MAX / options.nodes as u64;
         let token = i64::MIN.wrapping_add_unsigned(1 + share * number as u64);
         let yaml = configuration(options, data, (peers_at, clients_at, seeds.join(",")), token);
+        let yaml = yaml + &encryption(options, &directory, clients_at);
         fs::write(directory.join("cassandra.yaml"), yaml).unwrap();
         Self {
             addr: (clients_at, CQL_PORT).into(),
@@ -259,6 +261,29 @@ cdc_raw_directory: {data}/cdc
 {sync}
 authenticator: {authenticator}
 authorizer: {authorizer}
+"
+    )
+}
+
+/// What clients meet that encrypt.
+fn encryption(options: &Options, directory: &Path, own: IpAddr) -> String {
+    let Some(authority) = &options.tls else { return String::new() };
+    let Identity { certificate, key } = authority.identity(&[&own.to_string()]);
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (own, others) = (file("own.pem", &(key + &certificate)), file("authority.pem", &authority.pem));
+    format!(
+        "
+client_encryption_options:
+  enabled: true
+  optional: true
+  require_client_auth: true
+  ssl_context_factory: {{ class_name: org.apache.cassandra.security.PEMBasedSslContextFactory }}
+  keystore: {own}
+  truststore: {others}
 "
     )
 }
