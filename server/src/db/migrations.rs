@@ -2,7 +2,8 @@
 //!
 //! Each migration has a row (`S 06`) with how far it is. A run visits one partition after the other, commits what it
 //! rewrites in portions, and saves its position. It may end anywhere: the next run repeats at most a page of partitions,
-//! and [`crate::format::Rewrite`] changes nothing the second time. Nobody else writes to the store meanwhile.
+//! and [`crate::format::Rewrite`] changes nothing the second time. Nobody else writes to a store in a directory meanwhile. To
+//! a shared one servers do, and several may run one migration at once: each goes on where the furthest is.
 //!
 //! The row of a start migration is removed by every version that opens the store and does not know the migration, because
 //! what that version writes lacks what the migration adds: the next version that knows it runs it again.
@@ -156,12 +157,14 @@ impl Db {
         }
     }
 
-    async fn save_record(&self, record: &mut Record) -> Result<(), Error> {
+    /// False if another server saved it meanwhile.
+    async fn save_record(&self, record: &mut Record) -> Result<bool, Error> {
         let key = Key::Store(StoreRow::Migration(record.number));
         let before = std::mem::replace(&mut record.bytes, record.progress.encode(EVERY_FORMAT));
         let change = Commit::replace(key, (!before.is_empty()).then_some(before), record.bytes.clone());
         match self.commit(change).await? {
-            Settled::Committed => Ok(()),
+            Settled::Committed => Ok(true),
+            Settled::Conflict { .. } if self.0.store.is_shared() => Ok(false),
             Settled::Conflict { .. } => Err(Error::Corrupt { key: key.to_string() }),
         }
     }

@@ -1,6 +1,8 @@
 //! Two servers on one store, and what a server that died leaves there. On a real engine, where a machine can have one.
 
 use super::*;
+use crate::format::{Change, Migration, MigrationTime};
+use crate::rows::{Damaged, MessageRow};
 use crate::store::contract::connect;
 use crate::store::{Commit, Engine};
 
@@ -179,4 +181,89 @@ async fn what_a_server_that_died_has_left_is_passed_over_and_put_right() {
     assert_eq!(a.live_threads(user).await.expect("read"), 1);
     assert_eq!(a.list_users(None, 9).await.expect("listed").total, 1);
     assert!(!a.recount_store().await.expect("counted"), "nothing is wrong any more");
+}
+
+/// How often a migration has stopped after it read a row, and how often it was told to go on.
+static STOPPED: AtomicU64 = AtomicU64::new(0);
+static TOLD: AtomicU64 = AtomicU64::new(0);
+
+/// Not for ever, so that a test that fails ends.
+fn wait_for(counter: &AtomicU64, count: u64) {
+    for _ in 0..3_000 {
+        if counter.load(Ordering::SeqCst) >= count {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Makes all titles and bodies new, and stops once at a row of each kind.
+const ANEW: Migration = Migration {
+    number: 910,
+    name: "anew",
+    from: 1,
+    to: 2,
+    at: MigrationTime::Start,
+    kinds: &[PartitionKind::Thread, PartitionKind::User],
+    range: KeyRange::all,
+    rewrite: write_anew,
+};
+
+fn write_anew(key: Key, value: &[u8], format: u32) -> Result<Vec<Change>, Damaged> {
+    static STOPS: AtomicU64 = AtomicU64::new(2);
+    let anew = match key {
+        Key::Thread(_, ThreadRow::Message(_)) => MessageRow::decode(value)?.encode(format),
+        Key::User(_, UserRow::Idempotency(_)) => crate::rows::Idempotency::decode(value)?.encode(format),
+        _ => return Ok(Vec::new()),
+    };
+    // One message and one record.
+    if STOPS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        let stop = STOPPED.fetch_add(1, Ordering::SeqCst) + 1;
+        wait_for(&TOLD, stop);
+    }
+    Ok(vec![Change::Put(key, anew)])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_migration_undoes_nothing_that_is_written_meanwhile() {
+    let test = "a_migration_undoes_nothing_that_is_written_meanwhile";
+    let Some(pair) = Pair::open(test, Encryption::On).await else { return };
+    let [a, b] = pair.servers.clone();
+    let made = a.create_thread(&ann(), thread("t"), once("k")).await.expect("created").key;
+    let key = a.create_message(&ann(), made, message("1"), plain()).await.expect("created").key;
+    let migration = tokio::spawn(async move { a.migrate(&ANEW).await });
+    let until_stop = async |stop| tokio::task::spawn_blocking(move || wait_for(&STOPPED, stop)).await.expect("waited");
+    until_stop(1).await;
+    b.update_message(&ann(), made, key, update("2"), plain()).await.expect("updated");
+    b.create_message(&ann(), made, message("3"), plain()).await.expect("created");
+    TOLD.store(1, Ordering::SeqCst);
+    until_stop(2).await;
+    let page = b.list_messages(&ann(), made, Cursor::Newest, 9).await.expect("listed");
+    let bodies: Vec<_> = page.items.iter().map(|message| message.content.body.get()).collect();
+    assert_eq!((bodies.concat().as_str(), page.total), ("23", 2));
+    // Notes in the record of its creation that it must not be created again.
+    b.erase_thread(&ann(), made, plain()).await.expect("erased");
+    TOLD.store(2, Ordering::SeqCst);
+    migration.await.expect("no panic").expect("migrated");
+    let repeated = b.create_thread(&ann(), thread("t"), once("k")).await.expect("repeated");
+    assert_eq!((repeated.key, repeated.replayed), (made, true));
+    assert!(b.get_thread(&ann(), made).await.is_err(), "it was erased");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_bring_one_migration_to_its_end() {
+    const COUNTED: Migration = Migration { number: 911, name: "counted", rewrite: nothing, ..ANEW };
+    fn nothing(_: Key, _: &[u8], _: u32) -> Result<Vec<Change>, Damaged> {
+        Ok(Vec::new())
+    }
+    let test = "two_servers_bring_one_migration_to_its_end";
+    let Some(pair) = Pair::open(test, Encryption::Off).await else { return };
+    let [a, b] = &pair.servers;
+    for n in 0..3 {
+        a.create_thread(&ann(), thread(&n.to_string()), plain()).await.expect("created");
+    }
+    let (first, second) = tokio::join!(a.migrate(&COUNTED), b.migrate(&COUNTED));
+    let (first, second) = (first.expect("migrated"), second.expect("migrated"));
+    let again = a.migrate(&COUNTED).await.expect("what has ended is not run again");
+    assert!(first.rows > 0 && first.rows == second.rows && again.rows == first.rows, "{first:?} {second:?}");
 }
