@@ -93,6 +93,11 @@ impl Contender {
         self.answered += answered;
         Ok(())
     }
+
+    /// How often an append was told to come back.
+    pub(crate) fn came_back(&self) -> u64 {
+        self.clients.iter().map(Client::came_back).sum()
+    }
 }
 
 /// How the requests of a run come.

@@ -3,6 +3,8 @@
 //! All appends that are compared carry 256 random bytes, new ones every time, and go to a random thread of the connection's own; all reads
 //! ask for the newest messages of such a thread. Every answer is checked before it counts.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::clock;
@@ -26,6 +28,18 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Appends that are told to come back do so, as every client of a fleet has to.
+    pub(crate) fn come_back(&mut self) {
+        if let Self::Append(client) = self {
+            client.comes_back = true;
+        }
+    }
+
+    /// How often that was.
+    pub(crate) fn came_back(&self) -> u64 {
+        if let Self::Append(client) = self { client.came_back } else { 0 }
+    }
+
     /// One request; an answer that is not the wanted one is an error.
     pub(crate) async fn call(&mut self) -> Result<()> {
         match self {
@@ -47,7 +61,12 @@ pub(crate) struct Append {
     /// One whole request for each thread; only its text changes.
     requests: Vec<Vec<u8>>,
     body_bytes: usize,
+    comes_back: bool,
+    came_back: u64,
 }
+
+/// Before a request is made again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Append {
     /// In front of and behind the text, in every request's body.
@@ -57,7 +76,7 @@ impl Append {
     pub(crate) fn new(http: Http, seed: usize, heads: Vec<Vec<u8>>, body_bytes: usize) -> Self {
         let body = [Self::QUOTES.0, &vec![b'x'; body_bytes], Self::QUOTES.1].concat();
         let requests = heads.into_iter().map(|head| [head, body.clone()].concat()).collect();
-        Self { http, noise: Noise::new(seed as u64), requests, body_bytes }
+        Self { http, noise: Noise::new(seed as u64), requests, body_bytes, comes_back: false, came_back: 0 }
     }
 
     async fn call(&mut self) -> Result<()> {
@@ -65,9 +84,16 @@ impl Append {
         let request = &mut self.requests[index];
         let end = request.len() - Self::QUOTES.1.len();
         self.noise.fill(&mut request[end - self.body_bytes..end]);
-        let reply = self.http.call(request).await?;
-        ensure!(reply.status == 202, "an append got {}: {}", reply.status, String::from_utf8_lossy(reply.body));
-        Ok(())
+        loop {
+            let reply = self.http.call(request).await?;
+            if self.comes_back && reply.status == 503 {
+                self.came_back += 1;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            ensure!(reply.status == 202, "an append got {}: {}", reply.status, String::from_utf8_lossy(reply.body));
+            return Ok(());
+        }
     }
 }
 
@@ -119,7 +145,11 @@ impl CreateThread {
     }
 
     async fn call(&mut self) -> Result<()> {
-        let reply = self.http.call(&self.request).await?;
+        let mut reply = self.http.call(&self.request).await?;
+        while reply.status == 503 {
+            tokio::time::sleep(PAUSE).await;
+            reply = self.http.call(&self.request).await?;
+        }
         ensure!(reply.status == 202, "a new thread got {}: {}", reply.status, String::from_utf8_lossy(reply.body));
         let answer: serde_json::Value = serde_json::from_slice(reply.body)?;
         let key = answer["key"].as_str().and_then(|key| key.strip_prefix("t:")).context("a thread without a key")?;
