@@ -189,12 +189,8 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// Not for ever, so that a test that fails ends.
 fn wait_for(counter: &AtomicU64, count: u64) {
-    for _ in 0..3_000 {
-        if counter.load(Ordering::SeqCst) >= count {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let reached = || (counter.load(Ordering::SeqCst) >= count).then_some(());
+    let _ = testing::waiting::poll(std::time::Duration::from_secs(30), reached);
 }
 
 /// Makes all titles and bodies new, and stops once at a row of each kind.
