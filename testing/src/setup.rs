@@ -12,14 +12,14 @@ use crate::server::Server;
 use crate::servers::cassandra::{DATACENTER, Options, Ring, SUPERUSER, Session};
 use crate::{ADMIN_KEY, BACKEND_KEY, FRONTEND_KEY, SIGNING_KEY};
 
-/// Where the nodes are on which [`Setup::new`] keeps what it stores; not set: nowhere.
+/// Where the nodes are, separated by commas, on which [`Setup::new`] keeps what it stores; not set: nowhere.
 const CONTACT_POINTS: &str = "PROGRESSDB_TEST_CONTACT_POINTS";
 
 /// Runs the tests of this binary once more with their stores on Cassandra, but for `test`, which asks for it, and those whose
 /// names contain one of `skipped`. All must pass.
 #[track_caller]
 pub fn again_on_cassandra(test: &str, skipped: &[&str]) {
-    let Some(ring) = Ring::start(test, &Options::default().heap("1G")) else { return };
+    let Some(ring) = Ring::start(test, &Options::of_any_number().heap("1G")) else { return };
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--skip", test]).args(skipped.iter().flat_map(|name| ["--skip", name]));
     let output = again.env(CONTACT_POINTS, ring.contact_points()).output().unwrap();
@@ -47,7 +47,8 @@ struct Keyspace {
 
 impl Drop for Keyspace {
     fn drop(&mut self) {
-        let session = Session::open(self.contact_points.parse().unwrap(), None);
+        let (first, _) = self.contact_points.split_once(',').unwrap_or((&self.contact_points, ""));
+        let session = Session::open(first.parse().unwrap(), None);
         let _ = session.and_then(|mut session| session.execute(&format!("DROP KEYSPACE {}", self.name)));
     }
 }
@@ -67,7 +68,8 @@ impl Setup {
         let setup = Self::at(root, db);
         let Some(contact_points) = variable(CONTACT_POINTS) else { return setup };
         let keyspace = format!("test_{}_{}", std::process::id(), KEYSPACES.fetch_add(1, Ordering::Relaxed));
-        let mut setup = setup.in_keyspace(&contact_points, 1, &keyspace).with_tables();
+        let nodes = contact_points.split(',').count();
+        let mut setup = setup.in_keyspace(&contact_points, nodes, &keyspace).with_tables();
         setup.keyspace = Some(Keyspace { contact_points, name: keyspace });
         setup
     }
@@ -153,6 +155,11 @@ impl Setup {
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Whether it keeps what it stores where other servers may do so as well.
+    pub fn is_shared(&self) -> bool {
+        self.config["storage"]["cassandra"].is_object()
     }
 
     /// The data directory.

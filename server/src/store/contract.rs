@@ -280,7 +280,7 @@ on_every_engine!(
     partitions_are_enumerated_by_kind_and_in_pages,
 );
 
-/// So many servers of a keyspace of the test's own, on a node that all tests share; none on a machine that cannot have one.
+/// So many servers of a keyspace of the test's own, on nodes that all tests share; none on a machine that cannot have one.
 pub(crate) async fn connect<const N: usize>(test: &'static str) -> Option<[Engine; N]> {
     connect_to(&shared_settings(test)?).await
 }
@@ -304,7 +304,7 @@ pub(crate) fn shared_settings(test: &'static str) -> Option<SharedSettings> {
         datacenter: Some(DATACENTER.to_owned()),
         // The first name is a word of the engine's language.
         keyspace: if number == 0 { "full".to_owned() } else { format!("test_{number}") },
-        replication_factor: 1,
+        replication_factor: ring.nodes().len().try_into().expect("a few nodes"),
         credentials: None,
         tls: None,
         version: "test".to_owned(),

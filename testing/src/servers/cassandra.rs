@@ -53,6 +53,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// As many nodes as `PROGRESSDB_TEST_NODES` says, for what holds whatever their number; one if it is not set.
+    pub fn of_any_number() -> Self {
+        let nodes = variable("PROGRESSDB_TEST_NODES").map_or(1, |text| text.parse().unwrap());
+        Self::default().nodes(nodes)
+    }
+
     /// A ring of this many nodes, instead of one.
     pub fn nodes(self, nodes: usize) -> Self {
         Self { nodes, ..self }
@@ -119,12 +125,12 @@ impl Ring {
         Some(ring)
     }
 
-    /// One node without accounts, which all tests of this process share: each takes a keyspace of its own.
+    /// A ring of any number of nodes without accounts, which all tests of this process share: each takes a keyspace of its own.
     #[track_caller]
     pub fn shared(test: &str) -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Ring>> = OnceLock::new();
         Installed::find(test)?;
-        SHARED.get_or_init(|| Self::start(test, &Options::default())).as_ref()
+        SHARED.get_or_init(|| Self::start(test, &Options::of_any_number())).as_ref()
     }
 
     /// Whether there is a Cassandra; if not, `test` is skipped.
