@@ -84,6 +84,11 @@ fn too_few_requests_on_either_side_prove_nothing() {
     check(&compared((usual(10_000), 0), (usual(999), 0)), Verdict::Inconclusive, "reach the canaries");
     check(&compared((usual(999), 0), (usual(2_000), 0)), Verdict::Inconclusive, "reach the stable pods");
     check(&compared((nothing(), 0), (nothing(), 0)), Verdict::Inconclusive, "reach the canaries");
+    // One connection that is kept alive reaches one pod; the few requests of the others say not what is slow.
+    let slow = [0, 0, 0, 5_000, 0, 0, 0];
+    check(&compared((nothing(), 0), (slow, 0)), Verdict::Inconclusive, "reach the stable pods");
+    check(&compared((usual(999), 0), (slow, 0)), Verdict::Inconclusive, "reach the stable pods");
+    check(&compared((usual(2_000), 0), ([0, 0, 0, 0, 5_000, 0, 0], 0)), Verdict::Failed, "take longer");
     check(&compare_tracks(&[], &[], &limits()), Verdict::Inconclusive, "reach the canaries");
 }
 

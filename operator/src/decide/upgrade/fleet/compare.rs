@@ -91,16 +91,42 @@ fn without_figures(at: At<'_>) -> Turn {
 impl Comparison<'_> {
     fn go_on(self) -> Turn {
         let CanaryStatus { window, .. } = self.canary;
+        // One that serves no more is asked no more either, and what it has failed would be forgotten.
+        if !self.are_all_serving() {
+            return self.unready();
+        }
         // One that is made meanwhile begins with cold caches, and of one that is gone nothing is known any more.
         let is_new = |window: &CanaryWindow| {
             let is_known = |pod: &FleetPod| window.pods.iter().any(|known| known.uid == pod.pod.uid);
             self.canaries.iter().any(|pod| !is_known(pod))
         };
         match window {
+            None if self.canary.failing_since.is_some() => {
+                self.note(CanaryStatus { failing_since: None, ..self.canary.clone() })
+            }
             Some(window) if is_new(window) => self.note(CanaryStatus { window: None, ..self.canary.clone() }),
             Some(window) => self.look(window),
             None => self.begin(),
         }
+    }
+
+    fn are_all_serving(self) -> bool {
+        let wanted = usize::try_from(self.canary.replicas).unwrap_or(0).min(MOST);
+        self.canaries.len() >= wanted.max(1)
+    }
+
+    /// All were ready when this step began. One that is not any more may come back as soon as any has to be ready.
+    fn unready(self) -> Turn {
+        let (Comparison { at, canary, canaries, .. }, now) = (self, self.at.case.now);
+        let since = canary.failing_since.unwrap_or(now);
+        let deadline = &at.policy().gates.health.deadline;
+        if now.duration_since(since) <= duration(deadline) {
+            return self.note(CanaryStatus { failing_since: Some(since), ..canary.clone() });
+        }
+        let (value, wanted) = (format!("{} ready", canaries.len()), format!("{} ready", canary.replicas));
+        let why = format!("canaries were not ready for {deadline}");
+        let found = GateResult::new(Verdict::Failed, &value, &wanted, 0, &why);
+        of_one::judged(at, NAME, found, None, UpgradeStep::MetricGate)
     }
 
     /// What both tracks have counted is noted, once the canaries are warm.
@@ -121,13 +147,11 @@ impl Comparison<'_> {
         }
     }
 
-    /// Whether there are as many canaries as there are to be, and each has been ready for a while.
+    /// Whether each canary has been ready for a while.
     fn are_warm(self) -> bool {
         let (now, warm_up) = (self.at.case.now, (self.step_lasts() / 10).min(WARM_UP));
         let is_warm = |since: Option<Timestamp>| since.is_none_or(|since| now.duration_since(since) >= warm_up);
-        let wanted = usize::try_from(self.canary.replicas).unwrap_or(0).min(MOST);
-        let are_there = self.canaries.len() >= wanted.max(1);
-        are_there && self.at.elapsed() >= warm_up && self.canaries.iter().all(|pod| is_warm(pod.pod.ready_since))
+        self.at.elapsed() >= warm_up && self.canaries.iter().all(|pod| is_warm(pod.pod.ready_since))
     }
 
     /// Compares what was counted since.

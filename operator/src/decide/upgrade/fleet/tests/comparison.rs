@@ -94,6 +94,24 @@ fn canaries_that_are_slow_go_back_after_as_many_looks_as_may_fail() {
     assert_eq!(scene.gate("Metrics").verdict, Verdict::Failed);
 }
 
+#[test]
+fn canaries_that_stop_being_ready_are_not_passed_over() {
+    let mut scene = begun(json!({ "gates": { "health": { "deadline": "90s" } } }));
+    scene.later(61);
+    scene.pod("c-1").is_ready = false;
+    assert_eq!((gates(&scene), next(&mut scene)), (vec![], Next::Stay), "nobody is there to be compared");
+    scene.later(80);
+    assert_eq!(next(&mut scene), Next::Stay);
+    scene.pod("c-1").is_ready = true;
+    tell(&mut scene, "Look", counted(9_000, 3_010, 10));
+    assert_eq!(next(&mut scene), Next::Stay);
+    assert_eq!(scene.record.canary.as_ref().unwrap().failing_since, None, "it came back in time");
+    scene.pod("c-1").is_ready = false;
+    assert_eq!(next(&mut scene), Next::Stay);
+    scene.later(91);
+    back(next(&mut scene), "the gate Metrics failed: canaries were not ready for 90s");
+}
+
 /// The operator comes back when the period has passed in which it asked, each time.
 #[test]
 fn what_was_told_counts_also_for_whoever_comes_late() {
