@@ -15,8 +15,12 @@ use crate::keys::{Counter, Hash16, Key, KeyRange, Partition, PartitionKind, Stor
 use crate::rows::Head;
 use crate::store::{Commit, SecondaryWrite};
 
+/// How many writes of clients there were: it only grows.
+const WRITES: Key = Key::Store(StoreRow::Counter(Counter::Sequence));
 /// For how long after its commit something may still be added to a counter.
 const LATE: Duration = Duration::from_secs(10);
+/// How soon after its commit nearly everything is added.
+const SOON: Duration = Duration::from_secs(1);
 /// For how long a count is good.
 const GOOD_FOR: Duration = Duration::from_secs(30);
 const REMEMBERED: u64 = 10_000;
@@ -44,10 +48,11 @@ impl Db {
     /// Counts what a shared store holds, and puts the counters right that a server which died has left wrong. Nothing is
     /// changed where something was written meanwhile: the next run counts again. True if something was wrong.
     pub async fn recount_store(&self) -> Result<bool, Error> {
-        Ok(self.recount_threads().await? | self.recount_users().await?)
+        let writes = self.counter(WRITES).await?;
+        Ok(self.recount_threads(writes).await? | self.recount_users(writes).await?)
     }
 
-    async fn recount_threads(&self) -> Result<bool, Error> {
+    async fn recount_threads(&self, writes: u64) -> Result<bool, Error> {
         let before = self.stats().await?;
         let (mut threads, mut messages, mut walk) = (0, 0, Partitions::all(&[PartitionKind::Thread]));
         while let Some(page) = walk.next_page(&self.0.store).await? {
@@ -66,11 +71,11 @@ impl Db {
             (Counter::Messages, before.messages, messages.max(before.messages)),
         ];
         let counts = counts.map(|(counter, said, counted)| (Key::Store(StoreRow::Counter(counter)), said, counted));
-        self.correct(Partition::Store, &counts).await
+        self.correct(Partition::Store, &counts, writes).await
     }
 
     /// Counts the users, and the threads of those of whom the counter alone is believed.
-    async fn recount_users(&self) -> Result<bool, Error> {
+    async fn recount_users(&self, writes: u64) -> Result<bool, Error> {
         let counter = Key::Store(StoreRow::Counter(Counter::Users));
         let said = self.counter(counter).await?;
         let (mut counted, mut wrong) = (0, false);
@@ -84,13 +89,13 @@ impl Db {
             let profiles = page.iter().map(|user| Key::User(*user, UserRow::Profile)).collect();
             counted += self.0.store.get_many(profiles).await?.into_iter().flatten().count() as u64;
             for user in page {
-                wrong |= self.recount_many(user).await?;
+                wrong |= self.recount_many(user, writes).await?;
             }
         }
-        Ok(wrong | self.correct(Partition::Store, &[(counter, said, counted)]).await?)
+        Ok(wrong | self.correct(Partition::Store, &[(counter, said, counted)], writes).await?)
     }
 
-    async fn recount_many(&self, user: Hash16) -> Result<bool, Error> {
+    async fn recount_many(&self, user: Hash16, writes: u64) -> Result<bool, Error> {
         let counter = Key::User(user, UserRow::LiveThreads);
         let said = self.counter(counter).await?;
         if said <= MOST_COUNTED {
@@ -99,16 +104,20 @@ impl Db {
         let counted = self.count_threads(user).await?;
         // It takes what the counter says for what was added since.
         self.0.totals.0.invalidate(&user);
-        self.correct(Partition::User(user), &[(counter, said, counted)]).await
+        self.correct(Partition::User(user), &[(counter, said, counted)], writes).await
     }
 
-    /// Corrects counters that say something else than was counted, if nothing was added to them meanwhile or is added late.
-    async fn correct(&self, partition: Partition, counts: &[(Key, u64, u64)]) -> Result<bool, Error> {
+    /// Corrects counters that say something else than was counted, if nobody has written since there were so many `writes`, and
+    /// nothing is added late. A counter that says the same may have been added to and taken from.
+    async fn correct(&self, partition: Partition, counts: &[(Key, u64, u64)], writes: u64) -> Result<bool, Error> {
         let wrong: Vec<_> = counts.iter().filter(|(_, said, counted)| said != counted).collect();
         if wrong.is_empty() {
             return Ok(false);
         }
         tokio::time::sleep(LATE).await;
+        if self.counter(WRITES).await? != writes {
+            return Ok(false);
+        }
         let mut additions = Vec::new();
         for (counter, said, counted) in wrong {
             if self.counter(*counter).await? == *said {
@@ -136,10 +145,14 @@ impl Db {
             return Ok(before.threads.saturating_add_signed(difference(said, before.said)));
         }
         let threads = self.count_threads(user).await?;
-        // What changed meanwhile may be in the one and not in the other.
-        if self.counter(Key::User(user, UserRow::LiveThreads)).await? == said {
-            self.0.totals.0.insert(user, Counted { threads, said });
-        }
+        let db = self.clone();
+        tokio::spawn(async move {
+            // What was counted may be added only now, and would then count twice.
+            tokio::time::sleep(SOON).await;
+            if db.counter(Key::User(user, UserRow::LiveThreads)).await.is_ok_and(|now| now == said) {
+                db.0.totals.0.insert(user, Counted { threads, said });
+            }
+        });
         Ok(threads)
     }
 

@@ -3,10 +3,10 @@
 //! An interrupted export goes on behind the last partition that is whole in its file. Everything from the first line that is
 //! wrong is cut, and so is the partition in front of it, of which nobody knows whether it was at its end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::reader::FIRST;
@@ -123,7 +123,9 @@ struct Interrupted<'a> {
 impl<'a> Interrupted<'a> {
     fn open(path: &'a Path) -> Result<Self, Refused> {
         let file = OpenOptions::new().read(true).write(true).open(path);
-        let file = file.map_err(|error| Refused::io(format!("cannot write {}", path.display()), error))?;
+        let file = file.map_err(|error| cannot_write(path, error))?;
+        // Somebody may have copied it, or made it beforehand.
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(|error| cannot_write(path, error))?;
         Ok(Self { path, file })
     }
 
@@ -156,6 +158,9 @@ impl<'a> Interrupted<'a> {
             }
             progress(reader.bytes() - mark.offset).map_err(|error| cannot_write(self.path, error))?;
         }
+        // The run that wrote it may have ended before it was on disk.
+        let synced = self.file.sync_all().and_then(|()| files::sync_directory_of(self.path));
+        synced.map_err(|error| cannot_write(self.path, error))?;
         let bytes = reader.bytes();
         let trailer = reader.trailer().cloned().expect("it was read to its end");
         Ok(Begun::Whole { header, trailer, bytes })

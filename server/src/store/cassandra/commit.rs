@@ -4,7 +4,8 @@
 //! The engine decides by consensus among the replicas whether the expected row still holds what was expected. A request
 //! that is not answered may have happened: a read at serial consistency ends what is in flight, and only then is the caller
 //! told that the outcome is unknown. A request that waits in a node which hangs may still be carried out after that; its
-//! condition names the head as it was, so it then changes nothing if anything else was committed since.
+//! condition names the head as it was, so it then changes nothing if anything else was committed since. Only where nothing is
+//! left that was, as of a thread that was created, acknowledged at a second try and erased meanwhile, the first may come again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::layout::{Cell, Place, Span, Value, big, blob};
 use super::read::{rows, unreadable, with};
 use super::session::{did_nothing, failed, lacks_replicas};
 use crate::clock::{Clock, monotonic};
-use crate::keys::{Key, KeyRange, Partition, ThreadRow};
+use crate::keys::{Key, KeyRange, Partition, ThreadRow, UserRow};
 use crate::rows::{EVERY_FORMAT, Number, Row as _};
 use crate::store::{Commit, Error, Op, Outcome, Precondition, SecondaryWrite};
 
@@ -107,12 +108,18 @@ impl Cassandra {
     pub(in crate::store) async fn commit(&self, commit: Commit) -> Result<Outcome, Error> {
         check_size(&commit)?;
         self.lease()?.check()?;
+        let term = self.lease()?.term();
         self.write_before(&commit).await?;
         let outcome = match commit.partition {
             // Nothing is ever expected of these rows.
             Partition::Expiry(_) => self.commit_plainly(&commit).await?,
             _ => self.commit_on_condition(&commit).await?,
         };
+        // While this server stood still, the others may have retired the epoch that a new key is wrapped under.
+        let is_late = || self.lease().is_ok_and(|lease| lease.term() != term || lease.check().is_err());
+        if !matches!(outcome, Some(Undone::Conflict(_))) && commit.ops.iter().any(puts_key) && is_late() {
+            return Err(Error::Undecided("the slot expired while a key was stored".into()));
+        }
         match outcome {
             None => {
                 self.write_after(&commit).await;
@@ -398,6 +405,10 @@ fn changed_first(ops: &[Op], partition: Partition) -> Option<Cell> {
         Op::Put(key, _) | Op::Delete(key) => Some(Cell::of(key)),
         Op::DeleteRange(_) => None,
     })
+}
+
+fn puts_key(op: &Op) -> bool {
+    matches!(op, Op::Put(Key::Thread(_, ThreadRow::DataKey(_)) | Key::User(_, UserRow::DataKey(_)), _))
 }
 
 /// Refuses what the engine would refuse, before anything is written.
