@@ -26,7 +26,7 @@ fn the_least_resource_takes_a_write_and_says_where_it_serves() {
     assert_eq!((&status["replicas"], &status["readyReplicas"]), (&json!(1), &json!(1)));
     let columns = namespace.kubectl(&["get", "prdb", "chat", "--no-headers"]);
     let columns: Vec<&str> = columns.split_whitespace().collect();
-    assert_eq!(columns[..5], ["chat", "True", "Running", status["version"].as_str().unwrap(), "1Gi"]);
+    assert_eq!(columns[..7], ["chat", "True", "Running", status["version"].as_str().unwrap(), "1", "1", "1Gi"]);
     // What tools that know nothing of us wait for.
     let met = namespace.kubectl(&["wait", "--for=condition=Ready", "prdb/chat"]);
     assert_eq!(met.trim(), "progressdb.progressdb.io/chat condition met");
