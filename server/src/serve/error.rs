@@ -106,6 +106,11 @@ pub enum StartupError {
         /// How many.
         servers: usize,
     },
+    /// A command works on the shared store.
+    #[error(
+        "a command works on this store alone: wait until it has ended; one that was killed is forgotten after half a minute"
+    )]
+    Claimed,
     /// The configuration does not fit what was found.
     #[error("{0}")]
     Config(String),
@@ -164,7 +169,7 @@ impl StartupError {
             Self::Migration { .. } => 70,
             Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::FormatChangeUnfinished { .. } => 78,
             Self::NoDatabase { .. } => 5,
-            Self::InUse { .. } => 75,
+            Self::InUse { .. } | Self::Claimed => 75,
             Self::Keys { .. } | Self::Config(_) | Self::Schema { .. } => 78,
         }
     }
@@ -183,7 +188,7 @@ impl StartupError {
             Self::Keys { .. } => "startup.keys_unusable",
             Self::Schema { .. } => "startup.schema_missing",
             Self::NoDatabase { .. } => "startup.store_missing",
-            Self::InUse { .. } => "startup.store_in_use",
+            Self::InUse { .. } | Self::Claimed => "startup.store_in_use",
             Self::Config(_) => "startup.config_invalid",
             Self::Failed { event, .. } => event,
             Self::Io { .. } => "startup.failed",

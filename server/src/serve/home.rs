@@ -107,6 +107,7 @@ pub(super) fn shared_error(settings: &SharedSettings, error: store::OpenError) -
     match error {
         store::OpenError::Schema(what) => StartupError::Schema { what },
         store::OpenError::Tls(why) => StartupError::Config(format!("storage.cassandra.tls: {why}")),
+        store::OpenError::Claimed => StartupError::Claimed,
         other => {
             let at = settings.contact_points.join(", ");
             StartupError::io(format!("the storage engine at {at} cannot be used"), other)

@@ -116,7 +116,7 @@ async fn open_own(directory: Directory, config: &Config, formats: &Formats) -> R
 async fn connect(settings: &SharedSettings, app: &App) -> Result<(Engine, Home), StartupError> {
     loop {
         match Box::pin(Engine::connect(settings)).await {
-            Err(store::OpenError::Failed(error @ store::Error::Unavailable(_))) => {
+            Err(error @ (store::OpenError::Failed(store::Error::Unavailable(_)) | store::OpenError::Claimed)) => {
                 app.await_storage();
                 tracing::error!(event = "storage.awaited", %error, "nothing is served until the storage engine answers");
                 tokio::time::sleep(PAUSE).await;
@@ -255,6 +255,7 @@ pub(super) fn open_engine_at(
         }
         store::OpenError::Schema(what) => StartupError::Schema { what },
         store::OpenError::Tls(why) => StartupError::Config(why),
+        store::OpenError::Claimed => StartupError::Claimed,
         store::OpenError::LogMissing(what) => StartupError::LogMissing { path: path.to_owned(), what },
         store::OpenError::Damaged(what) => data_dir::Error::damaged(path, what).into(),
         store::OpenError::Failed(error) => {

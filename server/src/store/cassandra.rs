@@ -99,10 +99,7 @@ impl Cassandra {
         session::warn_of_late_syncs(&session).await;
         let lease = match settings.read_only {
             true => None,
-            false => {
-                let lease = Lease::take(session.clone(), statements.clone(), &settings.version).await;
-                Some(lease.map_err(OpenError::Failed)?)
-            }
+            false => Some(Lease::take(session.clone(), statements.clone(), &settings.version).await?),
         };
         let gc_grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         Ok(Self(Arc::new(Inner { session, statements, lease, gc_grace, birth_id })))

@@ -32,6 +32,9 @@ pub enum OpenError {
     /// A certificate or key for the connection cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// A command works on it alone.
+    #[error("a command works on the store alone")]
+    Claimed,
     /// The system or the engine failed.
     #[error(transparent)]
     Failed(Error),

@@ -122,11 +122,12 @@ fn an_import_into_a_shared_store_that_is_killed_is_ended_by_the_next() {
     wait_until("more is there than it repeats", || threads() > 10);
     importing.kill();
     there.run(&["inspect"]).check_code(7).check_says(&["holds an import that did not end"]);
-    // Its slot counts as a server until it expires.
+    // It has the store alone until its claim expires.
     let mut outcome = Value::Null;
     let ended = poll(GENEROUS, || {
         let finished = import(&there, &file);
         if finished.code == Some(75) {
+            finished.check_says(&["a command works on this store alone"]);
             return None;
         }
         outcome = said(&finished);

@@ -25,7 +25,7 @@ use super::session::failed;
 use super::statements::Statements;
 use crate::clock::uptime;
 use crate::keys::Key;
-use crate::store::Error;
+use crate::store::{Error, OpenError};
 
 /// How many servers may share one store: as many as a byte has values.
 pub(super) const SLOTS: i32 = 256;
@@ -145,6 +145,10 @@ impl Shared {
         leased(&self.session, &self.statements).await
     }
 
+    async fn is_claimed(&self) -> Result<bool, Error> {
+        Ok(self.rows().await?.iter().any(|row| row.id == CLAIM))
+    }
+
     async fn slots(&self) -> Result<Vec<Leased>, Error> {
         Ok(self.rows().await?.into_iter().filter(Leased::is_slot).collect())
     }
@@ -153,7 +157,7 @@ impl Shared {
     async fn move_in(&self) -> Result<i32, Error> {
         let asked = uptime();
         let slot = self.take_any().await?;
-        if !self.has_claim.load(Ordering::Relaxed) && self.rows().await?.iter().any(|row| row.id == CLAIM) {
+        if !self.has_claim.load(Ordering::Relaxed) && self.is_claimed().await? {
             self.release(slot).await;
             return Err(Error::Unavailable("a command works on the store alone".into()));
         }
@@ -233,7 +237,11 @@ pub(super) async fn count(session: &Session, statements: &Statements) -> Result<
 
 impl Lease {
     /// Takes a slot and keeps it.
-    pub(super) async fn take(session: Arc<Session>, statements: Arc<Statements>, version: &str) -> Result<Self, Error> {
+    pub(super) async fn take(
+        session: Arc<Session>,
+        statements: Arc<Statements>,
+        version: &str,
+    ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared {
             session,
             statements,
@@ -249,7 +257,10 @@ impl Lease {
             turn_until: Deadline::default(),
             counters: Mutex::default(),
         });
-        shared.move_in().await?;
+        if shared.is_claimed().await.map_err(OpenError::Failed)? {
+            return Err(OpenError::Claimed);
+        }
+        shared.move_in().await.map_err(OpenError::Failed)?;
         let task = tokio::spawn(keep_up(shared.clone())).abort_handle();
         Ok(Self { shared, task })
     }
