@@ -76,8 +76,8 @@ fn names(text: &str) -> BTreeSet<String> {
         let of_process = ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"];
         let is_metric = word.starts_with("progressdb_") || of_process.contains(word);
         let of_others =
-            ["progressdb_operator", "progressdb_server", "progressdb_bench", "progressdb_e2e", "progressdb_test"];
-        is_metric && ends_whole && !of_others.iter().any(|other| word.starts_with(other))
+            ["operator", "server", "bench", "e2e", "test", "export"].map(|other| format!("progressdb_{other}"));
+        is_metric && ends_whole && !of_others.iter().any(|other| word.starts_with(other.as_str()))
     });
     ours.map(|word| family_of(word).to_owned()).collect()
 }
