@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 
 use self::{
     operator::{Operator, Setup},
-    state::{Left, State, WANTED},
+    state::{State, WANTED},
 };
-use crate::search::Graph;
+use crate::{search::Graph, state::Left};
 
 /// Something goes wrong, or a person says something; what a hold says to type somebody always may.
 fn explore(name: &str, setup: &Setup) {
-    explore_with(&format!("{name}, a fault"), setup, Left { faults: 1, people: 0 });
-    explore_with(&format!("{name}, a person"), setup, Left { faults: 0, people: 1 });
+    explore_with(&format!("{name}, a fault"), setup, Left { writes: 0, faults: 1, people: 0 });
+    explore_with(&format!("{name}, a person"), setup, Left { writes: 0, faults: 0, people: 1 });
     if testing::variable("PROGRESSDB_TORTURE_LOOPS").is_some() {
-        explore_with(&format!("{name}, a fault and a person"), setup, Left { faults: 1, people: 1 });
-        explore_with(&format!("{name}, two faults"), setup, Left { faults: 2, people: 0 });
+        explore_with(&format!("{name}, a fault and a person"), setup, Left { writes: 0, faults: 1, people: 1 });
+        explore_with(&format!("{name}, two faults"), setup, Left { writes: 0, faults: 2, people: 0 });
     }
 }
 

@@ -6,6 +6,7 @@
 mod acts;
 mod facts;
 mod fleet;
+mod moves;
 mod operator;
 mod promises;
 mod search;

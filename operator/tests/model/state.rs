@@ -11,6 +11,8 @@ use progressdb_operator::{
     objects::{UpgradeJob, labels::Role},
 };
 
+use crate::moves::World;
+
 /// One of the releases that may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Release {
@@ -62,6 +64,7 @@ pub struct State {
     pub left: Left,
 }
 
+/// How much more may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Left {
     pub writes: u8,
@@ -203,6 +206,24 @@ pub enum Act {
     DeleteWall(String),
     /// None of an upgrade.
     Other(String),
+}
+
+impl World for State {
+    fn left(&self) -> Left {
+        self.left
+    }
+
+    fn set_left(&mut self, left: Left) {
+        self.left = left;
+    }
+
+    fn asked(&self) -> Release {
+        self.asked
+    }
+
+    fn raise_generation(&mut self) {
+        self.generation += 1;
+    }
 }
 
 impl State {

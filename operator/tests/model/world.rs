@@ -11,47 +11,13 @@ use progressdb_operator::{
 
 use crate::{
     facts::SERVER_UID,
+    moves::{changed, fault, happens, person},
     operator::Operator,
     search::Move,
     state::{Act, Clock, Found, JobPhase, Phase, Pod, Release, State},
 };
 
-type Moves = Vec<Move<State>>;
-
-/// Something that happens.
-fn happens(moves: &mut Moves, label: impl Into<String>, is_good: bool, then: State) {
-    moves.push(Move { label: label.into(), is_good, then: Ok(then) });
-}
-
-/// The same with a copy of the state that is changed.
-fn changed(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    let mut then = state.clone();
-    change(&mut then);
-    happens(moves, label, true, then);
-}
-
-/// Something that goes wrong, as often as that may happen.
-fn fault(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    if let Some(faults) = state.left.faults.checked_sub(1) {
-        let mut then = state.clone();
-        then.left.faults = faults;
-        change(&mut then);
-        happens(moves, label, false, then);
-    }
-}
-
-/// Something that a person does.
-fn person(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    if let Some(people) = state.left.people.checked_sub(1) {
-        let mut then = state.clone();
-        then.left.people = people;
-        change(&mut then);
-        if then.asked != state.asked {
-            then.generation += 1;
-        }
-        happens(moves, label, false, then);
-    }
-}
+type Moves = crate::moves::Moves<State>;
 
 /// All moves of a state.
 pub fn moves(operator: &mut Operator, state: &State) -> Moves {

@@ -21,11 +21,11 @@ use progressdb_operator::{
 };
 use serde_json::{Value, json};
 
-use super::state::{Act, Deployment, Left, Phase, Pod, State, Template, WANTED};
+use super::state::{Act, Deployment, Phase, Pod, State, Template, WANTED};
 use crate::{
     acts::name_of,
     operator::now,
-    state::{Clock, Release},
+    state::{Clock, Left, Release},
     written::{essence, told},
 };
 
@@ -137,7 +137,7 @@ impl Operator {
     /// What the operator decides in this state.
     pub fn decide(&mut self, state: &State) -> Rc<Decided> {
         // It does not see what may still happen.
-        let mut seen = State { told: None, left: Left { faults: 0, people: 0 }, ..state.clone() };
+        let mut seen = State { told: None, left: Left { writes: 0, faults: 0, people: 0 }, ..state.clone() };
         seen.queue.clear();
         if let Some(decided) = self.decided.get(&seen) {
             return Rc::clone(decided);

@@ -11,7 +11,10 @@ use progressdb_operator::{
     objects::{UpgradeJob, labels::Track},
 };
 
-use crate::state::{Clock, Release};
+use crate::{
+    moves::World,
+    state::{Clock, Left, Release},
+};
 
 /// How many servers the resource asks for.
 pub const WANTED: i32 = 2;
@@ -45,12 +48,6 @@ pub struct State {
     pub queue: VecDeque<Act>,
     /// How much more may happen.
     pub left: Left,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Left {
-    pub faults: u8,
-    pub people: u8,
 }
 
 /// What the pods of a Deployment are made of.
@@ -134,6 +131,24 @@ pub enum Act {
     Drop(String),
     /// None of a rollout.
     Other(String),
+}
+
+impl World for State {
+    fn left(&self) -> Left {
+        self.left
+    }
+
+    fn set_left(&mut self, left: Left) {
+        self.left = left;
+    }
+
+    fn asked(&self) -> Release {
+        self.asked
+    }
+
+    fn raise_generation(&mut self) {
+        self.generation += 1;
+    }
 }
 
 impl State {

@@ -14,44 +14,12 @@ use super::{
     state::{Act, Deployment, Found, JobPhase, Phase, Pod, State, Users, uid},
 };
 use crate::{
+    moves::{changed, fault, happens, person},
     search::Move,
     state::{Clock, Release},
 };
 
-type Moves = Vec<Move<State>>;
-
-fn happens(moves: &mut Moves, label: impl Into<String>, is_good: bool, then: State) {
-    moves.push(Move { label: label.into(), is_good, then: Ok(then) });
-}
-
-fn changed(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    let mut then = state.clone();
-    change(&mut then);
-    happens(moves, label, true, then);
-}
-
-/// Something that goes wrong, as often as that may happen.
-fn fault(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    if let Some(faults) = state.left.faults.checked_sub(1) {
-        let mut then = state.clone();
-        then.left.faults = faults;
-        change(&mut then);
-        happens(moves, label, false, then);
-    }
-}
-
-/// Something that a person does.
-fn person(moves: &mut Moves, state: &State, label: impl Into<String>, change: impl FnOnce(&mut State)) {
-    if let Some(people) = state.left.people.checked_sub(1) {
-        let mut then = state.clone();
-        then.left.people = people;
-        change(&mut then);
-        if then.asked != state.asked {
-            then.generation += 1;
-        }
-        happens(moves, label, false, then);
-    }
-}
+type Moves = crate::moves::Moves<State>;
 
 /// All moves of a state.
 pub fn moves(operator: &mut Operator, state: &State) -> Moves {
