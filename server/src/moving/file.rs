@@ -95,9 +95,7 @@ impl Target {
 
     /// Has the whole export on disk.
     pub fn sync(&self, file: &File) -> Result<(), Refused> {
-        let Self::File(path) = self else { return Ok(()) };
-        let synced = file.sync_all().and_then(|()| files::sync_directory_of(path));
-        synced.map_err(|error| Refused::io(format!("cannot write {}", path.display()), error))
+        if let Self::File(path) = self { sync(file, path) } else { Ok(()) }
     }
 
     /// What messages call it.
@@ -159,8 +157,7 @@ impl<'a> Interrupted<'a> {
             progress(reader.bytes() - mark.offset).map_err(|error| cannot_write(self.path, error))?;
         }
         // The run that wrote it may have ended before it was on disk.
-        let synced = self.file.sync_all().and_then(|()| files::sync_directory_of(self.path));
-        synced.map_err(|error| cannot_write(self.path, error))?;
+        sync(&self.file, self.path)?;
         let bytes = reader.bytes();
         let trailer = reader.trailer().cloned().expect("it was read to its end");
         Ok(Begun::Whole { header, trailer, bytes })
@@ -181,6 +178,11 @@ impl<'a> Interrupted<'a> {
         let cut = self.file.set_len(offset).and_then(|()| self.file.seek(SeekFrom::Start(offset)));
         cut.map(drop).map_err(|error| cannot_write(self.path, error))
     }
+}
+
+fn sync(file: &File, path: &Path) -> Result<(), Refused> {
+    let synced = file.sync_all().and_then(|()| files::sync_directory_of(path));
+    synced.map_err(|error| cannot_write(path, error))
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Refused {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -19,6 +20,12 @@ fn many() -> Setup {
     setup
 }
 
+/// An import into what has no database any more.
+fn import_anew(target: &Setup, file: &Path) -> Command {
+    let _ = fs::remove_dir_all(target.db());
+    target.command(&["import", "--from", file.to_str().unwrap()])
+}
+
 /// What an import that was killed left.
 fn state(db: &Path) -> Value {
     if db.join("PROGRESSDB").exists() { marker(db)["state"].clone() } else { Value::Null }
@@ -30,10 +37,7 @@ fn an_import_that_is_killed_anywhere_is_ended_by_the_next() {
     let source = many();
     let (file, whole) = (export(&source, "x"), root(&source));
     let target = sealed();
-    let prepare = || {
-        let _ = fs::remove_dir_all(target.db());
-        target.command(&["import", "--from", file.to_str().unwrap()])
-    };
+    let prepare = || import_anew(&target, &file);
     let (mut nothing, mut unfinished, mut done) = (0, 0, 0);
     let killed = kill_at_each_change(TEST, prepare, |change| {
         if state(target.db()) == json!("ready") {
@@ -63,10 +67,7 @@ fn an_import_whose_disk_fails_anywhere_is_no_success_unless_it_is_whole() {
     let source = many();
     let (file, whole) = (export(&source, "x"), root(&source));
     let target = sealed();
-    let prepare = || {
-        let _ = fs::remove_dir_all(target.db());
-        target.command(&["import", "--from", file.to_str().unwrap()])
-    };
+    let prepare = || import_anew(&target, &file);
     let (mut failed, mut done) = (0, 0);
     let interrupted = fail_at_each_change(TEST, prepare, |change, finished| {
         if finished.code == Some(0) {
