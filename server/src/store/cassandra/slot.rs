@@ -257,6 +257,7 @@ impl Lease {
             turn_until: Deadline::default(),
             counters: Mutex::default(),
         });
+        // One that waits takes no slot, or the command would take it for a server that runs.
         if shared.is_claimed().await.map_err(OpenError::Failed)? {
             return Err(OpenError::Claimed);
         }
