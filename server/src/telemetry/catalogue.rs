@@ -215,6 +215,7 @@ mod tests {
 
     use super::*;
     use crate::config::Environment;
+    use crate::telemetry::SECONDS;
 
     const HEAD: &str = "# Metrics
 
@@ -224,14 +225,15 @@ What `/metrics` shows: on `server.management_address` without a key, on the main
 watch, and when to be alarmed, is in [operations.md](operations.md#what-to-watch). Labels are routes, methods, statuses,
 limits, and providers and operations of the KMS, never ids of users, threads or messages. Counters stand at 0 before their
 first event. What speaks of keys and the KMS is there with encryption on only, and what speaks of backups with
-`backup.schedule` only, but for their failures.
+`backup.schedule` only, but for their failures. Histograms of seconds count up to {edges} s.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|
 ";
 
     fn page() -> String {
-        let mut page = HEAD.to_owned();
+        let edges: Vec<_> = SECONDS.iter().map(f64::to_string).collect();
+        let mut page = HEAD.replace("{edges}", &edges.join(", "));
         for Family { name, kind, labels, help } in FAMILIES {
             let label = |(name, values): &(&str, &[&str])| match values {
                 [] => format!("`{name}`"),
