@@ -1,7 +1,8 @@
 //! Cassandra and ScyllaDB: the engine of servers without a disk of their own, many of which share one store.
 //!
 //! ```text
-//! session     the connection: contact points, credentials, TLS, consistency, and what an error means
+//! session     the connection: contact points, credentials, consistency, and what an error means
+//! tls         certificates and keys, and why either side refuses the other
 //! schema      the tables, made by `progressdb schema apply` and checked at the start
 //! layout      in which table and row a key lies
 //! statements  what is said to the engine, prepared once
@@ -24,6 +25,7 @@ mod slot;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +37,8 @@ use self::statements::Statements;
 use super::{Error, OpenError};
 
 pub use self::schema::Applied;
-pub use self::session::{Credential, Credentials, Tls};
+pub use self::session::{Credential, Credentials};
+pub use self::tls::Tls;
 
 /// How long a stop waits for the engine.
 const PATIENCE: Duration = Duration::from_secs(3);

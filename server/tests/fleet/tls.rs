@@ -8,7 +8,7 @@ use testing::servers::secret_file;
 use testing::servers::tls::Authority;
 use testing::{Setup, temporary_directory, wait_until};
 
-use crate::world::turn;
+use crate::world::{World, turn};
 
 /// How many clients of the node encrypt, and how many do not.
 fn clients(ring: &Ring) -> (usize, usize) {
@@ -47,12 +47,28 @@ fn servers_and_nodes_know_each_other_by_their_certificates() {
     of_stranger["key_file"] = json!(file("stranger-key.pem", &stranger.key));
     let without = json!({ "ca_file": ca });
     let distrusting = json!({ "ca_file": file("other.pem", &other.pem) });
-    for (files, why) in [
-        (of_stranger, "received fatal alert"),
-        (without, "received fatal alert: CertificateRequired"),
-        (distrusting, "invalid peer certificate"),
+    for (files, why, what_to_do) in [
+        (of_stranger, "received fatal alert", "certificate_file and key_file"),
+        (without, "received fatal alert: CertificateRequired", "certificate_file and key_file"),
+        (distrusting, "invalid peer certificate", "in ca_file"),
     ] {
-        let refused = setup().set("storage.cassandra.tls", files).run(&["schema", "check"]);
-        refused.check_code(1).check_says(&["cannot be used", why]);
+        check_refused(&setup().set("storage.cassandra.tls", files), &["storage.cassandra.tls", why, what_to_do]);
     }
+}
+
+#[test]
+fn a_node_that_does_not_encrypt_is_refused() {
+    let Some(world) = World::take("a_node_that_does_not_encrypt_is_refused") else { return };
+    let encrypting = Setup::new().with_keyspace(world.ring(), world.keyspace());
+    let encrypting = encrypting.set("storage.cassandra.tls", json!({ "enabled": true }));
+    check_refused(&encrypting, &["storage.cassandra.tls", "does not encrypt", "unset the section"]);
+}
+
+/// Nothing that a person does not mend helps, so a server does not wait for it either.
+#[track_caller]
+fn check_refused(setup: &Setup, says: &[&str]) {
+    for schema in ["check", "apply"] {
+        setup.run(&["schema", schema]).check_code(78).check_says(says);
+    }
+    setup.refused_start().check_code(78).check_says(says);
 }

@@ -1,12 +1,10 @@
-//! The connection to the engine: contact points, credentials, TLS, consistency, and what an error means.
+//! The connection to the engine: contact points, credentials, consistency, and what an error means.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
 use scylla::authentication::{AuthError, AuthenticatorProvider, AuthenticatorSession};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -16,7 +14,7 @@ use scylla::policies::load_balancing::{DefaultPolicy, NodeIdentifier, SingleTarg
 use scylla::statement::{Consistency, SerialConsistency, Statement};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Settings;
+use super::{Settings, tls};
 use crate::store::{Error, OpenError};
 
 /// Longer than the engine's own limits, so that it is the engine that says what became of a request.
@@ -80,43 +78,6 @@ impl AuthenticatorSession for Answered {
     }
 }
 
-/// Files of TLS; an empty one trusts the system's certificates.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// PEM certificates that nodes are trusted by, in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate of this server and its key, where nodes ask for one.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-impl Tls {
-    fn config(&self) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            Some(path) => {
-                let (_, refused) = roots.add_parsable_certificates(certificates(path)?);
-                if roots.is_empty() {
-                    return Err(format!("{}: no certificate, and {refused} that are none", path.display()));
-                }
-            }
-            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        let Some((certificate, key)) = &self.identity else { return Ok(config.with_no_client_auth()) };
-        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-        config.with_client_auth_cert(certificates(certificate)?, private).map_err(|error| error.to_string())
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    read.map_err(|error| format!("{}: {error}", path.display()))
-}
-
 /// Connects. Every request reads and writes a majority of one data centre.
 pub(super) async fn connect(settings: &Settings) -> Result<Session, OpenError> {
     let balancing = DefaultPolicy::builder().token_aware(true);
@@ -149,7 +110,10 @@ pub(super) async fn connect(settings: &Settings) -> Result<Session, OpenError> {
 }
 
 fn unreachable(error: NewSessionError) -> OpenError {
-    OpenError::Failed(Error::Unavailable(error.to_string()))
+    match tls::refusal(&error) {
+        Some(refusal) => OpenError::Tls(refusal),
+        None => OpenError::Failed(Error::Unavailable(error.to_string())),
+    }
 }
 
 /// What a request that failed means, where it is known that it did nothing or does not matter.
