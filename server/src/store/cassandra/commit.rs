@@ -4,8 +4,8 @@
 //! The engine decides by consensus among the replicas whether the expected row still holds what was expected. A request
 //! that is not answered may have happened: a read at serial consistency ends what is in flight, and only then is the caller
 //! told that the outcome is unknown. A request that waits in a node which hangs may still be carried out after that; its
-//! condition names the head as it was, so it then changes nothing if anything else was committed since. Only where nothing is
-//! left that was, as of a thread that was created, acknowledged at a second try and erased meanwhile, the first may come again.
+//! condition names the head as it was, so it then changes nothing if anything else was committed since. The creation of a thread
+//! names no head, so the removal of one leaves a mark in its place for a day, which only this engine sees.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use super::Cassandra;
 use super::layout::{Cell, Place, Span, Value, big, blob};
 use super::read::{rows, unreadable, with};
 use super::session::{did_nothing, failed, lacks_replicas};
+use super::statements::REMOVED;
 use crate::clock::{Clock, monotonic};
 use crate::keys::{Key, KeyRange, Partition, ThreadRow, UserRow};
 use crate::rows::{EVERY_FORMAT, Number, Row as _};
@@ -185,7 +186,7 @@ impl Cassandra {
         }
         let column = if matches!(cell, Cell::Head(_)) { "head" } else { "v" };
         let current = match columns.remove(column) {
-            Some(Some(CqlValue::Blob(value))) => Some(value),
+            Some(Some(CqlValue::Blob(value))) => Some(value).filter(|value| value != REMOVED),
             // A partition or row that is not there is answered with nothing but the refusal.
             _ => None,
         };
@@ -217,6 +218,7 @@ impl Cassandra {
         changes: &Changes,
     ) -> Result<Statements, Error> {
         let (statements, head) = (self.statements().of(place.table()), &self.statements().head);
+        let is_removed = changes.head == Some(None) || (changes.head.is_none() && expected == Some(REMOVED));
         let expected = expected.map(|value| CqlValue::Blob(value.to_vec()));
         let mut batch = Statements::new();
         // Sent twice, it would be refused because of its own first time.
@@ -229,10 +231,11 @@ impl Cassandra {
         };
         let after = condition.map_or_else(|| expected.clone(), |value| value.map(CqlValue::Blob));
         match (cell, after) {
+            (Cell::Head(_), _) if is_removed => batch.push(&head.remove_if, with(place, [expected])),
             (Cell::Head(_), Some(value)) => {
                 batch.push(&head.put_if, [vec![Some(value)], place.values(), vec![expected]].concat());
             }
-            (Cell::Head(_), None) => batch.push(&head.delete_if, with(place, [expected])),
+            (Cell::Head(_), None) => batch.push(&head.absent_if, with(place, [expected])),
             (Cell::Row(_, name), Some(value)) => {
                 let values = [vec![Some(value)], with(place, [blob(name.clone()), expected])].concat();
                 batch.push(&statements.put_if, values);
@@ -245,7 +248,7 @@ impl Cassandra {
         match (&changes.head, cell) {
             (None, _) | (_, Cell::Head(_)) => {}
             (Some(Some(value)), _) => batch.push(&head.put, [vec![blob(value.clone())], place.values()].concat()),
-            (Some(None), _) => batch.push(&head.delete, place.values()),
+            (Some(None), _) => batch.push(&head.remove, place.values()),
         }
         for (name, value) in &changes.rows {
             match value {

@@ -14,6 +14,7 @@ use scylla::value::CqlValue;
 use super::Cassandra;
 use super::layout::{self, Cell, Place, Span, Table, Value, big, blob};
 use super::session::failed;
+use super::statements::REMOVED;
 use crate::keys::{Hash16, Key, KeyRange, Partition, PartitionKind};
 use crate::model::ThreadId;
 use crate::rows::{CounterValue, EVERY_FORMAT, Row as _};
@@ -30,7 +31,7 @@ type Named = (Vec<u8>, Option<Vec<u8>>);
 impl Cassandra {
     pub(in crate::store) async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
         match Cell::of(key) {
-            Cell::Head(place) => self.value(&self.statements().head.get, place.values()).await,
+            Cell::Head(place) => Ok(there(self.value(&self.statements().head.get, place.values()).await?)),
             Cell::Row(place, name) => {
                 self.value(&self.statements().of(place.table()).get, with(place, [blob(name)])).await
             }
@@ -39,7 +40,7 @@ impl Cassandra {
     }
 
     /// The value once every commit that is in flight in its partition has come to its end: what it does not show will not
-    /// happen any more.
+    /// happen any more. In place of a head that was removed it shows [`REMOVED`].
     pub(super) async fn get_settled(&self, cell: &Cell) -> Result<Option<Vec<u8>>, Error> {
         let (statement, values) = self.settling(cell)?;
         self.value(statement, values).await
@@ -119,7 +120,7 @@ impl Cassandra {
             let value = match cell {
                 // Without a row there is no answer that the head could stand in.
                 Cell::Head(_) if found.is_empty() => self.get(&keys[index]).await?,
-                Cell::Head(_) => head.clone(),
+                Cell::Head(_) => there(head.clone()),
                 Cell::Row(_, name) => found.remove(&name).flatten(),
                 Cell::Counter(_) => None,
             };
@@ -244,24 +245,33 @@ impl Cassandra {
         limit: usize,
     ) -> Result<Vec<Partition>, Error> {
         let statements = &self.statements().partitions;
-        let (first, after) = match kind {
-            PartitionKind::Thread => (&statements.first_threads, &statements.threads_after),
-            _ => (&statements.first_users, &statements.users_after),
+        let values = |from: Option<Partition>| {
+            let limit = Some(CqlValue::Int(i32::try_from(limit).unwrap_or(i32::MAX)));
+            [from.map_or_else(Vec::new, |from| Place::of(from)[0].values()), vec![limit]].concat()
         };
-        let limit = Some(CqlValue::Int(i32::try_from(limit).unwrap_or(i32::MAX)));
-        let (statement, values) = match from {
-            None => (first, vec![limit]),
-            Some(from) => (after, [Place::of(from)[0].values(), vec![limit]].concat()),
-        };
-        let mut found = Vec::new();
-        for (id,) in self.all_pages::<(Value,)>(statement, values).await? {
-            found.push(match id {
-                Some(CqlValue::BigInt(id)) => Partition::Thread(ThreadId(id.cast_unsigned())),
-                Some(CqlValue::Blob(id)) => Partition::User(Hash16(id.try_into().map_err(|_| unreadable("an id"))?)),
-                other => return Err(unreadable(format!("a partition named {other:?}"))),
-            });
+        if kind == PartitionKind::User {
+            let statement = from.map_or(&statements.first_users, |_| &statements.users_after);
+            let users = self.all_pages::<(Vec<u8>,)>(statement, values(from)).await?.into_iter();
+            let user = |(id,): (Vec<u8>,)| Ok(Partition::User(Hash16(id.try_into().map_err(|_| unreadable("an id"))?)));
+            return users.map(user).collect();
         }
-        Ok(found)
+        let (mut from, mut found) = (from, Vec::new());
+        loop {
+            let statement = from.map_or(&statements.first_threads, |_| &statements.threads_after);
+            let page = self.all_pages::<(i64, Option<Vec<u8>>)>(statement, values(from)).await?;
+            let is_last = page.len() < limit;
+            for (id, head) in page {
+                let thread = Partition::Thread(ThreadId(id.cast_unsigned()));
+                from = Some(thread);
+                if head.as_deref() != Some(REMOVED) {
+                    found.push(thread);
+                }
+            }
+            // Nothing means the end.
+            if is_last || !found.is_empty() {
+                return Ok(found);
+            }
+        }
     }
 
     async fn days(&self) -> Result<Vec<Partition>, Error> {
@@ -309,6 +319,11 @@ pub(super) fn with<const N: usize>(place: Place, values: [Value; N]) -> Vec<Valu
     let mut all = place.values();
     all.extend(values);
     all
+}
+
+/// A head, if the thread was not removed.
+fn there(head: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    head.filter(|head| head != REMOVED)
 }
 
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {

@@ -1,5 +1,7 @@
 //! The statements, prepared once.
 
+use std::time::Duration;
+
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
 use scylla::statement::Consistency;
@@ -11,6 +13,12 @@ use crate::store::Direction;
 
 /// Rows that a page brings at most, whatever a scan asks for.
 pub(super) const PAGE_ROWS: i32 = 256;
+
+/// What stands where the head of a removed thread was: no value has this first byte. A creation that a node carries out late, as
+/// it was asked for a second time and acknowledged before the removal, expects no head and finds this one.
+pub(super) const REMOVED: &[u8] = &[0];
+/// For how long: a node that hangs longer has lost what it was asked for.
+const REMOVED_FOR: Duration = Duration::from_hours(24);
 
 /// What is said to one of the tables that hold rows.
 pub(super) struct RowStatements {
@@ -43,8 +51,11 @@ pub(super) struct HeadStatements {
     pub(super) get_with: PreparedStatement,
     pub(super) put: PreparedStatement,
     pub(super) put_if: PreparedStatement,
-    pub(super) delete: PreparedStatement,
-    pub(super) delete_if: PreparedStatement,
+    /// Leaves [`REMOVED`] for a while.
+    pub(super) remove: PreparedStatement,
+    pub(super) remove_if: PreparedStatement,
+    /// Leaves a head that is not there as it is.
+    pub(super) absent_if: PreparedStatement,
 }
 
 /// What is said to the slots and their counters.
@@ -129,15 +140,20 @@ impl Preparer<'_> {
     async fn head(&self) -> Result<HeadStatements, PrepareError> {
         const GET: &str = "SELECT DISTINCT head FROM ks.thread WHERE id = ?";
         const PUT: &str = "UPDATE ks.thread SET head = ? WHERE id = ?";
-        const DELETE: &str = "DELETE head FROM ks.thread WHERE id = ?";
+        let remove = format!(
+            "UPDATE ks.thread USING TTL {} SET head = 0x{} WHERE id = ?",
+            REMOVED_FOR.as_secs(),
+            hex::encode(REMOVED)
+        );
         Ok(HeadStatements {
             get: self.idempotent(GET).await?,
             get_settled: self.settled(GET).await?,
             get_with: self.idempotent("SELECT head, ck, v FROM ks.thread WHERE id = ? AND ck IN ?").await?,
             put: self.idempotent(PUT).await?,
             put_if: self.statement(&format!("{PUT} IF head = ?")).await?,
-            delete: self.idempotent(DELETE).await?,
-            delete_if: self.statement(&format!("{DELETE} IF head = ?")).await?,
+            remove: self.idempotent(&remove).await?,
+            remove_if: self.statement(&format!("{remove} IF head = ?")).await?,
+            absent_if: self.statement("DELETE head FROM ks.thread WHERE id = ? IF head = ?").await?,
         })
     }
 
@@ -165,9 +181,9 @@ impl Preparer<'_> {
 
     async fn partitions(&self) -> Result<PartitionStatements, PrepareError> {
         Ok(PartitionStatements {
-            first_threads: self.idempotent("SELECT DISTINCT id FROM ks.thread LIMIT ?").await?,
+            first_threads: self.idempotent("SELECT DISTINCT id, head FROM ks.thread LIMIT ?").await?,
             threads_after: self
-                .idempotent("SELECT DISTINCT id FROM ks.thread WHERE token(id) > token(?) LIMIT ?")
+                .idempotent("SELECT DISTINCT id, head FROM ks.thread WHERE token(id) > token(?) LIMIT ?")
                 .await?,
             first_users: self.idempotent("SELECT DISTINCT id FROM ks.user LIMIT ?").await?,
             users_after: self.idempotent("SELECT DISTINCT id FROM ks.user WHERE token(id) > token(?) LIMIT ?").await?,

@@ -1,13 +1,14 @@
-//! Leases, on a real node where a machine can have one.
+//! Leases and requests that are carried out late, on a real node where a machine can have one.
 
 use std::time::Duration;
 
 use testing::servers::cassandra::Ring;
 use tokio::time::{sleep, timeout};
 
-use crate::keys::{Key, UserRow};
-use crate::store::contract::{connect_to, shared_settings};
-use crate::store::{Commit, Engine, Error, Op, OpenError, SharedSettings};
+use crate::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
+use crate::model::ThreadId;
+use crate::store::contract::{connect, connect_to, shared_settings};
+use crate::store::{Commit, Direction, Engine, Error, Op, OpenError, Outcome, SharedSettings};
 
 const KEY: Key = Key::User(crate::keys::Hash16([7; 16]), UserRow::Profile);
 
@@ -66,6 +67,50 @@ async fn a_server_with_another_slot_commits_nothing_before_it_says_how_it_seals(
     store.confirm_epoch(3, store.term()).await.expect("said");
     write(&server).await.expect("committed");
     close(server).await;
+}
+
+/// A node that hung carries out late what was asked for again elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_creation_that_comes_after_the_removal_of_its_thread_does_nothing() {
+    let test = "a_creation_that_comes_after_the_removal_of_its_thread_does_nothing";
+    let Some([engine]) = connect(test).await else { return };
+    let store = engine.store();
+    let threads = async || {
+        let listed = store.partitions(PartitionKind::Thread, None, Direction::Ascending, 1).await;
+        listed.expect("the engine reads")
+    };
+    let object = |thread| Key::Thread(thread, ThreadRow::Object);
+    let create = |thread| {
+        let mut created = Commit::replace(Key::Thread(thread, ThreadRow::Head), None, b"h".to_vec());
+        created.ops.push(Op::Put(object(thread), b"title".to_vec()));
+        created
+    };
+    let (all, refused) = ([1, 2, 3].map(ThreadId), Outcome::Conflict { current: None });
+    for thread in all {
+        let head = Key::Thread(thread, ThreadRow::Head);
+        assert_eq!(store.commit(create(thread)).await, Ok(Outcome::Committed));
+        assert!(!threads().await.is_empty());
+        let mut removed = Commit::remove(head, b"h".to_vec());
+        removed.ops.push(Op::DeleteRange(KeyRange::thread_without_head(thread)));
+        assert_eq!(store.commit(removed).await, Ok(Outcome::Committed));
+        assert_eq!(store.commit(create(thread)).await, Ok(refused.clone()), "carried out late");
+        // Nor does what expects nothing of the thread make room for it.
+        let beside = Commit::of(head.partition(), vec![Op::Delete(object(thread))]);
+        assert_eq!(store.commit(beside).await, Ok(Outcome::Committed));
+        assert_eq!(store.commit(create(thread)).await, Ok(refused.clone()));
+        let rows = store.get_many(vec![head, object(thread)]).await.expect("the engine reads");
+        assert_eq!((store.get(&head).await, rows), (Ok(None), vec![None, None]));
+        assert_eq!(threads().await, []);
+    }
+    let last = ThreadId(4);
+    assert_eq!(store.commit(create(last)).await, Ok(Outcome::Committed));
+    assert_eq!(threads().await, [Partition::Thread(last)], "the removed ones are passed over");
+    // An import writes what it was told, whatever was there.
+    let head = Key::Thread(all[0], ThreadRow::Head);
+    let put = Commit::of(head.partition(), vec![Op::Put(head, b"h".to_vec())]);
+    assert_eq!(store.commit(put).await, Ok(Outcome::Committed));
+    assert_eq!(store.get(&head).await, Ok(Some(b"h".to_vec())));
+    close(engine).await;
 }
 
 /// As if the row had not been renewed in time.
