@@ -37,10 +37,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
  && scripts/image-layout /target/release/progressdb-operator /out
 
 FROM scratch AS operator
+ARG VERSION=
 ARG COMMIT=
 LABEL org.opencontainers.image.title="ProgressDB operator" \
       org.opencontainers.image.description="Runs ProgressDB on Kubernetes" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.source="https://github.com/progressdb/progressdb"
 COPY --from=build-operator /out/root /
@@ -52,10 +54,12 @@ FROM scratch AS debug
 COPY --from=build-server /out/progressdb.debug /
 
 FROM scratch AS server
+ARG VERSION=
 ARG COMMIT=
 LABEL org.opencontainers.image.title="ProgressDB" \
       org.opencontainers.image.description="A database for chat threads" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.source="https://github.com/progressdb/progressdb"
 COPY --from=build-server /out/root /

@@ -17,7 +17,11 @@ LOOPS ?= 100
 # Suites that `make test` leaves out.
 CLUSTER_TESTS := real shared alone
 
+# What is released; arm64 is cross-compiled on amd64.
+ARCHITECTURES ?= amd64 arm64
+
 .PHONY: help run test torture fleet check fmt audit bench image e2e demo cluster-up cluster-down
+.PHONY: release reproducible
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -88,3 +92,11 @@ cluster-up: ## bring up a Kubernetes of one node on this machine (root); with KU
 
 cluster-down: ## take it down and remove all that was its
 	@e2e/cluster/down
+
+release: ## make all that a release consists of in ./dist (ARCHITECTURES='amd64 arm64'); the first time it compiles RocksDB for arm64
+	@scripts/setup build image release
+	@programs=$$(scripts/release/programs $(ARCHITECTURES)) && scripts/release/package dist $$programs
+
+reproducible: ## make the release twice in different places and compare all bytes (ARCHITECTURES=amd64, COLD=1)
+	@scripts/setup build image release
+	@scripts/release/reproducible $(ARCHITECTURES)
