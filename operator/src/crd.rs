@@ -37,7 +37,7 @@ pub use upgrade::{
 };
 
 /// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
-pub const SCHEMA_REVISION: u32 = 4;
+pub const SCHEMA_REVISION: u32 = 5;
 /// The annotation of the CRD that holds `SCHEMA_REVISION`.
 pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
@@ -62,7 +62,7 @@ const SETTING_LEVELS: usize = 8;
     ),
     derive = "PartialEq",
     doc = "A database for chat threads.",
-    annotation("progressdb.io/schema-revision", "4"),
+    annotation("progressdb.io/schema-revision", "5"),
     annotation("helm.sh/resource-policy", "keep"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),

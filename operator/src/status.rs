@@ -99,7 +99,8 @@ pub fn of_resource(
         ),
         image: set.map(|set| &set.image).or(stable.map(|stable| &stable.image)).cloned().flatten(),
         version: info.map(|info| info.version.clone()).or_else(|| kept.and_then(|old| old.version.clone())),
-        data_format: info.map(|info| info.format).or_else(|| kept.and_then(|old| old.data_format)),
+        // It is the data's, and no image changes it by starting: what was said last counts while nobody can be asked.
+        data_format: info.map(|info| info.format).or(old.data_format),
         image_id,
         replicas: match fleet {
             Some(fleet) => Some(fleet.deployments().map(|deployment| deployment.total).sum()),

@@ -248,7 +248,7 @@ fn interruption(at: At<'_>) -> Option<Next> {
     use UpgradeStep::*;
     let step = at.record.step;
     let asked = &at.case.desired.server.roll;
-    let is_aborted = at.facts.aborted.as_ref() == Some(&at.record.id);
+    let is_aborted = at.is_aborted();
     let is_reverted = *asked == at.record.from.roll;
     let is_replaced = *asked != at.record.to.roll && !is_reverted;
     if step < Drain {

@@ -29,23 +29,31 @@ pub(super) async fn abort(client: &Client, namespace: &str, name: &str, out: &mu
         Promote if !record.is_of_fleet() => {
             anyhow::bail!("the upgrade {id} is about to reach clients: wait for Soak, then try again")
         }
-        Promote | Soak if resource.spec.upgrade.rollback.after_promotion == AfterPromotion::Never => anyhow::bail!(
-            "clients use {} already, and spec.upgrade.rollback.afterPromotion is Never: change that first",
-            record.to.image
-        ),
+        // Of a fleet not all servers were replaced: that can be undone whatever the policy says.
+        Promote | Soak
+            if !(record.is_of_fleet() && step == Promote)
+                && resource.spec.upgrade.rollback.after_promotion == AfterPromotion::Never =>
+        {
+            anyhow::bail!(
+                "clients use {} already, and spec.upgrade.rollback.afterPromotion is Never: change that first",
+                record.to.image
+            )
+        }
         Promote | Soak if record.data_mutation_started => {
             "going back would lose what clients wrote since: the operator says how much and waits for your approval"
                 .into()
         }
         Promote | Soak if record.is_of_fleet() => format!("its servers take {from} again, one after the other"),
         Promote | Soak => format!("{from} is started again on the data as it is"),
-        FinalizeSnapshot if record.is_of_fleet() => anyhow::bail!(
-            "all servers run {} by now; to leave the format of the data as it is, type \
-             kubectl progressdb -n {namespace} override {name} Finalize",
+        FinalizeSnapshot if record.is_of_fleet() => {
+            format!("all servers run {} by now, and the format of the data stays as it is", record.to.image)
+        }
+        FinalizeMigrate if record.is_of_fleet() => format!(
+            "all servers run {} by now, and the format of the data stays as it is, unless the Job that changes it ends well",
             record.to.image
         ),
-        FinalizeMigrate | FinalizeGate if record.is_of_fleet() => anyhow::bail!(
-            "the format of the data is being changed, {from} does not read it any more, and {} serves on: wait",
+        FinalizeGate if record.is_of_fleet() => anyhow::bail!(
+            "the format of the data was changed, {from} does not read it any more, and {} serves on: wait",
             record.to.image
         ),
         FinalizeDrain | FinalizeSnapshot | FinalizeMigrate | FinalizeStart | FinalizeGate

@@ -65,8 +65,8 @@ fn of_record(record: &UpgradeStatus) -> Result<String, String> {
              the operator says how much that is and waits for your approval"
         )),
         (_, Some(Outcome::Succeeded)) if record.data_mutation_started && record.is_of_fleet() => Err(format!(
-            "the format of the data was changed for {to}, and {from} does not read it; what was before is in a backup of the \
-             engine, without what clients wrote since"
+            "the format of the data was, or may have been, changed for {to}, and then {from} does not read it; what was before \
+             is in a backup of the engine, without what clients wrote since"
         )),
         (_, Some(Outcome::Succeeded)) if record.data_mutation_started => {
             let snapshots: Vec<&str> = record.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();

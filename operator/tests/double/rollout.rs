@@ -5,6 +5,7 @@ mod backup;
 mod bad;
 mod commands;
 mod crash;
+mod finalize;
 mod good;
 mod idle;
 mod people;

@@ -8,11 +8,11 @@ mod world;
 
 use std::time::Instant;
 
-use progressdb_operator::objects::labels::Track;
+use progressdb_operator::{crd::UpgradeStep, objects::labels::Track};
 use serde_json::{Value, json};
 
 use self::{
-    operator::{Operator, Setup},
+    operator::{Finalization, Operator, Setup},
     state::{State, WANTED},
 };
 use crate::{search::Graph, state::Left};
@@ -40,10 +40,13 @@ fn explore_with(name: &str, setup: &Setup, left: Left) {
         |_| true,
         |state: &State| {
             let is_held = state.under_way().is_some_and(|record| record.hold.is_some());
-            let has_nothing_to_do =
-                state.under_way().is_none() && (state.suspended || state.asked == state.stable.of.release);
-            is_held || has_nothing_to_do || state.is_beyond() || (has_ended(state) && state.queue.is_empty())
+            is_held || has_nothing_to_do(state) || state.is_beyond() || (has_ended(state) && state.queue.is_empty())
         },
+    );
+    graph.leads_if_told(
+        "no end can be reached by what holds say to type",
+        |_| true,
+        |state: &State| has_ended(state) || has_nothing_to_do(state) || state.is_beyond() || needs_hands(state),
     );
     graph.leads(
         "what a hold says to type leads nowhere",
@@ -58,40 +61,67 @@ fn explore_with(name: &str, setup: &Setup, left: Left) {
     eprintln!("{name}: {states} states, {moves} moves, {:.1} s", began.elapsed().as_secs_f64());
 }
 
-/// As many servers run as are asked for, all of them of what the Deployment asks for.
-fn is_whole(state: &State) -> bool {
-    let wanted = if state.suspended { 0 } else { usize::try_from(WANTED).unwrap() };
-    let servers = state.of_track(Track::Stable);
-    servers.filter(|(_, pod)| pod.of == state.stable.of).count() == wanted && state.pods.len() == wanted
+/// There is nothing to roll out, or it is waited for servers that are not ready, which is told as well.
+fn has_nothing_to_do(state: &State) -> bool {
+    let is_wanted = !state.suspended && state.asked != state.stable.of.release && !state.is_full;
+    state.under_way().is_none() && !is_wanted
 }
 
-fn setup(is_finalized: bool, more: Value) -> Setup {
+/// Where no word to the operator leads on: the old servers find no room, or a policy bars the way back.
+fn needs_hands(state: &State) -> bool {
+    let Some((record, hold)) = state.under_way().and_then(|record| Some((record, record.hold.as_ref()?))) else {
+        return false;
+    };
+    let is_barred = hold.next_command.as_deref().is_some_and(|command| command.starts_with("kubectl patch "));
+    is_barred || (state.is_full && record.step >= UpgradeStep::RollbackStart)
+}
+
+/// As many servers are there as are asked for, all of them of what the Deployment asks for.
+fn is_whole(state: &State) -> bool {
+    let wanted = if state.suspended { 0 } else { usize::try_from(WANTED).unwrap() };
+    let servers = |track: Track| state.there(track);
+    let right = servers(Track::Stable).filter(|(_, pod)| pod.of == state.stable.of).count();
+    right == wanted && Track::ALL.into_iter().map(|track| servers(track).count()).sum::<usize>() == wanted
+}
+
+fn setup(finalization: Finalization, more: Value) -> Setup {
     let mut policy = json!({
         "canary": { "steps": [1], "stepDuration": "10s" },
         "gates": { "metrics": { "failureLimit": 1 } },
     });
     policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Setup { is_finalized, finalizes: false, policy }
+    Setup { finalization, policy }
 }
 
 #[test]
 fn torture_a_canary_of_one_step() {
-    explore("fleet", &setup(false, json!({})));
+    explore("fleet", &setup(Finalization::None, json!({})));
 }
 
 #[test]
 fn torture_canaries_of_two_steps() {
-    explore("fleet, two steps", &setup(false, json!({ "canary": { "steps": [1, "100%"], "stepDuration": "10s" } })));
+    let steps = json!({ "canary": { "steps": [1, "100%"], "stepDuration": "10s" } });
+    explore("fleet, two steps", &setup(Finalization::None, steps));
 }
 
 #[test]
 fn torture_a_format_that_changes_once_no_server_runs() {
-    explore("fleet, finalization", &setup(true, json!({})));
+    explore("fleet, finalization that is refused", &setup(Finalization::IsRefused, json!({})));
 }
 
 #[test]
 fn torture_a_format_that_changes_while_servers_run() {
-    explore("fleet, finalization beside servers", &Setup { finalizes: true, ..setup(true, json!({})) });
+    explore("fleet, finalization", &setup(Finalization::Works, json!({})));
+}
+
+#[test]
+fn torture_a_format_that_cannot_be_changed() {
+    explore("fleet, finalization that fails", &setup(Finalization::Fails, json!({})));
+}
+
+#[test]
+fn torture_a_policy_that_bars_the_way_back() {
+    explore("fleet, never back", &setup(Finalization::None, json!({ "rollback": { "afterPromotion": "Never" } })));
 }
 
 #[test]
@@ -100,5 +130,5 @@ fn torture_a_person_decides_about_a_fleet() {
         "approval": "Manual",
         "rollback": { "beforePromotion": "Manual", "afterPromotion": "Approve" },
     });
-    explore("fleet, by hand", &setup(false, policy));
+    explore("fleet, by hand", &setup(Finalization::None, policy));
 }

@@ -1,7 +1,7 @@
 //! What may happen next in a world, and how often what need not happen does.
 
 use crate::{
-    search::Move,
+    search::{Cause, Move},
     state::{Left, Release},
 };
 
@@ -19,15 +19,15 @@ pub trait World: Clone {
 }
 
 /// Something that happens.
-pub fn happens<S>(moves: &mut Moves<S>, label: impl Into<String>, is_good: bool, then: S) {
-    moves.push(Move { label: label.into(), is_good, then: Ok(then) });
+pub fn happens<S>(moves: &mut Moves<S>, label: impl Into<String>, cause: Cause, then: S) {
+    moves.push(Move { label: label.into(), cause, then: Ok(then) });
 }
 
 /// The same with a copy of the state that is changed.
 pub fn changed<S: Clone>(moves: &mut Moves<S>, state: &S, label: impl Into<String>, change: impl FnOnce(&mut S)) {
     let mut then = state.clone();
     change(&mut then);
-    happens(moves, label, true, then);
+    happens(moves, label, Cause::Itself, then);
 }
 
 /// Something that goes wrong, as often as that may happen.
@@ -36,7 +36,7 @@ pub fn fault<S: World>(moves: &mut Moves<S>, state: &S, label: impl Into<String>
         let mut then = state.clone();
         then.set_left(Left { faults, ..state.left() });
         change(&mut then);
-        happens(moves, label, false, then);
+        happens(moves, label, Cause::Other, then);
     }
 }
 
@@ -49,6 +49,6 @@ pub fn person<S: World>(moves: &mut Moves<S>, state: &S, label: impl Into<String
         if then.asked() != state.asked() {
             then.raise_generation();
         }
-        happens(moves, label, false, then);
+        happens(moves, label, Cause::Other, then);
     }
 }

@@ -9,10 +9,20 @@ use std::{collections::HashMap, fmt::Debug, hash::Hash, sync::Arc};
 pub struct Move<S> {
     /// What happens, for a trace.
     pub label: String,
-    /// Whether it happens in a world that behaves.
-    pub is_good: bool,
+    pub cause: Cause,
     /// The state after it, or what it breaks.
     pub then: Result<S, String>,
+}
+
+/// Why something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It does in a world that behaves.
+    Itself,
+    /// Somebody does what they were told to.
+    Told,
+    /// It need not happen.
+    Other,
 }
 
 /// Every state that was reached.
@@ -20,8 +30,8 @@ pub struct Graph<S> {
     pub states: Vec<Arc<S>>,
     /// How each state was reached first: from which, and by what.
     from: Vec<(usize, String)>,
-    /// The transitions of a world that behaves, backwards.
-    back: Vec<Vec<u32>>,
+    /// The transitions that lead somewhere, backwards.
+    back: Vec<Vec<(u32, Cause)>>,
     pub transitions: usize,
 }
 
@@ -41,7 +51,7 @@ impl<S: Clone + Eq + Hash + Debug> Graph<S> {
             if let Err(broken) = check(&state) {
                 panic!("{broken}\n{}\n{state:?}", graph.way_to(next));
             }
-            for Move { label, is_good, then } in moves(&state) {
+            for Move { label, cause, then } in moves(&state) {
                 let then = match then {
                     Ok(then) => Arc::new(then),
                     Err(broken) => panic!("{broken}\n{}\n{label}\n{state:?}", graph.way_to(next)),
@@ -53,8 +63,8 @@ impl<S: Clone + Eq + Hash + Debug> Graph<S> {
                     graph.states.len() - 1
                 });
                 graph.transitions += 1;
-                if is_good {
-                    graph.back[index].push(u32::try_from(next).expect("there are fewer states"));
+                if cause != Cause::Other {
+                    graph.back[index].push((u32::try_from(next).expect("there are fewer states"), cause));
                 }
             }
             next += 1;
@@ -63,11 +73,21 @@ impl<S: Clone + Eq + Hash + Debug> Graph<S> {
     }
 
     /// Panics with the way to a state of `from` from which a world that behaves leads to none of `to`.
-    pub fn leads(&self, claim: &str, from: impl Fn(&S) -> bool, mut to: impl FnMut(&S) -> bool) {
+    pub fn leads(&self, claim: &str, from: impl Fn(&S) -> bool, to: impl FnMut(&S) -> bool) {
+        self.leads_by(Cause::Itself, claim, from, to);
+    }
+
+    /// The same where people do what they are told to.
+    pub fn leads_if_told(&self, claim: &str, from: impl Fn(&S) -> bool, to: impl FnMut(&S) -> bool) {
+        self.leads_by(Cause::Told, claim, from, to);
+    }
+
+    fn leads_by(&self, cause: Cause, claim: &str, from: impl Fn(&S) -> bool, mut to: impl FnMut(&S) -> bool) {
         let mut leads: Vec<bool> = self.states.iter().map(|state| to(state)).collect();
         let mut open: Vec<usize> = (0..leads.len()).filter(|index| leads[*index]).collect();
         while let Some(index) = open.pop() {
-            for before in self.back[index].iter().map(|before| *before as usize) {
+            let counts = self.back[index].iter().filter(|(_, of)| *of <= cause);
+            for before in counts.map(|(before, _)| *before as usize) {
                 if !std::mem::replace(&mut leads[before], true) {
                     open.push(before);
                 }

@@ -13,7 +13,7 @@ use crate::{
     facts::SERVER_UID,
     moves::{changed, fault, happens, person},
     operator::Operator,
-    search::Move,
+    search::{Cause, Move},
     state::{Act, Clock, Found, JobPhase, Phase, Pod, Release, State},
 };
 
@@ -33,7 +33,7 @@ pub fn moves(operator: &mut Operator, state: &State) -> Moves {
         let mut then = state.clone();
         then.queue.clear();
         then.gates.clear();
-        happens(&mut moves, "the operator starts anew", false, then);
+        happens(&mut moves, "the operator starts anew", Cause::Other, then);
     }
     // What the cluster does meanwhile it may as well do before or after.
     if !state.queue.is_empty() && !operator.setup.interleaves {
@@ -54,7 +54,7 @@ fn write(moves: &mut Moves, state: &State, act: &Act) {
     let mut then = state.clone();
     then.queue.pop_front();
     let applied = then.apply(act);
-    moves.push(Move { label: format!("writes {act:?}"), is_good: true, then: applied.map(|()| then) });
+    moves.push(Move { label: format!("writes {act:?}"), cause: Cause::Itself, then: applied.map(|()| then) });
 }
 
 /// The operator decides, and the status is written; and each gate that it asks for ends.
@@ -81,7 +81,7 @@ fn decide(operator: &mut Operator, moves: &mut Moves, state: &State) {
     let is_direct = state.under_way().is_none() && state.pod.as_ref().is_some_and(|pod| pod.phase == Phase::Crashing);
     if then != *state && !(is_direct && then.under_way().is_none()) {
         let label = format!("decides: {step:?}, then {:?}", then.queue);
-        moves.push(Move { label, is_good: true, then: Ok(then) });
+        moves.push(Move { label, cause: Cause::Itself, then: Ok(then) });
     }
 }
 
@@ -184,7 +184,7 @@ fn server(operator: &Operator, moves: &mut Moves, state: &State) {
                 let opened = then.open(operator);
                 moves.push(Move {
                     label: "the server opens the data".into(),
-                    is_good: true,
+                    cause: Cause::Itself,
                     then: opened.map(|()| then),
                 });
             }
@@ -222,7 +222,7 @@ fn client(moves: &mut Moves, state: &State, pod: &Pod) {
     then.acked |= bit;
     let data = then.claims.get_mut(&pod.of.claim).and_then(|claim| claim.data.as_mut());
     data.expect("a server that is ready has data").writes |= bit;
-    moves.push(Move { label, is_good: false, then: state.check_reached(pod).map(|()| then) });
+    moves.push(Move { label, cause: Cause::Other, then: state.check_reached(pod).map(|()| then) });
 }
 
 fn snapshots(moves: &mut Moves, state: &State) {
@@ -260,7 +260,7 @@ fn jobs(moves: &mut Moves, state: &State) {
                     // One that opens no data is in nobody's way.
                     set(&mut then, if job.claim.is_some() { JobPhase::Running } else { JobPhase::Passed(None) });
                     let opened = then.open_for_job(job);
-                    moves.push(Move { label: label("runs"), is_good: true, then: opened.map(|()| then) });
+                    moves.push(Move { label: label("runs"), cause: Cause::Itself, then: opened.map(|()| then) });
                 }
             }
             JobPhase::Running => {

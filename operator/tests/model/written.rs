@@ -72,6 +72,7 @@ fn essence_of_canary(canary: &CanaryStatus) -> CanaryStatus {
 /// The annotation that a command sets, without the time.
 fn what_to_type(id: &str, command: &str) -> String {
     if let Some(gate) = command.strip_prefix("kubectl progressdb override db ") {
+        let gate = gate.split(' ').next().unwrap_or(gate);
         return format!("progressdb.io/override={id}/{gate}");
     }
     let annotation = command.find("progressdb.io/").map(|at| &command[at..]);

@@ -81,6 +81,9 @@ pub struct CanaryStatus {
     /// That the operator made requests of its own at this step, because clients made too few.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub probed: bool,
+    /// How often the comparison of this step began anew, because a canary was replaced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: i32,
     /// Since when they have compared badly.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -88,6 +91,10 @@ pub struct CanaryStatus {
     /// What they and the other pods had counted when the comparison began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<CanaryWindow>,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
 
 /// The beginning of a comparison.

@@ -115,6 +115,11 @@ impl<'a> At<'a> {
         pods.any(|rest| rest.starts_with('-'))
     }
 
+    /// Whether a person gave it up.
+    pub(super) fn is_aborted(self) -> bool {
+        self.facts.aborted.as_ref() == Some(&self.record.id)
+    }
+
     /// How a person gives it up.
     pub(super) fn abort_command(self) -> String {
         format!("kubectl annotate prdb {} --overwrite progressdb.io/abort={}", self.case.name, self.record.id)

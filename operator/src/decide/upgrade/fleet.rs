@@ -10,7 +10,8 @@
 //! Canaries are more pods: none of the old image is taken away for them, so whatever fails before Promote takes the canaries
 //! away and touches nothing else. In Promote the old pods are replaced one after the other, each once its successor is ready;
 //! going back from there is the same in the other direction, as long as the format is the old one. A finalization is not
-//! undone: what fails there is held, while the new image serves both formats.
+//! undone: what fails there is held, while the new image serves both formats, and whoever does not want it any more leaves the
+//! format as it is. Each wait has a limit, and then a hold with what to type.
 
 mod backup;
 mod canary;
@@ -26,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{At, Next, Turn, approval, begin, promote as after_promotion};
 use crate::{
-    crd::{Approval, UpgradeStep},
+    crd::{AfterPromotion, Approval, UpgradeStep},
     decide::{Write, delay::Delay, pods},
     facts::{Deployment, Fleet, Pod},
 };
@@ -112,6 +113,10 @@ pub(super) fn interruption(at: At<'_>, asks: Asks) -> Option<Next> {
         Canary | HealthGate | SmokeGate | MetricGate => {
             let why = asks.for_old.or(asks.for_another).or(at.case.spec.suspend.then_some(begin::SUSPENDED));
             why.map(|why| Next::GoBack(why.to_owned()))
+        }
+        // Not all servers were replaced, so whoever says so ends it whatever the policy is.
+        Promote if at.is_aborted() && at.policy().rollback.after_promotion == AfterPromotion::Never => {
+            asks.for_old.map(|why| Next::GoBack(why.to_owned()))
         }
         Promote | Soak => asks.for_old.and_then(|why| after_promotion::go_back(at, why)),
         _ => None,

@@ -96,10 +96,11 @@ async fn a_format_that_changes_leads_nowhere_back_and_says_so() {
         "canary": { "step": 1, "replicas": 1 }, "promoted": true, "dataMutationStarted": true,
     });
     for (step, line, wanted) in [
-        ("FinalizeSnapshot", "abort db", "override db Finalize"),
-        ("FinalizeMigrate", "abort db", "serves on: wait"),
+        ("FinalizeSnapshot", "abort db", "the format of the data stays as it is"),
+        ("FinalizeMigrate", "abort db", "unless the Job that changes it ends well"),
+        ("FinalizeGate", "abort db", "serves on: wait"),
         ("FinalizeGate", "rollback db", "cannot open that"),
-        ("ended", "rollback db", "in a backup of the engine"),
+        ("ended", "rollback db", "is in a backup of the engine"),
     ] {
         let upgrading = installed(json!({}), json!({ "image": NEW })).await;
         upgrading.edit("ProgressDB", "db", |resource| {

@@ -100,6 +100,8 @@ async fn the_format_is_changed_by_a_person_while_the_fleet_is_stopped() {
     upgrading.least = 0;
     upgrading.cluster.change("db", |spec| spec["suspend"] = json!(true));
     upgrading.until("the stop", |upgrading| fleet::servers(&upgrading.cluster).is_empty()).await;
+    upgrading.rests().await;
+    assert_eq!(upgrading.resource()["status"]["dataFormat"], 1, "nobody can be asked, and it is known");
     let mut template = upgrading.cluster.get("Deployment", "db").unwrap()["spec"]["template"].clone();
     template["metadata"].as_object_mut().unwrap().remove("labels");
     template["spec"]["restartPolicy"] = json!("Never");

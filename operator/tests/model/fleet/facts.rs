@@ -14,7 +14,7 @@ use progressdb_operator::{
 use serde_json::json;
 
 use super::{
-    operator::Operator,
+    operator::{Finalization, Operator},
     state::{Deployment, Found, Job, JobPhase, Phase, Pod, State, Template, Users, uid},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl Operator {
 
     fn deployment(&self, state: &State, track: Track, live: &Deployment) -> facts::Deployment {
         let count = |counts: &dyn Fn(&Pod) -> bool| {
-            i32::try_from(state.of_track(track).filter(|(_, pod)| counts(pod)).count()).unwrap()
+            i32::try_from(state.there(track).filter(|(_, pod)| counts(pod)).count()).unwrap()
         };
         let name = if track == Track::Stable { "db" } else { "db-canary" }.to_owned();
         let ready = count(&|pod| pod.phase == Phase::Ready);
@@ -82,6 +82,8 @@ impl Operator {
             name: uid(number),
             uid: uid(number),
             has_run: pod.phase != Phase::Waiting,
+            is_deleted: pod.phase == Phase::Lost,
+            deleted_at: (pod.phase == Phase::Lost).then(start),
             is_ready: pod.phase == Phase::Ready,
             roll: Some(self.roll(pod.of.release)),
             image_id: Some(image_id(&pod.of)),
@@ -92,7 +94,7 @@ impl Operator {
                 state: match pod.phase {
                     Phase::Waiting => Doing::Waiting("ContainerCreating".into(), String::new()),
                     Phase::Crashing => Doing::Waiting("CrashLoopBackOff".into(), String::new()),
-                    Phase::Ready => running,
+                    Phase::Ready | Phase::Lost => running,
                 },
                 ..facts::Container::default()
             },
@@ -172,7 +174,11 @@ impl Operator {
             (JobPhase::Passed, UpgradeJob::Version) => Some(ended(0, self.version())),
             // What is missing is added.
             (JobPhase::Passed, UpgradeJob::Schema) => Some(ended(78, "a table is missing".into())),
-            (JobPhase::Passed, UpgradeJob::Finalize) if !self.setup.finalizes => Some(ended(75, "servers run".into())),
+            (JobPhase::Passed, UpgradeJob::Finalize) => Some(match self.setup.finalization {
+                Finalization::None | Finalization::Works => ended(0, "{}".into()),
+                Finalization::IsRefused => ended(75, "servers run".into()),
+                Finalization::Fails => ended(1, "it fails each time".into()),
+            }),
             (JobPhase::Passed, _) => Some(ended(0, "{}".into())),
         };
         let has_failed = main.as_ref().is_some_and(|main| !main.passed);
@@ -186,6 +192,7 @@ impl Operator {
                 ..facts::Job::default()
             },
             made_at: Some(start()),
+            pod: Some((name.to_owned(), "10.0.1.1".to_owned())),
             ended: main.into_iter().map(|main| (MAIN.to_owned(), main)).collect(),
             ..facts::UpgradeJobFacts::default()
         }
@@ -194,7 +201,7 @@ impl Operator {
     /// What the new image says of itself; no other is asked.
     fn version(&self) -> String {
         let migrations = [json!({ "name": "at-finalize", "at": "finalize" })];
-        let migrations = if self.setup.is_finalized { &migrations[..] } else { &[] };
+        let migrations = if self.setup.finalization == Finalization::None { &[] } else { &migrations[..] };
         json!({ "version": "0", "formats": { "reads": [1, 2] }, "migrations": migrations }).to_string()
     }
 }

@@ -34,12 +34,22 @@ const ALL: [Release; 3] = [Release::Old, Release::New, Release::Third];
 /// What the world is like in which a rollout is explored.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The new release has a migration that changes the format.
-    pub is_finalized: bool,
-    /// It can be made while servers run.
-    pub finalizes: bool,
+    pub finalization: Finalization,
     /// `spec.upgrade`.
     pub policy: Value,
+}
+
+/// What becomes of the migration of the new release that changes the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finalization {
+    /// It has none.
+    None,
+    /// It is made beside servers.
+    Works,
+    /// It is refused as long as servers run.
+    IsRefused,
+    /// It fails each time.
+    Fails,
 }
 
 pub struct Operator {
@@ -119,6 +129,7 @@ impl Operator {
             stable: Deployment { of, replicas: WANTED, is_observed: true },
             canary: None,
             pods: (0..).zip([pod.clone(), pod]).collect(),
+            is_full: false,
             jobs: BTreeMap::new(),
             releases: [config].into(),
             gates: BTreeMap::new(),

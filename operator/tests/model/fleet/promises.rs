@@ -7,7 +7,7 @@ use progressdb_operator::{
     objects::{UpgradeJob, labels::Track},
 };
 
-use super::state::{Act, Deployment, Job, JobPhase, State, Template, WANTED};
+use super::state::{Act, Deployment, Job, JobPhase, Phase, Pod, State, Template, WANTED};
 use crate::state::Release;
 
 type Kept = Result<(), String>;
@@ -22,7 +22,7 @@ const GATES: [&str; 4] = ["Health", "Smoke", "Logs", "Metrics"];
 impl State {
     /// What holds in every state.
     pub fn check(&self) -> Kept {
-        let releases: BTreeSet<Release> = self.pods.values().map(|pod| pod.of.release).collect();
+        let releases: BTreeSet<Release> = self.seen().map(|pod| pod.of.release).collect();
         promise(releases.len() <= 2, "two releases other than the old one serve")?;
         match self.record.as_deref() {
             Some(record) if record.outcome.is_none() => self.check_under_way(record),
@@ -34,7 +34,7 @@ impl State {
     fn check_under_way(&self, record: &UpgradeStatus) -> Kept {
         let (from, to) = (&record.from.config, &record.to.config);
         let is_of_it = |of: &Template| [from, to].contains(&&of.config);
-        promise(self.pods.values().all(|pod| is_of_it(&pod.of)), "a third release serves")?;
+        promise(self.seen().all(|pod| is_of_it(&pod.of)), "a third release serves")?;
         promise(
             self.canary.as_ref().is_none_or(|canary| canary.of.config == *to),
             "the canary is not the new release",
@@ -48,8 +48,13 @@ impl State {
             return promise(missing.is_none(), format!("all users meet what has not passed {missing:?}"));
         }
         let is_touched =
-            self.stable.of.config != *from || self.of_track(Track::Stable).any(|(_, pod)| pod.of.config != *from);
+            self.stable.of.config != *from || self.there(Track::Stable).any(|(_, pod)| pod.of.config != *from);
         promise(!is_touched, "what serves is touched before the canary has passed")
+    }
+
+    /// The servers on nodes that can be seen.
+    fn seen(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values().filter(|pod| pod.phase != Phase::Lost)
     }
 
     /// Whatever came of it, its canaries are gone.
@@ -57,7 +62,7 @@ impl State {
         let canaries = self.of_track(Track::Canary).count();
         promise(self.canary.is_none() && canaries == 0, format!("{canaries} canaries are left in the end"))?;
         let is_undone = matches!(record.outcome, Some(Outcome::RolledBack | Outcome::Aborted));
-        let has_new = self.pods.values().any(|pod| pod.of.config == record.to.config);
+        let has_new = self.seen().any(|pod| pod.of.config == record.to.config);
         promise(
             !is_undone || !has_new || self.suspended || self.is_after(record),
             "what did not pass serves in the end",

@@ -38,6 +38,8 @@ pub struct State {
     pub canary: Option<Deployment>,
     /// By their numbers.
     pub pods: BTreeMap<u8, Pod>,
+    /// No node has room for another pod.
+    pub is_full: bool,
     pub jobs: BTreeMap<String, Job>,
     /// The ConfigMaps of releases.
     pub releases: BTreeSet<String>,
@@ -81,6 +83,8 @@ pub enum Phase {
     Waiting,
     Ready,
     Crashing,
+    /// It is deleted, and its node does not say that it has ended.
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +165,11 @@ impl State {
         self.pods.iter().filter(move |(_, pod)| pod.track == track).map(|(number, pod)| (*number, pod))
     }
 
+    /// Those that their Deployment counts.
+    pub fn there(&self, track: Track) -> impl Iterator<Item = (u8, &Pod)> {
+        self.of_track(track).filter(|(_, pod)| pod.phase != Phase::Lost)
+    }
+
     pub fn deployment(&self, track: Track) -> Option<&Deployment> {
         match track {
             Track::Stable => Some(&self.stable),
@@ -179,6 +188,14 @@ impl State {
 
     pub fn remove_pod(&mut self, number: u8) {
         self.pods.remove(&number);
+        self.gates.retain(|(_, pod), _| *pod != uid(number));
+    }
+
+    /// Its node is lost, and there is no room on another one.
+    pub fn lose(&mut self, number: u8) {
+        let pod = self.pods.get_mut(&number).expect("it is there");
+        pod.phase = Phase::Lost;
+        self.is_full = true;
         self.gates.retain(|(_, pod), _| *pod != uid(number));
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     moves::{changed, fault, happens, person},
-    search::Move,
+    search::{Cause, Move},
     state::{Clock, Release},
 };
 
@@ -35,7 +35,7 @@ pub fn moves(operator: &mut Operator, state: &State) -> Moves {
         let mut then = state.clone();
         then.queue.clear();
         then.gates.clear();
-        happens(&mut moves, "the operator starts anew", false, then);
+        happens(&mut moves, "the operator starts anew", Cause::Other, then);
     }
     // What the cluster does meanwhile it may as well do before or after.
     if !state.queue.is_empty() {
@@ -54,7 +54,7 @@ fn write(moves: &mut Moves, state: &State, act: &Act) {
     let mut then = state.clone();
     then.queue.pop_front();
     let applied = then.apply(act);
-    moves.push(Move { label: format!("writes {act:?}"), is_good: true, then: applied.map(|()| then) });
+    moves.push(Move { label: format!("writes {act:?}"), cause: Cause::Itself, then: applied.map(|()| then) });
 }
 
 /// The operator decides, and the status is written; and each gate that it asks for ends.
@@ -78,7 +78,7 @@ fn decide(operator: &mut Operator, moves: &mut Moves, state: &State) {
     then.queue = decided.acts.clone();
     if then != *state {
         let label = format!("decides: {}, then {:?}", step.unwrap_or_default(), then.queue);
-        happens(moves, label, true, then);
+        happens(moves, label, Cause::Itself, then);
     }
 }
 
@@ -114,14 +114,14 @@ fn gate(moves: &mut Moves, state: &State, request: &GateRequest) {
 fn controllers(moves: &mut Moves, state: &State) {
     for track in Track::ALL {
         let Some(live) = state.deployment(track) else {
-            if let Some((number, _)) = state.of_track(track).next() {
+            if let Some((number, _)) = state.there(track).next() {
                 changed(moves, state, "a pod goes with its Deployment", |then| then.remove_pod(number));
             }
             continue;
         };
         let mut then = state.clone();
         if roll(&mut then, track, live) {
-            happens(moves, format!("the controller of {track:?} moves"), true, then);
+            happens(moves, format!("the controller of {track:?} moves"), Cause::Itself, then);
         }
     }
 }
@@ -136,7 +136,7 @@ fn roll(then: &mut State, track: Track, live: &Deployment) -> bool {
         }
         return true;
     }
-    let pods: Vec<(u8, Pod)> = then.of_track(track).map(|(number, pod)| (number, pod.clone())).collect();
+    let pods: Vec<(u8, Pod)> = then.there(track).map(|(number, pod)| (number, pod.clone())).collect();
     let wanted = usize::try_from(live.replicas).unwrap();
     let (new, old): (Vec<_>, Vec<_>) = pods.iter().partition(|(_, pod)| pod.of == live.of);
     if new.len() < wanted && pods.len() <= wanted {
@@ -161,18 +161,19 @@ fn pods(moves: &mut Moves, state: &State) {
     };
     // Which of several comes first makes no difference.
     let first = |phase: Phase| state.pods.iter().find(move |(_, pod)| pod.phase == phase).map(|(number, _)| *number);
-    if let Some(number) = first(Phase::Waiting) {
+    if let Some(number) = first(Phase::Waiting).filter(|_| !state.is_full) {
         changed(moves, state, format!("{} is ready", uid(number)), set(number, Phase::Ready));
     }
     if let Some(number) = first(Phase::Crashing) {
         changed(moves, state, format!("{} recovers", uid(number)), set(number, Phase::Ready));
     }
-    for (number, pod) in &state.pods {
+    for (number, pod) in state.pods.iter().filter(|(_, pod)| pod.phase != Phase::Lost) {
         let what = format!("{} of {:?} and {:?}", uid(*number), pod.track, pod.of.release);
         if pod.phase != Phase::Crashing {
             fault(moves, state, format!("{what} crashes"), set(*number, Phase::Crashing));
         }
         fault(moves, state, format!("{what} is evicted"), |then| then.remove_pod(*number));
+        fault(moves, state, format!("the node of {what} is lost, and no other has room"), |then| then.lose(*number));
     }
 }
 
@@ -226,6 +227,11 @@ fn as_told(moves: &mut Moves, state: &State) {
         ("progressdb.io/override", value) => then.overridden = Some(value.to_owned()),
         ("progressdb.io/abort", _) => then.aborted = id(),
         (command, _) if command.starts_with("kubectl progressdb abort ") => then.aborted = id(),
+        (command, _) if command.starts_with("kubectl delete pod ") => {
+            let is_named = |number: &&u8| command.split(' ').any(|word| word == uid(**number));
+            let number = *state.pods.keys().find(is_named).expect("it is there");
+            then.remove_pod(number);
+        }
         (command, _) => match command.strip_prefix("kubectl delete job ") {
             Some(rest) => {
                 then.jobs.remove(rest.split(' ').next().unwrap_or(rest));
@@ -234,7 +240,7 @@ fn as_told(moves: &mut Moves, state: &State) {
             None => return,
         },
     }
-    happens(moves, format!("somebody types {command}"), false, then);
+    happens(moves, format!("somebody types {command}"), Cause::Told, then);
 }
 
 fn time(moves: &mut Moves, state: &State) {

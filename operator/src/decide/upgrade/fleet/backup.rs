@@ -1,7 +1,10 @@
 //! A backup of the engine, by the Job of the resource's owner: nobody else knows how. Where there is no such Job the record says
 //! so, and the way back rests on the format.
 
-use super::super::{At, Next, Turn, gates::Ran, own_job::OwnJob, with_gate};
+use super::{
+    super::{At, Next, Turn, gates::Ran, own_job::OwnJob, with_gate},
+    finalize,
+};
 use crate::{
     crd::{Backing, GateStatus, Need, UpgradeStatus, UpgradeStep, Verdict},
     gate::GateResult,
@@ -47,8 +50,8 @@ pub(super) fn before_finalization(at: At<'_>) -> Turn {
         let record = UpgradeStatus { data_mutation_started: true, ..record };
         at.recording(record, Next::To(UpgradeStep::FinalizeMigrate))
     };
-    if at.is_overridden("Finalize") {
-        return super::promote::succeed(at, "the format of the data is still the old one, as somebody asked");
+    if finalize::is_left_out(at) {
+        return finalize::leave(at, at.record, finalize::AS_ASKED);
     }
     match make(at, UpgradeJob::FinalBackup, BEFORE_FINALIZATION) {
         Made::Waits(turn) => *turn,
@@ -86,8 +89,13 @@ fn make(at: At<'_>, job: UpgradeJob, name: &str) -> Made {
 
 fn held(at: At<'_>, job: UpgradeJob, why: &str) -> Next {
     let name = at.planned.jobs.get(&job).map(|check| check.job.name.as_str()).unwrap_or_default();
-    let message = format!(
-        "the Job {name} made no backup of the engine: {why}; mend it, and have it tried again, or give the upgrade up"
-    );
-    Next::hold("SnapshotFailed", message, Some(format!("kubectl delete job {name}")))
+    let again = format!("kubectl delete job {name}");
+    let failed = format!("the Job {name} made no backup of the engine: {why}; mend it, and have it tried again");
+    match job {
+        UpgradeJob::FinalBackup => {
+            let message = format!("{failed} ({again}), or leave the format as it is");
+            Next::hold("SnapshotFailed", message, Some(finalize::leave_command(at)))
+        }
+        _ => Next::hold("SnapshotFailed", format!("{failed}, or give the upgrade up"), Some(again)),
+    }
 }

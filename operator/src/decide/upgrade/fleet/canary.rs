@@ -49,12 +49,13 @@ pub(super) fn make(at: At<'_>) -> Turn {
     }
 }
 
-/// A share of the pods is another number when there are others.
+/// A share of fewer pods is fewer canaries. Of more it is more at the next step only: each new one begins the comparison anew, so
+/// that with an autoscaler that goes up and down it would never end.
 pub(super) fn with_scale(at: At<'_>) -> UpgradeStatus {
     let mut record = at.record.clone();
     if let Some(canary) = record.canary.as_mut().filter(|_| at.record.has_canaries()) {
-        canary.replicas =
-            at.policy().canary.replicas(canary.step, tracks::wanted(at)).unwrap_or(canary.replicas).max(1);
+        let share = at.policy().canary.replicas(canary.step, tracks::wanted(at)).unwrap_or(canary.replicas);
+        canary.replicas = share.min(canary.replicas).max(1);
     }
     record
 }

@@ -31,6 +31,8 @@ const MOST: usize = 32;
 const LOOKS: (i64, i64, i64) = (2, 15, 60);
 /// How long pods that have just started are not compared, at most.
 const WARM_UP: SignedDuration = SignedDuration::from_secs(30);
+/// So many times a comparison begins anew because a canary was replaced, before somebody is told.
+const RESTARTS: i32 = 5;
 /// How long pods may not tell what they have counted, before somebody is told.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
@@ -104,10 +106,23 @@ impl Comparison<'_> {
             None if self.canary.failing_since.is_some() => {
                 self.note(CanaryStatus { failing_since: None, ..self.canary.clone() })
             }
-            Some(window) if is_new(window) => self.note(CanaryStatus { window: None, ..self.canary.clone() }),
+            Some(window) if is_new(window) => self.begin_anew(),
             Some(window) => self.look(window),
             None => self.begin(),
         }
+    }
+
+    /// A comparison that is always begun anew would never end.
+    fn begin_anew(self) -> Turn {
+        let restarts = self.canary.restarts.saturating_add(1);
+        let canary = CanaryStatus { window: None, restarts, ..self.canary.clone() };
+        if restarts < RESTARTS {
+            return self.note(canary);
+        }
+        let why = "canaries are replaced before a step is over, again and again, and each comparison begins anew with them: find \
+                   out what removes them, or shorten spec.upgrade.canary.stepDuration";
+        let record = UpgradeStatus { canary: Some(canary), ..self.at.record.clone() };
+        self.holds(record, &GateResult::nothing("requests of users", why))
     }
 
     fn are_all_serving(self) -> bool {
@@ -200,7 +215,10 @@ impl Comparison<'_> {
     fn probe(self, limits: &MetricLimits) -> Turn {
         let policy = &self.at.policy().gates.metrics;
         let pods = self.stable.first().zip(self.canaries.first());
-        let Some((gate, (stable, canary))) = Gate::load(policy).zip(pods) else { return self.stays() };
+        let Some((gate, (stable, canary))) = Gate::load(policy).zip(pods) else {
+            let why = "no server of the old image takes requests that the canaries could be compared with";
+            return self.holds(self.at.record.clone(), &GateResult::nothing("requests of users", why));
+        };
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut found = GateResult::default();
         for number in 1..=policy.failure_limit.max(1) {

@@ -5,16 +5,17 @@ use jiff::SignedDuration;
 
 use super::{
     super::{At, Next, Turn, approval, duration, jobs, promote as after_promotion},
-    tracks,
+    finalize, tracks,
 };
 use crate::{
-    crd::{Backing, Outcome, UpgradeStatus, UpgradeStep},
+    crd::{AfterPromotion, Backing, Outcome, UpgradeStatus, UpgradeStep},
     decide::pods,
+    desired::Server,
     facts::FleetPod,
     objects::labels::Track,
 };
 
-/// How long one pod may take to be replaced, beyond the deadline of its health.
+/// How long one pod may take to be replaced, beyond the deadline of its health and the end of the one before it.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
 pub(super) fn roll(at: At<'_>) -> Turn {
@@ -27,26 +28,39 @@ pub(super) fn roll(at: At<'_>) -> Turn {
         // As many as there are to be run the new image: those beside them are not needed any more.
         return match tracks::are_canaries_gone(at) {
             true => at.turn(Next::To(UpgradeStep::Soak)),
-            false => at.stay().writing(tracks::without_canaries(at)),
+            false => at.turn(canaries_stay(at)).writing(tracks::without_canaries(at)),
         };
     }
-    match is_late(at) {
-        true => {
-            let name = at.case.name;
-            let message = at.refused(&format!(
-                "not all pods of {name} run the new image yet; there are as many as before, and none is stopped before \
-                 its successor is ready"
-            ));
-            at.turn(Next::hold("RolloutSlow", message, Some(format!("kubectl progressdb abort {name} (to go back)"))))
-        }
-        false => at.stay(),
+    at.turn(if is_late(at) { slow(at, to) } else { Next::Stay })
+}
+
+/// Not all pods run the new image and take requests, and they have had their time for it.
+fn slow(at: At<'_>, to: &Server) -> Next {
+    let message = at.refused(&format!(
+        "not all servers run the new image and take requests ({}); none is stopped before its successor does",
+        tracks::behind(at, to)
+    ));
+    Next::hold("RolloutSlow", message, Some(way_back(at)))
+}
+
+/// The canaries are not needed any more, and one of them does not go.
+fn canaries_stay(at: At<'_>) -> Next {
+    let lost = tracks::lost_canary(at);
+    if lost.is_none() && !is_late(at) {
+        return Next::Stay;
     }
+    let message = at.refused("all servers run the new image, and the canaries do not go away");
+    Next::hold("RolloutSlow", message, Some(tracks::remove_command(at, lost)))
 }
 
 /// Whether the pods have had their time, one after the other.
 pub(super) fn is_late(at: At<'_>) -> bool {
-    let each = duration(&at.policy().gates.health.deadline) + duration(&at.case.spec.drain.hold) + PATIENCE;
-    at.elapsed() > each * tracks::wanted(at).max(1)
+    at.elapsed() > of_one_pod(at) * tracks::wanted(at).max(1)
+}
+
+/// How long one pod may take to be replaced.
+pub(super) fn of_one_pod(at: At<'_>) -> SignedDuration {
+    duration(&at.policy().gates.health.deadline) + super::super::drain::grace(at) + PATIENCE
 }
 
 /// The ConfigMap of the new release was deleted, and nothing more can be made of it.
@@ -55,7 +69,21 @@ pub(super) fn gone(at: At<'_>) -> Next {
         "the ConfigMap {} of the new release is gone: ask for its image and settings again, and it is made anew",
         at.record.to.config
     );
-    Next::hold("ReleaseGone", message, Some(format!("kubectl progressdb abort {} (to go back)", at.case.name)))
+    Next::hold("ReleaseGone", message, Some(way_back(at)))
+}
+
+/// What to type, to have what is stuck end: in the finalization that leaves the format as it is, before it that leads back.
+fn way_back(at: At<'_>) -> String {
+    let name = at.case.name;
+    let is_barred = at.policy().rollback.after_promotion == AfterPromotion::Never;
+    match at.record.step {
+        UpgradeStep::Soak if is_barred => format!(
+            "kubectl patch prdb {name} --type merge -p \
+             '{{\"spec\":{{\"upgrade\":{{\"rollback\":{{\"afterPromotion\":\"Approve\"}}}}}}}}' (then abort goes back)"
+        ),
+        UpgradeStep::Promote | UpgradeStep::Soak => format!("kubectl progressdb abort {name} (to go back)"),
+        _ => finalize::leave_command(at),
+    }
 }
 
 fn fails(at: At<'_>, why: &str) -> Option<Next> {
@@ -73,14 +101,21 @@ pub(super) fn soak(at: At<'_>) -> Turn {
     if let Some(next) = pods.iter().find_map(crashes).and_then(|why| fails(at, &why)) {
         return at.turn(next);
     }
-    if !after_promotion::has_soaked(at) || !tracks::is_rolled_out(at, to) {
+    if !after_promotion::has_soaked(at) {
         return at.stay();
+    }
+    if !tracks::is_rolled_out(at, to) {
+        let lasts = if at.record.changes_image { duration(&at.policy().soak) } else { SignedDuration::ZERO };
+        return at.turn(if at.elapsed() > lasts + of_one_pod(at) { slow(at, to) } else { Next::Stay });
     }
     // Whoever asks for another image by now keeps the way back to the old one.
     let is_asked = at.case.desired.server.image() == at.record.to.image;
     let changes_format = at.record.changes_image && !at.record.finalize_migrations.is_empty();
-    if !changes_format || !is_asked || at.is_overridden("Finalize") {
+    if !changes_format || !is_asked {
         return succeed(at, "");
+    }
+    if finalize::is_left_out(at) {
+        return succeed(at, finalize::AS_ASKED);
     }
     if let Some(next) = approval::window(at) {
         return at.turn(next);

@@ -17,7 +17,10 @@ pub(super) fn stop(at: At<'_>) -> Turn {
     if !tracks::are_canaries_gone(at) {
         let grace = super::super::drain::grace(at);
         let next = match at.elapsed() > PATIENCE + grace {
-            true => stuck(at, &at.refused("the canaries do not go away")),
+            true => {
+                let command = tracks::remove_command(at, tracks::lost_canary(at));
+                Next::stuck("RollbackStuck", at.refused("the canaries do not go away"), Some(command))
+            }
             false => Next::Stay,
         };
         return at.turn(next).writing(tracks::without_canaries(at));

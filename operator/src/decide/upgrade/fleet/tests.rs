@@ -2,6 +2,8 @@
 
 mod backups;
 mod comparison;
+mod finalization;
+mod waits;
 
 use std::collections::BTreeMap;
 
@@ -136,12 +138,19 @@ fn a_scale_in_the_middle_is_followed_by_both_tracks() {
     let mut scene = Scene::of_fleet(UpgradeStep::MetricGate, json!({ "canary": { "steps": ["50%"] } }));
     scene.record.canary.as_mut().unwrap().replicas = 2;
     scene.fleet().canary.as_mut().unwrap().replicas = 2;
-    scene.spec.replicas = Some(8);
+    scene.spec.replicas = Some(2);
     assert_eq!(next(&mut scene), Next::Stay);
-    assert_eq!(scene.record.canary.as_ref().unwrap().replicas, 4);
+    assert_eq!(scene.record.canary.as_ref().unwrap().replicas, 1);
     let writes = writes(&scene);
     let deployments: Vec<&String> = writes.iter().filter(|write| write.contains("Deployment")).collect();
     assert_eq!(deployments, ["apply Deployment db", "apply Deployment db-canary"]);
+    // An autoscaler goes up again: more canaries would begin the comparison anew each time.
+    scene.spec.replicas = Some(8);
+    assert_eq!(next(&mut scene), Next::Stay);
+    assert_eq!(scene.record.canary.as_ref().unwrap().replicas, 1);
+    let turn = canary::begin(scene.at(), 1);
+    assert_eq!(scene.follow(turn), Next::To(UpgradeStep::Canary));
+    assert_eq!(scene.record.canary.as_ref().unwrap().replicas, 4, "each step begins with its share");
 }
 
 /// A promotion in which all stable pods run the new image, or only the last one does not.
@@ -187,9 +196,10 @@ fn a_pod_that_fails_in_the_promotion_leads_back_as_the_policy_says() {
 #[test]
 fn a_promotion_that_takes_long_is_told_and_goes_on() {
     let mut scene = promotion(false);
-    scene.later(3 * (300 + 120) + 1);
+    scene.later(3 * (300 + 45 + 120) + 1);
     let slow = next(&mut scene);
-    assert!(!held(&mut scene, slow, "RolloutSlow", "none is stopped before its successor is ready").is_stuck);
+    let hold = held(&mut scene, slow, "RolloutSlow", "(not s-3); none is stopped before its successor does");
+    assert_eq!((hold.is_stuck, &*hold.next_command.unwrap()), (false, "kubectl progressdb abort db (to go back)"));
     let mut done = promotion(true);
     (done.now, done.fleet().canary) = (scene.now, None);
     done.fleet().pods.retain(|server| server.track == Track::Stable);
@@ -280,33 +290,6 @@ fn tables_that_are_missing_are_added_before_anything_else() {
 }
 
 #[test]
-fn the_format_is_changed_when_every_pod_is_new_and_a_failure_is_held() {
-    let mut scene = promotion(true);
-    scene.record.step = UpgradeStep::FinalizeMigrate;
-    scene.pod("s-3").roll = Some("old".into());
-    assert_eq!((next(&mut scene), writes(&scene)), (Next::Stay, Vec::<String>::new()), "an old pod is back");
-    scene.pod("s-3").roll = Some("new".into());
-    assert_eq!(writes(&scene), ["create Job db-0123abcd-finalize"]);
-    scene.facts.upgrade.jobs.extend([ended(UpgradeJob::Finalize, 1, "a node is down")]);
-    let failed = next(&mut scene);
-    let hold = held(&mut scene, failed, "FinalizeFailed", "a node is down; the new image serves on");
-    assert_eq!((hold.is_stuck, hold.next_command.unwrap().contains("kubectl delete job finalize")), (false, true));
-    scene.facts.upgrade.jobs.extend([ended(UpgradeJob::Finalize, 0, "{}")]);
-    assert_eq!(next(&mut scene), Next::To(UpgradeStep::FinalizeGate));
-    scene.record.step = UpgradeStep::FinalizeGate;
-    scene.record.to.newest_format = Some(2);
-    for pod in ["s-1", "s-2", "s-3"] {
-        let [request] = &*step(scene.at()).gates else { panic!("{:?}", gates(&scene)) };
-        assert!(matches!(&request.gate, Gate::Health { expect, .. } if expect.format == Some(2)));
-        scene.facts.upgrade.gates.insert(("FinalizeGate-Health".into(), pod.into()), passed());
-    }
-    assert_eq!(next(&mut scene), Next::Stay);
-    scene.facts.upgrade.gates.insert(("FinalizeGate-Smoke".into(), "s-1".into()), passed());
-    assert_eq!(next(&mut scene), Next::Stay);
-    assert!(matches!(next(&mut scene), Next::End(Outcome::Succeeded, _)));
-}
-
-#[test]
 fn what_is_asked_for_in_the_middle_gives_the_canaries_up_and_later_goes_back() {
     use UpgradeStep::*;
     let asks = |for_old: Option<&'static str>, for_another: Option<&'static str>| Asks { for_old, for_another };
@@ -325,6 +308,13 @@ fn what_is_asked_for_in_the_middle_gives_the_canaries_up_and_later_goes_back() {
     for step in [Promote, Soak] {
         assert_eq!(asked(step, asks(Some("old"), None), false), Some(Next::GoBack("old".into())));
         assert_eq!(asked(step, asks(None, Some("another")), true), None);
+    }
+    // Where the policy bars the way back, all that counts is a word, as long as not all servers are new.
+    for (step, is_aborted, leads_back) in [(Promote, true, true), (Promote, false, false), (Soak, true, false)] {
+        let mut scene = Scene::of_fleet(step, json!({ "rollback": { "afterPromotion": "Never" } }));
+        scene.facts.upgrade.aborted = is_aborted.then(|| "0123abcd".into());
+        let found = interruption(scene.at(), asks(Some("old"), None));
+        assert_eq!(found, leads_back.then(|| Next::GoBack("old".into())), "{step:?}, {is_aborted}");
     }
     for step in [FinalizeSnapshot, FinalizeMigrate, FinalizeGate, RollbackStop, RollbackStart] {
         assert_eq!(asked(step, asks(Some("old"), Some("another")), true), None, "{step:?}");

@@ -1,10 +1,10 @@
 //! The two tracks of a fleet: what has to be written so that they are as a step wants them, and whether they are.
 
-use super::super::At;
+use super::{super::At, PATIENCE};
 use crate::{
     decide::{Write, delay::Delay, fleet as servers, pods},
     desired::{Object, Server},
-    facts::{Deployment, Fleet, FleetPod},
+    facts::{Deployment, Fleet, FleetPod, Pod},
     kind::Kind,
     objects::{self, labels::Track},
 };
@@ -53,6 +53,46 @@ pub(super) fn are_canaries_gone(at: At<'_>) -> bool {
     fleet.canary.is_none() && !fleet.pods.iter().any(|pod| pod.track == Track::Canary)
 }
 
+/// The first canary that is still there though its time to end is over, such as one on a node that is lost.
+pub(super) fn lost_canary(at: At<'_>) -> Option<String> {
+    let is_overdue = |pod: &Pod| pod.deleted_at.is_some_and(|end| at.case.now.duration_since(end) > PATIENCE);
+    let mut names: Vec<String> = fleet(at)
+        .pods
+        .into_iter()
+        .filter(|server| server.track == Track::Canary && is_overdue(&server.pod))
+        .map(|server| server.pod.name)
+        .collect();
+    names.sort();
+    names.into_iter().next()
+}
+
+/// How a person takes a canary away that does not go. Each write of a server is conditional, so one that cannot be seen does no
+/// harm.
+pub(super) fn remove_command(at: At<'_>, lost: Option<String>) -> String {
+    match lost {
+        Some(pod) => format!("kubectl delete pod {pod} --force"),
+        None => format!("kubectl describe deployment {}", objects::names::deployment(at.case.name, Track::Canary)),
+    }
+}
+
+/// What keeps a fleet from being all of this release and taking requests.
+pub(super) fn behind(at: At<'_>, server: &Server) -> String {
+    let fleet = fleet(at);
+    let is_behind = |pod: &&FleetPod| {
+        let is_new = pod.pod.roll.as_ref() == Some(&server.roll);
+        pod.track == Track::Stable && !(is_new && (pod.pod.is_deleted || pod.pod.serves()))
+    };
+    let mut names: Vec<&str> = fleet.pods.iter().filter(is_behind).map(|pod| pod.pod.name.as_str()).collect();
+    names.sort_unstable();
+    match names.is_empty() {
+        true => {
+            let there = fleet.stable.as_ref().map_or(0, |stable| stable.ready);
+            format!("{there} of {}", wanted(at))
+        }
+        false => format!("not {}", names.join(", ")),
+    }
+}
+
 fn applied(at: At<'_>, server: &Server, object: &Object, live: Option<&Deployment>, replicas: i32) -> Vec<Write> {
     let is_there = |live: &Deployment| live.roll.as_ref() == Some(&server.roll) && live.replicas == replicas;
     // One that somebody deleted goes first, with its pods.
@@ -73,6 +113,11 @@ pub(super) fn is_rolled_out(at: At<'_>, server: &Server) -> bool {
     });
     let mut pods = fleet.pods.iter().filter(|pod| pod.track == Track::Stable && !pod.pod.is_deleted);
     is_applied && pods.all(|pod| pod.pod.roll.as_ref() == Some(&server.roll) && pod.pod.serves())
+}
+
+/// Whether no pod of another release is left, not even one that does not end.
+pub(super) fn is_alone(at: At<'_>, server: &Server) -> bool {
+    fleet(at).pods.iter().all(|pod| pod.pod.roll.as_ref() == Some(&server.roll))
 }
 
 /// The pods of a track that are of this release and stay, by name.
@@ -100,6 +145,6 @@ pub(super) fn trouble(at: At<'_>, pods: &[FleetPod]) -> Option<String> {
             return Some(format!("the pod {} was restarted{said}", pod.name));
         }
         let delay = Delay::of_pod(pod, at.case.now)?;
-        (delay.lasts && at.elapsed() > super::PATIENCE / 2).then_some(delay.message)
+        (delay.lasts && at.elapsed() > PATIENCE / 2).then_some(delay.message)
     })
 }

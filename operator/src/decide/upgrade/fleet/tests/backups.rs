@@ -57,10 +57,19 @@ fn another_one_comes_before_the_format_is_changed() {
     assert_eq!(writes(&scene), ["create Job db-0123abcd-backup-final"]);
     scene.facts.upgrade.jobs.extend([ended(UpgradeJob::FinalBackup, 3, "disk full")]);
     let failed = next(&mut scene);
-    held(&mut scene, failed, "SnapshotFailed", "disk full");
+    let hold = held(&mut scene, failed, "SnapshotFailed", "disk full");
+    assert!(hold.message.contains("(kubectl delete job db-0123abcd-backup-final)"), "{hold:?}");
+    let command = "kubectl progressdb override db Finalize (to leave the format as it is)";
+    assert_eq!(hold.next_command.as_deref(), Some(command));
+    let left =
+        |next: Next| assert!(matches!(next, Next::End(Outcome::Succeeded, why) if why.contains("left as it is")));
     scene.let_pass("Finalize", 60);
-    assert!(matches!(next(&mut scene), Next::End(Outcome::Succeeded, why) if why.contains("still the old one")));
+    left(next(&mut scene));
     scene.facts.upgrade.overrides.clear();
+    scene.facts.upgrade.aborted = Some("0123abcd".into());
+    left(next(&mut scene));
+    assert!(!scene.record.data_mutation_started);
+    scene.facts.upgrade.aborted = None;
     scene.facts.upgrade.jobs.extend([ended(UpgradeJob::FinalBackup, 0, "")]);
     assert_eq!(next(&mut scene), Next::To(UpgradeStep::FinalizeMigrate));
     assert!(scene.record.data_mutation_started);

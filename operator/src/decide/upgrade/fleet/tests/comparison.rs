@@ -227,6 +227,50 @@ fn a_canary_that_is_made_anew_begins_the_comparison_anew() {
 }
 
 #[test]
+fn canaries_that_are_replaced_again_and_again_are_told() {
+    let mut scene = begun(json!({}));
+    for number in 1..=5 {
+        (scene.pod("c-1").uid, scene.pod("c-1").ready_since) = (format!("c-1-{number}"), Some(scene.now));
+        let told = next(&mut scene);
+        match number {
+            5 => drop(held(&mut scene, told, "GateInconclusive", "canaries are replaced before a step is over")),
+            _ => assert_eq!(told, Next::Stay),
+        }
+        scene.later(7);
+        let counted = GateResult { counters: of_canary(&scene, 10), ..GateResult::default() };
+        tell(&mut scene, "Begin", counted);
+        drop(next(&mut scene));
+    }
+    assert_eq!(scene.record.canary.as_ref().unwrap().restarts, 5);
+    // The last one stays for as long as a step lasts.
+    scene.later(61);
+    let counted = GateResult { counters: of_canary(&scene, 9_010), ..GateResult::default() };
+    tell(&mut scene, "Look", counted);
+    assert_eq!(next(&mut scene), Next::To(UpgradeStep::MetricGate));
+}
+
+/// What all pods have counted, by the uid that the canary has now.
+fn of_canary(scene: &Scene, requests: i64) -> Option<Vec<PodCounters>> {
+    let uid = scene.facts.fleet.as_ref()?.pods.iter().find(|server| server.track == Track::Canary)?.pod.uid.clone();
+    let mut counters = counted(5_000 + requests, requests, 10).counters?;
+    counters.iter_mut().filter(|pod| pod.canary).for_each(|pod| pod.uid.clone_from(&uid));
+    Some(counters)
+}
+
+#[test]
+fn canaries_that_nothing_can_be_compared_with_are_told() {
+    let mut scene = begun(json!({}));
+    for pod in ["s-1", "s-2", "s-3"] {
+        scene.pod(pod).is_ready = false;
+    }
+    scene.later(60);
+    let counters = of_canary(&scene, 3_010).map(|all| all.into_iter().filter(|pod| pod.canary).collect());
+    tell(&mut scene, "Look", GateResult { counters, ..GateResult::default() });
+    let told = next(&mut scene);
+    held(&mut scene, told, "GateInconclusive", "no server of the old image takes requests");
+}
+
+#[test]
 fn a_person_may_let_it_pass_and_no_samples_leave_it_out() {
     let mut scene = scene(json!({}));
     scene.let_pass("Metrics", 60);
