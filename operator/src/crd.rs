@@ -9,6 +9,7 @@ mod kms;
 pub(crate) mod lenient;
 mod network;
 mod reading;
+mod revision;
 mod status;
 mod storage;
 mod upgrade;
@@ -26,20 +27,16 @@ use serde_json::{Map, Value, json};
 pub use kms::{AwsCredentials, AwsKms, EmbeddedKms, HttpKms, Kms, VaultAuth, VaultKms};
 pub use network::{NetworkPolicy, Service, ServiceType};
 pub use reading::{Unreadable, read};
+pub use revision::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION, too_old};
 pub use status::{ApiKeysStatus, CONDITION_TYPES, KmsStatus, ProgressDBStatus};
 pub use storage::{CassandraStorage, EmbeddedStorage, SecretRef, Storage};
 pub use upgrade::{
     AfterPromotion, Announcement, Approval, Backing, BeforePromotion, CanaryPolicy, CanaryStatus, CanaryWindow,
-    Database, GateJob, GatePolicy, GateStatus, HealthGate, HistoryEntry, Hold, Measured, MetricGate, Need, Notify,
-    Outcome, PodCounters, Prometheus, PrometheusQuery, REVISION as UPGRADE_REVISION, Rehearsal, RehearsalPolicy,
-    ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotJob, SnapshotPolicy, SnapshotStatus, StepStatus,
-    Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
+    Database, GateJob, GatePolicy, GateStatus, HealthGate, HistoryEntry, Hold, Measured, MetricGate, MigrationNote,
+    Need, Notify, Outcome, PodCounters, Prometheus, PrometheusQuery, REVISION as UPGRADE_REVISION, Rehearsal,
+    RehearsalPolicy, ReleaseNotes, ReleaseStatus, RollbackPolicy, SmokeGate, SnapshotJob, SnapshotPolicy,
+    SnapshotStatus, StepStatus, Strategy as UpgradeStrategy, Upgrade, UpgradeStatus, UpgradeStep, Verdict, Window,
 };
-
-/// Kept in the CRD as an annotation; an operator refuses to work with a CRD whose number is lower than its own.
-pub const SCHEMA_REVISION: u32 = 5;
-/// The annotation of the CRD that holds `SCHEMA_REVISION`.
-pub const SCHEMA_REVISION_ANNOTATION: &str = "progressdb.io/schema-revision";
 
 /// How deep sections of `spec.settings` may be nested.
 const SETTING_LEVELS: usize = 8;

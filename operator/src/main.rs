@@ -10,7 +10,7 @@ use progressdb_operator::{
     args::{Args, PLUGIN, PluginArgs},
     clock::Clock,
     controller::{self, Context},
-    crd::{SCHEMA_REVISION, SCHEMA_REVISION_ANNOTATION},
+    crd,
     error::chain,
     gates::Gates,
     lease::{Candidate, Leadership},
@@ -122,17 +122,10 @@ async fn crd_is_new_enough(client: &Client, unready: &watch::Sender<Option<Strin
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     loop {
         let problem = match crds.get_metadata_opt(CRD).await {
-            Ok(Some(crd)) => {
-                let revision =
-                    crd.annotations().get(SCHEMA_REVISION_ANNOTATION).and_then(|text| text.parse::<u32>().ok());
-                match revision.unwrap_or(0) {
-                    revision if revision >= SCHEMA_REVISION => return,
-                    revision => format!(
-                        "the CRD {CRD} has revision {revision} and this operator needs {SCHEMA_REVISION}: \
-                         upgrade the chart progressdb-crds"
-                    ),
-                }
-            }
+            Ok(Some(crd)) => match crd::too_old(CRD, crd.annotations()) {
+                Some(problem) => problem,
+                None => return,
+            },
             Ok(None) => format!("the CRD {CRD} is missing: install the chart progressdb-crds"),
             Err(error) => format!("the CRD {CRD} cannot be read: {}", chain(&error)),
         };

@@ -7,6 +7,7 @@ mod approve;
 mod connect;
 mod history;
 mod keys;
+mod notes;
 mod override_gate;
 mod report;
 mod restart;

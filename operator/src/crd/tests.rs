@@ -1,3 +1,6 @@
+mod narrowing;
+mod revisions;
+
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, option, prelude::*, sample, strategy::BoxedStrategy};

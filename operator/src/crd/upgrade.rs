@@ -1,6 +1,8 @@
 //! `spec.upgrade`: how a change of what runs is made, and what it has to prove before clients meet it.
 
 mod fleet;
+mod notes;
+mod rehearsal;
 mod status;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use fleet::{CanaryPolicy, CanaryStatus, CanaryWindow, PodCounters, SnapshotJob};
+pub use notes::{MigrationNote, ReleaseNotes};
+pub use rehearsal::Rehearsal;
 pub use status::{
-    Announcement, Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, Rehearsal,
-    ReleaseStatus, SnapshotStatus, StepStatus, UpgradeStatus, UpgradeStep, Verdict,
+    Announcement, Backing, Database, GateStatus, HistoryEntry, Hold, Measured, Outcome, REVISION, ReleaseStatus,
+    SnapshotStatus, StepStatus, UpgradeStatus, UpgradeStep, Verdict,
 };
 
 /// How a change of what runs is made.

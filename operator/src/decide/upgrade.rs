@@ -24,6 +24,7 @@ mod finalize;
 mod fleet;
 mod gates;
 mod jobs;
+mod notes;
 mod own_job;
 mod preflight;
 mod promote;

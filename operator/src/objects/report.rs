@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{labels, names};
 use crate::crd::{
-    Backing, Database, GateStatus, Hold, Measured, Outcome, Rehearsal, ReleaseStatus, SnapshotStatus, UpgradeStatus,
-    UpgradeStep,
+    Backing, Database, GateStatus, Hold, Measured, Outcome, Rehearsal, ReleaseNotes, ReleaseStatus, SnapshotStatus,
+    UpgradeStatus, UpgradeStep,
 };
 
 /// The entry of the ConfigMap with the report.
@@ -33,6 +33,8 @@ struct Report<'a> {
     waits_for: Option<&'a Hold>,
     from: &'a ReleaseStatus,
     to: &'a ReleaseStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<&'a ReleaseNotes>,
     timeline: Vec<Entry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<Timestamp>,
@@ -100,6 +102,7 @@ pub fn report_text(namespace: &str, name: &str, record: &UpgradeStatus, ended: O
         waits_for: record.hold.as_ref(),
         from: &record.from,
         to: &record.to,
+        notes: record.notes.as_ref(),
         timeline: timeline(record, ended),
         ended_at: ended,
         downtime: Downtime { forecast_millis: record.forecast_downtime_millis, real_millis: record.downtime_millis },

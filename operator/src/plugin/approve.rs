@@ -5,7 +5,7 @@ use std::io::Write;
 use kube::Client;
 use serde_json::json;
 
-use super::{annotate, get, under_way};
+use super::{annotate, get, notes, under_way};
 use crate::{crd::UpgradeStep, objects::labels::APPROVE};
 
 /// Approves the upgrade, or, if asked for that, going back from it with a loss. The one is never taken for the other.
@@ -37,6 +37,11 @@ pub(super) async fn approve(
         ("", _) => anyhow::bail!("the upgrade {id} is in {step:?} and waits for no approval"),
         (reason, _) => anyhow::bail!("the upgrade {id} waits for no approval: {reason}, {}", hold.message),
     };
+    if !rollback {
+        for line in notes::lines(record.notes.as_ref()) {
+            writeln!(out, "{line}")?;
+        }
+    }
     annotate(client, namespace, name, json!({ APPROVE: value })).await?;
     match rollback {
         true => writeln!(out, "{name} goes back to {}", record.from.image)?,

@@ -6,7 +6,7 @@ use std::{io::Write, time::Duration};
 use jiff::Timestamp;
 use kube::Client;
 
-use super::{FAILED, NEEDS_SOMEBODY, WELL, get, in_namespace, now, short_image, status_of};
+use super::{FAILED, NEEDS_SOMEBODY, WELL, get, in_namespace, notes, now, short_image, status_of};
 use crate::{
     conditions::ConditionType,
     crd::{self, Hold, Outcome, ProgressDBStatus, UpgradeStatus},
@@ -46,6 +46,8 @@ pub(super) struct Followed<'a> {
 #[derive(Default)]
 struct Shown {
     steps: usize,
+    /// What the release says of itself was told.
+    has_notes: bool,
     gates: Vec<String>,
     hold: Option<String>,
     note: Option<String>,
@@ -160,13 +162,14 @@ impl Followed<'_> {
 }
 
 impl Shown {
-    /// A line for each step, gate and hold that is new.
+    /// A line for each step, note, gate and hold that is new.
     fn add_lines(&mut self, record: &UpgradeStatus, out: &mut impl Write) -> anyhow::Result<()> {
         for step in record.steps.iter().skip(self.steps) {
             let at = step.at.map(|at| format!("{at} ")).unwrap_or_default();
             writeln!(out, "{at}{:?}", step.step)?;
         }
         self.steps = record.steps.len();
+        self.add_notes(record, out)?;
         for gate in &record.gates {
             let line = format!("  gate {}: {:?}, {}", gate.name, gate.verdict, gate.value);
             let line = if gate.why.is_empty() { line } else { format!("{line}; {}", gate.why) };
@@ -182,6 +185,14 @@ impl Shown {
         self.hold = hold;
         out.flush()?;
         Ok(())
+    }
+
+    /// What the release says of itself, once.
+    fn add_notes(&mut self, record: &UpgradeStatus, out: &mut impl Write) -> std::io::Result<()> {
+        if record.notes.is_none() || std::mem::replace(&mut self.has_notes, true) {
+            return Ok(());
+        }
+        notes::lines(record.notes.as_ref()).into_iter().try_for_each(|line| writeln!(out, "{line}"))
     }
 
     /// The line that is rewritten: the newest step comes first, because a narrow terminal shows only the beginning.
@@ -202,8 +213,11 @@ impl Shown {
         let (from, to) = (short_image(&record.from.image), short_image(&record.to.image));
         let first = steps.first_mut().map(|step| step.push_str(&hold));
         debug_assert!(first.is_some() || hold.is_empty());
+        // They stay above the line, in the place of what it was.
+        write!(out, "\r\x1b[2K")?;
+        self.add_notes(record, out)?;
         // Nothing wraps, so that the line can be written over.
-        write!(out, "\r\x1b[2K\x1b[?7l{name} {from} → {to}: {}\x1b[?7h", steps.join(" ← "))?;
+        write!(out, "\x1b[?7l{name} {from} → {to}: {}\x1b[?7h", steps.join(" ← "))?;
         out.flush()?;
         self.steps = record.steps.len();
         Ok(())
@@ -233,7 +247,7 @@ fn sentence(hold: &Hold) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::{StepStatus, UpgradeStep};
+    use crate::crd::{ReleaseNotes, StepStatus, UpgradeStep};
 
     #[test]
     fn the_line_on_a_terminal_has_the_newest_step_first_and_never_wraps() {
@@ -245,8 +259,17 @@ mod tests {
         };
         (record.from.image, record.to.image) = ("registry/progressdb:0.3.0".into(), "registry/progressdb:0.4.0".into());
         let (mut shown, mut out) = (Shown::default(), Vec::new());
-        shown.rewrite("chat", &record, Timestamp::from_second(70).unwrap(), &mut out).unwrap();
+        let mut rewrite = |record: &UpgradeStatus| {
+            out.clear();
+            shown.rewrite("chat", record, Timestamp::from_second(70).unwrap(), &mut out).unwrap();
+            String::from_utf8(out.clone()).unwrap()
+        };
         let line = "chat progressdb:0.3.0 → progressdb:0.4.0: Approval 5s (waits: WindowClosed) ← Preflight 1m 5s";
-        assert_eq!(String::from_utf8(out).unwrap(), format!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h"));
+        assert_eq!(rewrite(&record), format!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h"));
+        // What the release says stays above it.
+        record.notes = Some(ReleaseNotes { upgrades_from: Some("0.3.0".into()), ..ReleaseNotes::default() });
+        let notes = "  upgrades from: 0.3.0 and newer\n";
+        assert_eq!(rewrite(&record), format!("\r\x1b[2K{notes}\x1b[?7l{line}\x1b[?7h"));
+        assert_eq!(rewrite(&record), format!("\r\x1b[2K\x1b[?7l{line}\x1b[?7h"), "they are told once");
     }
 }

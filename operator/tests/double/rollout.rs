@@ -23,7 +23,7 @@ use crate::{
 const UNMET: [&str; 3] = ["Preflight", "SnapshotOnline", "Approval"];
 
 /// A fleet of three that is asked for a new image, which is this.
-async fn to(new: Image, of_upgrade: Value) -> Upgrading {
+pub async fn to(new: Image, of_upgrade: Value) -> Upgrading {
     let mut upgrading = installed(of_upgrade, json!({})).await;
     upgrading.cluster.world.images.insert(NEW.into(), new);
     upgrading.ask(NEW);

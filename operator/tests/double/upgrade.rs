@@ -9,6 +9,7 @@ mod evidence;
 mod good;
 mod hands;
 mod idle;
+mod notes;
 mod people;
 mod revert;
 mod snapshots;

@@ -82,6 +82,16 @@ async fn an_upgrade_changes_the_image_as_the_person_who_asked() {
     assert!(refused.contains("Smoke failed"), "{refused}");
 }
 
+/// What a release says of itself.
+fn notes() -> Value {
+    json!({
+        "upgradesFrom": "0.3.0", "breaking": ["`GET /a` is gone."], "readsFrom": 1, "readsTo": 2, "writes": 2,
+        "migrations": [
+            { "name": "heads", "from": 1, "to": 2, "at": "finalize", "cost": "a minute", "undo": "a restore" },
+        ],
+    })
+}
+
 /// Follows an upgrade while the status becomes this, one every few seconds.
 async fn watched(cluster: &Cluster, becomes: &[Value]) -> (String, u8) {
     let line = format!("upgrade db --image {NEW} --watch");
@@ -100,11 +110,13 @@ async fn a_watch_tells_each_step_gate_and_hold_once_and_how_it_ended() {
     // What was before is another upgrade, though it was to the same image.
     let before = upgrade("RollbackGate", json!({ "id": "00000000", "outcome": "RolledBack" }));
     let cluster = database(before);
-    let gate = json!({ "gates": [{ "name": "Smoke", "verdict": "Passed", "value": "9 steps" }] });
+    let mut gate = json!({ "gates": [{ "name": "Smoke", "verdict": "Passed", "value": "9 steps" }] });
+    gate["notes"] = notes();
     let (said, code) = watched(
         &cluster,
         &[
             upgrade("Rehearse", json!({})),
+            upgrade("Rehearse", json!({ "notes": notes() })),
             upgrade("Rehearse", held("WindowClosed", false)),
             upgrade("Rehearse", gate.clone()),
             upgrade("Rehearse", {
@@ -120,6 +132,10 @@ async fn a_watch_tells_each_step_gate_and_hold_once_and_how_it_ended() {
     let wanted = [
         "2030-01-01T00:00:00Z Preflight",
         "2030-01-01T00:00:09Z Rehearse",
+        "  breaking: `GET /a` is gone.",
+        "  formats: reads 1 to 2, writes 2",
+        "  migration heads, format 1 to 2, at finalize; costs: a minute; undone by: a restore",
+        "  upgrades from: 0.3.0 and newer",
         "  held: WindowClosed, why",
         "  gate Smoke: Passed, 9 steps",
         "db: Succeeded, done",
@@ -185,8 +201,13 @@ async fn only_what_waits_for_approval_is_approved_and_a_loss_only_in_so_many_wor
         assert!(said.contains(refused), "{line}: {said}");
         assert_eq!(annotation(&cluster, "progressdb.io/approve"), Value::Null);
     }
-    let cluster = database(upgrade("Approval", held("ApprovalNeeded", false)));
-    typed(&cluster, "approve db").await.unwrap();
+    let mut waiting = held("ApprovalNeeded", false);
+    waiting["notes"] = notes();
+    let cluster = database(upgrade("Approval", waiting));
+    let (said, _) = typed(&cluster, "approve db").await.unwrap();
+    assert!(said.starts_with("  breaking: `GET /a` is gone.\n") && said.contains("costs: a minute"), "{said}");
+    let (report, _) = typed(&cluster, "report db --upgrade").await.unwrap();
+    assert!(report.contains("upgradesFrom:") && report.contains("undo: a restore"), "{report}");
     assert_eq!(annotation(&cluster, "progressdb.io/approve"), "0123abcd");
     write(&cluster, upgrade("Soak", held("RollbackRequiresApproval", false)));
     typed(&cluster, "approve db --rollback").await.unwrap();

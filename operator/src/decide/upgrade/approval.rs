@@ -5,7 +5,7 @@ use std::str::FromStr;
 use croner::Cron;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{At, Next, Turn, baseline, duration, gates};
+use super::{At, Next, Turn, baseline, duration, gates, notes};
 use crate::crd::{Approval, Window};
 
 /// What is not measured before, in milliseconds: the server stops, and the Service leads to the new one.
@@ -28,7 +28,10 @@ pub(super) fn wait(at: At<'_>) -> Turn {
     let is_approved = at.facts.approved.as_ref() == Some(&record.id);
     if record.changes_image && at.policy().approval == Approval::Manual && !is_approved {
         let command = at.approve_command("");
-        let message = format!("it waits to be approved; clients would be without a server for about {forecast} ms");
+        let message = format!(
+            "it waits to be approved; clients would be without a server for about {forecast} ms{}",
+            notes::warning(&record)
+        );
         return at.recording(record, Next::hold("ApprovalNeeded", message, Some(command)));
     }
     match window(at) {

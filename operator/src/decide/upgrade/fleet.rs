@@ -25,7 +25,7 @@ mod tracks;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{At, Next, Turn, approval, begin, promote as after_promotion};
+use super::{At, Next, Turn, approval, begin, notes, promote as after_promotion};
 use crate::{
     crd::{AfterPromotion, Approval, UpgradeStep},
     decide::{Write, delay::Delay, pods},
@@ -94,7 +94,10 @@ fn approve(at: At<'_>) -> Turn {
     let is_approved = at.facts.approved.as_ref() == Some(&at.record.id);
     if at.record.changes_image && at.policy().approval == Approval::Manual && !is_approved {
         let command = at.approve_command("");
-        let message = "it waits to be approved; then the first canaries are made, and no client is without a server";
+        let message = format!(
+            "it waits to be approved; then the first canaries are made, and no client is without a server{}",
+            notes::warning(at.record)
+        );
         return at.turn(Next::hold("ApprovalNeeded", message, Some(command)));
     }
     match approval::window(at) {

@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::{At, Next, Turn, with_gate};
+use super::{At, Next, Turn, notes, with_gate};
 use crate::{
     conditions::Finding,
     crd::{Backing, GateStatus, Need, UpgradeStatus, UpgradeStep, Verdict},
@@ -83,6 +83,7 @@ fn with_version(mut record: UpgradeStatus, report: &Value) -> UpgradeStatus {
         let fitting = all.filter(|migration| migration["at"] == time);
         fitting.filter_map(|migration| migration["name"].as_str().map(str::to_owned)).take(64).collect()
     };
+    record.notes = notes::of(report);
     record.start_migrations = migrations("start");
     record.finalize_migrations = migrations("finalize");
     record
@@ -98,8 +99,11 @@ fn old_image(at: At<'_>, is_there: bool) -> GateStatus {
     GateResult::new(verdict, &image, "it is on the node", 0, why).named("OldImage")
 }
 
-/// Holds what cannot read the data as it is.
-pub(super) fn unreadable(at: At<'_>, record: &UpgradeStatus) -> Option<Next> {
+/// Holds what does not follow on the version that runs, or cannot read the data as it is.
+pub(super) fn unfit(at: At<'_>, record: &UpgradeStatus) -> Option<Next> {
+    if let Some(next) = notes::too_old(at, record) {
+        return Some(next);
+    }
     let (Some(oldest), Some(newest)) = (record.to.oldest_format, record.to.newest_format) else {
         let message = "the new image does not say which formats of the data it reads";
         return Some(Next::hold("VersionUnknown", message, Some(at.abort_command())));
@@ -119,7 +123,7 @@ pub(super) fn unprotected(at: At<'_>, record: &UpgradeStatus, lacking: &str) -> 
 }
 
 fn judge(at: At<'_>, record: &UpgradeStatus) -> Next {
-    if let Some(next) = unreadable(at, record) {
+    if let Some(next) = unfit(at, record) {
         return next;
     }
     let policy = at.policy().snapshot.policy;

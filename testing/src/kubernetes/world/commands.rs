@@ -103,9 +103,13 @@ fn open<'a>(image: &Image, data: Option<&'a mut Data>) -> Result<&'a mut Data, F
 }
 
 fn version(image: &Image) -> Value {
-    json!({
+    let mut report = json!({
         "version": image.version, "commit": "unknown", "formats": image.formats(), "migrations": image.migrations(),
-    })
+    });
+    if !image.release.is_null() {
+        report["release"] = image.release.clone();
+    }
+    report
 }
 
 fn inspect(image: &Image, data: &Data) -> Value {

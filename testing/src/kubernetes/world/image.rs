@@ -40,6 +40,8 @@ pub struct Image {
     pub tables: u32,
     /// How it computes the digest of all rows.
     pub digest_version: i64,
+    /// What it says of its release; nothing, as former ones, if null.
+    pub release: Value,
     /// What its server logs.
     pub log: String,
     /// `sha256:…`, by which nodes name it; from its name if unset.
@@ -66,6 +68,7 @@ impl Default for Image {
             restarts_after: 0,
             tables: 1,
             digest_version: 2,
+            release: Value::Null,
             log: String::new(),
             digest: None,
         }

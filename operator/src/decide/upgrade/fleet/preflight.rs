@@ -26,7 +26,7 @@ pub(super) fn check(at: At<'_>) -> Turn {
         Ok(record) => record,
         Err(turn) => return *turn,
     };
-    if let Some(next) = preflight::unreadable(at, &record) {
+    if let Some(next) = preflight::unfit(at, &record) {
         return at.recording(record, next);
     }
     if !gates::has_passed(at, SCHEMA) {
