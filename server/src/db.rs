@@ -41,6 +41,7 @@ mod walk;
 mod wrapped_keys;
 mod write;
 mod write_queue;
+mod written_format;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,7 +96,7 @@ struct Inner {
     /// Told when the sealing job has something to do.
     sealing_wanted: tokio::sync::Notify,
     /// That of the store, in which all rows are encoded.
-    format: u32,
+    format: written_format::WrittenFormat,
     formats: Formats,
     settings: Settings,
     write_queues: write_queue::WriteQueues,
@@ -208,11 +209,11 @@ impl Db {
         let refused = self.0.store.refused();
         let held = self.0.clock.state().held.map(|_| "the clock jumped ahead");
         Health {
-            format: self.0.format,
+            format: self.format(),
             version: self.0.formats.version,
             reads: self.0.formats.reads,
             writes: self.0.formats.writes,
-            pending: self.0.formats.ahead(self.0.format, MigrationTime::Finalize).map(|m| m.name).collect(),
+            pending: self.0.formats.ahead(self.format(), MigrationTime::Finalize).map(|m| m.name).collect(),
             incarnation: self.0.incarnation,
             sequence: self.0.sequence.load(Ordering::Relaxed),
             stopped: matches!(refused, Some(crate::store::Error::Stopped(_))),
@@ -226,6 +227,16 @@ impl Db {
                 })
                 .or(held),
         }
+    }
+
+    /// The format in which a write that begins now is written.
+    fn format(&self) -> u32 {
+        self.0.format.number()
+    }
+
+    /// Begins a write: to be kept until its commit is answered.
+    fn begin_write(&self) -> written_format::Writing {
+        self.0.format.begin_write()
     }
 
     /// The name under which a user's rows are found.

@@ -53,6 +53,11 @@ impl Formats {
         if (first..=last).contains(&found) { Ok(()) } else { Err(Unreadable { found, reads: self.reads }) }
     }
 
+    /// The formats that it both reads and writes, first and last.
+    pub fn works_in(&self) -> [u32; 2] {
+        [self.reads[0], self.reads[1].min(self.writes)]
+    }
+
     /// The migrations of this kind that a store of format `found` has before it.
     pub fn ahead(&self, found: u32, at: MigrationTime) -> impl Iterator<Item = &'static Migration> + use<> {
         self.migrations.iter().filter(move |migration| migration.at == at && found < migration.to)

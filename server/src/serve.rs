@@ -9,6 +9,7 @@ mod at_rest;
 mod description;
 mod development;
 mod error;
+mod format_change;
 mod home;
 mod listeners;
 mod local_socket;
@@ -115,9 +116,14 @@ pub async fn run(
     }
     let tasks = tasks::start(&db, &engine, checkpoints.as_ref(), &config, owner, scheduled);
 
+    let mut outdated = None;
     let failure = tokio::select! {
         () = signals.next() => None,
         reason = engine.stopped() => Some(reason),
+        found = db.outdated() => {
+            outdated = Some(StartupError::too_new(found, &formats));
+            None
+        }
     };
     tokio::spawn(exit_on_next(signals));
     tracing::info!(event = "server.draining", hold_s = config.drain.hold.as_secs());
@@ -125,7 +131,7 @@ pub async fn run(
     if let Some(backups) = backups {
         backups.stop();
     }
-    if failure.is_none() {
+    if failure.is_none() && outdated.is_none() {
         tokio::time::sleep(config.drain.hold).await;
     }
     listeners.drain().await;
@@ -133,7 +139,8 @@ pub async fn run(
         socket.stop().await;
     }
     tasks.abort();
-    close(engine, checkpoints, failure).await
+    close(engine, checkpoints, failure).await?;
+    outdated.map_or(Ok(()), Err)
 }
 
 /// Closes the engine, which has stopped already if there was a failure.

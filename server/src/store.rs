@@ -18,6 +18,7 @@ mod engine;
 #[cfg(test)]
 pub(crate) mod memory;
 mod rocks;
+mod room;
 
 use std::time::Duration;
 
@@ -28,9 +29,10 @@ use crate::keys::{Key, KeyRange, Partition, PartitionKind};
 
 use cassandra::Cassandra;
 pub use cassandra::{Applied, Credential, Credentials, Settings as SharedSettings, Tls};
-pub use engine::{Engine, OpenError};
+pub use engine::{Engine, OpenError, Peer};
 use rocks::Rocks;
 pub use rocks::Settings;
+use room::{Room, page_of};
 
 /// A change to the committed partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,43 +213,6 @@ pub enum Compaction {
     Everything,
 }
 
-/// How much a scan may still return.
-struct Room {
-    rows: usize,
-    bytes: usize,
-}
-
-impl Room {
-    fn is_used_up(&self) -> bool {
-        self.rows == 0 || self.bytes == 0
-    }
-
-    fn take(&mut self, bytes: usize) {
-        self.rows -= 1;
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-/// Of these partitions, which may stand there in any order and repeatedly, up to `limit` beyond `from`.
-fn page_of(
-    mut partitions: Vec<Partition>,
-    from: Option<Partition>,
-    direction: Direction,
-    limit: usize,
-) -> Vec<Partition> {
-    partitions.sort_unstable();
-    partitions.dedup();
-    match direction {
-        Direction::Ascending => partitions.retain(|partition| from.is_none_or(|from| *partition > from)),
-        Direction::Descending => {
-            partitions.reverse();
-            partitions.retain(|partition| from.is_none_or(|from| *partition < from));
-        }
-    }
-    partitions.truncate(limit);
-    partitions
-}
-
 /// A handle on an open engine; clones are cheap and share it.
 #[derive(Clone)]
 pub enum Store {
@@ -408,8 +373,8 @@ impl Store {
         }
     }
 
-    /// How often this process had to begin anew among the others. Until it has confirmed an epoch that it read since, its
-    /// commits are refused.
+    /// How often this process had to begin anew among the others. Until it has confirmed an epoch and a format that it read
+    /// since, its commits are refused.
     pub fn term(&self) -> u64 {
         match self {
             Self::Cassandra(shared) => shared.term(),
@@ -421,6 +386,14 @@ impl Store {
     pub async fn confirm_epoch(&self, epoch: u32, term: u64) -> Result<(), Error> {
         match self {
             Self::Cassandra(shared) => shared.confirm_epoch(epoch, term).boxed().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Says to the others that this process writes no other format than this from now on, as it read in that term.
+    pub async fn confirm_format(&self, format: u32, term: u64) -> Result<(), Error> {
+        match self {
+            Self::Cassandra(shared) => shared.confirm_format(format, term).boxed().await,
             _ => Ok(()),
         }
     }

@@ -48,6 +48,7 @@ impl Checker {
             credentials: self.credentials(),
             tls: self.tls(),
             version: Formats::CURRENT.version.to_owned(),
+            formats: Formats::CURRENT.works_in(),
             read_only: false,
         })
     }

@@ -14,6 +14,7 @@ use super::messages;
 use super::sealing::Seal;
 use super::write::{Answer, MessageUpdate, NewMessage, ThreadUpdate, Write, Written};
 use super::write_queue::PendingWrite;
+use super::written_format::Writing;
 use super::{Db, Error, decode};
 use crate::forgetting_cache::Mark;
 use crate::format::Change;
@@ -43,6 +44,7 @@ pub(super) struct Draft<'a> {
     seal: Option<Seal>,
     /// When the draft was begun.
     mark: Mark,
+    writing: Writing,
 }
 
 impl<'a> Draft<'a> {
@@ -61,12 +63,23 @@ impl<'a> Draft<'a> {
             records: HashMap::new(),
             seal: None,
             mark: db.0.recent.mark(),
+            writing: db.begin_write(),
         }
     }
 
     /// The head that the draft was made from.
     pub(super) fn before(&self) -> &Head {
         &self.before.head
+    }
+
+    /// The format in which its rows are encoded.
+    pub(super) fn format(&self) -> u32 {
+        self.writing.format()
+    }
+
+    /// The thread was last written in an older format.
+    pub(super) fn is_of_former_format(&self) -> bool {
+        self.before.bytes.first().is_none_or(|version| u32::from(*version) < self.format())
     }
 
     pub(super) fn store(&self) -> &'a Store {
@@ -88,7 +101,7 @@ impl<'a> Draft<'a> {
             false => Vec::new(),
         };
         let key = Key::Thread(self.thread, ThreadRow::Head);
-        self.ops.push(Op::Put(key, self.head.encode(self.db.0.format)));
+        self.ops.push(Op::Put(key, self.head.encode(self.format())));
         let commit = Commit {
             partition: Partition::Thread(self.thread),
             precondition: Some(Precondition { key, value: Some(self.before.bytes) }),
@@ -169,7 +182,7 @@ impl<'a> Draft<'a> {
 
     fn keep_record(&mut self, name: Hash16, record: rows::Idempotency, ts: u64) {
         self.put(ThreadRow::Idempotency(name), &record);
-        self.secondary.push(idempotency::expire_in_thread(self.db.0.format, self.thread, ts, name));
+        self.secondary.push(idempotency::expire_in_thread(self.format(), self.thread, ts, name));
         self.records.insert(name, record);
     }
 
@@ -235,7 +248,7 @@ impl<'a> Draft<'a> {
         self.put(ThreadRow::Deleted(id), &deleted);
         self.secondary.push(SecondaryWrite::Put(
             Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Message },
-            MessageName(id).encode(self.db.0.format),
+            MessageName(id).encode(self.format()),
         ));
         self.head.live -= 1;
         self.head.updated = ts;
@@ -263,7 +276,7 @@ impl<'a> Draft<'a> {
             SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Threads)), -1),
             SecondaryWrite::Put(
                 Key::Expiry { due: ts, thread: self.thread, kind: ExpiryKind::Thread },
-                Present.encode(self.db.0.format),
+                Present.encode(self.format()),
             ),
         ]);
     }
@@ -285,7 +298,7 @@ impl<'a> Draft<'a> {
     }
 
     fn seal_with(&mut self, seal: Seal) {
-        if let Some(row) = seal.new_row(self.db.0.format) {
+        if let Some(row) = seal.new_row(self.format()) {
             self.ops.push(row);
             self.head.generation = seal.generation();
             self.head.seals = 0;
@@ -295,7 +308,7 @@ impl<'a> Draft<'a> {
 
     /// Sets a row of the thread.
     fn put(&mut self, row: ThreadRow, value: &impl Row) {
-        self.put_value(Key::Thread(self.thread, row), value.encode(self.db.0.format));
+        self.put_value(Key::Thread(self.thread, row), value.encode(self.format()));
     }
 
     fn put_value(&mut self, key: Key, value: Vec<u8>) {
@@ -345,7 +358,7 @@ impl<'a> Draft<'a> {
             self.secondary.push(SecondaryWrite::Delete(active(before)));
         } else if head.updated != before {
             self.secondary.push(SecondaryWrite::Delete(active(before)));
-            self.secondary.push(SecondaryWrite::Put(active(head.updated), Present.encode(self.db.0.format)));
+            self.secondary.push(SecondaryWrite::Put(active(head.updated), Present.encode(self.format())));
         }
     }
 }

@@ -130,9 +130,11 @@ impl Db {
         }
         let (horizon, checkpoints) = (erased + self.horizon_ns(), self.copies());
         let receipt = Receipt { thread, key_ids, erased, horizon, checkpoints };
-        draft.secondary.extend(self.keep_receipt(request, &receipt).await?);
+        let kept = self.keep_receipt(request, &receipt, draft.format()).await?;
+        draft.secondary.extend(kept);
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Erasure };
-        draft.secondary.push(SecondaryWrite::Put(entry, Present.encode(self.0.format)));
+        let noted = Present.encode(draft.format());
+        draft.secondary.push(SecondaryWrite::Put(entry, noted));
         draft.client_writes += 1;
         Ok(Edited::Changed(draft, receipt))
     }
@@ -181,8 +183,9 @@ impl Db {
 
     /// Replaces the note of what waits for a compaction; nothing if another was first.
     async fn replace_note(&self, before: Option<Vec<u8>>, after: Option<Erasures>) -> Result<Option<()>, Error> {
+        let writing = self.begin_write();
         let commit = match (before, after) {
-            (before, Some(noted)) => Commit::replace(PENDING, before, noted.encode(self.0.format)),
+            (before, Some(noted)) => Commit::replace(PENDING, before, noted.encode(writing.format())),
             (Some(before), None) => Commit::remove(PENDING, before),
             (None, None) => return Ok(Some(())),
         };
@@ -194,8 +197,9 @@ impl Db {
         let entry = Key::Expiry { due: receipt.erased, thread: request.thread, kind: ExpiryKind::Erasure };
         repeat(|| async {
             let Some(mut commit) = self.removal(request.thread).await? else { return Ok(Some(())) };
+            let writing = self.begin_write();
             if is_longer {
-                commit.secondary.extend(self.keep_receipt(request, receipt).await?);
+                commit.secondary.extend(self.keep_receipt(request, receipt, writing.format()).await?);
             }
             commit.secondary.push(SecondaryWrite::Delete(entry));
             Ok((self.commit(commit).await? == Settled::Committed).then_some(()))

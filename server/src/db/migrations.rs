@@ -9,7 +9,8 @@
 //! what that version writes lacks what the migration adds: the next version that knows it runs it again.
 //!
 //! Raising the format and noting that the finalize migrations have begun is one commit, so there is no moment in which an
-//! older version would read rows that it does not know.
+//! older version would read rows that it does not know. On a shared store the start migrations of the format begin again with
+//! it: older servers wrote beside them, and what is added is whole only when all write what the newer version does.
 
 mod run;
 
@@ -35,7 +36,7 @@ pub struct Pending {
     pub raise_to: Option<u32>,
     /// Start migrations, in the order in which they run.
     pub start: Vec<&'static Migration>,
-    /// Finalize migrations, in the order in which they run.
+    /// Finalize migrations, and start migrations that the change of format runs again, in the order in which they run.
     pub finalize: Vec<&'static Migration>,
     /// The store was raised, and the finalize migrations have not all come to their end.
     pub begun: bool,
@@ -76,7 +77,8 @@ pub async fn pending(store: &Store, formats: &Formats) -> Result<Pending, Error>
         records.find(|record| record.number == migration.number).map(|record| record.progress.finished != 0)
     };
     let start = formats.ahead(format, MigrationTime::Start).filter(|migration| finished(migration) != Some(true));
-    let all = formats.migrations.iter().filter(|migration| migration.at == MigrationTime::Finalize);
+    let all = formats.migrations.iter();
+    let all = all.filter(|migration| migration.at == MigrationTime::Finalize || migration.to <= format);
     let begun = all.clone().any(|migration| finished(migration) == Some(false));
     let finalize = all.filter(|migration| format < migration.to || finished(migration) == Some(false));
     Ok(Pending {
@@ -105,9 +107,9 @@ pub(super) async fn settle_records(store: &Store, formats: &Formats, read_only: 
     Ok(())
 }
 
-fn begun(migration: &Migration, version: &str, now: u64) -> MigrationProgress {
+fn begun(migration: &Migration, finalizes: bool, version: &str, now: u64) -> MigrationProgress {
     MigrationProgress {
-        finalizes: migration.at == MigrationTime::Finalize,
+        finalizes,
         to: migration.to,
         version: version.to_owned(),
         started: now,
@@ -122,20 +124,15 @@ impl Db {
     }
 
     /// Raises the store to the format that this version writes, and notes that the finalize migrations have begun. This
-    /// handle still writes the former format: drop it and open the database again.
+    /// handle still writes the former format: drop it and open the database again, or have it follow the others.
     pub async fn raise_format(self, pending: &Pending) -> Result<(), Error> {
         let Some(to) = pending.raise_to else { return Ok(()) };
         let key = Key::Store(StoreRow::Format);
         let before = stored_format(&self.0.store).await?;
-        let (version, now) = (self.0.formats.version, self.0.clock.now());
         let raised = Format { format: to, ..before }.encode(EVERY_FORMAT);
         let mut change = Commit::replace(key, Some(before.encode(EVERY_FORMAT)), raised);
-        change.ops.extend(pending.finalize.iter().map(|migration| {
-            Op::Put(
-                Key::Store(StoreRow::Migration(migration.number)),
-                begun(migration, version, now).encode(EVERY_FORMAT),
-            )
-        }));
+        let again = self.0.formats.ahead(before.format, MigrationTime::Start).filter(|_| self.0.store.is_shared());
+        change.ops.extend(pending.finalize.iter().copied().chain(again).map(|migration| self.beginning(migration)));
         match self.commit(change).await? {
             Settled::Committed => {
                 tracing::info!(target: "audit", event = "format.raised", from = before.format, to);
@@ -145,13 +142,24 @@ impl Db {
         }
     }
 
+    /// Notes that a change of format has begun this migration, and that it is not done before that has come to its end.
+    fn beginning(&self, migration: &Migration) -> Op {
+        let progress = begun(migration, true, self.0.formats.version, self.0.clock.now());
+        Op::Put(Key::Store(StoreRow::Migration(migration.number)), progress.encode(EVERY_FORMAT))
+    }
+
     async fn record_of(&self, migration: &Migration) -> Result<Record, Error> {
         let mut records = records(&self.0.store).await?.into_iter();
         match records.find(|record| record.number == migration.number) {
             Some(record) => Ok(record),
             None => Ok(Record {
                 number: migration.number,
-                progress: begun(migration, self.0.formats.version, self.0.clock.now()),
+                progress: begun(
+                    migration,
+                    migration.at == MigrationTime::Finalize,
+                    self.0.formats.version,
+                    self.0.clock.now(),
+                ),
                 bytes: Vec::new(),
             }),
         }

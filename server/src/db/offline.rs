@@ -203,20 +203,21 @@ impl Db {
     async fn give_up_keys(&self, partition: Partition) -> Result<(), Error> {
         let keys = walk::data_keys(&self.0.store, partition).await?;
         let mut ops: Vec<Op> = keys.into_iter().map(|(place, _)| Op::Delete(place)).collect();
+        let writing = self.begin_write();
         match partition {
-            Partition::Thread(thread) => ops.extend(self.plain_head(thread).await?),
+            Partition::Thread(thread) => ops.extend(self.plain_head(thread, writing.format()).await?),
             Partition::User(user) => ops.push(Op::Delete(Key::User(user, UserRow::Seals))),
             _ => {}
         }
         self.commit_plain(partition, ops, Vec::new()).await
     }
 
-    async fn plain_head(&self, thread: ThreadId) -> Result<Option<Op>, Error> {
+    async fn plain_head(&self, thread: ThreadId, format: u32) -> Result<Option<Op>, Error> {
         let key = Key::Thread(thread, ThreadRow::Head);
         let Some(bytes) = self.0.store.get(&key).await? else { return Ok(None) };
         let head: crate::rows::Head = decode(key, &bytes)?;
         let plain = crate::rows::Head { generation: 0, oldest: 0, seals: 0, revision: head.revision + 1, ..head };
-        Ok(Some(Op::Put(key, plain.encode(self.0.format))))
+        Ok(Some(Op::Put(key, plain.encode(format))))
     }
 
     async fn commit_plain(

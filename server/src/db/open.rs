@@ -15,6 +15,7 @@ use super::receipts::Turns;
 use super::recent::RecentMessages;
 use super::totals::Totals;
 use super::write_queue::WriteQueues;
+use super::written_format::WrittenFormat;
 use super::{Db, Error, Inner, Settings, decode};
 use crate::clock::Clock;
 use crate::crypt::{Crypt, seal};
@@ -141,7 +142,7 @@ impl Db {
             crypt,
             strict: AtomicBool::new(secret.strict),
             sealing_wanted: tokio::sync::Notify::new(),
-            format: format.format,
+            format: WrittenFormat::new(format.format),
             formats: *formats,
             settings,
             write_queues: WriteQueues::default(),

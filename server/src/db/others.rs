@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::epochs::{list_epochs, unwrap};
+use super::inspect::stored_format;
 use super::open::{read, read_secret};
 use super::{Db, Error};
 use crate::crypt::kms::Context;
@@ -18,13 +19,34 @@ pub async fn stored_identity(store: &Store) -> Result<Option<Identity>, Error> {
 }
 
 impl Db {
-    /// Takes over what other servers have changed since: epochs that were begun or retired, whether all is sealed, and how
-    /// many writes there were.
+    /// Takes over what other servers have changed since: the format, epochs that were begun or retired, whether all is sealed,
+    /// and how many writes there were.
     pub async fn follow_others(&self) -> Result<(), Error> {
+        self.follow_format().await?;
         self.follow_epochs().await?;
         let sequence = self.counter(Key::Store(StoreRow::Counter(Counter::Sequence))).await?;
         self.0.sequence.fetch_max(sequence, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Waits until the store is of a format that this version cannot go on with, and says which.
+    pub async fn outdated(&self) -> u32 {
+        self.0.format.unreadable().await
+    }
+
+    /// Writes in the format that the store has now. The others are told once no write in another one is on its way.
+    pub(super) async fn follow_format(&self) -> Result<(), Error> {
+        let term = self.0.store.term();
+        let (stored, before) = (stored_format(&self.0.store).await?.format, self.format());
+        if self.0.formats.check(stored).is_err() {
+            self.0.format.refuse(stored);
+            return Err(Error::Stopped);
+        }
+        self.0.format.follow(stored).await;
+        if stored != before {
+            tracing::info!(event = "format.followed", from = before, to = stored);
+        }
+        Ok(self.0.store.confirm_format(stored, term).await?)
     }
 
     async fn follow_epochs(&self) -> Result<(), Error> {

@@ -36,7 +36,8 @@ impl Db {
         let (threads, users) = (run.progress.threads as f64, run.progress.users as f64);
         metrics::gauge!("progressdb_sealing_job_threads").set(threads);
         metrics::gauge!("progressdb_sealing_job_users").set(users);
-        let value = run.progress.encode(self.0.format);
+        let writing = self.begin_write();
+        let value = run.progress.encode(writing.format());
         let commit = Commit::replace(PROGRESS, run.saved.take(), value.clone());
         run.saved = Some(value);
         Ok(self.commit(commit).await? == Settled::Committed)

@@ -86,6 +86,7 @@ impl Db {
         &self,
         request: &Request,
         receipt: &Receipt,
+        format: u32,
     ) -> Result<Vec<SecondaryWrite>, Error> {
         let (Some(name), Some(wanted)) = (request.receipt, &request.options.idempotency) else {
             return Ok(Vec::new());
@@ -97,8 +98,8 @@ impl Db {
         let seal = self.seal_for_user(request.user).await?;
         let entry = Key::Expiry { due: erased, thread, kind: ExpiryKind::Receipt };
         let secondary = [
-            SecondaryWrite::Put(key, seal.value(key, row.encode(self.0.format))),
-            SecondaryWrite::Put(entry, Names(vec![request.user, name]).encode(self.0.format)),
+            SecondaryWrite::Put(key, seal.value(key, row.encode(format))),
+            SecondaryWrite::Put(entry, Names(vec![request.user, name]).encode(format)),
         ];
         Ok(seal.count_for_user(request.user).chain(secondary).collect())
     }
@@ -125,9 +126,9 @@ impl Db {
             if record.thread != thread || record.revision == 0 || self.has_run_out(record.expires) {
                 return Ok(Some(()));
             }
-            let seal = self.seal_for_user(user).await?;
+            let (seal, writing) = (self.seal_for_user(user).await?, self.begin_write());
             let marked = Idempotency { revision: 0, ..record };
-            let commit = Commit::replace(key, Some(before), seal.value(key, marked.encode(self.0.format)))
+            let commit = Commit::replace(key, Some(before), seal.value(key, marked.encode(writing.format())))
                 .with(seal.count_for_user(user));
             Ok((self.commit(commit).await? == Settled::Committed).then_some(()))
         })

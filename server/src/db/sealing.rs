@@ -135,7 +135,8 @@ impl Db {
             found => return found.map(Seal::Known),
         }
         let new = crypt.keyring.new_data_key(place, generation).await.map_err(|missing| damaged(place, missing))?;
-        let commit = Commit::replace(place, None, new.wrapped.encode(self.0.format));
+        let writing = self.begin_write();
+        let commit = Commit::replace(place, None, new.wrapped.encode(writing.format()));
         if self.commit(commit).await? == Settled::Committed {
             crypt.keyring.keep_new(place, &new);
             return Ok(Seal::Known(new.key));

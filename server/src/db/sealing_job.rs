@@ -355,7 +355,8 @@ impl Db {
                 }
                 let anew = crypt.keyring.rewrap(place, &wrapped);
                 let anew = anew.map_err(|_| Error::Corrupt { key: place.to_string() })?;
-                match self.replace_row(place, before, anew.encode(self.0.format), Vec::new()).await? {
+                let writing = self.begin_write();
+                match self.replace_row(place, before, anew.encode(writing.format()), Vec::new()).await? {
                     true => rewrapped += 1,
                     // Another has wrapped it, perhaps under an epoch before the newest.
                     false => found = self.0.store.get(&place).await?,

@@ -40,6 +40,7 @@ mod clock;
 mod crash;
 mod digest;
 mod encryption;
+mod format_change;
 mod formats;
 mod integrity;
 mod lists;

@@ -79,10 +79,10 @@ impl Db {
             let thread = ThreadId(self.next_timestamp()?);
             let record = token.record(thread, None, 1, thread.0);
             let seal = self.seal_for_user(user).await?;
-            let seals = seal.count_for_user(user);
-            let expiry = idempotency::expire_of_user(self.0.format, user, thread, token.name);
-            let commit =
-                Commit::replace(key, before, seal.value(key, record.encode(self.0.format))).with(seals.chain([expiry]));
+            let (seals, writing) = (seal.count_for_user(user), self.begin_write());
+            let expiry = idempotency::expire_of_user(writing.format(), user, thread, token.name);
+            let record = record.encode(writing.format());
+            let commit = Commit::replace(key, before, seal.value(key, record)).with(seals.chain([expiry]));
             let committed = self.commit(commit).await? == Settled::Committed;
             Ok(committed.then_some(Creation { thread, found: false, removed: false }))
         })
@@ -98,6 +98,8 @@ impl Db {
         content: &ThreadContent,
     ) -> Result<bool, Error> {
         let seal = self.new_seal_for_thread(thread, 1).await?;
+        let writing = self.begin_write();
+        let format = writing.format();
         let head = Head {
             revision: 1,
             commit_id: self.next_commit_id(),
@@ -114,12 +116,9 @@ impl Db {
         let object = ThreadObject { revision: 1, author: caller.user.clone(), content: content.clone() };
         let owner = Participant { role: Role::Owner, since: thread.0, user: caller.user.clone() };
         let mut secondary = vec![
-            SecondaryWrite::Put(Key::User(user, UserRow::Created(thread)), Present.encode(self.0.format)),
-            SecondaryWrite::Put(
-                Key::User(user, UserRow::Active { updated: thread.0, thread }),
-                Present.encode(self.0.format),
-            ),
-            SecondaryWrite::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode(self.0.format)),
+            SecondaryWrite::Put(Key::User(user, UserRow::Created(thread)), Present.encode(format)),
+            SecondaryWrite::Put(Key::User(user, UserRow::Active { updated: thread.0, thread }), Present.encode(format)),
+            SecondaryWrite::Put(Key::User(user, UserRow::Wrote(thread)), Present.encode(format)),
             SecondaryWrite::Add(Key::User(user, UserRow::LiveThreads), 1),
             SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Threads)), 1),
         ];
@@ -128,11 +127,11 @@ impl Db {
         let (object_key, owner_key) =
             (Key::Thread(thread, ThreadRow::Object), Key::Thread(thread, ThreadRow::Participant(user)));
         let rows = [
-            Op::Put(object_key, seal.value(object_key, object.encode(self.0.format))),
-            Op::Put(owner_key, seal.value(owner_key, owner.encode(self.0.format))),
+            Op::Put(object_key, seal.value(object_key, object.encode(format))),
+            Op::Put(owner_key, seal.value(owner_key, owner.encode(format))),
         ];
-        let mut commit = Commit::replace(key, None, head.encode(self.0.format)).with(secondary);
-        commit.ops.extend(rows.into_iter().chain(seal.new_row(self.0.format)));
+        let mut commit = Commit::replace(key, None, head.encode(format)).with(secondary);
+        commit.ops.extend(rows.into_iter().chain(seal.new_row(format)));
         let committed = self.commit(commit).await? == Settled::Committed;
         if committed {
             self.note_writes(1);

@@ -56,10 +56,10 @@ impl Db {
         if self.row::<Profile>(key).await?.is_none() {
             let profile = Profile { since: self.next_timestamp()?, user: caller.user.clone() };
             let seal = self.seal_for_user(user).await?;
-            let seals = seal.count_for_user(user);
+            let (seals, writing) = (seal.count_for_user(user), self.begin_write());
             let counted = SecondaryWrite::Add(Key::Store(StoreRow::Counter(Counter::Users)), 1);
-            let commit =
-                Commit::replace(key, None, seal.value(key, profile.encode(self.0.format))).with(seals.chain([counted]));
+            let profile = seal.value(key, profile.encode(writing.format()));
+            let commit = Commit::replace(key, None, profile).with(seals.chain([counted]));
             // A conflict means that another request of the same user was first.
             self.commit(commit).await?;
         }

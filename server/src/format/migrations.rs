@@ -5,6 +5,9 @@
 //! ([`Key::is_reserved`]). Afterwards an older version still serves the store. **Finalize migrations** run on command,
 //! after the store was raised to the format, and from then on an older version refuses it.
 //!
+//! On a shared store older servers write beside a start migration, and what they write lacks what it adds. It runs once more
+//! when every server knows the new format: only of a store that has the format may a reader take what it adds for whole.
+//!
 //! A migration rewrites rows one by one, and is begun again wherever it was interrupted. So rewriting what was rewritten
 //! must change nothing, and a reader of the new version must understand rows of both kinds side by side.
 

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use crate::data_dir;
+use crate::format::Formats;
 
 /// Why a server does not start, by what the operator can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,19 @@ pub enum StartupError {
         /// How many.
         servers: usize,
     },
+    /// Servers run on the shared store that cannot work in the format that it is to be raised to.
+    #[error(
+        "nothing was changed: the store is to have format {to}, in which {servers} cannot work: replace them by this version, then repeat the command"
+    )]
+    ServersTooOld {
+        /// Which, and what they know.
+        servers: String,
+        /// The format to come.
+        to: u32,
+    },
+    /// Another command raises the format of the shared store.
+    #[error("nothing was changed: another command raises the format of this store: wait until it has ended")]
+    FormatClaimed,
     /// A command works on the shared store.
     #[error(
         "a command works on this store alone: wait until it has ended; one that was killed is forgotten after half a minute"
@@ -159,6 +173,11 @@ impl StartupError {
         Self::Migration { what: what.into(), next: next.into(), source: source.into() }
     }
 
+    /// A store of a format that is newer than a program of these formats can go on with, and that has no way back of its own.
+    pub(super) fn too_new(found: u32, formats: &Formats) -> Self {
+        Self::TooNew { found, newest: formats.reads[1], checkpoint: None }
+    }
+
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -169,7 +188,7 @@ impl StartupError {
             Self::Migration { .. } => 70,
             Self::TooNew { .. } | Self::UpgradeThrough { .. } | Self::FormatChangeUnfinished { .. } => 78,
             Self::NoDatabase { .. } => 5,
-            Self::InUse { .. } | Self::Claimed => 75,
+            Self::InUse { .. } | Self::Claimed | Self::ServersTooOld { .. } | Self::FormatClaimed => 75,
             Self::Keys { .. } | Self::Config(_) | Self::Schema { .. } => 78,
         }
     }
@@ -189,6 +208,7 @@ impl StartupError {
             Self::Schema { .. } => "startup.schema_missing",
             Self::NoDatabase { .. } => "startup.store_missing",
             Self::InUse { .. } | Self::Claimed => "startup.store_in_use",
+            Self::ServersTooOld { .. } | Self::FormatClaimed => "migration.refused",
             Self::Config(_) => "startup.config_invalid",
             Self::Failed { event, .. } => event,
             Self::Io { .. } => "startup.failed",

@@ -102,12 +102,20 @@ pub(super) async fn shared_home(engine: &Engine, settings: &SharedSettings) -> R
     Ok(Home::Shared { keyspace, identity })
 }
 
+/// The settings of a shared engine for a program of these formats.
+pub(super) fn of_program(settings: &SharedSettings, formats: &Formats) -> SharedSettings {
+    SharedSettings { version: formats.version.to_owned(), formats: formats.works_in(), ..settings.clone() }
+}
+
 /// Why a shared engine does not open.
 pub(super) fn shared_error(settings: &SharedSettings, error: store::OpenError) -> StartupError {
     match error {
         store::OpenError::Schema(what) => StartupError::Schema { what },
         store::OpenError::Tls(why) => StartupError::Config(format!("storage.cassandra.tls: {why}")),
         store::OpenError::Claimed => StartupError::Claimed,
+        store::OpenError::FormatRaised(found) => {
+            StartupError::TooNew { found, newest: settings.formats[1], checkpoint: None }
+        }
         other => {
             let at = settings.contact_points.join(", ");
             StartupError::io(format!("the storage engine at {at} cannot be used"), other)
@@ -133,7 +141,7 @@ impl AtHand {
     pub(super) fn to_read(config: &Config, formats: &Formats) -> Result<Self, StartupError> {
         let runtime = runtime()?;
         if let Some(settings) = &config.cassandra {
-            let opened = Self::connect(runtime, SharedSettings { read_only: true, ..settings.clone() })?;
+            let opened = Self::connect(runtime, SharedSettings { read_only: true, ..of_program(settings, formats) })?;
             let nothing = opened.runtime.block_on(db::has_no_database(&opened.engine.store()));
             return match nothing.map_err(|error| StartupError::io("the store could not be read", error))? {
                 true => Err(StartupError::NoDatabase { place: opened.home.name() }),
@@ -149,7 +157,7 @@ impl AtHand {
     pub(super) fn to_change(config: &Config, formats: &Formats) -> Result<Self, StartupError> {
         let runtime = runtime()?;
         if let Some(settings) = &config.cassandra {
-            let opened = Self::connect(runtime, settings.clone())?;
+            let opened = Self::connect(runtime, of_program(settings, formats))?;
             let others = opened.runtime.block_on(opened.engine.claim());
             return match others.map_err(|error| StartupError::io("the store could not be claimed", error)) {
                 Ok(0) => Ok(opened),
@@ -186,8 +194,8 @@ impl AtHand {
     }
 
     /// Opened to be changed while servers of the shared store run.
-    pub(super) fn beside_servers(settings: &SharedSettings) -> Result<Self, StartupError> {
-        Self::connect(runtime()?, settings.clone())
+    pub(super) fn beside_servers(settings: &SharedSettings, formats: &Formats) -> Result<Self, StartupError> {
+        Self::connect(runtime()?, of_program(settings, formats))
     }
 
     fn connect(runtime: tokio::runtime::Runtime, settings: SharedSettings) -> Result<Self, StartupError> {

@@ -3,7 +3,8 @@
 //!
 //! A change of format begins with a checkpoint. Then the store is raised in one commit, opened anew, and its rows follow.
 //! Whatever ends this in the middle, the next run goes on: before the raise with everything as it was, behind it with the
-//! rows that are left. A store that was raised is brought to its end whoever opens it, wanted or not.
+//! rows that are left. A store that was raised is brought to its end whoever opens it, wanted or not. That of a shared store
+//! is changed beside its servers, and by the command alone: see [`super::format_change`].
 
 use std::io;
 use std::sync::Arc;
@@ -69,7 +70,8 @@ impl Stage<'_> {
         for migration in &pending.start {
             ran.push(self.migrate(&db, migration).await?);
         }
-        if pending.begun || (finalize && pending.raise_to.is_some()) {
+        let is_own = self.home.directory().is_some();
+        if is_own && (pending.begun || (finalize && pending.raise_to.is_some())) {
             if pending.raise_to.is_some() {
                 checkpoint = self.checkpoint().await?;
                 db = self.raise(db, &pending).await?;
@@ -122,7 +124,7 @@ impl Stage<'_> {
         self.home.newest_checkpoint().map(|name| format!(" to checkpoint {name}")).unwrap_or_default()
     }
 
-    /// The way back. Nothing is changed if it cannot be made. That of a shared store is the engine's own snapshot.
+    /// The way back. Nothing is changed if it cannot be made.
     async fn checkpoint(&self) -> Result<Option<String>, StartupError> {
         let Home::Own(directory) = self.home else { return Ok(None) };
         let inspected = inspect_any(&self.engine.store()).await.map_err(|error| self.unreadable(error))?;

@@ -13,7 +13,7 @@ use super::home::{AtHand, Home, runtime, shared_error};
 use super::migrations::Stage;
 use super::open::{birth, database_settings, open_kms};
 use super::restore::check_room;
-use super::{RestoreError, StartupError};
+use super::{RestoreError, StartupError, tasks};
 use crate::backup::{Artefact, Manifest, Progress, Source, Temporary};
 use crate::config::Config;
 use crate::crypt::Crypt;
@@ -65,7 +65,8 @@ pub fn source(config: &Config, settings: Value, formats: &Formats) -> Result<Sto
     Ok(Stopped { source, _home: home })
 }
 
-/// Runs what is pending: start migrations, and the change of format if `finalize`. Can be interrupted and started again.
+/// Runs what is pending: start migrations, and the change of format if `finalize`. Can be interrupted and started again. On a
+/// shared store servers may run meanwhile.
 pub fn migrate(config: &Config, formats: &Formats, finalize: bool) -> Result<Report, StartupError> {
     let crypt = open_kms(config)?;
     let hand = to_migrate(config, formats)?;
@@ -73,7 +74,14 @@ pub fn migrate(config: &Config, formats: &Formats, finalize: bool) -> Result<Rep
     let migrated = runtime.block_on(async {
         let stage = Stage { home, engine, config, formats, crypt };
         let db = stage.open(database_settings(config)).await.map_err(|error| home.open_error(error))?;
-        stage.run(db, finalize).await.map(|(_, report)| report)
+        if home.directory().is_some() {
+            return stage.run(db, finalize).await.map(|(_, report)| report);
+        }
+        // This process is one of those that share the store, and says like all of them what it follows.
+        let follows = tokio::spawn(tasks::follow_others(db.clone()));
+        let report = stage.run_beside(&db, finalize).await;
+        follows.abort();
+        report
     });
     let closed = hand.close();
     migrated.and_then(|report| closed.map(|()| report))
@@ -185,18 +193,12 @@ pub fn reset(path: &Path, named: &[PathBuf]) -> Result<bool, StartupError> {
     Ok(Reset::remove(path, named, Engine::check_files, birth())?)
 }
 
-/// Servers of a shared store may run on while nothing is raised: each start migrates under running ones too.
+/// Servers of a shared store may run on: each start migrates under running ones too, and a format is raised beside them.
 fn to_migrate(config: &Config, formats: &Formats) -> Result<AtHand, StartupError> {
     let Some(settings) = &config.cassandra else { return AtHand::to_change(config, formats) };
-    let raises = {
-        let AtHand { home, engine, runtime } = &AtHand::to_read(config, formats)?;
-        let pending = runtime.block_on(db::pending(&engine.store(), formats));
-        pending.map_err(|error| home.open_error(OpenError::Unreadable(error)))?.raise_to.is_some()
-    };
-    match raises {
-        true => AtHand::to_change(config, formats),
-        false => AtHand::beside_servers(settings),
-    }
+    // A keyspace without a database is not made one.
+    drop(AtHand::to_read(config, formats)?);
+    AtHand::beside_servers(settings, formats)
 }
 
 /// Makes the tables of a shared store that are missing.

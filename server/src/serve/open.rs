@@ -10,7 +10,7 @@ use aws_lc_rs::rand;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::StartupError;
-use super::home::{Home, shared_error, shared_home};
+use super::home::{Home, of_program, shared_error, shared_home};
 use super::migrations::Stage;
 use super::open_files::OpenFiles;
 use super::tasks::JobOwner;
@@ -73,7 +73,7 @@ pub(super) async fn open(
 ) -> Result<Opened, StartupError> {
     let (engine, mut home) = match (directory, &config.cassandra) {
         (Some(directory), _) => open_own(directory, config, formats).await?,
-        (None, Some(settings)) => connect(settings, app).await?,
+        (None, Some(settings)) => connect(&of_program(settings, formats), app).await?,
         (None, None) => unreachable!("a store lies in a directory or in a shared engine"),
     };
     let stage = Stage { home: &home, engine: &engine, config, formats, crypt };
@@ -174,6 +174,13 @@ async fn migrate(stage: &Stage<'_>, db: Db, app: &App) -> Result<Db, StartupErro
     let alone = stage.home.directory().is_some();
     let finalize = stage.config.finalize == Finalize::Auto && alone && !stage.config.rehearsal;
     let (db, report) = stage.run(db, finalize).await?;
+    if report.pending.begun {
+        tracing::warn!(
+            event = "format.change_unfinished",
+            data = report.format,
+            "`progressdb migrate --finalize` goes on with it"
+        );
+    }
     if let Some(to) = report.pending.raise_to {
         tracing::info!(event = "format.pending", data = report.format, to, "`progressdb migrate --finalize` raises it");
     }
@@ -256,6 +263,7 @@ pub(super) fn open_engine_at(
         store::OpenError::Schema(what) => StartupError::Schema { what },
         store::OpenError::Tls(why) => StartupError::Config(why),
         store::OpenError::Claimed => StartupError::Claimed,
+        store::OpenError::FormatRaised(found) => StartupError::too_new(found, formats),
         store::OpenError::LogMissing(what) => StartupError::LogMissing { path: path.to_owned(), what },
         store::OpenError::Damaged(what) => data_dir::Error::damaged(path, what).into(),
         store::OpenError::Failed(error) => {

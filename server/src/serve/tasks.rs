@@ -154,7 +154,7 @@ async fn watch_clock(db: Db) {
 }
 
 /// Learns what other servers of the store have changed: epochs, whether all is sealed, how far the sequence is.
-async fn follow_others(db: Db) {
+pub(super) async fn follow_others(db: Db) {
     let mut ticks = tokio::time::interval(Duration::from_secs(2));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -34,7 +34,7 @@ use scylla::client::session::Session;
 
 use self::slot::Lease;
 use self::statements::Statements;
-use super::{Error, OpenError};
+use super::{Error, OpenError, Peer};
 
 pub use self::schema::Applied;
 pub use self::session::{Credential, Credentials};
@@ -60,6 +60,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// The version of the program, which stands beside its slot.
     pub version: String,
+    /// The formats in which the program can work, first and last; they stand there as well.
+    pub formats: [u32; 2],
     /// Change nothing; commits are refused.
     pub read_only: bool,
 }
@@ -102,7 +104,10 @@ impl Cassandra {
         session::warn_of_late_syncs(&session).await;
         let lease = match settings.read_only {
             true => None,
-            false => Some(Lease::take(session.clone(), statements.clone(), &settings.version).await?),
+            false => {
+                let Settings { version, formats, .. } = settings;
+                Some(Lease::take(session.clone(), statements.clone(), version, *formats).await?)
+            }
         };
         let gc_grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         Ok(Self(Arc::new(Inner { session, statements, lease, gc_grace, birth_id })))
@@ -141,7 +146,11 @@ impl Cassandra {
     }
 
     pub(super) async fn confirm_epoch(&self, epoch: u32, term: u64) -> Result<(), Error> {
-        self.lease()?.confirm(epoch, term).await
+        self.lease()?.confirm_epoch(epoch, term).await
+    }
+
+    pub(super) async fn confirm_format(&self, format: u32, term: u64) -> Result<(), Error> {
+        self.lease()?.confirm_format(format, term).await
     }
 
     pub(super) async fn oldest_epoch(&self) -> Result<Option<u32>, Error> {
@@ -161,6 +170,22 @@ impl Cassandra {
     /// See [`super::Engine::claim`].
     pub(super) async fn claim(&self) -> Result<usize, Error> {
         self.lease()?.claim().await
+    }
+
+    /// See [`super::Engine::claim_format`].
+    pub(super) async fn claim_format(&self, to: u32) -> Result<bool, Error> {
+        self.lease()?.claim_format(to).await
+    }
+
+    /// See [`super::Engine::release_format`].
+    pub(super) async fn release_format(&self) -> Result<(), Error> {
+        self.lease()?.release_format().await;
+        Ok(())
+    }
+
+    /// See [`super::Engine::peers`].
+    pub(super) async fn peers(&self) -> Result<Vec<Peer>, Error> {
+        self.lease()?.peers().await
     }
 
     /// For how long the files of the engine hold what was deleted, snapshots of them apart.

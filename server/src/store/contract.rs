@@ -308,6 +308,7 @@ pub(crate) fn shared_settings(test: &'static str) -> Option<SharedSettings> {
         credentials: None,
         tls: None,
         version: "test".to_owned(),
+        formats: [1, 1],
         read_only: false,
     })
 }

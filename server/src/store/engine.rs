@@ -14,6 +14,19 @@ use crate::keys::Key;
 #[derive(Clone)]
 pub struct Engine(Store);
 
+/// Another process that uses the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The number that it has.
+    pub slot: u8,
+    /// The version of its program.
+    pub version: String,
+    /// The formats in which it can work, first and last.
+    pub formats: [u32; 2],
+    /// The one that it writes, and no other any more; none while it has not said.
+    pub follows: Option<u32>,
+}
+
 /// Why an engine does not open, by what the operator can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -35,6 +48,9 @@ pub enum OpenError {
     /// A command works on it alone.
     #[error("a command works on the store alone")]
     Claimed,
+    /// It is being raised to a format in which the program cannot work.
+    #[error("a command raises the store to format {0}")]
+    FormatRaised(u32),
     /// The system or the engine failed.
     #[error(transparent)]
     Failed(Error),
@@ -86,6 +102,33 @@ impl Engine {
             Store::Cassandra(shared) => shared.claim().await,
             // No other process can.
             _ => Ok(0),
+        }
+    }
+
+    /// Takes the right to raise the format to `to` until it is given back; false if another process has it. Servers that
+    /// cannot work in that format do not start meanwhile.
+    pub async fn claim_format(&self, to: u32) -> Result<bool, Error> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.claim_format(to).await,
+            // No other process can.
+            _ => Ok(true),
+        }
+    }
+
+    /// Gives back what [`Self::claim_format`] took.
+    pub async fn release_format(&self) -> Result<(), Error> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.release_format().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The other processes that use it.
+    pub async fn peers(&self) -> Result<Vec<Peer>, Error> {
+        match &self.0 {
+            Store::Cassandra(shared) => shared.peers().await,
+            // There can be none.
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -69,7 +69,7 @@ impl Db {
         tracing::info!(event = "migration.started", migration = name, rows = record.progress.rows);
         let mut partitions = rest(migration, &record);
         // Another server may have come to the end first.
-        while record.progress.finished == 0 {
+        while record.progress.finished == 0 && self.may_run(migration, &record) {
             match partitions.next_page(&self.0.store).await? {
                 Some(page) => self.migrate_page(migration, page, &mut record.progress).await?,
                 None => record.progress.finished = self.0.clock.now(),
@@ -88,6 +88,12 @@ impl Db {
         let seconds = started.elapsed().as_secs_f64();
         tracing::info!(event = "migration.finished", migration = name, rows, changed, seconds);
         Ok(Migrated { name, at, rows, changed, seconds })
+    }
+
+    /// What a change of format has begun is run by those who write the new format: what the others do may have to be done
+    /// again, and would count.
+    fn may_run(&self, migration: &Migration, record: &Record) -> bool {
+        !record.progress.finalizes || migration.to <= self.format()
     }
 
     async fn migrate_page(
@@ -116,7 +122,7 @@ impl Db {
         let started = monotonic();
         let Migration { name, at, .. } = *migration;
         // A finalize migration runs when the store was raised.
-        let format = if at == MigrationTime::Finalize { self.0.formats.writes } else { self.0.format };
+        let format = if at == MigrationTime::Finalize { self.0.formats.writes } else { self.format() };
         let mut found = Foreseen { name, at, rows: 0, changes: 0, sample_rows: 0, sample_seconds: 0.0 };
         let mut partitions = Partitions::all(migration.kinds);
         while let Some(page) = partitions.next_page(&self.0.store).await? {
@@ -137,10 +143,16 @@ impl Db {
     /// How many rows of the partition were looked at, and how many were changed.
     async fn migrate_partition(&self, migration: &Migration, partition: Partition) -> Result<(u64, u64), Error> {
         let (mut seen, mut changed) = (0, 0);
+        if let Partition::Thread(thread) = partition
+            && migration.to <= self.format()
+        {
+            changed += u64::from(self.shut_former_format_out(thread).await?);
+        }
         let mut walk = Rows::of((migration.range)(partition), ROWS_A_COMMIT);
         while let Some(rows) = walk.next_page(&self.0.store).await? {
             seen += rows.len() as u64;
-            let rewritten = self.rewritten(migration, &rows, self.0.format).await?;
+            let writing = self.begin_write();
+            let rewritten = self.rewritten(migration, &rows, writing.format()).await?;
             if rewritten.is_empty() {
                 continue;
             }
@@ -178,6 +190,19 @@ impl Db {
         Ok(rewritten)
     }
 
+    /// Writes the head anew if its format is an older one; true if it was. Every commit to a thread expects its head, so none
+    /// that was drafted before is made after that, not even by a server that stood still and is counted out. Where nobody
+    /// else writes there is none.
+    async fn shut_former_format_out(&self, thread: ThreadId) -> Result<bool, Error> {
+        if !self.0.store.is_shared() {
+            return Ok(false);
+        }
+        let edited = self.edit_thread(thread, |draft| async move {
+            Ok(if draft.is_of_former_format() { Edited::Changed(draft, true) } else { Edited::Unchanged(false) })
+        });
+        Ok(edited.await?.unwrap_or(false))
+    }
+
     /// Makes the changes in one commit of the thread. Where servers write meanwhile, they are made anew of what is there now.
     async fn rewrite_thread(
         &self,
@@ -187,7 +212,8 @@ impl Db {
     ) -> Result<(), Error> {
         let edited = self.edit_thread(thread, |mut draft| async move {
             if self.0.store.is_shared() {
-                draft.rewrite(&changes_of(self.rewritten_again(migration, rewritten).await?)).await?;
+                let again = self.rewritten_again(migration, rewritten, draft.format()).await?;
+                draft.rewrite(&changes_of(again)).await?;
             } else {
                 for Rewritten { changes, .. } in rewritten {
                     draft.rewrite(changes).await?;
@@ -198,11 +224,16 @@ impl Db {
         edited.await.map(|_| ())
     }
 
-    async fn rewritten_again(&self, migration: &Migration, before: &[Rewritten]) -> Result<Vec<Rewritten>, Error> {
+    async fn rewritten_again(
+        &self,
+        migration: &Migration,
+        before: &[Rewritten],
+        format: u32,
+    ) -> Result<Vec<Rewritten>, Error> {
         let keys: Vec<_> = before.iter().map(|row| row.key).collect();
         let values = self.0.store.get_many(keys.clone()).await?;
         let rows = keys.iter().zip(values).filter_map(|(key, value)| Some(Row { key: key.encode(), value: value? }));
-        self.rewritten(migration, &rows.collect::<Vec<_>>(), self.0.format).await
+        self.rewritten(migration, &rows.collect::<Vec<_>>(), format).await
     }
 
     /// Makes the changes of one row, if it is still what they were made of.
@@ -210,7 +241,8 @@ impl Db {
         repeat(|| async {
             let Some(value) = self.0.store.get(&key).await? else { return Ok(Some(())) };
             let row = Row { key: key.encode(), value: value.clone() };
-            let changes = changes_of(self.rewritten(migration, &[row], self.0.format).await?);
+            let writing = self.begin_write();
+            let changes = changes_of(self.rewritten(migration, &[row], writing.format()).await?);
             if changes.is_empty() {
                 return Ok(Some(()));
             }

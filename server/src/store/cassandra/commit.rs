@@ -25,7 +25,7 @@ use super::read::{rows, unreadable, with};
 use super::session::{did_nothing, failed, lacks_replicas};
 use super::statements::REMOVED;
 use crate::clock::{Clock, monotonic};
-use crate::keys::{Key, KeyRange, Partition, ThreadRow, UserRow};
+use crate::keys::{Key, KeyRange, Partition, ThreadRow};
 use crate::rows::{EVERY_FORMAT, Number, Row as _};
 use crate::store::{Commit, Error, Op, Outcome, Precondition, SecondaryWrite};
 
@@ -116,10 +116,11 @@ impl Cassandra {
             Partition::Expiry(_) => self.commit_plainly(&commit).await?,
             _ => self.commit_on_condition(&commit).await?,
         };
-        // While this server stood still, the others may have retired the epoch that a new key is wrapped under.
+        // While this server stood still, the others may have retired the epoch that a new key is wrapped under, or have gone on
+        // to another format.
         let is_late = || self.lease().is_ok_and(|lease| lease.term() != term || lease.check().is_err());
-        if !matches!(outcome, Some(Undone::Conflict(_))) && commit.ops.iter().any(puts_key) && is_late() {
-            return Err(Error::Undecided("the slot expired while a key was stored".into()));
+        if !matches!(outcome, Some(Undone::Conflict(_))) && is_late() {
+            return Err(Error::Undecided("the slot expired while the commit was made".into()));
         }
         match outcome {
             None => {
@@ -408,10 +409,6 @@ fn changed_first(ops: &[Op], partition: Partition) -> Option<Cell> {
         Op::Put(key, _) | Op::Delete(key) => Some(Cell::of(key)),
         Op::DeleteRange(_) => None,
     })
-}
-
-fn puts_key(op: &Op) -> bool {
-    matches!(op, Op::Put(Key::Thread(_, ThreadRow::DataKey(_)) | Key::User(_, UserRow::DataKey(_)), _))
 }
 
 /// Refuses what the engine would refuse, before anything is written.

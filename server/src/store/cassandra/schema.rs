@@ -129,7 +129,7 @@ fn statements(settings: &Settings, is_scylla: bool) -> Vec<String> {
             "CREATE TABLE IF NOT EXISTS \"{keyspace}\".slot_counter (counter blob, slot int, v bigint, PRIMARY KEY (counter, slot)) WITH {plain}"
         ),
         format!(
-            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".slot (id int PRIMARY KEY, owner blob, epoch bigint, version text) WITH {plain}"
+            "CREATE TABLE IF NOT EXISTS \"{keyspace}\".slot (id int PRIMARY KEY, owner blob, epoch bigint, version text, oldest int, newest int, format int) WITH {plain}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS \"{keyspace}\".meta (kind text, ck blob, v blob, PRIMARY KEY (kind, ck)) WITH {plain}"

@@ -2,13 +2,19 @@
 //!
 //! Ids carry the number in their low bits, so no two servers make the same one, and counters are kept by slot. A slot is a
 //! row that expires; its server renews it long before. One that cannot takes its slot for lost before anybody else can have
-//! it, and commits nothing until it has one again. Two more rows are leased in the same way: the turn says whose jobs run, the
-//! claim that a command works on the store alone.
+//! it, and commits nothing until it has one again. Three more rows are leased in the same way: the turn says whose jobs run, the
+//! claim that a command works on the store alone, the claim to the format that a command raises the format of the store.
 //!
-//! A command takes the claim and then looks for slots; a server takes a slot and then looks for a claim. Whichever comes second
-//! sees the other and steps back.
+//! A command takes a claim and then looks for slots; a server takes a slot and then looks for claims. Whichever comes second
+//! sees the other and steps back: of a claim to the format, a server that could not work in the format to come.
+//!
+//! The row of a slot also says what its server follows of what changes for all: the epoch that it seals with, and the format
+//! that it writes.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+mod leased;
+mod said;
+
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +24,8 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
 use tokio::task::AbortHandle;
 
+use self::leased::{Leased, Refused, leased};
+use self::said::{Deadline, Said};
 use super::counters::Counters;
 use super::layout::{Value, big, blob};
 use super::read::{rows, unreadable};
@@ -25,7 +33,7 @@ use super::session::failed;
 use super::statements::Statements;
 use crate::clock::uptime;
 use crate::keys::Key;
-use crate::store::{Error, OpenError};
+use crate::store::{Error, OpenError, Peer};
 
 /// How many servers may share one store: as many as a byte has values.
 pub(super) const SLOTS: i32 = 256;
@@ -33,14 +41,14 @@ pub(super) const SLOTS: i32 = 256;
 const TURN: i32 = -1;
 /// The row of a command that works on the store alone.
 pub(super) const CLAIM: i32 = -2;
+/// The row of a command that raises the format of the store.
+pub(super) const FORMAT_CLAIM: i32 = -3;
 /// After this long a row that was not renewed is gone.
 const TTL: Duration = Duration::from_secs(30);
 /// A server takes its slot for lost this long before.
 const MARGIN: Duration = Duration::from_secs(8);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
 const RETRIED_EVERY: Duration = Duration::from_millis(500);
-/// The epoch of a server that has not said yet with which it seals.
-const UNKNOWN_EPOCH: i64 = -1;
 
 /// The slot of this server, kept up by a task that ends with it.
 pub(super) struct Lease {
@@ -53,15 +61,14 @@ struct Shared {
     statements: Arc<Statements>,
     owner: [u8; 16],
     version: String,
+    /// The formats in which this server can work, first and last.
+    formats: [u32; 2],
     slot: AtomicI32,
-    epoch: AtomicU64,
-    has_epoch: AtomicBool,
-    /// This is a command that has the store for itself.
-    has_claim: AtomicBool,
-    /// How often a slot was taken, and for which of those times it was said with which epoch this server seals. While the two
-    /// differ, the others may have retired that epoch.
+    claim: Mutex<Option<Claim>>,
+    /// How often a slot was taken. What was said before may have changed for all since.
     taken: AtomicU64,
-    confirmed: AtomicU64,
+    epoch: Said,
+    format: Said,
     /// Until when slot and turn are certainly this server's.
     slot_until: Deadline,
     turn_until: Deadline,
@@ -69,30 +76,46 @@ struct Shared {
     counters: Mutex<Option<Arc<Counters>>>,
 }
 
-/// A moment, as the machine's uptime in nanoseconds: a machine that slept is late like one that was slow.
-#[derive(Default)]
-struct Deadline(AtomicU64);
+/// What a command has beside its slot.
+#[derive(Clone, Copy)]
+enum Claim {
+    /// The store, for itself alone.
+    Store,
+    /// The format, to raise it to this one.
+    Format(u32),
+}
 
-impl Deadline {
-    fn is_ahead(&self) -> bool {
-        uptime().as_nanos() < u128::from(self.0.load(Ordering::Relaxed))
-    }
-
-    /// Of a lease that was asked for then.
-    fn extend(&self, asked: Duration) {
-        let until = u64::try_from((asked + TTL - MARGIN).as_nanos()).unwrap_or(u64::MAX);
-        self.0.store(until, Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        self.0.store(0, Ordering::Relaxed);
+impl Claim {
+    fn id(self) -> i32 {
+        match self {
+            Self::Store => CLAIM,
+            Self::Format(_) => FORMAT_CLAIM,
+        }
     }
 }
 
 impl Shared {
-    fn epoch_value(&self) -> Value {
-        let known = self.has_epoch.load(Ordering::Relaxed);
-        big(if known { self.epoch.load(Ordering::Relaxed).cast_signed() } else { UNKNOWN_EPOCH })
+    fn claim(&self) -> Option<Claim> {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_claim(&self, claim: Option<Claim>) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+    }
+
+    /// The format that stands in the row: the one that is followed or, of a claim to it, the one to come.
+    fn format_in(&self, id: i32) -> i32 {
+        match self.claim() {
+            Some(Claim::Format(to)) if id == FORMAT_CLAIM => small(to),
+            _ => i32::try_from(self.format.value()).unwrap_or(i32::MAX),
+        }
+    }
+
+    /// What stands in a row beside its owner.
+    fn columns(&self, format: i32) -> Vec<Value> {
+        let [oldest, newest] = self.formats.map(|format| Some(CqlValue::Int(small(format))));
+        let version = Some(CqlValue::Text(self.version.clone()));
+        vec![big(self.epoch.value()), version, oldest, newest, Some(CqlValue::Int(format))]
     }
 
     async fn applied(&self, statement: &PreparedStatement, values: Vec<Value>) -> Result<bool, Error> {
@@ -102,25 +125,19 @@ impl Shared {
     }
 
     async fn take(&self, id: i32) -> Result<bool, Error> {
-        let values = vec![
-            Some(CqlValue::Int(id)),
-            blob(self.owner),
-            self.epoch_value(),
-            Some(CqlValue::Text(self.version.clone())),
-            Some(CqlValue::Int(ttl())),
-        ];
+        self.take_with(id, self.format_in(id)).await
+    }
+
+    async fn take_with(&self, id: i32, format: i32) -> Result<bool, Error> {
+        let [row, ttl] = [id, ttl()].map(|number| Some(CqlValue::Int(number)));
+        let values = [vec![row, blob(self.owner)], self.columns(format), vec![ttl]].concat();
         self.applied(&self.statements.slots.take, values).await
     }
 
     async fn renew(&self, id: i32) -> Result<bool, Error> {
-        let values = vec![
-            Some(CqlValue::Int(ttl())),
-            blob(self.owner),
-            self.epoch_value(),
-            Some(CqlValue::Text(self.version.clone())),
-            Some(CqlValue::Int(id)),
-            blob(self.owner),
-        ];
+        let [row, ttl] = [id, ttl()].map(|number| Some(CqlValue::Int(number)));
+        let columns = self.columns(self.format_in(id));
+        let values = [vec![ttl, blob(self.owner)], columns, vec![row, blob(self.owner)]].concat();
         self.applied(&self.statements.slots.renew, values).await
     }
 
@@ -145,8 +162,12 @@ impl Shared {
         leased(&self.session, &self.statements).await
     }
 
-    async fn is_claimed(&self) -> Result<bool, Error> {
-        Ok(self.rows().await?.iter().any(|row| row.id == CLAIM))
+    /// Why this process may not take a slot, if it has no claim itself.
+    async fn refused(&self) -> Result<Option<Refused>, Error> {
+        match self.claim() {
+            Some(_) => Ok(None),
+            None => Ok(self.rows().await?.iter().find_map(|row| row.refuses(self.formats))),
+        }
     }
 
     async fn slots(&self) -> Result<Vec<Leased>, Error> {
@@ -157,9 +178,12 @@ impl Shared {
     async fn move_in(&self) -> Result<i32, Error> {
         let asked = uptime();
         let slot = self.take_any().await?;
-        if !self.has_claim.load(Ordering::Relaxed) && self.is_claimed().await? {
+        if let Some(refused) = self.refused().await? {
             self.release(slot).await;
-            return Err(Error::Unavailable("a command works on the store alone".into()));
+            return Err(Error::Unavailable(match refused {
+                Refused::Claimed => "a command works on the store alone".into(),
+                Refused::Raised(to) => format!("the store is raised to format {to}, which this version does not know"),
+            }));
         }
         let counters = Counters::start(self.session.clone(), self.statements.clone(), slot);
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(counters));
@@ -170,18 +194,21 @@ impl Shared {
 
     /// Renews what it has, and takes another slot if that is gone.
     async fn keep(&self) -> Result<(), Error> {
-        if self.has_claim.load(Ordering::Relaxed) && !self.renew(CLAIM).await? {
-            // Servers may have started since, so nothing is committed any more.
-            self.slot_until.end();
-            return Err(Error::Unavailable("the store is not this command's alone any more".into()));
-        }
+        // Before the claim too: nothing is committed any more when that may have expired.
         let (asked, slot) = (uptime(), self.slot.load(Ordering::Relaxed));
+        if let Some(claim) = self.claim()
+            && !self.renew(claim.id()).await?
+        {
+            // Servers may have started since.
+            self.slot_until.end();
+            return Err(Error::Unavailable("what this command has claimed is not its own any more".into()));
+        }
         if self.renew(slot).await? {
             self.slot_until.extend(asked);
         } else {
-            // The epochs may have changed since: nothing is sealed before they were read again.
+            // Epochs and format may have changed since: nothing is written before they were read again.
             self.taken.fetch_add(1, Ordering::Relaxed);
-            self.has_epoch.store(false, Ordering::Relaxed);
+            [&self.epoch, &self.format].into_iter().for_each(Said::forget);
             let slot = self.move_in().await?;
             tracing::warn!(
                 event = "storage.slot_taken",
@@ -206,30 +233,6 @@ impl Shared {
     }
 }
 
-/// A slot that somebody has, or one of the other rows that are leased.
-struct Leased {
-    id: i32,
-    epoch: i64,
-}
-
-impl Leased {
-    fn is_slot(&self) -> bool {
-        self.id >= 0
-    }
-}
-
-async fn leased(session: &Session, statements: &Statements) -> Result<Vec<Leased>, Error> {
-    let found = rows(session, &statements.slots.list, Vec::new()).await.map_err(|error| failed(&error))?;
-    let mut leased = Vec::new();
-    for row in found.rows::<(i32, Option<Vec<u8>>, Option<i64>)>().map_err(unreadable)? {
-        let (id, owner, epoch) = row.map_err(unreadable)?;
-        if owner.is_some() {
-            leased.push(Leased { id, epoch: epoch.unwrap_or(UNKNOWN_EPOCH) });
-        }
-    }
-    Ok(leased)
-}
-
 /// How many servers have a slot.
 pub(super) async fn count(session: &Session, statements: &Statements) -> Result<usize, Error> {
     Ok(leased(session, statements).await?.iter().filter(|row| row.is_slot()).count())
@@ -241,25 +244,28 @@ impl Lease {
         session: Arc<Session>,
         statements: Arc<Statements>,
         version: &str,
+        formats: [u32; 2],
     ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared {
             session,
             statements,
             owner: random(),
             version: version.to_owned(),
+            formats,
             slot: AtomicI32::new(-1),
-            epoch: AtomicU64::new(0),
-            has_epoch: AtomicBool::new(false),
-            has_claim: AtomicBool::new(false),
+            claim: Mutex::default(),
             taken: AtomicU64::new(0),
-            confirmed: AtomicU64::new(0),
+            epoch: Said::default(),
+            format: Said::default(),
             slot_until: Deadline::default(),
             turn_until: Deadline::default(),
             counters: Mutex::default(),
         });
         // One that waits takes no slot, or the command would take it for a server that runs.
-        if shared.is_claimed().await.map_err(OpenError::Failed)? {
-            return Err(OpenError::Claimed);
+        match shared.refused().await.map_err(OpenError::Failed)? {
+            Some(Refused::Claimed) => return Err(OpenError::Claimed),
+            Some(Refused::Raised(to)) => return Err(OpenError::FormatRaised(to)),
+            None => {}
         }
         shared.move_in().await.map_err(OpenError::Failed)?;
         let task = tokio::spawn(keep_up(shared.clone())).abort_handle();
@@ -269,7 +275,7 @@ impl Lease {
     /// An error while the slot may be another's.
     pub(super) fn check(&self) -> Result<(), Error> {
         let shared = &self.shared;
-        let is_confirmed = shared.confirmed.load(Ordering::Relaxed) == shared.taken.load(Ordering::Relaxed);
+        let is_confirmed = [&shared.epoch, &shared.format].iter().all(|said| said.is_of(self.term()));
         match shared.slot_until.is_ahead() && is_confirmed {
             true => Ok(()),
             false => Err(Error::Unavailable("this server's slot expired while the engine did not answer".into())),
@@ -298,13 +304,34 @@ impl Lease {
         if !shared.take(CLAIM).await? {
             return Ok(1);
         }
-        let own = shared.slot.load(Ordering::Relaxed);
-        let others = shared.slots().await?.iter().filter(|slot| slot.id != own).count();
+        let others = self.peers().await?.len();
         match others {
-            0 => shared.has_claim.store(true, Ordering::Relaxed),
+            0 => shared.set_claim(Some(Claim::Store)),
             _ => shared.release(CLAIM).await,
         }
         Ok(others)
+    }
+
+    /// Takes the format, to raise it to `to`; false if another command has it. While one has it, no server takes a slot that
+    /// cannot work in that format.
+    pub(super) async fn claim_format(&self, to: u32) -> Result<bool, Error> {
+        let is_taken = self.shared.take_with(FORMAT_CLAIM, small(to)).await?;
+        if is_taken {
+            self.shared.set_claim(Some(Claim::Format(to)));
+        }
+        Ok(is_taken)
+    }
+
+    /// Gives the format back.
+    pub(super) async fn release_format(&self) {
+        self.shared.set_claim(None);
+        self.shared.release(FORMAT_CLAIM).await;
+    }
+
+    /// The others that have a slot.
+    pub(super) async fn peers(&self) -> Result<Vec<Peer>, Error> {
+        let own = self.shared.slot.load(Ordering::Relaxed);
+        Ok(self.shared.slots().await?.into_iter().filter(|slot| slot.id != own).filter_map(Leased::peer).collect())
     }
 
     /// How often a slot was taken.
@@ -313,14 +340,18 @@ impl Lease {
     }
 
     /// Says that this server seals with that epoch from now on, as was read in that term.
-    pub(super) async fn confirm(&self, epoch: u32, term: u64) -> Result<(), Error> {
-        let known = self.shared.epoch.swap(u64::from(epoch), Ordering::Relaxed) == u64::from(epoch);
-        let is_confirmed = self.shared.confirmed.load(Ordering::Relaxed) == term;
-        if self.shared.has_epoch.swap(true, Ordering::Relaxed) && known && is_confirmed {
-            return Ok(());
-        }
-        if self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await? {
-            self.shared.confirmed.fetch_max(term, Ordering::Relaxed);
+    pub(super) async fn confirm_epoch(&self, epoch: u32, term: u64) -> Result<(), Error> {
+        self.confirm(&self.shared.epoch, epoch, term).await
+    }
+
+    /// Says that this server writes no other format than that from now on, as was read in that term.
+    pub(super) async fn confirm_format(&self, format: u32, term: u64) -> Result<(), Error> {
+        self.confirm(&self.shared.format, format, term).await
+    }
+
+    async fn confirm(&self, said: &Said, value: u32, term: u64) -> Result<(), Error> {
+        if said.say(value, term) && self.shared.renew(self.shared.slot.load(Ordering::Relaxed)).await? {
+            said.confirm(term);
         }
         Ok(())
     }
@@ -336,7 +367,7 @@ impl Lease {
         self.task.abort();
         self.shared.slot_until.end();
         // What is another's stays.
-        for id in [TURN, self.shared.slot.load(Ordering::Relaxed), CLAIM] {
+        for id in [TURN, self.shared.slot.load(Ordering::Relaxed), CLAIM, FORMAT_CLAIM] {
             self.shared.release(id).await;
         }
     }
@@ -357,6 +388,10 @@ async fn keep_up(shared: Arc<Shared>) {
         let pause = if kept.is_ok() { RENEWED_EVERY } else { RETRIED_EVERY };
         tokio::time::sleep(pause).await;
     }
+}
+
+fn small(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn ttl() -> i32 {

@@ -159,14 +159,14 @@ impl Preparer<'_> {
 
     async fn slots(&self) -> Result<SlotStatements, PrepareError> {
         Ok(SlotStatements {
-            list: self.idempotent("SELECT id, owner, epoch FROM ks.slot").await?,
+            list: self.idempotent("SELECT id, owner, epoch, version, oldest, newest, format FROM ks.slot").await?,
             take: self
                 .statement(
-                    "INSERT INTO ks.slot (id, owner, epoch, version) VALUES (?, ?, ?, ?) IF NOT EXISTS USING TTL ?",
+                    "INSERT INTO ks.slot (id, owner, epoch, version, oldest, newest, format) VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?",
                 )
                 .await?,
             renew: self
-                .statement("UPDATE ks.slot USING TTL ? SET owner = ?, epoch = ?, version = ? WHERE id = ? IF owner = ?")
+                .statement("UPDATE ks.slot USING TTL ? SET owner = ?, epoch = ?, version = ?, oldest = ?, newest = ?, format = ? WHERE id = ? IF owner = ?")
                 .await?,
             release: self.statement("DELETE FROM ks.slot WHERE id = ? IF owner = ?").await?,
             counter_sum: self.idempotent("SELECT v FROM ks.slot_counter WHERE counter = ?").await?,

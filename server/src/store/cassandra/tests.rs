@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use crate::keys::{Key, KeyRange, Partition, PartitionKind, ThreadRow, UserRow};
 use crate::model::ThreadId;
 use crate::store::contract::{connect, connect_to, shared_settings};
-use crate::store::{Commit, Direction, Engine, Error, Op, OpenError, Outcome, SharedSettings};
+use crate::store::{Commit, Direction, Engine, Error, Op, OpenError, Outcome, Peer, SharedSettings};
 
 const KEY: Key = Key::User(crate::keys::Hash16([7; 16]), UserRow::Profile);
 
@@ -63,8 +63,11 @@ async fn a_server_with_another_slot_commits_nothing_before_it_says_how_it_seals(
     wait_for(async || store.term() > term && store.slot() != Some(slot)).await;
     assert!(matches!(write(&server).await, Err(Error::Unavailable(_))));
     store.confirm_epoch(3, term).await.expect("said");
+    store.confirm_format(1, term).await.expect("said");
     assert!(write(&server).await.is_err(), "that was read before the slot was lost");
     store.confirm_epoch(3, store.term()).await.expect("said");
+    assert!(write(&server).await.is_err(), "nor in which format it writes");
+    store.confirm_format(1, store.term()).await.expect("said");
     write(&server).await.expect("committed");
     close(server).await;
 }
@@ -111,6 +114,43 @@ async fn a_creation_that_comes_after_the_removal_of_its_thread_does_nothing() {
     assert_eq!(store.commit(put).await, Ok(Outcome::Committed));
     assert_eq!(store.get(&head).await, Ok(Some(b"h".to_vec())));
     close(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_to_the_format_keeps_away_who_cannot_work_in_it() {
+    let test = "a_claim_to_the_format_keeps_away_who_cannot_work_in_it";
+    let Some(old) = shared_settings(test) else { return };
+    let next = SharedSettings { version: "next".into(), formats: [1, 2], ..old.clone() };
+    let Some([server, command]) = connect_to(&next).await else { return };
+    assert_eq!(command.claim_format(2).await, Ok(true));
+    assert_eq!(server.claim_format(2).await, Ok(false), "one command has it");
+    let refused = Box::pin(Engine::connect(&old)).await.map(|_| ());
+    assert_eq!(refused, Err(OpenError::FormatRaised(2)));
+    let able = Box::pin(Engine::connect(&next)).await.expect("it can work in both");
+    write(&able).await.expect("and does");
+    close(able).await;
+
+    let slot = server.store().slot().expect("a server has one");
+    let peer = |follows| Peer { slot, version: "next".into(), formats: [1, 2], follows };
+    assert_eq!(command.peers().await, Ok(vec![peer(None)]));
+    server.store().confirm_format(1, 0).await.expect("said");
+    assert_eq!(command.peers().await, Ok(vec![peer(Some(1))]));
+    command.release_format().await.expect("given back");
+    let server = Box::pin(Engine::connect(&old)).await.expect("nothing keeps it away");
+    close(server).await;
+    close(command).await;
+}
+
+/// A server that cannot read the new format may have started since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_has_lost_its_claim_to_the_format_commits_nothing() {
+    let test = "a_command_that_has_lost_its_claim_to_the_format_commits_nothing";
+    let Some(settings) = shared_settings(test) else { return };
+    let Some([command]) = connect_to(&settings).await else { return };
+    assert_eq!(command.claim_format(2).await, Ok(true));
+    expire(test, &settings, super::slot::FORMAT_CLAIM);
+    wait_for(async || write(&command).await.is_err()).await;
+    close(command).await;
 }
 
 /// As if the row had not been renewed in time.
